@@ -1,0 +1,1 @@
+//! hart-consul-dev

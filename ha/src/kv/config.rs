@@ -1,0 +1,274 @@
+//! `config`: the settings that all nodes share. They are seeded from `bootstrap.dcs`.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+/// How commits wait for standbys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SynchronousMode {
+    /// They do not.
+    #[default]
+    Off,
+    /// They wait for named standbys.
+    On,
+    /// They wait for any of several (read for compatibility; acts as `On`).
+    Quorum,
+}
+
+/// The part of `postgresql:` that all nodes share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PostgresqlSection {
+    /// Repair a diverged node with `pg_rewind`.
+    pub use_pg_rewind: bool,
+    /// Keep a physical replication slot for every member.
+    pub use_slots: bool,
+    /// Server parameters.
+    pub parameters: Map<String, Value>,
+    /// Lines of `pg_hba.conf`, where given.
+    pub pg_hba: Option<Vec<String>>,
+    /// Lines of `pg_ident.conf`, where given.
+    pub pg_ident: Option<Vec<String>>,
+}
+
+/// The shared settings with their defaults filled in. [`DynamicConfig::raw`] is what is stored:
+/// nothing in it is ever dropped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DynamicConfig {
+    /// How long a lease lasts.
+    pub ttl: Duration,
+    /// The longest pause between two looks at the world.
+    pub loop_wait: Duration,
+    /// How long a call to Consul may be tried again.
+    pub retry_timeout: Duration,
+    /// A candidate further behind than this (bytes) is not promoted by itself in async mode.
+    pub maximum_lag_on_failover: u64,
+    /// How long a crashed or starting primary may take before another node is preferred.
+    pub primary_start_timeout: Duration,
+    /// Go on writing without Consul while all members agree.
+    pub failsafe_mode: bool,
+    /// Automatic actions are suspended.
+    pub pause: bool,
+    /// Synchronous replication.
+    pub synchronous_mode: SynchronousMode,
+    /// Never fall back to asynchronous replication.
+    pub synchronous_mode_strict: bool,
+    /// How many synchronous standbys there should be.
+    pub synchronous_node_count: usize,
+    /// PostgreSQL's part.
+    pub postgresql: PostgresqlSection,
+    /// As stored.
+    pub raw: Map<String, Value>,
+}
+
+/// A value in `config` has the wrong shape.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: expected {expected}, found {found}")]
+pub struct ConfigError {
+    /// The field, dotted.
+    pub field: String,
+    /// What was expected.
+    pub expected: &'static str,
+    /// What was there, as JSON.
+    pub found: String,
+}
+
+impl Default for DynamicConfig {
+    fn default() -> Self {
+        Self::from_raw(Map::new()).unwrap_or_else(|_| unreachable!("an empty map has no field"))
+    }
+}
+
+/// The shortest lease: renewals run every ttl/4, and the margin is at least 300 ms.
+pub const TTL_MIN: Duration = Duration::from_secs(2);
+
+impl DynamicConfig {
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// Names the first field whose value has the wrong shape.
+    pub fn from_raw(raw: Map<String, Value>) -> Result<Self, ConfigError> {
+        let top = Fields { at: "", map: &raw };
+        let ttl = top.seconds("ttl", 6.0)?.max(TTL_MIN);
+        let postgresql = top.section("postgresql")?;
+        Ok(Self {
+            ttl,
+            loop_wait: top.seconds("loop_wait", 2.0)?.max(Duration::from_millis(100)),
+            retry_timeout: top.seconds("retry_timeout", 2.0)?.max(Duration::from_millis(100)),
+            maximum_lag_on_failover: top.bytes("maximum_lag_on_failover", 1 << 20)?,
+            primary_start_timeout: top.either_seconds(
+                "primary_start_timeout",
+                "master_start_timeout",
+                300.0,
+            )?,
+            failsafe_mode: top.flag("failsafe_mode", true)?,
+            pause: top.flag("pause", false)?,
+            synchronous_mode: top.synchronous_mode()?,
+            synchronous_mode_strict: top.flag("synchronous_mode_strict", false)?,
+            synchronous_node_count: usize::try_from(top.bytes("synchronous_node_count", 1)?)
+                .unwrap_or(1)
+                .max(1),
+            postgresql: PostgresqlSection {
+                use_pg_rewind: postgresql.flag("use_pg_rewind", false)?,
+                use_slots: postgresql.flag("use_slots", true)?,
+                parameters: postgresql.section("parameters")?.map.clone(),
+                pg_hba: postgresql.lines("pg_hba")?,
+                pg_ident: postgresql.lines("pg_ident")?,
+            },
+            raw,
+        })
+    }
+
+    /// The pause between two renewals: a quarter of the ttl, `loop_wait` at most.
+    #[must_use]
+    pub fn renew_every(&self) -> Duration {
+        (self.ttl / 4).min(self.loop_wait)
+    }
+
+    /// What `PATCH /config` does: `null` deletes a key, maps are merged, all else replaces.
+    #[must_use]
+    pub fn patched(raw: &Map<String, Value>, patch: &Map<String, Value>) -> Map<String, Value> {
+        let mut merged = raw.clone();
+        for (key, change) in patch {
+            match (merged.get_mut(key), change) {
+                (_, Value::Null) => drop(merged.shift_remove(key)),
+                (Some(Value::Object(old)), Value::Object(new)) => *old = Self::patched(old, new),
+                _ => drop(merged.insert(key.clone(), change.clone())),
+            }
+        }
+        merged
+    }
+}
+
+struct Fields<'a> {
+    at: &'static str,
+    map: &'a Map<String, Value>,
+}
+
+static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
+
+impl<'a> Fields<'a> {
+    fn wrong(&self, key: &str, expected: &'static str) -> ConfigError {
+        let field = if self.at.is_empty() { key.to_owned() } else { format!("{}.{key}", self.at) };
+        let found = self.map.get(key).map_or_else(|| "nothing".to_owned(), Value::to_string);
+        ConfigError { field, expected, found }
+    }
+
+    fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    fn flag(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(Value::Bool(value)) => Ok(*value),
+            Some(Value::String(word)) => {
+                parse_flag(word).ok_or_else(|| self.wrong(key, "true or false"))
+            }
+            Some(_) => Err(self.wrong(key, "true or false")),
+        }
+    }
+
+    fn seconds(&self, key: &str, default: f64) -> Result<Duration, ConfigError> {
+        let wrong = || self.wrong(key, "a number of seconds");
+        let seconds = match self.get(key) {
+            None => default,
+            Some(Value::Number(number)) => number.as_f64().ok_or_else(wrong)?,
+            Some(Value::String(text)) => text.trim().parse().map_err(|_| wrong())?,
+            Some(_) => return Err(wrong()),
+        };
+        Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+    }
+
+    fn either_seconds(
+        &self,
+        key: &str,
+        old_name: &str,
+        default: f64,
+    ) -> Result<Duration, ConfigError> {
+        let key = if self.get(key).is_none() { old_name } else { key };
+        self.seconds(key, default)
+    }
+
+    fn bytes(&self, key: &str, default: u64) -> Result<u64, ConfigError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => value
+                .as_u64()
+                .or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()))
+                .ok_or_else(|| self.wrong(key, "a whole number of 0 or more")),
+        }
+    }
+
+    fn synchronous_mode(&self) -> Result<SynchronousMode, ConfigError> {
+        let key = "synchronous_mode";
+        match self.get(key) {
+            Some(Value::String(word)) if word.eq_ignore_ascii_case("quorum") => {
+                Ok(SynchronousMode::Quorum)
+            }
+            _ if self.flag(key, false).map_err(|_| self.wrong(key, "on, off or quorum"))? => {
+                Ok(SynchronousMode::On)
+            }
+            _ => Ok(SynchronousMode::Off),
+        }
+    }
+
+    fn section(&self, key: &'static str) -> Result<Fields<'a>, ConfigError> {
+        match self.get(key) {
+            None => Ok(Fields { at: key, map: &EMPTY }),
+            Some(Value::Object(map)) => Ok(Fields { at: key, map }),
+            Some(_) => Err(self.wrong(key, "a section of keys and values")),
+        }
+    }
+
+    fn lines(&self, key: &str) -> Result<Option<Vec<String>>, ConfigError> {
+        let wrong = || self.wrong(key, "a list of lines");
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let list = value.as_array().ok_or_else(wrong)?;
+        let line = |line: &Value| line.as_str().map(str::to_owned).ok_or_else(wrong);
+        list.iter().map(line).collect::<Result<_, _>>().map(Some)
+    }
+}
+
+fn parse_flag(word: &str) -> Option<bool> {
+    match word.to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Some(true),
+        "off" | "false" | "no" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(value: Value) -> Result<DynamicConfig, ConfigError> {
+        DynamicConfig::from_raw(value.as_object().unwrap().clone())
+    }
+
+    #[test]
+    fn defaults_are_the_profile_norm() {
+        let config = DynamicConfig::default();
+        assert_eq!(config.ttl, Duration::from_secs(6));
+        assert_eq!(config.renew_every(), Duration::from_millis(1500));
+        assert!(config.failsafe_mode && config.postgresql.use_slots);
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_field() {
+        let error = read(json!({"postgresql": {"use_slots": 7}})).unwrap_err();
+        assert_eq!(error.to_string(), "postgresql.use_slots: expected true or false, found 7");
+        let error = read(json!({"ttl": "soon"})).unwrap_err();
+        assert_eq!(error.to_string(), "ttl: expected a number of seconds, found \"soon\"");
+        assert!(read(json!({"ttl": -1})).is_err());
+    }
+
+    #[test]
+    fn a_patch_merges_and_null_deletes() {
+        let raw = json!({"ttl": 5, "postgresql": {"parameters": {"a": 1, "b": 2}}});
+        let patch = json!({"ttl": null, "postgresql": {"parameters": {"b": 3}}});
+        let merged = DynamicConfig::patched(raw.as_object().unwrap(), patch.as_object().unwrap());
+        assert_eq!(Value::Object(merged), json!({"postgresql": {"parameters": {"a": 1, "b": 3}}}));
+    }
+}

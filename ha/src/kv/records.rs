@@ -1,0 +1,188 @@
+//! The other keys: lease, status, failover request, sync set, history, failsafe.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::lsn::{Lsn, Timeline};
+
+/// The number of a reign. It grows with every change of holder and never falls.
+pub type Term = u64;
+
+/// Is the lease held or given up?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseState {
+    /// Held until it has been seen unchanged for its ttl.
+    Held,
+    /// Given up in good order: PostgreSQL of the former holder cannot write any more.
+    Released,
+}
+
+/// The lease record inside `status`: *until when* somebody leads. The session lock on `leader`
+/// says *who*.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Member name.
+    pub holder: String,
+    /// Random identity of the holder's installation.
+    #[serde(default)]
+    pub instance: String,
+    /// Number of the reign.
+    pub term: Term,
+    /// How long a beat lasts, in milliseconds.
+    pub ttl_ms: u64,
+    /// Grows with every renewal.
+    pub beat: u64,
+    /// Held or released.
+    pub state: LeaseState,
+}
+
+impl Lease {
+    /// `ttl_ms` as a duration.
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        Duration::from_millis(self.ttl_ms)
+    }
+
+    /// Is it held (not released)?
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.state == LeaseState::Held
+    }
+
+    /// Held by this very installation?
+    #[must_use]
+    pub fn is_held_by(&self, name: &str, instance: &str) -> bool {
+        self.is_held() && self.holder == name && self.instance == instance
+    }
+}
+
+/// `status`: Patroni's fields plus the lease.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The primary's last known write position (bytes).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optime: Option<Lsn>,
+    /// Positions of the permanent slots.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub slots: BTreeMap<String, u64>,
+    /// Slots to keep for members that have been seen lately.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub retain_slots: Vec<String>,
+    /// The lease. Absent where Patroni leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+    /// What others have written here; kept.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// `failover`: what an operator asked for. Absent fields are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailoverRequest {
+    /// The leader to be replaced; given for a switchover, absent for a failover.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// The candidate; absent: the best one.
+    #[serde(skip_serializing_if = "Option::is_none", alias = "candidate")]
+    pub member: Option<String>,
+    /// When, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled_at: Option<String>,
+}
+
+impl FailoverRequest {
+    /// `{}`, the cleared form.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// `sync`: who may be promoted by itself in synchronous mode.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SyncState {
+    /// The primary that wrote this.
+    pub leader: Option<String>,
+    /// Quorum of `synchronous_mode: quorum`; 0 otherwise.
+    pub quorum: u32,
+    /// Comma-separated names that hold every acknowledged commit.
+    pub sync_standby: Option<String>,
+}
+
+impl SyncState {
+    /// A published state of `leader` with these standbys.
+    #[must_use]
+    pub fn new(leader: &str, standbys: &BTreeSet<String>) -> Self {
+        let joined = standbys.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+        Self {
+            leader: Some(leader.to_owned()),
+            quorum: 0,
+            sync_standby: (!standbys.is_empty()).then_some(joined),
+        }
+    }
+
+    /// The published standbys.
+    #[must_use]
+    pub fn standbys(&self) -> BTreeSet<String> {
+        let names = self.sync_standby.as_deref().unwrap_or("").split(',').map(str::trim);
+        names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Does this node hold every acknowledged commit: the writer itself or one of its standbys?
+    #[must_use]
+    pub fn names(&self, member: &str) -> bool {
+        self.leader.as_deref() == Some(member) || self.standbys().contains(member)
+    }
+}
+
+/// One line of `history`: a timeline's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry(
+    /// The timeline that ended.
+    pub Timeline,
+    /// Where it ended.
+    pub Lsn,
+    /// PostgreSQL's reason, from the `.history` file.
+    pub String,
+    /// When it was seen (RFC 3339), for people.
+    #[serde(default)]
+    pub String,
+    /// Who leads the next timeline.
+    #[serde(default)]
+    pub String,
+);
+
+/// `history`: the ends of all timelines, oldest first.
+pub type History = Vec<HistoryEntry>;
+
+/// `failsafe`: REST addresses of the members that a cut-off leader asks.
+pub type Failsafe = BTreeMap<String, String>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_of_patroni_has_no_lease_and_keeps_unknown_fields() {
+        let text = r#"{"optime":67108864,"slots":{"b":1},"retain_slots":["b"],"x":[1]}"#;
+        let status: Status = serde_json::from_str(text).unwrap();
+        assert_eq!(status.lease, None);
+        assert_eq!(serde_json::to_string(&status).unwrap(), text);
+    }
+
+    #[test]
+    fn sync_is_written_as_patroni_writes_it() {
+        let standbys = ["c", "b"].map(str::to_owned).into();
+        let text = serde_json::to_string(&SyncState::new("a", &standbys)).unwrap();
+        assert_eq!(text, r#"{"leader":"a","quorum":0,"sync_standby":"b,c"}"#);
+        let read: SyncState = serde_json::from_str(&text).unwrap();
+        assert!(read.names("a") && read.names("c") && !read.names("d"));
+    }
+}

@@ -1,0 +1,12 @@
+//! The brain of hart: pure and synchronous.
+//!
+//! [`brain::Brain::step`] takes one immutable [`observation::Observation`] and answers with
+//! [`command::Command`]s and the reason for each. [`keeper::Keeper`] does the lease arithmetic.
+//! Nothing here performs I/O, reads a clock or draws a random number; the shell (`agent/`) does
+//! that, and the simulator does it again with models.
+
+#![forbid(unsafe_code)]
+
+pub mod kv;
+pub mod lsn;
+pub mod time;
