@@ -7,6 +7,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod brain;
+pub mod command;
+pub mod keeper;
 pub mod kv;
+pub mod lease;
 pub mod lsn;
+pub mod observation;
+pub mod store;
 pub mod time;

@@ -1,0 +1,180 @@
+//! May this node lead, and is a peer better placed? Every refusal names the rule, the value and
+//! the remedy.
+
+use std::cmp::Reverse;
+
+use serde::{Deserialize, Serialize};
+
+use super::Brain;
+use super::turn::Turn;
+use crate::kv::{Role, State, SynchronousMode};
+use crate::lsn::{Lsn, Timeline};
+use crate::observation::{Data, PeerAnswer};
+use crate::store::Snapshot;
+
+/// Why a node may not lead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The rule, one word.
+    pub rule: String,
+    /// The value that breaks it.
+    pub value: String,
+    /// What a person can do.
+    pub remedy: String,
+}
+
+/// May this node lead, as far as its own state says?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It does.
+    Leads,
+    /// It may, when the lease is free.
+    MayLead,
+    /// It may not.
+    MayNot(Refusal),
+}
+
+impl Verdict {
+    pub(super) fn unknown() -> Self {
+        refuse("store", "Consul has not answered yet", "check the address and token of Consul")
+    }
+
+    /// Leads already, or may.
+    #[must_use]
+    pub fn may_lead(&self) -> bool {
+        !matches!(self, Self::MayNot(_))
+    }
+}
+
+fn refuse(rule: &str, value: impl Into<String>, remedy: &str) -> Verdict {
+    let (rule, value, remedy) = (rule.to_owned(), value.into(), remedy.to_owned());
+    Verdict::MayNot(Refusal { rule, value, remedy })
+}
+
+/// The order of candidates: timeline, then WAL position, then `failover_priority`, then name (the
+/// first in the alphabet wins, so that equal nodes do not race each other).
+type Rank<'a> = (Timeline, Lsn, u32, Reverse<&'a str>);
+
+impl Brain {
+    /// The rules that need no other node's word.
+    pub(super) fn verdict(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Verdict {
+        if turn.obs.lease.hold.is_some() {
+            return Verdict::Leads;
+        }
+        let rules = [
+            Self::tags_allow,
+            Self::not_paused,
+            Self::has_data,
+            Self::in_failsafe_list,
+            Self::in_sync_set,
+            Self::not_forked,
+            Self::lag_allows,
+        ];
+        let broken = rules.iter().find_map(|rule| rule(self, turn, snapshot));
+        broken.unwrap_or(Verdict::MayLead)
+    }
+
+    fn tags_allow(&self, _: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {
+        let tags = &self.settings.tags;
+        let which = if tags.nofailover { "nofailover: true" } else { "failover_priority: 0" };
+        (!tags.may_fail_over()).then(|| refuse("tags", which, "remove the tag and reload"))
+    }
+
+    fn not_paused(&self, turn: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {
+        turn.config.pause.then(|| refuse("pause", "pause: true", "resume the cluster"))
+    }
+
+    fn has_data(&self, turn: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {
+        let local = &turn.obs.local;
+        let remedy = "see the agent's log for why PostgreSQL is not ready";
+        match (&local.data, &local.sql) {
+            (Data::Empty | Data::HalfMade, _) => {
+                Some(refuse("data", "no complete data directory", remedy))
+            }
+            _ if self.must_clone => Some(refuse("data", "must be cloned anew", remedy)),
+            (_, None) => Some(refuse("running", "PostgreSQL does not answer", remedy)),
+            _ => None,
+        }
+    }
+
+    /// A cut-off leader may have been promised by everybody on the list that nobody else leads.
+    fn in_failsafe_list(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Verdict> {
+        let list = &snapshot.failsafe.as_ref()?.value;
+        let missing = turn.config.failsafe_mode
+            && !list.is_empty()
+            && !list.contains_key(&self.settings.name);
+        missing.then(|| {
+            refuse("failsafe", "not in the published failsafe list", "let the leader publish it")
+        })
+    }
+
+    fn in_sync_set(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Verdict> {
+        let on = turn.config.synchronous_mode != SynchronousMode::Off;
+        let sync = &snapshot.sync.as_ref().filter(|_| on)?.value;
+        let named = sync.leader.is_none() || sync.names(&self.settings.name);
+        (!named).then(|| {
+            let set: Vec<_> = sync.leader.iter().cloned().chain(sync.standbys()).collect();
+            let value = format!("the published synchronous set is {}", set.join(", "));
+            refuse("sync", value, "bring one of its nodes back, or `hart failover --candidate`")
+        })
+    }
+
+    /// Our timeline has ended before our position: what we have beyond is not in the cluster.
+    fn not_forked(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Verdict> {
+        let sql = turn.obs.local.sql.as_ref()?;
+        let history = &snapshot.history.as_ref()?.value;
+        let end = history.iter().find(|entry| entry.0 == sql.timeline)?.1;
+        (sql.position() > end).then(|| {
+            let value =
+                format!("at {} on timeline {}, which ended at {end}", sql.position(), sql.timeline);
+            refuse("timeline", value, "it is rewound when a leader is there")
+        })
+    }
+
+    fn lag_allows(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Verdict> {
+        if turn.config.synchronous_mode != SynchronousMode::Off && snapshot.sync.is_some() {
+            return None;
+        }
+        let position = turn.obs.local.sql.as_ref()?.position();
+        let lag = snapshot.status.as_ref()?.value.optime?.bytes_since(position);
+        let limit = turn.config.maximum_lag_on_failover;
+        (lag > limit).then(|| {
+            let value = format!("{lag} bytes behind, maximum_lag_on_failover is {limit}");
+            refuse("lag", value, "raise maximum_lag_on_failover, or `hart failover --candidate`")
+        })
+    }
+
+    fn my_rank<'a>(&'a self, turn: &Turn<'_>) -> Option<Rank<'a>> {
+        let sql = turn.obs.local.sql.as_ref()?;
+        let name = Reverse(self.settings.name.as_str());
+        Some((sql.timeline, sql.position(), self.settings.tags.priority(), name))
+    }
+
+    /// A reachable node that says it is a running primary.
+    pub(super) fn living_primary<'a>(&self, turn: &Turn<'a>) -> Option<&'a str> {
+        let alive = |peer: &PeerAnswer| {
+            matches!(peer.role, Role::Primary | Role::StandbyLeader) && peer.state == State::Running
+        };
+        turn.answers().find(|(_, peer)| alive(peer)).map(|(name, _)| name.as_str())
+    }
+
+    /// A reachable node that may lead and is better placed than this one.
+    pub(super) fn better_peer<'a>(&self, turn: &Turn<'a>) -> Option<(&'a str, Lsn)> {
+        let mine = self.my_rank(turn)?;
+        let eligible = turn.answers().filter(|(_, peer)| may_lead(peer));
+        let best = eligible.max_by_key(|(name, peer)| rank(name, peer))?;
+        (rank(best.0, best.1) > mine).then_some((best.0.as_str(), best.1.position))
+    }
+}
+
+pub(super) fn rank<'a>(name: &'a str, peer: &PeerAnswer) -> Rank<'a> {
+    (peer.timeline, peer.position, peer.tags.priority(), Reverse(name))
+}
+
+/// By its own word or, where it is Patroni and does not say, by its tags and state.
+pub(super) fn may_lead(peer: &PeerAnswer) -> bool {
+    peer.state == State::Running
+        && peer.role == Role::Replica
+        && peer.may_lead.unwrap_or_else(|| peer.tags.may_fail_over())
+}

@@ -1,0 +1,47 @@
+//! Must PostgreSQL be killed now? The guard kills it at the deadline by itself; these rules see it
+//! earlier, and where there was no deadline.
+
+use super::Brain;
+use super::turn::Turn;
+use crate::command::{Command, Job};
+use crate::store::Snapshot;
+
+impl Brain {
+    /// A primary without a lease is fenced, unless an armed guard covers it and the store does not
+    /// say that somebody else leads: then the restarted agent takes its lease back.
+    pub(super) fn must_fence(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
+        if !turn.is_primary() || turn.obs.lease.hold.is_some() {
+            return false;
+        }
+        let mine = snapshot
+            .lease()
+            .is_some_and(|l| l.is_held_by(&self.settings.name, &self.settings.instance));
+        let covered = turn.obs.local.armed.is_some_and(|armed| turn.now() < armed.deadline);
+        if covered && (mine || turn.obs.lease.busy) {
+            return false;
+        }
+        let leader = snapshot.leader_name().unwrap_or("nobody").to_owned();
+        turn.phase("fencing PostgreSQL");
+        turn.push(Command::Fence, format!("PostgreSQL is primary without a lease; {leader} leads"));
+        true
+    }
+
+    /// Without any word from the store: an armed guard covers a primary until its deadline; one
+    /// that nothing covers must not run.
+    pub(super) fn fence_blind(&self, turn: &mut Turn<'_>) -> bool {
+        let covered = turn.obs.local.armed.is_some_and(|armed| turn.now() < armed.deadline);
+        if !turn.is_primary() || covered || turn.obs.lease.hold.is_some() {
+            return false;
+        }
+        turn.push(Command::Fence, "PostgreSQL is primary, no lease covers it, Consul is silent");
+        true
+    }
+
+    pub(super) fn stop_blind(&self, turn: &mut Turn<'_>) {
+        if turn.is_running() {
+            turn.begin(Job::Stop, "the agent was asked to stop");
+        } else if turn.obs.job.is_none() {
+            turn.push(Command::Exit(crate::command::Exit::Stopped), "the agent was asked to stop");
+        }
+    }
+}

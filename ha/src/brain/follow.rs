@@ -1,0 +1,190 @@
+//! What a replica does: have data, be up, follow the leader, and not carry a forked history.
+
+use std::time::Duration;
+
+use super::Brain;
+use super::turn::Turn;
+use crate::command::{Command, Job};
+use crate::kv::{Member, Role, State};
+use crate::observation::{Control, Data, Upstream};
+use crate::store::Snapshot;
+
+/// A standby that has not been streaming for so long has its history compared.
+const SILENCE: Duration = Duration::from_secs(3);
+
+impl Brain {
+    pub(super) fn follow(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, leader: &str) {
+        turn.phase(format!("following {leader}"));
+        if let Some(running) = &turn.obs.job {
+            return turn.phase(format!("following {leader}; {}", running.job.name()));
+        }
+        if self.is_me(leader) {
+            return turn.phase("another installation of this name leads");
+        }
+        let Some((member, upstream)) = leader_address(snapshot, leader) else {
+            return self.leader_unknown(turn, leader);
+        };
+        let foreign = self.has_leftover_data(turn, snapshot);
+        match &turn.obs.local.data {
+            Data::Cluster { .. } if !foreign && !self.must_clone && !turn.obs.asked.reinit => {
+                self.follow_with_data(turn, snapshot, member, upstream);
+            }
+            _ if turn.is_running() => turn.begin(Job::Stop, "the data is to be made anew"),
+            _ => self.base_backup_from(turn, member, upstream),
+        }
+    }
+
+    /// A leader without an entry: its session was lost. Whoever runs keeps on following; whoever
+    /// does not starts with what it knew.
+    fn leader_unknown(&self, turn: &mut Turn<'_>, leader: &str) {
+        turn.phase(format!("{leader} leads, its member entry is missing"));
+        let has_data = matches!(turn.obs.local.data, Data::Cluster { .. });
+        let fit = turn.obs.local.control.as_ref().is_some_and(|control| !control.was_primary);
+        if has_data && fit && !turn.is_running() && !self.must_clone {
+            let job = Job::StartStandby(turn.obs.local.upstream.clone());
+            self.start_when_ready(turn, job, "reads go on");
+        }
+    }
+
+    /// Data of our own bootstrap that came to nothing, because another node was first.
+    fn has_leftover_data(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
+        let Data::Cluster { system_id } = &turn.obs.local.data else { return false };
+        let other = snapshot.initialize.as_ref().is_some_and(|i| i.value != *system_id);
+        turn.obs.local.memory.bootstrapping && other
+    }
+
+    fn base_backup_from(&self, turn: &mut Turn<'_>, member: &Member, upstream: Upstream) {
+        if member.role != Role::Primary || member.state != State::Running {
+            return turn.phase(format!("waiting for {} to be ready to clone from", upstream.name));
+        }
+        let job = Job::Clone(upstream);
+        self.start_when_ready(turn, job, "this node has no usable data");
+    }
+
+    fn follow_with_data(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        member: &Member,
+        upstream: Upstream,
+    ) {
+        if turn.is_running() {
+            return self.follow_running(turn, snapshot, member, upstream);
+        }
+        let Some(control) = &turn.obs.local.control else {
+            turn.phase("reading the control file");
+            return turn.wake_soon();
+        };
+        if may_follow_at_once(control, member) {
+            let job = Job::StartStandby(Some(upstream));
+            return self.start_when_ready(turn, job, "there is a leader to follow");
+        }
+        match self.jobs.diverged_from(&upstream) {
+            Some(false) => {
+                let job = Job::StartStandby(Some(upstream));
+                self.start_when_ready(turn, job, "its history contains ours");
+            }
+            Some(true) => self.repair(turn, member, upstream),
+            None => self.compare(turn, member, upstream),
+        }
+    }
+
+    fn compare(&self, turn: &mut Turn<'_>, member: &Member, upstream: Upstream) {
+        if member.role != Role::Primary || member.state != State::Running {
+            return turn.phase(format!("waiting for {} to be primary", upstream.name));
+        }
+        let job = Job::CheckHistory(upstream);
+        self.start_when_ready(turn, job, "our history may have forked");
+    }
+
+    fn repair(&mut self, turn: &mut Turn<'_>, member: &Member, upstream: Upstream) {
+        if turn.config.postgresql.use_pg_rewind {
+            let job = Job::Rewind(upstream);
+            return self.start_when_ready(turn, job, "our WAL has what the leader's has not");
+        }
+        if self.settings.clone_when_diverged {
+            self.must_clone = true;
+            return self.base_backup_from(turn, member, upstream);
+        }
+        turn.phase(
+            "diverged from the leader, and use_pg_rewind is off: run `hart reinit` for this node",
+        );
+    }
+
+    fn follow_running(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        member: &Member,
+        upstream: Upstream,
+    ) {
+        let Some(sql) = &turn.obs.local.sql else {
+            turn.phase("PostgreSQL is starting");
+            return turn.wake_soon();
+        };
+        self.keep_slots(turn, snapshot, false);
+        if turn.obs.local.upstream.as_ref() != Some(&upstream) {
+            self.silent_since = None;
+            self.jobs.forget_comparison();
+            let reason = format!("{} leads", upstream.name);
+            return turn.push(Command::Follow(upstream), reason);
+        }
+        if turn.obs.asked.restart {
+            return turn.begin(Job::Restart, "asked for");
+        }
+        if sql.streaming {
+            self.silent_since = None;
+            return;
+        }
+        let silent = *self.silent_since.get_or_insert(turn.now());
+        self.not_streaming(turn, member, upstream, silent);
+    }
+
+    fn not_streaming(
+        &mut self,
+        turn: &mut Turn<'_>,
+        member: &Member,
+        upstream: Upstream,
+        silent: crate::time::Time,
+    ) {
+        if turn.now().since(silent) < SILENCE {
+            return turn.wake_at(silent + SILENCE);
+        }
+        match self.jobs.diverged_from(&upstream) {
+            Some(true) => turn.begin(Job::Stop, "our WAL has what the leader's has not"),
+            Some(false) => {
+                turn.phase(format!("following {}, which sends nothing", upstream.name));
+                self.silent_since = Some(turn.now());
+                self.jobs.forget_comparison();
+            }
+            None => self.compare(turn, member, upstream),
+        }
+    }
+}
+
+/// A standby on the leader's timeline cannot have forked from it.
+fn may_follow_at_once(control: &Control, leader: &Member) -> bool {
+    !control.was_primary && Some(control.timeline) == leader.timeline
+}
+
+fn leader_address<'a>(snapshot: &'a Snapshot, leader: &str) -> Option<(&'a Member, Upstream)> {
+    let member = snapshot.member(leader)?;
+    let (host, port) = host_and_port(&member.conn_url)?;
+    Some((member, Upstream { name: leader.to_owned(), host, port }))
+}
+
+/// Host and port of `postgres://[user@]host:port/db`; brackets around an IPv6 address are removed.
+#[must_use]
+pub fn host_and_port(url: &str) -> Option<(String, u16)> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split(['/', '?']).next()?;
+    let address = authority.rsplit('@').next()?;
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, port.parse().ok()?)
+        }
+        _ => (address, 5432),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty()).then(|| (host.to_owned(), port))
+}

@@ -1,0 +1,96 @@
+//! What became of long actions: failures are tried again, ever more slowly.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Brain;
+use crate::command::Job;
+use crate::observation::{FinishedJob, JobDone, Observation, Upstream};
+use crate::time::Time;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug)]
+struct Failures {
+    count: u32,
+    last: Time,
+    error: String,
+}
+
+/// Failures by kind of job, and the last comparison of timelines.
+#[derive(Clone, Debug, Default)]
+pub(super) struct JobLog {
+    failures: BTreeMap<&'static str, Failures>,
+    compared: Option<(Upstream, bool)>,
+}
+
+impl JobLog {
+    pub fn learn(&mut self, observation: &Observation) {
+        for finished in &observation.finished {
+            self.record(finished, observation.now);
+        }
+    }
+
+    fn record(&mut self, finished: &FinishedJob, now: Time) {
+        let kind = finished.job.name();
+        match &finished.result {
+            Err(error) => {
+                let count = self.failed(&finished.job) + 1;
+                self.failures.insert(kind, Failures { count, last: now, error: error.clone() });
+            }
+            Ok(done) => {
+                self.failures.remove(kind);
+                self.remember_comparison(&finished.job, done);
+            }
+        }
+    }
+
+    fn remember_comparison(&mut self, job: &Job, done: &JobDone) {
+        match (job, done) {
+            (Job::CheckHistory(with), JobDone::Diverged(diverged)) => {
+                self.compared = Some((with.clone(), *diverged));
+            }
+            _ if matches!(job, Job::CheckHistory(_) | Job::Checkpoint | Job::Sync(_)) => {}
+            _ => self.compared = None,
+        }
+    }
+
+    /// How often this kind has failed in a row.
+    pub fn failed(&self, job: &Job) -> u32 {
+        self.failures.get(job.name()).map_or(0, |failures| failures.count)
+    }
+
+    /// The last error of this kind.
+    pub fn error(&self, job: &Job) -> Option<&str> {
+        self.failures.get(job.name()).map(|failures| failures.error.as_str())
+    }
+
+    /// When this kind may be tried (again).
+    pub fn ready_at(&self, job: &Job) -> Time {
+        self.failures.get(job.name()).map_or(Time::ZERO, |failures| {
+            let pause = FIRST_PAUSE * 2_u32.saturating_pow(failures.count.min(10) - 1);
+            failures.last + pause.min(LONGEST_PAUSE)
+        })
+    }
+
+    /// The result of the last comparison with this leader, since PostgreSQL last changed.
+    pub fn diverged_from(&self, leader: &Upstream) -> Option<bool> {
+        self.compared.as_ref().filter(|(with, _)| with == leader).map(|(_, diverged)| *diverged)
+    }
+
+    pub fn forget_comparison(&mut self) {
+        self.compared = None;
+    }
+}
+
+impl Brain {
+    pub(super) fn after_job(&mut self, finished: &FinishedJob) {
+        match (&finished.job, finished.result.is_ok()) {
+            (Job::PostBootstrap, true) => self.roles_done = true,
+            (Job::Clone(_), true) => self.must_clone = false,
+            (Job::Rewind(_), false) => self.must_clone = self.settings.clone_after_failed_rewind,
+            _ => {}
+        }
+    }
+}

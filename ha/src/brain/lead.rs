@@ -1,0 +1,251 @@
+//! What the holder of the lease does: bring PostgreSQL up as primary, and keep the cluster's keys.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::Brain;
+use super::race::named_candidate;
+use super::turn::Turn;
+use crate::command::{Command, Job, Write};
+use crate::keeper::{Hold, Payload};
+use crate::kv::{HistoryEntry, Role, State, SynchronousMode};
+use crate::observation::{Data, Process, Sql};
+use crate::store::Snapshot;
+
+/// A promotion that shows no effect is asked for again after this time.
+const PROMOTE_AGAIN: Duration = Duration::from_secs(5);
+/// Slots are looked after this often, even when nothing has changed.
+const SLOTS_AGAIN: Duration = Duration::from_secs(10);
+/// So many failed starts in a row make another node the faster way.
+const STARTS_MAX: u32 = 3;
+
+impl Brain {
+    pub(super) fn lead(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, hold: Hold) {
+        self.silent_since = None;
+        if turn.obs.local.memory.term < hold.term {
+            turn.phase("noting the new term");
+            let reason = "the term must outlive a wiped store";
+            return turn.push(Command::Remember { term: hold.term }, reason);
+        }
+        self.carry(turn, snapshot);
+        if let Some(running) = &turn.obs.job {
+            return turn.phase(format!("leading; {}", running.job.name()));
+        }
+        if self.handing_over(turn, snapshot) {
+            return;
+        }
+        if !turn.is_running() {
+            return self.lead_down(turn, snapshot, hold);
+        }
+        match &turn.obs.local.sql {
+            None => self.lead_starting(turn),
+            Some(sql) if sql.in_recovery => self.promote(turn, snapshot, hold),
+            Some(sql) => self.lead_primary(turn, snapshot, sql),
+        }
+    }
+
+    fn carry(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        let Some(status) = &snapshot.status else { return };
+        let local = &turn.obs.local;
+        let position = local.sql.as_ref().filter(|sql| !sql.in_recovery).map(|sql| sql.write_lsn);
+        let payload = Payload {
+            optime: position.max(status.value.optime),
+            slots: local.slots.clone(),
+            retain_slots: status.value.retain_slots.clone(),
+            other: status.value.other.clone(),
+        };
+        turn.push(Command::Carry(payload), "");
+    }
+
+    fn lead_down(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, hold: Hold) {
+        self.promoting = None;
+        if !matches!(turn.obs.local.data, Data::Cluster { .. }) || self.must_clone {
+            turn.phase("giving the lease up");
+            return turn.push(Command::Release, "there is no data directory to lead with");
+        }
+        let Some(control) = &turn.obs.local.control else {
+            turn.phase("reading the control file");
+            return turn.wake_soon();
+        };
+        let job = if control.was_primary {
+            Job::StartPrimary { hold, sync: self.published_standbys(snapshot) }
+        } else {
+            Job::StartStandby(None)
+        };
+        if self.jobs.failed(&job) >= STARTS_MAX && self.somebody_may_lead(snapshot) {
+            turn.phase("giving the lease up");
+            let error = self.jobs.error(&job).unwrap_or("no error").to_owned();
+            return turn.push(Command::Release, format!("PostgreSQL does not start: {error}"));
+        }
+        self.start_when_ready(turn, job, "this node holds the lease");
+    }
+
+    pub(super) fn start_when_ready(&self, turn: &mut Turn<'_>, job: Job, reason: &str) {
+        let ready = self.jobs.ready_at(&job);
+        if turn.now() < ready {
+            let error = self.jobs.error(&job).unwrap_or_default();
+            turn.phase(format!("{} failed, trying again: {error}", job.name()));
+            return turn.wake_at(ready);
+        }
+        turn.phase(job.name());
+        turn.begin(job, reason);
+    }
+
+    fn somebody_may_lead(&self, snapshot: &Snapshot) -> bool {
+        snapshot.members.iter().any(|(name, member)| {
+            !self.is_me(name)
+                && member.value.state == State::Running
+                && member.value.tags.may_fail_over()
+        })
+    }
+
+    fn lead_starting(&self, turn: &mut Turn<'_>) {
+        turn.phase("PostgreSQL is starting");
+        turn.wake_soon();
+        let Process::Running { since } = turn.obs.local.process else { return };
+        let too_long = turn.now().since(since) > turn.config.primary_start_timeout;
+        let snapshot = turn.obs.store.snapshot.as_ref();
+        if too_long && snapshot.is_some_and(|snapshot| self.somebody_may_lead(snapshot)) {
+            turn.push(Command::Fence, "PostgreSQL did not start within primary_start_timeout");
+        }
+    }
+
+    fn promote(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, hold: Hold) {
+        turn.phase("promoting");
+        turn.wake_soon();
+        self.keep_slots(turn, snapshot, false);
+        if turn.obs.local.armed.is_none_or(|armed| armed.term != hold.term) {
+            return turn.phase("waiting for the guard to be armed");
+        }
+        if !self.sync_is_mine(turn, snapshot) {
+            return turn.phase("taking over the synchronous set");
+        }
+        let asked = self.promoting.filter(|(term, _)| *term == hold.term);
+        if asked.is_some_and(|(_, at)| turn.now().since(at) < PROMOTE_AGAIN) {
+            return;
+        }
+        self.promoting = Some((hold.term, turn.now()));
+        turn.push(Command::Promote, format!("this node holds the lease of term {}", hold.term));
+    }
+
+    /// In synchronous mode the winner enters itself before it is promoted: from then on only it
+    /// and the standbys that it names may lead.
+    fn sync_is_mine(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
+        let current = snapshot.sync.as_ref();
+        let on = turn.config.synchronous_mode != SynchronousMode::Off;
+        let leader = current.and_then(|sync| sync.value.leader.as_deref());
+        if (!on && current.is_none()) || leader.is_some_and(|name| self.is_me(name)) {
+            return true;
+        }
+        let at = current.map_or(0, |sync| sync.index);
+        let write = Write::Sync { standbys: BTreeSet::new(), at };
+        turn.push(Command::Write(write), "before the promotion: nobody else may lead after it");
+        false
+    }
+
+    fn lead_primary(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql) {
+        turn.phase("leading");
+        self.promoting = None;
+        if turn.obs.local.memory.bootstrapping {
+            return self.finish_bootstrap(turn, snapshot);
+        }
+        self.keep_identity(turn, snapshot);
+        self.keep_history(turn, snapshot, sql);
+        self.keep_failsafe(turn, snapshot);
+        self.keep_slots(turn, snapshot, true);
+        self.clear_fulfilled_request(turn, snapshot);
+        self.keep_sync(turn, snapshot, sql);
+        if turn.obs.asked.restart {
+            turn.begin(Job::Restart, "asked for");
+        }
+    }
+
+    fn finish_bootstrap(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        turn.phase("completing the new cluster");
+        if !self.roles_done {
+            let job = Job::PostBootstrap;
+            return self.start_when_ready(turn, job, "the cluster is new");
+        }
+        self.keep_identity(turn, snapshot);
+        if self.initialize_is_right(turn, snapshot) && snapshot.config.is_some() {
+            turn.push(Command::Bootstrapped, "the cluster is complete");
+        }
+    }
+
+    fn initialize_is_right(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
+        let Data::Cluster { system_id } = &turn.obs.local.data else { return true };
+        snapshot.initialize.as_ref().is_some_and(|initialize| initialize.value == *system_id)
+    }
+
+    fn keep_identity(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        if snapshot.config.is_none() {
+            turn.push(Command::Write(Write::Config), "the cluster has no settings in Consul");
+        }
+        if let Data::Cluster { system_id } = &turn.obs.local.data
+            && !self.initialize_is_right(turn, snapshot)
+        {
+            let write = Write::Initialize(system_id.clone());
+            turn.push(Command::Write(write), "initialize does not name this cluster");
+        }
+    }
+
+    fn keep_history(&self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql) {
+        let local = &turn.obs.local.history;
+        let stored = snapshot.history.as_ref().map_or(&[][..], |history| &history.value);
+        let known = local.iter().filter(|(timeline, ..)| *timeline < sql.timeline);
+        if known.clone().map(|(tl, lsn, _)| (*tl, *lsn)).eq(stored.iter().map(|e| (e.0, e.1))) {
+            return;
+        }
+        let entry = |(timeline, end, reason): &(_, _, String)| {
+            let old = stored.iter().find(|entry| (entry.0, entry.1) == (*timeline, *end));
+            let new = || {
+                let name = self.settings.name.clone();
+                HistoryEntry(*timeline, *end, reason.clone(), String::new(), name)
+            };
+            old.cloned().unwrap_or_else(new)
+        };
+        let history: Vec<_> = known.map(entry).collect();
+        if !history.is_empty() {
+            turn.push(Command::Write(Write::History(history)), "a timeline has ended");
+        }
+    }
+
+    fn keep_failsafe(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        if !turn.config.failsafe_mode {
+            return;
+        }
+        let members =
+            snapshot.members.iter().filter(|(_, member)| member.value.role != Role::Uninitialized);
+        let list = members.map(|(name, m)| (name.clone(), m.value.api_url.clone())).collect();
+        if snapshot.failsafe.as_ref().is_none_or(|failsafe| failsafe.value != list) {
+            turn.push(Command::Write(Write::Failsafe(list)), "the members have changed");
+        }
+    }
+
+    pub(super) fn keep_slots(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, reserve: bool) {
+        if !turn.config.postgresql.use_slots {
+            return;
+        }
+        let names = snapshot.members.keys().filter(|name| !self.is_me(name));
+        let members: BTreeSet<String> = names.cloned().collect();
+        let done = self.slots.as_ref().is_some_and(|(set, kind, at)| {
+            *set == members && *kind == reserve && turn.now().since(*at) < SLOTS_AGAIN
+        });
+        if !done {
+            self.slots = Some((members.clone(), reserve, turn.now()));
+            turn.push(Command::Slots { members, reserve }, "");
+        }
+    }
+
+    /// The request that made this node lead, or one meant for a leader of the past.
+    fn clear_fulfilled_request(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        let Some(request) = snapshot.failover.as_ref().filter(|r| !r.value.is_empty()) else {
+            return;
+        };
+        let reached = named_candidate(snapshot).is_some_and(|name| self.is_me(name));
+        let past = request.value.leader.as_deref().is_some_and(|leader| !self.is_me(leader));
+        if reached || past {
+            turn.push(Command::Write(Write::ClearFailover(request.index)), "it is done");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The decisions. [`Brain::step`] is called whenever something may have changed; it looks at the
+//! whole picture each time (level-triggered), so a missed or repeated event does no harm.
+//!
+//! | file | decides |
+//! |---|---|
+//! | `fencing` | must PostgreSQL be killed now? |
+//! | `watch` | since when has the lease been seen unchanged? |
+//! | `eligible` | may this node lead, and is a peer better placed? |
+//! | `race` | taking over, taking back, the first bootstrap |
+//! | `lead` | what the holder does |
+//! | `switchover` | handing the lease over: asked for, or because the agent stops |
+//! | `sync` | who is a synchronous standby, and when that may be published |
+//! | `follow` | what a replica does |
+//! | `publish` | what the node says of itself |
+
+mod eligible;
+mod fencing;
+mod follow;
+mod jobs;
+mod lead;
+mod publish;
+mod race;
+mod switchover;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod turn;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use eligible::{Refusal, Verdict};
+pub use follow::host_and_port;
+pub use publish::LAYOUT_VERSION;
+pub use turn::{Decision, Step};
+
+use crate::command::{Command, Exit};
+use crate::kv::{DynamicConfig, Member, Tags, Term};
+use crate::observation::{Data, Observation};
+use crate::store::Snapshot;
+use crate::time::Time;
+use jobs::JobLog;
+use turn::Turn;
+use watch::LeaseWatch;
+
+/// What the brain is told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Member name.
+    pub name: String,
+    /// Random identity of this installation.
+    pub instance: String,
+    /// This node's tags.
+    pub tags: Tags,
+    /// `bootstrap.dcs`: what counts until the store has a `config`.
+    pub bootstrap: DynamicConfig,
+    /// `postgres://host:port/postgres`, for the member entry.
+    pub conn_url: String,
+    /// `http://host:port/patroni`, for the member entry.
+    pub api_url: String,
+    /// A rewind that fails is followed by a base backup.
+    pub clone_after_failed_rewind: bool,
+    /// A diverged node that may not be rewound is cloned anew.
+    pub clone_when_diverged: bool,
+}
+
+/// The state that the brain keeps between steps. All of it can be lost: it is gathered again.
+#[derive(Clone, Debug)]
+pub struct Brain {
+    settings: Settings,
+    watch: LeaseWatch,
+    jobs: JobLog,
+    /// REST addresses of all members seen, for peers whose entries have vanished.
+    addresses: BTreeMap<String, String>,
+    promoting: Option<(Term, Time)>,
+    published: Option<(Member, Time)>,
+    slots: Option<(BTreeSet<String>, bool, Time)>,
+    switch: Option<switchover::Switch>,
+    /// Since when a standby has not been streaming.
+    silent_since: Option<Time>,
+    /// The roles of a new cluster are complete.
+    roles_done: bool,
+    /// A failed rewind or a forked history: the data directory must be made anew.
+    must_clone: bool,
+}
+
+impl Brain {
+    /// A brain that has seen nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            watch: LeaseWatch::default(),
+            jobs: JobLog::default(),
+            addresses: BTreeMap::new(),
+            promoting: None,
+            published: None,
+            slots: None,
+            switch: None,
+            silent_since: None,
+            roles_done: false,
+            must_clone: false,
+        }
+    }
+
+    /// New tags, after the configuration was read again.
+    pub fn set_tags(&mut self, tags: Tags) {
+        self.settings.tags = tags;
+    }
+
+    /// One look at the world: what is to be done, and why.
+    pub fn step(&mut self, observation: &Observation) -> Step {
+        self.learn(observation);
+        let config = self.config(observation);
+        let mut turn = Turn::new(observation, config);
+        match observation.store.snapshot.as_ref() {
+            Some(snapshot) => self.decide(&mut turn, snapshot),
+            None => self.decide_blind(&mut turn),
+        }
+        turn.finish()
+    }
+
+    fn config(&self, observation: &Observation) -> DynamicConfig {
+        let stored = observation.store.snapshot.as_ref().and_then(|s| s.config.as_ref());
+        stored.map_or_else(|| self.settings.bootstrap.clone(), |config| config.value.clone())
+    }
+
+    fn learn(&mut self, observation: &Observation) {
+        self.jobs.learn(observation);
+        for finished in &observation.finished {
+            self.after_job(finished);
+        }
+        let Some(snapshot) = &observation.store.snapshot else { return };
+        self.watch.see(snapshot.lease(), observation.store.arrived);
+        for (name, member) in &snapshot.members {
+            if !member.value.api_url.is_empty() {
+                self.addresses.insert(name.clone(), member.value.api_url.clone());
+            }
+        }
+        for (name, url) in snapshot.failsafe.iter().flat_map(|failsafe| &failsafe.value) {
+            self.addresses.entry(name.clone()).or_insert_with(|| url.clone());
+        }
+    }
+
+    /// Consul has not answered yet since this agent began.
+    fn decide_blind(&mut self, turn: &mut Turn<'_>) {
+        turn.phase("waiting for Consul");
+        if self.fence_blind(turn) {
+            return;
+        }
+        if turn.obs.shutdown {
+            self.stop_blind(turn);
+        }
+    }
+
+    fn decide(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        turn.verdict = self.verdict(turn, snapshot);
+        if self.must_fence(turn, snapshot) {
+            return self.publish(turn, snapshot);
+        }
+        if let Some(refusal) = self.foreign_data(turn, snapshot) {
+            return turn.push(Command::Exit(Exit::Refused(refusal.clone())), refusal);
+        }
+        match (turn.obs.lease.hold, turn.obs.shutdown) {
+            (Some(hold), _) => self.lead(turn, snapshot, hold),
+            (None, true) => self.stop_replica(turn, snapshot),
+            (None, false) => self.not_leading(turn, snapshot),
+        }
+        self.publish(turn, snapshot);
+    }
+
+    /// The data directory belongs to another cluster: nothing here may touch it.
+    fn foreign_data(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<String> {
+        let Data::Cluster { system_id } = &turn.obs.local.data else { return None };
+        let expected = &snapshot.initialize.as_ref()?.value;
+        let foreign = !expected.is_empty() && expected != system_id;
+        (foreign && !turn.obs.local.memory.bootstrapping && turn.obs.lease.hold.is_none()).then(|| {
+            format!(
+                "the data directory has system identifier {system_id}, the cluster in Consul has \
+                 {expected}: this is another cluster's data; check scope and data_dir, or move the \
+                 directory away to clone the cluster anew"
+            )
+        })
+    }
+
+    fn is_me(&self, name: &str) -> bool {
+        name == self.settings.name
+    }
+
+    /// The other members' REST addresses.
+    fn others(&self) -> BTreeMap<String, String> {
+        let others = self.addresses.iter().filter(|(name, _)| !self.is_me(name));
+        others.map(|(name, url)| (name.clone(), url.clone())).collect()
+    }
+}

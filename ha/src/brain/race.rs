@@ -1,0 +1,209 @@
+//! The lease is free, or ours without our holding it: taking over, taking back, and the first
+//! bootstrap of all.
+
+use super::Brain;
+use super::turn::Turn;
+use crate::command::{Command, Job, Write};
+use crate::keeper::AcquirePlan;
+use crate::lease::margin;
+use crate::observation::Data;
+use crate::store::Snapshot;
+use crate::time::Time;
+
+impl Brain {
+    pub(super) fn not_leading(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        self.switch = None;
+        self.promoting = None;
+        if self.take_back(turn, snapshot) {
+            return;
+        }
+        match self.current_leader(turn, snapshot) {
+            Some(leader) => self.follow(turn, snapshot, &leader),
+            None => self.without_leader(turn, snapshot),
+        }
+    }
+
+    /// The store says that the lease is ours: the agent was restarted, or it was handed to us. The
+    /// transaction makes sure that it still is.
+    fn take_back(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
+        let Some(lease) = snapshot.lease() else { return false };
+        let has_data = matches!(turn.obs.local.data, Data::Cluster { .. });
+        if !lease.is_held_by(&self.settings.name, &self.settings.instance) || !has_data {
+            return false;
+        }
+        turn.phase("taking the lease back");
+        let reason = format!("the lease of term {} is ours in the store", lease.term);
+        self.acquire(turn, snapshot, lease.term, reason);
+        true
+    }
+
+    /// Who leads, unless its lease is over. Without a lease record the lock alone counts: its
+    /// holder is Patroni.
+    fn current_leader(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<String> {
+        let name = snapshot.leader_name()?.to_owned();
+        let held = match snapshot.lease() {
+            Some(lease) => {
+                // In the last of it candidates already compare positions.
+                lease.is_held() && turn.now() + margin(turn.config.ttl) < self.free_at(turn)
+            }
+            None => snapshot.leader_session().is_some() && !self.is_me(&name),
+        };
+        held.then_some(name)
+    }
+
+    fn free_at(&self, turn: &Turn<'_>) -> Time {
+        self.watch.free_at(turn.obs.local.memory.ttl, turn.config.ttl)
+    }
+
+    fn without_leader(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        if turn.obs.job.is_some() {
+            return turn.phase("busy");
+        }
+        match (&turn.obs.local.data, turn.obs.local.memory.bootstrapping) {
+            (Data::Cluster { .. }, false) => self.race(turn, snapshot),
+            _ => self.bootstrap(turn, snapshot),
+        }
+    }
+
+    /// Nothing is here. Who may begin is settled by the key `initialize`.
+    fn bootstrap(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        let Some(session) = &turn.obs.store.session else {
+            return turn.phase("waiting for a session");
+        };
+        let Some(initialize) = &snapshot.initialize else {
+            turn.phase("asking for the right to bootstrap");
+            return turn.push(Command::Write(Write::Claim), "there is no cluster yet");
+        };
+        let claimed = initialize.value.is_empty() && initialize.session.as_ref() == Some(session);
+        match (claimed, &turn.obs.local.data) {
+            (false, _) if initialize.value.is_empty() => {
+                turn.phase("waiting for another node to bootstrap the cluster");
+            }
+            (false, _) => turn.phase("waiting for a leader to clone from"),
+            (true, Data::Cluster { .. }) => self.first_lease(turn, snapshot),
+            (true, _) => self.run_initdb(turn),
+        }
+    }
+
+    fn run_initdb(&mut self, turn: &mut Turn<'_>) {
+        let job = Job::Initdb;
+        let ready = self.jobs.ready_at(&job);
+        turn.phase("initializing a new cluster");
+        if turn.now() < ready {
+            turn.wake_at(ready);
+            if self.jobs.failed(&job) >= 3 {
+                turn.push(Command::Write(Write::Unclaim), "initdb failed here; others may try");
+            }
+            return;
+        }
+        turn.begin(job, "this node may bootstrap the cluster");
+    }
+
+    /// The first lease of a new cluster. A record that somebody left makes it an ordinary race.
+    fn first_lease(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        turn.phase("taking the first lease");
+        if snapshot.lease().is_some_and(|lease| lease.is_held()) && turn.now() < self.free_at(turn)
+        {
+            return turn.wake_at(self.free_at(turn));
+        }
+        self.acquire(turn, snapshot, self.next_term(turn), "the cluster is new".to_owned());
+    }
+
+    fn next_term(&self, turn: &Turn<'_>) -> u64 {
+        self.watch.term().max(turn.obs.local.memory.term) + 1
+    }
+
+    fn acquire(&self, turn: &mut Turn<'_>, snapshot: &Snapshot, term: u64, reason: String) {
+        if turn.obs.lease.busy || turn.obs.store.session.is_none() {
+            return;
+        }
+        let plan = AcquirePlan {
+            at: snapshot.status_index(),
+            unlock: snapshot.leader_session().cloned(),
+            term,
+            beat: self.watch.beat(),
+        };
+        turn.push(Command::Acquire(plan), reason);
+    }
+
+    fn race(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        turn.phase("waiting for a leader");
+        if !turn.is_running() {
+            let upstream = turn.obs.local.upstream.clone();
+            let job = Job::StartStandby(upstream);
+            return self.start_when_ready(turn, job, "to be ready when the lease is free");
+        }
+        if turn.obs.local.sql.is_none() {
+            return turn.wake_soon();
+        }
+        self.silent_since = None;
+        if !turn.obs.store.reachable {
+            return turn.phase("Consul does not answer");
+        }
+        if !turn.verdict.may_lead() && !self.is_named_candidate(snapshot) {
+            return turn.phase("not eligible to lead");
+        }
+        let free_at = self.free_at(turn);
+        let window = margin(turn.config.ttl);
+        if turn.now() + window < free_at {
+            return turn.wake_at(free_at - window);
+        }
+        self.compare_and_acquire(turn, snapshot, free_at);
+    }
+
+    /// Positions are compared while the last of the lease runs out: by then its holder's guard has
+    /// done its work and positions stand still.
+    fn compare_and_acquire(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, free_at: Time) {
+        let window = margin(turn.config.ttl);
+        let asked_since = (free_at - window).max(turn.now() - turn.config.ttl / 4);
+        let asked_since = asked_since.max(self.watch.since());
+        let others = self.others();
+        let probed = turn.probed(&others, asked_since, "to compare positions before taking over");
+        if turn.now() < free_at {
+            return turn.wake_at(free_at);
+        }
+        if !probed {
+            return turn.wake_soon();
+        }
+        let patience_ends = free_at + turn.config.ttl;
+        if let Some(obstacle) = self.obstacle(turn, snapshot, patience_ends) {
+            turn.phase(obstacle);
+            return turn.wake_at(turn.now() + turn.config.ttl / 16);
+        }
+        let reason = match snapshot.lease() {
+            Some(lease) if !lease.is_held() => format!("{} released the lease", lease.holder),
+            Some(lease) => format!("the lease of {} has run out", lease.holder),
+            None => "there is no lease".to_owned(),
+        };
+        self.acquire(turn, snapshot, self.next_term(turn), reason);
+    }
+
+    fn obstacle(
+        &self,
+        turn: &Turn<'_>,
+        snapshot: &Snapshot,
+        patience_ends: Time,
+    ) -> Option<String> {
+        if let Some(name) = self.living_primary(turn) {
+            return Some(format!("{name} still answers as primary"));
+        }
+        if self.is_named_candidate(snapshot) || turn.now() >= patience_ends {
+            return None;
+        }
+        if let Some(name) = named_candidate(snapshot) {
+            return Some(format!("{name} is the candidate that was asked for"));
+        }
+        let (name, position) = self.better_peer(turn)?;
+        Some(format!("{name} at {position} is better placed"))
+    }
+
+    pub(super) fn is_named_candidate(&self, snapshot: &Snapshot) -> bool {
+        named_candidate(snapshot).is_some_and(|name| self.is_me(name))
+    }
+}
+
+/// The node that an operator wants to lead.
+pub(super) fn named_candidate(snapshot: &Snapshot) -> Option<&str> {
+    let request = &snapshot.failover.as_ref()?.value;
+    request.member.as_deref().filter(|_| request.scheduled_at.is_none())
+}

@@ -1,0 +1,260 @@
+//! Handing the lease over: because an operator asked, or because the agent is to stop.
+//!
+//! The phases are read off the world, so that they survive a restart of the agent: the request is
+//! in the store until the new leader clears it, and PostgreSQL is running, or stopped with a
+//! shutdown checkpoint at a known position.
+//!
+//! choose an heir → checkpoint → stop → the heir has the shutdown checkpoint → hand over
+
+use std::time::Duration;
+
+use super::Brain;
+use super::eligible::{may_lead, rank};
+use super::turn::Turn;
+use crate::command::{Command, Exit, Job, Write};
+use crate::keeper::Heir;
+use crate::kv::SynchronousMode;
+use crate::lsn::Lsn;
+use crate::observation::{Control, PeerAnswer};
+use crate::store::{Index, Snapshot};
+use crate::time::Time;
+
+/// How long the heir may take to receive the shutdown checkpoint.
+const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// How far a hand-over has come.
+#[derive(Clone, Debug)]
+pub(super) struct Switch {
+    /// Probes older than this do not count.
+    probes_since: Time,
+    checkpointed: bool,
+    stopped: Option<Time>,
+}
+
+/// Why the lease is to be handed over.
+enum Purpose {
+    Asked { candidate: Option<String>, index: Index },
+    Shutdown,
+}
+
+impl Brain {
+    /// Deals with a hand-over, if one is due. True: nothing else is to be done in this step.
+    pub(super) fn handing_over(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
+        let Some(purpose) = self.purpose(turn, snapshot) else {
+            self.switch = None;
+            return false;
+        };
+        let start = Switch { probes_since: turn.now(), checkpointed: false, stopped: None };
+        let switch = self.switch.take().unwrap_or(start);
+        if turn.is_running() {
+            self.before_stop(turn, snapshot, &purpose, switch)
+        } else {
+            self.after_stop(turn, snapshot, &purpose, switch)
+        }
+    }
+
+    fn purpose(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Purpose> {
+        if turn.obs.shutdown {
+            return Some(Purpose::Shutdown);
+        }
+        let request = snapshot.failover.as_ref()?;
+        let wanted = &request.value;
+        let from_me = wanted.leader.as_deref().is_none_or(|leader| self.is_me(leader));
+        let to_me = wanted.member.as_deref().is_some_and(|member| self.is_me(member));
+        let due = !wanted.is_empty() && wanted.scheduled_at.is_none() && from_me && !to_me;
+        due.then(|| Purpose::Asked { candidate: wanted.member.clone(), index: request.index })
+    }
+
+    fn before_stop(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        purpose: &Purpose,
+        mut switch: Switch,
+    ) -> bool {
+        let shutdown = matches!(purpose, Purpose::Shutdown);
+        let leading = turn.obs.local.sql.as_ref().filter(|sql| !sql.in_recovery);
+        let Some(position) = leading.map(|sql| sql.write_lsn) else {
+            if shutdown {
+                turn.begin(Job::Stop, "the agent was asked to stop");
+            }
+            return shutdown;
+        };
+        turn.phase("choosing who leads next");
+        let others = self.others();
+        if !turn.probed(&others, switch.probes_since, "to choose who leads next") {
+            turn.wake_soon();
+            self.switch = Some(switch);
+            return true;
+        }
+        match self.heir(turn, snapshot, purpose, position, turn.config.maximum_lag_on_failover) {
+            Err(problem) => self.no_heir(turn, purpose, &problem),
+            Ok(heir) if !switch.checkpointed => {
+                (switch.checkpointed, switch.probes_since) = (true, turn.now());
+                self.switch = Some(switch);
+                turn.phase("checkpoint before the switchover");
+                turn.begin(Job::Checkpoint, format!("{} is to lead next", heir.name));
+            }
+            Ok(heir) => {
+                self.switch = Some(switch);
+                turn.phase("stopping to hand over");
+                turn.begin(Job::Stop, format!("{} is to lead next", heir.name));
+            }
+        }
+        true
+    }
+
+    fn no_heir(&self, turn: &mut Turn<'_>, purpose: &Purpose, problem: &str) {
+        match purpose {
+            Purpose::Asked { index, .. } => {
+                turn.push(Command::Write(Write::ClearFailover(*index)), problem);
+            }
+            Purpose::Shutdown => turn.begin(Job::Stop, format!("asked to stop; {problem}")),
+        }
+    }
+
+    fn after_stop(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        purpose: &Purpose,
+        mut switch: Switch,
+    ) -> bool {
+        let Some(control) = turn.obs.local.control.clone() else {
+            turn.wake_soon();
+            self.switch = Some(switch);
+            return true;
+        };
+        if !control.was_primary || !control.clean {
+            return self.give_up(turn, purpose, "PostgreSQL was not stopped in good order");
+        }
+        let stopped = *switch.stopped.get_or_insert_with(|| {
+            switch.probes_since = turn.now();
+            turn.now()
+        });
+        turn.phase("waiting for the next leader to have the shutdown checkpoint");
+        let probed =
+            turn.probed(&self.others(), switch.probes_since, "who has the last of the WAL?");
+        if probed {
+            switch.probes_since = turn.now();
+        }
+        if let Some(heir) = self.caught_up(turn, snapshot, purpose, &control) {
+            self.switch = Some(switch);
+            turn.phase("handing the lease over");
+            let reason = format!("{} has everything up to {}", heir.name, control.checkpoint);
+            turn.push(Command::HandOver(heir), reason);
+            return true;
+        }
+        if turn.now().since(stopped) > CATCH_UP || self.others().is_empty() {
+            return self.give_up(turn, purpose, "no node received the shutdown checkpoint in time");
+        }
+        turn.wake_soon();
+        self.switch = Some(switch);
+        true
+    }
+
+    /// A peer whose fresh answer shows WAL beyond the start of the shutdown checkpoint's record:
+    /// everything that was ever committed here lies before it.
+    fn caught_up(
+        &self,
+        turn: &Turn<'_>,
+        snapshot: &Snapshot,
+        purpose: &Purpose,
+        control: &Control,
+    ) -> Option<Heir> {
+        let past = Lsn(control.checkpoint.0 + 1);
+        self.heir(turn, snapshot, purpose, past, 0).ok()
+    }
+
+    fn give_up(&mut self, turn: &mut Turn<'_>, purpose: &Purpose, problem: &str) -> bool {
+        self.switch = None;
+        match purpose {
+            Purpose::Asked { index, .. } => {
+                turn.push(Command::Write(Write::ClearFailover(*index)), problem);
+                false
+            }
+            Purpose::Shutdown => {
+                turn.phase("giving the lease up");
+                turn.push(Command::Release, format!("asked to stop; {problem}"));
+                true
+            }
+        }
+    }
+
+    /// The named candidate, or the best one, if it has all but `lag_max` bytes up to `position`.
+    fn heir(
+        &self,
+        turn: &Turn<'_>,
+        snapshot: &Snapshot,
+        purpose: &Purpose,
+        position: Lsn,
+        lag_max: u64,
+    ) -> Result<Heir, String> {
+        let named = match purpose {
+            Purpose::Asked { candidate, .. } => candidate.as_deref(),
+            Purpose::Shutdown => None,
+        };
+        let fit = |name: &str, peer: &PeerAnswer| {
+            self.unfit(turn, snapshot, name, peer)
+                .or_else(|| {
+                    let lag = position.bytes_since(peer.position);
+                    (lag > lag_max).then(|| format!("{name} is {lag} bytes behind"))
+                })
+                .map_or(Ok(()), Err)
+        };
+        if let Some(name) = named {
+            let peer = turn.answers().find(|(peer, _)| *peer == name);
+            let (_, peer) = peer.ok_or_else(|| format!("candidate {name} does not answer"))?;
+            fit(name, peer)?;
+            return heir_of(snapshot, name);
+        }
+        let able = turn.answers().filter(|(name, peer)| fit(name, peer).is_ok());
+        let best = able.max_by_key(|(name, peer)| rank(name, peer));
+        heir_of(snapshot, best.ok_or("no other node may lead")?.0)
+    }
+
+    fn unfit(
+        &self,
+        turn: &Turn<'_>,
+        snapshot: &Snapshot,
+        name: &str,
+        peer: &PeerAnswer,
+    ) -> Option<String> {
+        if self.is_me(name) || !may_lead(peer) {
+            return Some(format!("{name} may not lead (see `hart list` and its log)"));
+        }
+        let sync = snapshot.sync.as_ref();
+        let on = turn.config.synchronous_mode != SynchronousMode::Off;
+        let named = sync.is_some_and(|sync| sync.value.standbys().contains(name));
+        (on && !named).then(|| format!("{name} is not a synchronous standby"))
+    }
+
+    /// Not leading, and asked to stop.
+    pub(super) fn stop_replica(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        turn.phase("stopping");
+        let mine = snapshot
+            .lease()
+            .is_some_and(|l| l.is_held_by(&self.settings.name, &self.settings.instance));
+        match &turn.obs.job {
+            Some(running)
+                if matches!(running.job, Job::Clone(_) | Job::Rewind(_) | Job::Initdb) =>
+            {
+                turn.push(Command::Abort, "the agent was asked to stop");
+            }
+            Some(_) => {}
+            None if turn.is_running() => turn.begin(Job::Stop, "the agent was asked to stop"),
+            None if turn.obs.lease.busy => turn.wake_soon(),
+            None if mine && self.switch.take().is_some() => turn.wake_soon(),
+            None => turn.push(Command::Exit(Exit::Stopped), "the agent was asked to stop"),
+        }
+    }
+}
+
+fn heir_of(snapshot: &Snapshot, name: &str) -> Result<Heir, String> {
+    let entry = snapshot.members.get(name).ok_or_else(|| format!("{name} has no member entry"))?;
+    let session = entry.session.clone().ok_or_else(|| format!("{name} has no session"))?;
+    if entry.value.instance.is_empty() {
+        return Err(format!("{name} is not run by hart: stop this agent instead"));
+    }
+    Ok(Heir { name: name.to_owned(), instance: entry.value.instance.clone(), session })
+}

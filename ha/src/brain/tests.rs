@@ -1,0 +1,533 @@
+//! Exact commands for exact pictures.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::*;
+use crate::command::{Exit, Job, Write};
+use crate::keeper::{AcquirePlan, Heir, Hold};
+use crate::kv::{FailoverRequest, Lease, LeaseState, Role, State, Status, SyncState};
+use crate::lsn::Lsn;
+use crate::observation::{
+    Control, FinishedJob, PeerAnswer, Probe, Process, Sql, Standby, SyncProof, Upstream,
+};
+use crate::store::Versioned;
+
+const TTL_MS: u64 = 4000;
+/// ttl × 1.01 + 400 ms.
+const FREE_MS: u64 = 4440;
+
+fn at(ms: u64) -> Time {
+    Time::from_millis(ms)
+}
+
+fn brain(name: &str) -> Brain {
+    let raw = serde_json::json!({"ttl": 4, "loop_wait": 1, "postgresql": {"use_pg_rewind": true}});
+    Brain::new(Settings {
+        name: name.into(),
+        instance: format!("i-{name}"),
+        tags: Tags::default(),
+        bootstrap: DynamicConfig::from_raw(raw.as_object().unwrap().clone()).unwrap(),
+        conn_url: format!("postgres://{name}:5432/postgres"),
+        api_url: format!("http://{name}:8008/patroni"),
+        clone_after_failed_rewind: false,
+        clone_when_diverged: false,
+    })
+}
+
+fn versioned<T>(value: T, session: Option<&str>) -> Versioned<T> {
+    Versioned { value, index: 7, session: session.map(str::to_owned) }
+}
+
+fn member(name: &str, role: Role) -> Versioned<Member> {
+    let value = Member {
+        conn_url: format!("postgres://{name}:5432/postgres"),
+        api_url: format!("http://{name}:8008/patroni"),
+        state: State::Running,
+        role,
+        instance: format!("i-{name}"),
+        timeline: Some(1),
+        ..Member::default()
+    };
+    versioned(value, Some(&format!("s-{name}")))
+}
+
+fn lease(holder: &str, beat: u64, state: LeaseState) -> Lease {
+    let instance = format!("i-{holder}");
+    Lease { holder: holder.into(), instance, term: 5, ttl_ms: TTL_MS, beat, state }
+}
+
+/// n1 leads n2 and n3.
+fn cluster() -> Snapshot {
+    let status = Status {
+        optime: Some(Lsn(1000)),
+        lease: Some(lease("n1", 9, LeaseState::Held)),
+        ..Status::default()
+    };
+    let config = brain("n1").settings.bootstrap;
+    Snapshot {
+        initialize: Some(versioned("42".into(), None)),
+        config: Some(versioned(config, None)),
+        leader: Some(versioned("n1".into(), Some("s-n1"))),
+        status: Some(versioned(status, None)),
+        members: [("n1", Role::Primary), ("n2", Role::Replica), ("n3", Role::Replica)]
+            .map(|(name, role)| (name.to_owned(), member(name, role)))
+            .into(),
+        ..Snapshot::default()
+    }
+}
+
+fn with_lease(mut snapshot: Snapshot, lease: Option<Lease>) -> Snapshot {
+    snapshot.status.as_mut().unwrap().value.lease = lease;
+    snapshot
+}
+
+fn upstream(name: &str) -> Upstream {
+    Upstream { name: name.into(), host: name.into(), port: 5432 }
+}
+
+fn standby(position: u64) -> Sql {
+    Sql {
+        in_recovery: true,
+        timeline: 1,
+        receive_lsn: Lsn(position),
+        replay_lsn: Lsn(position),
+        streaming: true,
+        ..Sql::default()
+    }
+}
+
+fn primary(position: u64) -> Sql {
+    Sql { timeline: 1, write_lsn: Lsn(position), ..Sql::default() }
+}
+
+/// What `name` sees: a running server with these positions.
+fn sees(name: &str, now: u64, snapshot: Snapshot, sql: Sql) -> Observation {
+    let mut seen = Observation { now: at(now), ..Observation::default() };
+    seen.store.arrived = at(now);
+    seen.store.reachable = true;
+    seen.store.session = Some(format!("s-{name}"));
+    seen.store.snapshot = Some(snapshot);
+    seen.local.data = Data::Cluster { system_id: "42".into() };
+    seen.local.process = Process::Running { since: at(0) };
+    seen.local.memory.term = 5;
+    seen.local.upstream = Some(upstream("n1"));
+    seen.local.sql = Some(sql);
+    seen
+}
+
+fn holding(mut seen: Observation, armed: bool) -> Observation {
+    let hold = Hold { term: 5, deadline: seen.now + Duration::from_secs(3) };
+    seen.lease.hold = Some(hold);
+    seen.local.armed = armed.then_some(hold);
+    seen
+}
+
+fn down(mut seen: Observation, was_primary: bool, clean: bool) -> Observation {
+    seen.local.process = Process::Down;
+    seen.local.sql = None;
+    seen.local.control = Some(Control { was_primary, clean, checkpoint: Lsn(2000), timeline: 1 });
+    seen
+}
+
+fn answer(position: u64) -> PeerAnswer {
+    PeerAnswer {
+        state: State::Running,
+        role: Role::Replica,
+        timeline: 1,
+        position: Lsn(position),
+        may_lead: Some(true),
+        ..PeerAnswer::default()
+    }
+}
+
+fn peers(seen: &mut Observation, answers: &[(&str, Option<PeerAnswer>)]) {
+    let asked = seen.now;
+    seen.peers = answers
+        .iter()
+        .map(|(name, answer)| ((*name).to_owned(), Probe { asked, answer: answer.clone() }))
+        .collect();
+}
+
+/// The commands of a step, less those that only keep books.
+fn commands(brain: &mut Brain, seen: &Observation) -> Vec<Command> {
+    let books = |command: &Command| {
+        matches!(
+            command,
+            Command::Write(Write::Member(_) | Write::Failsafe(_))
+                | Command::Carry(_)
+                | Command::Slots { .. }
+        )
+    };
+    let step = brain.step(seen);
+    step.decisions.into_iter().map(|d| d.command).filter(|c| !books(c)).collect()
+}
+
+fn addresses(names: &[&str]) -> BTreeMap<String, String> {
+    names.iter().map(|n| ((*n).to_owned(), format!("http://{n}:8008/patroni"))).collect()
+}
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn a_replica_that_follows_has_nothing_to_do() {
+    assert_eq!(commands(&mut brain("n2"), &sees("n2", 100, cluster(), standby(1000))), []);
+}
+
+#[test]
+fn a_replica_waits_for_the_whole_lease_then_compares_then_takes_over() {
+    let mut brain = brain("n2");
+    let first = sees("n2", 100, cluster(), standby(1000));
+    assert_eq!(commands(&mut brain, &first), []);
+    let mut seen = Observation { now: at(100 + FREE_MS - 401), ..first.clone() };
+    assert_eq!(commands(&mut brain, &seen), [], "not yet time to compare");
+    seen.now = at(100 + FREE_MS - 400);
+    assert_eq!(commands(&mut brain, &seen), [Command::Probe(addresses(&["n1", "n3"]))]);
+    peers(&mut seen, &[("n1", None), ("n3", Some(answer(1000)))]);
+    seen.now = at(100 + FREE_MS - 1);
+    assert_eq!(commands(&mut brain, &seen), [], "the lease is not over");
+    seen.now = at(100 + FREE_MS);
+    let plan = AcquirePlan { at: 7, unlock: Some("s-n1".into()), term: 6, beat: 9 };
+    assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
+}
+
+#[test]
+fn a_beat_seen_in_between_starts_the_wait_anew() {
+    let mut brain = brain("n2");
+    brain.step(&sees("n2", 100, cluster(), standby(1000)));
+    let renewed = with_lease(cluster(), Some(lease("n1", 10, LeaseState::Held)));
+    let mut seen = sees("n2", 4000, renewed, standby(1000));
+    brain.step(&seen);
+    seen.now = at(100 + FREE_MS);
+    assert_eq!(commands(&mut brain, &seen), []);
+}
+
+fn race(name: &str, position: u64, rivals: &[(&str, Option<PeerAnswer>)]) -> Vec<Command> {
+    let released = with_lease(cluster(), Some(lease("n1", 9, LeaseState::Released)));
+    let mut brain = brain(name);
+    let mut seen = sees(name, 100, Snapshot { leader: None, ..released }, standby(position));
+    brain.step(&seen);
+    peers(&mut seen, rivals);
+    commands(&mut brain, &seen)
+}
+
+fn takes_over() -> Vec<Command> {
+    vec![Command::Acquire(AcquirePlan { at: 7, unlock: None, term: 6, beat: 9 })]
+}
+
+#[test]
+fn the_furthest_wal_wins_then_priority_then_name() {
+    let rival = |position| Some(answer(position));
+    assert_eq!(race("n2", 1000, &[("n1", None), ("n3", rival(1000))]), takes_over());
+    assert_eq!(race("n3", 1000, &[("n1", None), ("n2", rival(1000))]), []);
+    assert_eq!(race("n3", 1001, &[("n1", None), ("n2", rival(1000))]), takes_over());
+    assert_eq!(race("n2", 1000, &[("n1", None), ("n3", rival(1001))]), []);
+    let preferred =
+        PeerAnswer { tags: Tags { failover_priority: Some(2), ..Tags::default() }, ..answer(1000) };
+    assert_eq!(race("n2", 1000, &[("n1", None), ("n3", Some(preferred))]), []);
+    let newer = PeerAnswer { timeline: 2, ..answer(10) };
+    assert_eq!(race("n2", 1000, &[("n1", None), ("n3", Some(newer))]), []);
+    let unable = PeerAnswer { may_lead: Some(false), ..answer(9999) };
+    assert_eq!(race("n2", 1000, &[("n1", None), ("n3", Some(unable))]), takes_over());
+}
+
+#[test]
+fn a_living_primary_is_never_raced() {
+    let alive = PeerAnswer { role: Role::Primary, ..answer(1) };
+    assert_eq!(race("n2", 1000, &[("n1", Some(alive)), ("n3", None)]), []);
+}
+
+#[test]
+fn a_node_that_may_not_lead_says_which_rule_forbids_it() {
+    let mut brain = brain("n2");
+    brain.set_tags(Tags { nofailover: true, ..Tags::default() });
+    let step = brain.step(&sees("n2", 100, cluster(), standby(1000)));
+    let Verdict::MayNot(refusal) = step.verdict else { panic!("{:?}", step.verdict) };
+    assert_eq!((refusal.rule.as_str(), refusal.value.as_str()), ("tags", "nofailover: true"));
+}
+
+#[test]
+fn lag_beyond_the_limit_forbids_leading() {
+    let mut snapshot = cluster();
+    snapshot.status.as_mut().unwrap().value.optime = Some(Lsn(1000 + (1 << 20) + 1));
+    let step = brain("n2").step(&sees("n2", 100, snapshot, standby(1000)));
+    assert!(matches!(step.verdict, Verdict::MayNot(refusal) if refusal.rule == "lag"));
+}
+
+#[test]
+fn outside_the_published_synchronous_set_nobody_is_promoted() {
+    let mut snapshot = with_sync(cluster(), "n1", &["n3"]);
+    let released = Some(lease("n1", 9, LeaseState::Released));
+    snapshot.leader = None;
+    snapshot = with_lease(snapshot, released);
+    let mut seen = sees("n2", 100, snapshot, standby(5000));
+    peers(&mut seen, &[("n1", None), ("n3", None)]);
+    let mut brain = brain("n2");
+    assert_eq!(commands(&mut brain, &seen), []);
+    seen.now = at(100_000);
+    peers(&mut seen, &[("n1", None), ("n3", None)]);
+    assert_eq!(commands(&mut brain, &seen), [], "not even after a long time");
+}
+
+fn with_sync(mut snapshot: Snapshot, leader: &str, standbys: &[&str]) -> Snapshot {
+    let raw = serde_json::json!({"ttl": 4, "loop_wait": 1, "synchronous_mode": true});
+    let config = DynamicConfig::from_raw(raw.as_object().unwrap().clone()).unwrap();
+    snapshot.config = Some(versioned(config, None));
+    snapshot.sync = Some(versioned(SyncState::new(leader, &names(standbys)), None));
+    snapshot
+}
+
+#[test]
+fn a_primary_without_a_lease_is_fenced() {
+    let mut brain = brain("n1");
+    let snapshot = with_lease(cluster(), Some(lease("n2", 10, LeaseState::Held)));
+    let seen = sees("n1", 100, snapshot, primary(1000));
+    assert_eq!(commands(&mut brain, &seen), [Command::Fence]);
+}
+
+#[test]
+fn a_restarted_agent_takes_its_lease_back_under_an_armed_guard() {
+    let mut seen = sees("n1", 100, cluster(), primary(1000));
+    seen.local.armed = Some(Hold { term: 5, deadline: at(900) });
+    let plan = AcquirePlan { at: 7, unlock: Some("s-n1".into()), term: 5, beat: 9 };
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Acquire(plan)]);
+    seen.now = at(900);
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Fence], "but not after its deadline");
+}
+
+#[test]
+fn promotion_waits_for_the_guard() {
+    let mut brain = brain("n1");
+    let seen = holding(sees("n1", 100, cluster(), standby(1000)), false);
+    assert_eq!(commands(&mut brain, &seen), []);
+    let seen = holding(seen, true);
+    assert_eq!(commands(&mut brain, &seen), [Command::Promote]);
+    assert_eq!(commands(&mut brain, &seen), [], "once is enough");
+}
+
+#[test]
+fn a_new_term_is_noted_before_anything_else() {
+    let mut seen = holding(sees("n1", 100, cluster(), standby(1000)), true);
+    seen.local.memory.term = 4;
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Remember { term: 5 }]);
+}
+
+#[test]
+fn in_synchronous_mode_the_winner_enters_itself_before_its_promotion() {
+    let snapshot = with_sync(cluster(), "n3", &["n1"]);
+    let seen = holding(sees("n1", 100, snapshot, standby(1000)), true);
+    let write = Write::Sync { standbys: names(&[]), at: 7 };
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Write(write)]);
+}
+
+#[test]
+fn a_crashed_primary_is_started_again_and_waits_for_the_published_standbys() {
+    let snapshot = with_sync(cluster(), "n1", &["n2"]);
+    let seen = down(holding(sees("n1", 100, snapshot, primary(0)), false), true, false);
+    let hold = seen.lease.hold.unwrap();
+    let job = Job::StartPrimary { hold, sync: names(&["n2"]) };
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Begin(job)]);
+}
+
+#[test]
+fn switchover_checkpoints_stops_waits_for_the_wal_and_hands_over() {
+    let mut snapshot = cluster();
+    let request = FailoverRequest {
+        leader: Some("n1".into()),
+        member: Some("n3".into()),
+        scheduled_at: None,
+    };
+    snapshot.failover = Some(versioned(request, None));
+    let mut brain = brain("n1");
+    let mut seen = holding(sees("n1", 100, snapshot, primary(2000)), true);
+    assert_eq!(commands(&mut brain, &seen), [Command::Probe(addresses(&["n2", "n3"]))]);
+    peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", Some(answer(1990)))]);
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Checkpoint)]);
+    seen.now = at(110);
+    peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", Some(answer(1990)))]);
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Stop)]);
+    let mut seen = down(seen, true, true);
+    seen.now = at(120);
+    assert_eq!(commands(&mut brain, &seen), [Command::Probe(addresses(&["n2", "n3"]))]);
+    seen.now = at(130);
+    peers(&mut seen, &[("n2", Some(answer(2100))), ("n3", Some(answer(2000)))]);
+    assert_eq!(commands(&mut brain, &seen), [], "n3 lacks the shutdown checkpoint");
+    seen.now = at(160);
+    peers(&mut seen, &[("n2", Some(answer(2100))), ("n3", Some(answer(2100)))]);
+    let heir = Heir { name: "n3".into(), instance: "i-n3".into(), session: "s-n3".into() };
+    assert_eq!(commands(&mut brain, &seen), [Command::HandOver(heir)]);
+}
+
+#[test]
+fn a_candidate_that_does_not_answer_is_refused_and_nothing_is_stopped() {
+    let mut snapshot = cluster();
+    let request = FailoverRequest { member: Some("n3".into()), ..FailoverRequest::default() };
+    snapshot.failover = Some(versioned(request, None));
+    let mut brain = brain("n1");
+    let mut seen = holding(sees("n1", 100, snapshot, primary(2000)), true);
+    brain.step(&seen);
+    peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", None)]);
+    let step = brain.step(&seen);
+    let clear =
+        step.decisions.iter().find(|d| d.command == Command::Write(Write::ClearFailover(7)));
+    assert_eq!(clear.unwrap().reason, "candidate n3 does not answer");
+    assert!(!step.decisions.iter().any(|d| matches!(d.command, Command::Begin(_))));
+}
+
+#[test]
+fn a_stopping_leader_alone_releases_after_postgresql_is_gone() {
+    let mut snapshot = cluster();
+    snapshot.members.retain(|name, _| name == "n1");
+    let mut brain = brain("n1");
+    let mut seen = holding(sees("n1", 100, snapshot, primary(2000)), true);
+    seen.shutdown = true;
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Stop)]);
+    let mut seen = down(seen, true, true);
+    assert_eq!(commands(&mut brain, &seen), [Command::Release]);
+    seen.lease.hold = None;
+    assert_eq!(commands(&mut brain, &seen), [Command::Exit(Exit::Stopped)]);
+}
+
+#[test]
+fn the_first_node_claims_initdbs_and_leads() {
+    let mut brain = brain("n1");
+    let mut seen = sees("n1", 100, Snapshot::default(), Sql::default());
+    (seen.local.data, seen.local.process, seen.local.sql) = (Data::Empty, Process::Down, None);
+    assert_eq!(commands(&mut brain, &seen), [Command::Write(Write::Claim)]);
+    let claimed = Snapshot {
+        initialize: Some(versioned(String::new(), Some("s-n1"))),
+        ..Snapshot::default()
+    };
+    seen.store.snapshot = Some(claimed);
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Initdb)]);
+    seen.local.data = Data::Cluster { system_id: "42".into() };
+    (seen.local.memory.bootstrapping, seen.local.memory.term) = (true, 0);
+    let plan = AcquirePlan { at: 0, unlock: None, term: 1, beat: 0 };
+    assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
+}
+
+#[test]
+fn a_late_node_waits_for_the_bootstrap_of_another() {
+    let mut seen = sees("n2", 100, Snapshot::default(), Sql::default());
+    (seen.local.data, seen.local.process, seen.local.sql) = (Data::Empty, Process::Down, None);
+    seen.store.snapshot = Some(Snapshot {
+        initialize: Some(versioned(String::new(), Some("s-n1"))),
+        ..Snapshot::default()
+    });
+    assert_eq!(commands(&mut brain("n2"), &seen), []);
+    let mut snapshot = cluster();
+    seen.store.snapshot = Some(snapshot.clone());
+    let clone = Command::Begin(Job::Clone(upstream("n1")));
+    assert_eq!(commands(&mut brain("n2"), &seen), [clone]);
+    snapshot.members.get_mut("n1").unwrap().value.state = State::Starting;
+    seen.store.snapshot = Some(snapshot);
+    assert_eq!(commands(&mut brain("n2"), &seen), [], "not before the leader is ready");
+}
+
+#[test]
+fn data_of_another_cluster_is_refused_and_not_touched() {
+    let mut seen = sees("n2", 100, cluster(), standby(1000));
+    seen.local.data = Data::Cluster { system_id: "77".into() };
+    let commands = commands(&mut brain("n2"), &seen);
+    let [Command::Exit(Exit::Refused(text))] = &commands[..] else { panic!("{commands:?}") };
+    assert!(text.contains("77") && text.contains("42"), "{text}");
+}
+
+#[test]
+fn a_wiped_store_never_makes_a_new_cluster_over_old_data() {
+    let mut brain = brain("n2");
+    brain.step(&sees("n2", 100, cluster(), standby(1000)));
+    let mut seen = sees("n2", 200, Snapshot::default(), standby(1000));
+    assert_eq!(commands(&mut brain, &seen), [], "the holder still believes in its lease");
+    seen.now = at(200 + FREE_MS);
+    peers(&mut seen, &[("n1", None), ("n3", None)]);
+    let plan = AcquirePlan { at: 0, unlock: None, term: 6, beat: 9 };
+    assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
+}
+
+#[test]
+fn an_old_primary_compares_then_rewinds_then_follows() {
+    let mut snapshot = cluster();
+    snapshot.members.get_mut("n1").unwrap().value.timeline = Some(2);
+    let mut brain = brain("n2");
+    let mut seen = down(sees("n2", 100, snapshot, primary(0)), true, false);
+    let check = Job::CheckHistory(upstream("n1"));
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(check.clone())]);
+    seen.finished =
+        vec![FinishedJob { job: check, result: Ok(crate::observation::JobDone::Diverged(true)) }];
+    let rewind = Job::Rewind(upstream("n1"));
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(rewind.clone())]);
+    seen.finished =
+        vec![FinishedJob { job: rewind, result: Ok(crate::observation::JobDone::Done) }];
+    seen.local.control =
+        Some(Control { was_primary: false, clean: false, checkpoint: Lsn(1), timeline: 2 });
+    let start = Job::StartStandby(Some(upstream("n1")));
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(start)]);
+}
+
+#[test]
+fn a_replica_turns_to_the_new_leader_by_a_reload() {
+    let mut snapshot = with_lease(cluster(), Some(lease("n3", 10, LeaseState::Held)));
+    snapshot.leader = Some(versioned("n3".into(), Some("s-n3")));
+    let seen = sees("n2", 100, snapshot, standby(1000));
+    assert_eq!(commands(&mut brain("n2"), &seen), [Command::Follow(upstream("n3"))]);
+}
+
+#[test]
+fn a_replica_keeps_its_upstream_when_the_leader_key_is_gone() {
+    let mut brain = brain("n2");
+    let seen = sees("n2", 100, cluster(), standby(1000));
+    brain.step(&seen);
+    let mut blink = cluster();
+    (blink.leader, blink.members) = (None, BTreeMap::new());
+    let seen = Observation { now: at(500), ..sees("n2", 500, blink, standby(1000)) };
+    assert_eq!(commands(&mut brain, &seen), []);
+}
+
+fn sync_leader(published: &[&str], row: Standby, proof: Option<SyncProof>) -> Vec<Command> {
+    let snapshot = with_sync(cluster(), "n1", published);
+    let sql = Sql { standbys: vec![row], ..primary(2000) };
+    let mut seen = holding(sees("n1", 100, snapshot, sql), true);
+    seen.local.waits_for = proof;
+    commands(&mut brain("n1"), &seen)
+}
+
+#[test]
+fn a_standby_is_published_only_after_commits_wait_and_it_has_caught_up() {
+    let row = |flushed, sync| Standby {
+        name: "n2".into(),
+        streaming: true,
+        sync,
+        flush_lsn: Lsn(flushed),
+    };
+    let proof = Some(SyncProof { names: names(&["n2"]), since: Lsn(1500) });
+    let wait = Command::Begin(Job::Sync(names(&["n2"])));
+    assert_eq!(sync_leader(&[], row(2000, false), None), [wait]);
+    assert_eq!(sync_leader(&[], row(1400, true), proof.clone()), []);
+    assert_eq!(sync_leader(&[], row(1500, false), proof.clone()), []);
+    let publish = Command::Write(Write::Sync { standbys: names(&["n2"]), at: 7 });
+    assert_eq!(sync_leader(&[], row(1500, true), proof.clone()), [publish]);
+    assert_eq!(sync_leader(&["n2"], row(1500, true), proof), []);
+}
+
+#[test]
+fn a_lost_standby_leaves_the_published_set_before_commits_stop_waiting() {
+    let proof = Some(SyncProof { names: names(&["n2"]), since: Lsn(1500) });
+    let gone = Standby { name: "other".into(), ..Standby::default() };
+    let out = Command::Write(Write::Sync { standbys: names(&[]), at: 7 });
+    assert_eq!(sync_leader(&["n2"], gone.clone(), proof.clone()), [out]);
+    let nobody = Command::Begin(Job::Sync(names(&[])));
+    assert_eq!(sync_leader(&[], gone, proof), [nobody]);
+}
+
+#[test]
+fn addresses_are_read_from_connection_urls() {
+    let read = |url| host_and_port(url);
+    assert_eq!(read("postgres://10.0.0.1:5433/postgres"), Some(("10.0.0.1".into(), 5433)));
+    assert_eq!(read("postgres://u@[::1]:5432/x?y"), Some(("::1".into(), 5432)));
+    assert_eq!(read("postgres://n1/postgres"), Some(("n1".into(), 5432)));
+    assert_eq!(read("postgres://n1:port/"), None);
+    assert_eq!(read("n1"), None);
+}

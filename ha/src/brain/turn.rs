@@ -1,0 +1,121 @@
+//! One step in the making: what is seen, and what has been decided so far.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::eligible::Verdict;
+use crate::command::{Command, Job};
+use crate::kv::DynamicConfig;
+use crate::observation::{Observation, PeerAnswer, Process};
+use crate::time::Time;
+
+/// A command and the reason for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// What is to be done.
+    pub command: Command,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// The outcome of a step.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// What is to be done, in this order.
+    pub decisions: Vec<Decision>,
+    /// When to look again, if nothing happens before.
+    pub wake: Time,
+    /// What the node is doing, for people.
+    pub phase: String,
+    /// May this node lead?
+    pub verdict: Verdict,
+    /// The settings in force.
+    pub config: DynamicConfig,
+}
+
+/// How soon to look again while PostgreSQL is starting or promoting.
+const SOON: Duration = Duration::from_millis(25);
+
+pub(super) struct Turn<'a> {
+    pub obs: &'a Observation,
+    pub config: DynamicConfig,
+    pub verdict: Verdict,
+    decisions: Vec<Decision>,
+    wake: Time,
+    phase: String,
+}
+
+impl<'a> Turn<'a> {
+    pub fn new(obs: &'a Observation, config: DynamicConfig) -> Self {
+        let wake = obs.now + config.loop_wait;
+        let verdict = Verdict::unknown();
+        Self { obs, config, verdict, decisions: Vec::new(), wake, phase: String::new() }
+    }
+
+    pub fn now(&self) -> Time {
+        self.obs.now
+    }
+
+    pub fn push(&mut self, command: Command, reason: impl Into<String>) {
+        self.decisions.push(Decision { command, reason: reason.into() });
+    }
+
+    /// Begins a job, unless one is running.
+    pub fn begin(&mut self, job: Job, reason: impl Into<String>) {
+        if self.obs.job.is_none() {
+            self.push(Command::Begin(job), reason);
+        }
+    }
+
+    pub fn phase(&mut self, phase: impl Into<String>) {
+        self.phase = phase.into();
+    }
+
+    pub fn wake_at(&mut self, at: Time) {
+        self.wake = self.wake.min(at);
+    }
+
+    pub fn wake_soon(&mut self) {
+        self.wake_at(self.obs.now + SOON);
+    }
+
+    pub fn is_running(&self) -> bool {
+        matches!(self.obs.local.process, Process::Running { .. })
+    }
+
+    /// Is PostgreSQL, as far as is known, able to write?
+    pub fn is_primary(&self) -> bool {
+        let sql = self.obs.local.sql.as_ref();
+        self.is_running() && sql.map_or(self.obs.local.armed.is_some(), |sql| !sql.in_recovery)
+    }
+
+    /// Have all of these been asked since `from`? If not, asks them.
+    pub fn probed(&mut self, others: &BTreeMap<String, String>, from: Time, why: &str) -> bool {
+        let fresh = |name: &String| self.obs.peers.get(name).is_some_and(|p| p.asked >= from);
+        let missing: BTreeMap<_, _> = others
+            .iter()
+            .filter(|(name, _)| !fresh(name))
+            .map(|(name, url)| (name.clone(), url.clone()))
+            .collect();
+        if missing.is_empty() {
+            return true;
+        }
+        self.push(Command::Probe(missing), why);
+        false
+    }
+
+    /// The peers that answered.
+    pub fn answers(&self) -> impl Iterator<Item = (&'a String, &'a PeerAnswer)> {
+        self.obs.peers.iter().filter_map(|(name, probe)| Some((name, probe.answer.as_ref()?)))
+    }
+
+    pub fn finish(self) -> Step {
+        Step {
+            decisions: self.decisions,
+            wake: self.wake,
+            phase: self.phase,
+            verdict: self.verdict,
+            config: self.config,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Since when has the lease been seen unchanged?
+
+use std::time::Duration;
+
+use crate::kv::{Lease, LeaseState};
+use crate::lease::{challenger_start, challenger_wait};
+use crate::time::Time;
+
+/// What a challenger knows of the lease.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LeaseWatch {
+    seen: bool,
+    lease: Option<Lease>,
+    since: Time,
+    /// The last lease that was in the store, for a store that has lost it.
+    last: Option<Lease>,
+}
+
+impl LeaseWatch {
+    /// The record as an answer that arrived at `arrived` showed it.
+    pub fn see(&mut self, lease: Option<&Lease>, arrived: Time) {
+        if self.seen && self.lease.as_ref() == lease {
+            return;
+        }
+        (self.seen, self.since) = (true, arrived);
+        self.lease = lease.cloned();
+        if lease.is_some() {
+            self.last = lease.cloned();
+        }
+    }
+
+    /// The highest beat ever seen.
+    pub fn beat(&self) -> u64 {
+        self.last.as_ref().map_or(0, |lease| lease.beat)
+    }
+
+    /// The highest term ever seen.
+    pub fn term(&self) -> u64 {
+        self.last.as_ref().map_or(0, |lease| lease.term)
+    }
+
+    /// Since when it has been as it is.
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
+    /// When another node may take over. A record that has vanished may still be believed in by its
+    /// holder, so it is waited for as long as the longest ttl that is known.
+    pub fn free_at(&self, remembered: Duration, configured: Duration) -> Time {
+        match &self.lease {
+            Some(lease) if lease.state == LeaseState::Released => self.since,
+            Some(lease) => challenger_start(self.since, lease.ttl()),
+            None => {
+                let last = self.last.as_ref().map_or(Duration::ZERO, Lease::ttl);
+                self.since + challenger_wait(last.max(remembered).max(configured))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(beat: u64, state: LeaseState) -> Lease {
+        Lease { holder: "n1".into(), instance: "i".into(), term: 1, ttl_ms: 4000, beat, state }
+    }
+
+    #[test]
+    fn every_beat_starts_the_wait_anew() {
+        let mut watch = LeaseWatch::default();
+        let free = |watch: &LeaseWatch| watch.free_at(Duration::ZERO, Duration::ZERO);
+        watch.see(Some(&lease(1, LeaseState::Held)), Time::from_millis(100));
+        assert_eq!(free(&watch), Time::from_millis(100 + 4000 + 40 + 400));
+        watch.see(Some(&lease(1, LeaseState::Held)), Time::from_millis(900));
+        assert_eq!(free(&watch), Time::from_millis(100 + 4440), "the same beat does not");
+        watch.see(Some(&lease(2, LeaseState::Held)), Time::from_millis(1000));
+        assert_eq!(free(&watch), Time::from_millis(1000 + 4440));
+        watch.see(Some(&lease(3, LeaseState::Released)), Time::from_millis(1500));
+        assert_eq!(free(&watch), Time::from_millis(1500));
+    }
+
+    #[test]
+    fn a_vanished_lease_is_waited_for() {
+        let mut watch = LeaseWatch::default();
+        watch.see(Some(&lease(1, LeaseState::Held)), Time::from_millis(0));
+        watch.see(None, Time::from_millis(50));
+        let free = watch.free_at(Duration::from_secs(1), Duration::from_secs(2));
+        assert_eq!(free, Time::from_millis(50 + 4440));
+    }
+}

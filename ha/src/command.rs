@@ -1,0 +1,142 @@
+//! What the brain wants done. Commands leave no choice to the shell.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::keeper::{AcquirePlan, Heir, Hold, Payload};
+use crate::kv::{Failsafe, History, Member, Term};
+use crate::observation::Upstream;
+use crate::store::Index;
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Take the lease (over, or back).
+    Acquire(AcquirePlan),
+    /// Give the lease to another node. PostgreSQL here is gone.
+    HandOver(Heir),
+    /// Give the lease up. PostgreSQL here is gone.
+    Release,
+    /// What the next renewal's `status` shall carry.
+    Carry(Payload),
+    /// Write to the store.
+    Write(Write),
+    /// Ask these members (name → REST address) for their positions, all at once.
+    Probe(BTreeMap<String, String>),
+    /// Begin a long action; there is none under way.
+    Begin(Job),
+    /// End the long action under way: its purpose is gone.
+    Abort,
+    /// PostgreSQL must not go on: kill it now, without a checkpoint.
+    Fence,
+    /// `pg_promote()`. The guard is armed for this reign.
+    Promote,
+    /// Follow this server, by a reload.
+    Follow(Upstream),
+    /// Keep physical slots for these members (and for no others of ours).
+    Slots {
+        /// Member names.
+        members: BTreeSet<String>,
+        /// Do the slots keep WAL back (on a primary)?
+        reserve: bool,
+    },
+    /// Keep this fact beside the data directory before anything else of this reign is done.
+    Remember {
+        /// The reign's number.
+        term: Term,
+    },
+    /// The bootstrap is complete.
+    Bootstrapped,
+    /// Nothing more can be done here: end the agent.
+    Exit(Exit),
+}
+
+/// How the agent ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Stopped in good order.
+    Stopped,
+    /// This node cannot take part; a person must look.
+    Refused(String),
+}
+
+/// A write to the store. All but `Member` are compare-and-set.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Create `initialize`, empty, locked by the session: the right to bootstrap.
+    Claim,
+    /// Give the right to bootstrap up again.
+    Unclaim,
+    /// `initialize` = system identifier.
+    Initialize(String),
+    /// `config`, where there is none.
+    Config,
+    /// This node's entry, locked by the session.
+    Member(Box<Member>),
+    /// Clear `failover`.
+    ClearFailover(Index),
+    /// `sync`, from its version (0: create).
+    Sync {
+        /// The new set.
+        standbys: BTreeSet<String>,
+        /// The version it replaces.
+        at: Index,
+    },
+    /// Delete `sync`: synchronous mode is off.
+    DeleteSync(Index),
+    /// `history`.
+    History(History),
+    /// `failsafe`.
+    Failsafe(Failsafe),
+}
+
+/// A long action on PostgreSQL. One runs at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// `initdb` into an empty (or half-made) directory.
+    Initdb,
+    /// Roles and whatever else a new cluster needs.
+    PostBootstrap,
+    /// Base backup from this member.
+    Clone(Upstream),
+    /// `pg_rewind` from this member.
+    Rewind(Upstream),
+    /// Does our WAL contain what this leader's does not?
+    CheckHistory(Upstream),
+    /// Start as primary under this lease.
+    StartPrimary {
+        /// The guard is armed with it from the first moment.
+        hold: Hold,
+        /// Commits wait for these from the first one on: the published synchronous set.
+        sync: BTreeSet<String>,
+    },
+    /// Start as standby.
+    StartStandby(Option<Upstream>),
+    /// Stop without a word to clients: fast, then immediate, then kill.
+    Stop,
+    /// Stop and start again in the same role, for changed parameters.
+    Restart,
+    /// A checkpoint ahead of a planned stop.
+    Checkpoint,
+    /// Make commits wait for all of these (empty: for nobody), and prove it.
+    Sync(BTreeSet<String>),
+}
+
+impl Job {
+    /// A short name, for people.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Initdb => "initdb",
+            Self::PostBootstrap => "create roles",
+            Self::Clone(_) => "base backup",
+            Self::Rewind(_) => "rewind",
+            Self::CheckHistory(_) => "compare timelines",
+            Self::StartPrimary { .. } => "start as primary",
+            Self::StartStandby(_) => "start as standby",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Checkpoint => "checkpoint",
+            Self::Sync(_) => "set synchronous standbys",
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What the keeper makes of answers.
+
+use std::time::Duration;
+
+use super::{Attempt, Holding, Intent, Keeper, Request, Waiting};
+use crate::kv::Lease;
+use crate::lease::holder_deadline;
+use crate::store::{LeaseView, Outcome};
+use crate::time::Time;
+
+/// The pause before a request that did not get through is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+impl Keeper {
+    /// A transaction's answer. May give a request that must follow at once.
+    pub fn answered(&mut self, now: Time, id: u64, outcome: Outcome) -> Option<Request> {
+        let attempt = match &self.waiting {
+            Waiting::Txn(attempt) if attempt.id == id => attempt.clone(),
+            _ => return None,
+        };
+        self.waiting = Waiting::Nothing;
+        match outcome {
+            Outcome::Applied(Some(index)) => self.applied(&attempt, index),
+            Outcome::NotSent => self.not_sent(now, attempt),
+            Outcome::Rejected => return self.rejected(now, &attempt),
+            Outcome::Applied(None) | Outcome::Unknown => {
+                self.unsettled.push(attempt);
+                return Some(self.read());
+            }
+        }
+        None
+    }
+
+    fn applied(&mut self, attempt: &Attempt, index: u64) {
+        if matches!(attempt.intent, Intent::HandOver | Intent::Release) {
+            return;
+        }
+        let deadline = holder_deadline(attempt.sent, attempt.lease.ttl());
+        self.holding = Some(Holding {
+            term: attempt.lease.term,
+            session: attempt.session.clone(),
+            index,
+            deadline,
+            due: attempt.sent + self.renew_every,
+            doubtful: self.session.as_ref().is_some_and(|mine| *mine != attempt.session),
+        });
+    }
+
+    /// The request surely changed nothing. A hand-over or release that did not get through leaves
+    /// the lease to run out: PostgreSQL is gone, so nobody is in danger.
+    fn not_sent(&mut self, now: Time, attempt: Attempt) {
+        if attempt.intent == Intent::Renew
+            && let Some(holding) = &mut self.holding
+        {
+            holding.due = now + RETRY;
+        }
+    }
+
+    fn rejected(&mut self, now: Time, attempt: &Attempt) -> Option<Request> {
+        let holding = self.holding.as_mut().filter(|_| attempt.intent == Intent::Renew)?;
+        (holding.doubtful, holding.due) = (true, now);
+        Some(self.read())
+    }
+
+    /// The answer to a [`super::Call::Read`]; `None` when it did not succeed.
+    pub fn read_back(&mut self, now: Time, id: u64, view: Option<&LeaseView>) -> Option<Request> {
+        if self.waiting != (Waiting::Read { id }) {
+            return None;
+        }
+        self.waiting = Waiting::Nothing;
+        let Some(view) = view else {
+            self.retry_read_later(now);
+            return None;
+        };
+        let unsettled = std::mem::take(&mut self.unsettled);
+        let index = view.status.as_ref().map_or(0, |status| status.index);
+        let lease = view.status.as_ref().and_then(|status| status.value.lease.as_ref());
+        if let Some(attempt) = lease.and_then(|lease| find(&unsettled, lease)) {
+            self.applied(attempt, index);
+        }
+        self.holding.as_ref()?;
+        match lease {
+            Some(lease) if self.is_mine(lease) && self.holds_term(lease.term) => {
+                self.mine(now, index, view)
+            }
+            None => self.vanished(now, index, view),
+            Some(_) => {
+                self.holding = None;
+                None
+            }
+        }
+    }
+
+    /// Where nothing is held there is no hurry, and the brain decides again from what it sees:
+    /// an attempt that is applied after all then shows as a lease of ours to be taken back.
+    fn retry_read_later(&mut self, now: Time) {
+        match &mut self.holding {
+            Some(holding) => holding.due = now + RETRY,
+            None => self.unsettled.clear(),
+        }
+    }
+
+    fn holds_term(&self, term: u64) -> bool {
+        self.holding.as_ref().is_some_and(|holding| holding.term == term)
+    }
+
+    /// The lease is ours; is the lock?
+    fn mine(&mut self, now: Time, index: u64, view: &LeaseView) -> Option<Request> {
+        let locked = view.leader.as_ref().and_then(|leader| leader.session.clone());
+        let wanted = self.session.clone();
+        let renew_every = self.renew_every;
+        let holding = self.holding.as_mut()?;
+        holding.index = index;
+        if locked.is_some() && locked == wanted {
+            holding.session = wanted?;
+            holding.doubtful = false;
+            holding.due = holding.due.min(now + renew_every);
+            return None;
+        }
+        self.lock_again(now, index, locked)
+    }
+
+    /// The lease record is gone: somebody deleted or spoilt it. It is ours until the deadline, so
+    /// it is written again, unless another session has the lock.
+    fn vanished(&mut self, now: Time, index: u64, view: &LeaseView) -> Option<Request> {
+        let locked = view.leader.as_ref().and_then(|leader| leader.session.clone());
+        let ours = |session: &String| {
+            self.session.as_ref() == Some(session)
+                || self.holding.as_ref().is_some_and(|holding| holding.session == *session)
+        };
+        if locked.as_ref().is_some_and(|session| !ours(session)) {
+            self.holding = None;
+            return None;
+        }
+        self.lock_again(now, index, locked)
+    }
+
+    fn lock_again(&mut self, now: Time, index: u64, locked: Option<String>) -> Option<Request> {
+        let term = self.holding.as_ref()?.term;
+        let Some(session) = self.session.clone() else {
+            self.retry_read_later(now);
+            return None;
+        };
+        let unlock = locked.filter(|locked| *locked != session);
+        Some(self.lock(now, Intent::Renew, term, index, unlock, session))
+    }
+}
+
+/// The attempt that wrote `lease`. Hand-overs and releases are no longer of interest.
+fn find<'a>(unsettled: &'a [Attempt], lease: &Lease) -> Option<&'a Attempt> {
+    let mut attempts = unsettled.iter();
+    attempts.find(|attempt| {
+        attempt.lease == *lease && matches!(attempt.intent, Intent::Acquire | Intent::Renew)
+    })
+}

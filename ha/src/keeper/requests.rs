@@ -1,0 +1,206 @@
+//! What the keeper sends.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::{Attempt, Call, Holding, Intent, Keeper, Request, Waiting};
+use crate::kv::{Lease, LeaseState, Term};
+use crate::lease::holder_deadline;
+use crate::lsn::Lsn;
+use crate::store::{Index, LeaseTxn, SessionId};
+use crate::time::Time;
+
+/// What `status` carries beside the lease.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Payload {
+    /// The primary's write position.
+    pub optime: Option<Lsn>,
+    /// Positions of slots.
+    pub slots: BTreeMap<String, u64>,
+    /// Slots kept for members that were seen lately.
+    pub retain_slots: Vec<String>,
+    /// Fields of others, kept.
+    pub other: Map<String, Value>,
+}
+
+/// A decision of the brain to take the lease (over, or back).
+#[derive(Clone, Debug, PartialEq)]
+pub struct AcquirePlan {
+    /// Version of `status` on which the decision rests.
+    pub at: Index,
+    /// The session that locked `leader` then.
+    pub unlock: Option<SessionId>,
+    /// The new reign's number.
+    pub term: Term,
+    /// The highest beat seen: ours go on from there.
+    pub beat: u64,
+}
+
+impl Keeper {
+    /// The settings in force. A shorter ttl takes effect with the next renewal.
+    pub fn configure(&mut self, ttl: Duration, renew_every: Duration) {
+        (self.ttl, self.renew_every) = (ttl, renew_every);
+    }
+
+    /// What the next `status` shall carry.
+    pub fn set_payload(&mut self, payload: Payload) {
+        self.payload = payload;
+    }
+
+    /// The node's session. With a new one the lock must be made again, at once.
+    pub fn set_session(&mut self, now: Time, session: Option<SessionId>) {
+        if let (Some(holding), Some(new)) = (&mut self.holding, &session)
+            && holding.session != *new
+        {
+            (holding.doubtful, holding.due) = (true, now);
+        }
+        self.session = session;
+    }
+
+    /// Takes the lease as the brain decided. `None` when something is under way, when there is no
+    /// session, or when the lease is held already.
+    pub fn acquire(&mut self, now: Time, plan: &AcquirePlan) -> Option<Request> {
+        if self.waiting != Waiting::Nothing || self.hold(now).is_some() {
+            return None;
+        }
+        self.holding = None;
+        self.unsettled.clear();
+        self.beat = self.beat.max(plan.beat);
+        let session = self.session.clone()?;
+        let unlock = plan.unlock.clone().filter(|locked| *locked != session);
+        Some(self.lock(now, Intent::Acquire, plan.term, plan.at, unlock, session))
+    }
+
+    /// Gives the lease to `to`, whose session is `to_session`. The caller knows that PostgreSQL
+    /// here is gone. From now on the lease counts as lost, whatever the answer.
+    pub fn hand_over(&mut self, now: Time, to: &Heir) -> Option<Request> {
+        let (holding, lease) = self.last_word(now)?;
+        let lease = Lease {
+            holder: to.name.clone(),
+            instance: to.instance.clone(),
+            term: holding.term + 1,
+            ..lease
+        };
+        let txn = LeaseTxn::Lock {
+            at: holding.index,
+            unlock: Some(holding.session.clone()),
+            session: to.session.clone(),
+            name: to.name.clone(),
+            status: self.status_with(lease.clone()),
+        };
+        Some(self.send(now, Intent::HandOver, lease, holding.session, txn))
+    }
+
+    /// Gives the lease up. The caller knows that PostgreSQL here is gone. From now on the lease
+    /// counts as lost, whatever the answer.
+    pub fn release(&mut self, now: Time) -> Option<Request> {
+        let (holding, lease) = self.last_word(now)?;
+        let lease = Lease { state: LeaseState::Released, ..lease };
+        let (at, session) = (holding.index, holding.session.clone());
+        let status = self.status_with(lease.clone());
+        let txn = LeaseTxn::Release { at, session, status };
+        Some(self.send(now, Intent::Release, lease, holding.session, txn))
+    }
+
+    fn last_word(&mut self, now: Time) -> Option<(Holding, Lease)> {
+        if self.is_busy() || self.hold(now).is_none() {
+            return None;
+        }
+        let holding = self.holding.take()?;
+        let lease = self.next_lease(holding.term);
+        Some((holding, lease))
+    }
+
+    /// What is due: a renewal, or a look at the keys. Also notices that the lease is over.
+    pub fn tick(&mut self, now: Time) -> Option<Request> {
+        let holding = self.holding.as_ref()?;
+        if now >= holding.deadline {
+            self.holding = None;
+            self.unsettled.clear();
+            return None;
+        }
+        if self.waiting != Waiting::Nothing || now < holding.due {
+            return None;
+        }
+        if holding.doubtful || !self.unsettled.is_empty() {
+            return Some(self.read());
+        }
+        let holding = holding.clone();
+        Some(self.renew(now, &holding))
+    }
+
+    pub(super) fn read(&mut self) -> Request {
+        let id = self.new_id();
+        self.waiting = Waiting::Read { id };
+        Request { id, call: Call::Read }
+    }
+
+    fn renew(&mut self, now: Time, holding: &Holding) -> Request {
+        let lease = self.next_lease(holding.term);
+        let (at, session) = (holding.index, holding.session.clone());
+        let txn = LeaseTxn::Renew { at, session, status: self.status_with(lease.clone()) };
+        self.send(now, Intent::Renew, lease, holding.session.clone(), txn)
+    }
+
+    /// Locks `leader` for `session` in `term`: a takeover, or the lock made again.
+    pub(super) fn lock(
+        &mut self,
+        now: Time,
+        intent: Intent,
+        term: Term,
+        at: Index,
+        unlock: Option<SessionId>,
+        session: SessionId,
+    ) -> Request {
+        let lease = self.next_lease(term);
+        let txn = LeaseTxn::Lock {
+            at,
+            unlock,
+            session: session.clone(),
+            name: self.name.clone(),
+            status: self.status_with(lease.clone()),
+        };
+        self.send(now, intent, lease, session, txn)
+    }
+
+    pub(super) fn next_lease(&mut self, term: Term) -> Lease {
+        self.beat += 1;
+        Lease {
+            holder: self.name.clone(),
+            instance: self.instance.clone(),
+            term,
+            ttl_ms: u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX),
+            beat: self.beat,
+            state: LeaseState::Held,
+        }
+    }
+
+    fn send(
+        &mut self,
+        now: Time,
+        intent: Intent,
+        lease: Lease,
+        session: SessionId,
+        txn: LeaseTxn,
+    ) -> Request {
+        if let Some(holding) = &mut self.holding {
+            holding.deadline = holding.deadline.min(holder_deadline(now, lease.ttl()));
+        }
+        let id = self.new_id();
+        self.waiting = Waiting::Txn(Attempt { id, intent, sent: now, lease, session });
+        Request { id, call: Call::Txn(txn) }
+    }
+}
+
+/// Who gets the lease in a hand-over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heir {
+    /// Member name.
+    pub name: String,
+    /// Identity of its installation, from its member entry.
+    pub instance: String,
+    /// Its session, from the lock on its member entry.
+    pub session: SessionId,
+}

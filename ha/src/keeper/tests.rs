@@ -1,0 +1,197 @@
+use super::requests::Heir;
+use super::*;
+use crate::kv::LeaseState;
+use crate::store::{LeaseView, Outcome, Versioned};
+
+fn at(ms: u64) -> Time {
+    Time::from_millis(ms)
+}
+
+const TTL: Duration = Duration::from_secs(4);
+/// ttl 4 s less the margin of 400 ms.
+const CERTAIN: u64 = 3600;
+
+fn keeper() -> Keeper {
+    let mut keeper = Keeper::new("n1", "i1");
+    keeper.configure(TTL, TTL / 4);
+    keeper.set_session(at(0), Some("s1".into()));
+    keeper
+}
+
+fn plan() -> AcquirePlan {
+    AcquirePlan { at: 10, unlock: Some("old".into()), term: 3, beat: 40 }
+}
+
+/// A keeper that took the lease with a request sent at `sent`.
+fn holder(sent: u64) -> Keeper {
+    let mut keeper = keeper();
+    let request = keeper.acquire(at(sent), &plan()).unwrap();
+    assert_eq!(keeper.answered(at(sent + 5), request.id, Outcome::Applied(Some(11))), None);
+    keeper
+}
+
+fn written(request: &Request) -> Status {
+    match &request.call {
+        Call::Txn(
+            LeaseTxn::Renew { status, .. }
+            | LeaseTxn::Lock { status, .. }
+            | LeaseTxn::Release { status, .. },
+        ) => status.clone(),
+        Call::Read => panic!("a read writes nothing"),
+    }
+}
+
+fn view(status: Option<Status>, session: Option<&str>) -> LeaseView {
+    let leader = session.map(|session| Versioned {
+        value: "n1".to_owned(),
+        index: 1,
+        session: Some(session.to_owned()),
+    });
+    let status = status.map(|value| Versioned { value, index: 20, session: None });
+    LeaseView { status, leader }
+}
+
+#[test]
+fn takes_over_in_one_transaction_and_counts_from_before_sending() {
+    let mut keeper = keeper();
+    let request = keeper.acquire(at(1000), &plan()).unwrap();
+    let Call::Txn(LeaseTxn::Lock { at: index, unlock, session, name, status }) = &request.call
+    else {
+        panic!("{request:?}")
+    };
+    assert_eq!((*index, unlock.as_deref(), session.as_str()), (10, Some("old"), "s1"));
+    assert_eq!(name, "n1");
+    let lease = status.lease.as_ref().unwrap();
+    assert_eq!((lease.term, lease.beat, lease.ttl_ms), (3, 41, 4000));
+    assert_eq!(keeper.hold(at(1000)), None, "not before the answer");
+    keeper.answered(at(1900), request.id, Outcome::Applied(Some(11)));
+    let deadline = at(1000 + CERTAIN);
+    assert_eq!(keeper.hold(at(1900)), Some(Hold { term: 3, deadline }));
+    assert_eq!(keeper.hold(deadline), None, "at the deadline it is over");
+}
+
+#[test]
+fn renews_every_quarter_with_a_new_beat() {
+    let mut keeper = holder(0);
+    assert_eq!(keeper.tick(at(999)), None);
+    let request = keeper.tick(at(1000)).unwrap();
+    assert!(matches!(&request.call, Call::Txn(LeaseTxn::Renew { at: 11, .. })));
+    assert_eq!(written(&request).lease.unwrap().beat, 42);
+    assert_eq!(keeper.tick(at(1001)), None, "one request at a time");
+    keeper.answered(at(1100), request.id, Outcome::Applied(Some(12)));
+    assert_eq!(keeper.hold(at(1100)).unwrap().deadline, at(1000 + CERTAIN));
+}
+
+#[test]
+fn an_unknown_renewal_is_read_back_and_never_guessed() {
+    let mut keeper = holder(0);
+    let renewal = keeper.tick(at(1000)).unwrap();
+    let read = keeper.answered(at(2000), renewal.id, Outcome::Unknown).unwrap();
+    assert_eq!(read.call, Call::Read);
+    assert_eq!(keeper.hold(at(2000)).unwrap().deadline, at(CERTAIN), "not prolonged");
+    let shown = view(Some(written(&renewal)), Some("s1"));
+    assert_eq!(keeper.read_back(at(2100), read.id, Some(&shown)), None);
+    assert_eq!(keeper.hold(at(2100)).unwrap().deadline, at(1000 + CERTAIN), "from its sending");
+}
+
+#[test]
+fn an_unknown_renewal_that_was_not_applied_prolongs_nothing() {
+    let mut keeper = holder(0);
+    let before = Status { lease: Some(keeper.clone().next_lease(3)), ..Status::default() };
+    let before = Status {
+        lease: before.lease.map(|lease| Lease { beat: 41, ..lease }),
+        ..Status::default()
+    };
+    let renewal = keeper.tick(at(1000)).unwrap();
+    let read = keeper.answered(at(2000), renewal.id, Outcome::Unknown).unwrap();
+    keeper.read_back(at(2100), read.id, Some(&view(Some(before), Some("s1"))));
+    assert_eq!(keeper.hold(at(2100)).unwrap().deadline, at(CERTAIN));
+    let again = keeper.tick(at(2100)).unwrap();
+    assert!(matches!(&again.call, Call::Txn(LeaseTxn::Renew { at: 20, .. })), "{again:?}");
+}
+
+#[test]
+fn a_lost_session_is_not_a_lost_lease() {
+    let mut keeper = holder(0);
+    let mine = Status { lease: Some(Lease { beat: 41, ..lease_of(&keeper) }), ..Status::default() };
+    keeper.set_session(at(500), Some("s2".into()));
+    let read = keeper.tick(at(500)).unwrap();
+    assert_eq!(read.call, Call::Read);
+    let lock = keeper.read_back(at(510), read.id, Some(&view(Some(mine), None))).unwrap();
+    assert!(
+        matches!(&lock.call, Call::Txn(LeaseTxn::Lock { at: 20, unlock: None, session, .. }) if session == "s2")
+    );
+    keeper.answered(at(520), lock.id, Outcome::Applied(Some(21)));
+    assert_eq!(keeper.hold(at(520)).unwrap(), Hold { term: 3, deadline: at(510 + CERTAIN) });
+}
+
+fn lease_of(keeper: &Keeper) -> Lease {
+    keeper.clone().next_lease(3)
+}
+
+#[test]
+fn anothers_lease_ends_ours_at_once() {
+    let mut keeper = holder(0);
+    let other = Lease { holder: "n2".into(), term: 4, ..lease_of(&keeper) };
+    let renewal = keeper.tick(at(1000)).unwrap();
+    let read = keeper.answered(at(1010), renewal.id, Outcome::Rejected).unwrap();
+    let shown = view(Some(Status { lease: Some(other), ..Status::default() }), Some("s9"));
+    assert_eq!(keeper.read_back(at(1020), read.id, Some(&shown)), None);
+    assert_eq!(keeper.hold(at(1020)), None);
+}
+
+#[test]
+fn a_wiped_store_is_written_again_while_the_lease_lasts() {
+    let mut keeper = holder(0);
+    let renewal = keeper.tick(at(1000)).unwrap();
+    let read = keeper.answered(at(1010), renewal.id, Outcome::Rejected).unwrap();
+    let lock = keeper.read_back(at(1020), read.id, Some(&view(None, None))).unwrap();
+    assert!(matches!(&lock.call, Call::Txn(LeaseTxn::Lock { at: 0, unlock: None, .. })));
+    assert_eq!(written(&lock).lease.unwrap().term, 3);
+}
+
+#[test]
+fn a_shorter_ttl_cuts_the_deadline_before_the_answer() {
+    let mut keeper = holder(0);
+    keeper.configure(Duration::from_secs(2), Duration::from_millis(500));
+    let renewal = keeper.tick(at(1000)).unwrap();
+    assert_eq!(written(&renewal).lease.unwrap().ttl_ms, 2000);
+    assert_eq!(keeper.hold(at(1000)).unwrap().deadline, at(1000 + 1700));
+}
+
+#[test]
+fn after_the_deadline_nothing_is_renewed() {
+    let mut keeper = holder(0);
+    assert_eq!(keeper.tick(at(CERTAIN)), None);
+    assert_eq!(keeper.tick(at(CERTAIN - 1)), None, "and a late look at the clock changes nothing");
+}
+
+#[test]
+fn a_release_ends_the_hold_before_the_answer() {
+    let mut keeper = holder(0);
+    let release = keeper.release(at(100)).unwrap();
+    assert_eq!(keeper.hold(at(100)), None);
+    let lease = written(&release).lease.unwrap();
+    assert_eq!((lease.state, lease.term), (LeaseState::Released, 3));
+}
+
+#[test]
+fn a_hand_over_names_the_heir_and_a_new_term() {
+    let mut keeper = holder(0);
+    let heir = Heir { name: "n2".into(), instance: "i2".into(), session: "s2".into() };
+    let request = keeper.hand_over(at(100), &heir).unwrap();
+    assert_eq!(keeper.hold(at(100)), None);
+    let Call::Txn(LeaseTxn::Lock { unlock, session, name, .. }) = &request.call else { panic!() };
+    assert_eq!((unlock.as_deref(), session.as_str(), name.as_str()), (Some("s1"), "s2", "n2"));
+    let lease = written(&request).lease.unwrap();
+    assert_eq!((lease.holder.as_str(), lease.instance.as_str(), lease.term), ("n2", "i2", 4));
+}
+
+#[test]
+fn answers_to_other_questions_are_ignored() {
+    let mut keeper = holder(0);
+    let renewal = keeper.tick(at(1000)).unwrap();
+    assert_eq!(keeper.answered(at(1001), renewal.id + 7, Outcome::Applied(Some(99))), None);
+    assert_eq!(keeper.read_back(at(1001), renewal.id, Some(&LeaseView::default())), None);
+    assert_eq!(keeper.hold(at(1001)).unwrap().deadline, at(CERTAIN));
+}

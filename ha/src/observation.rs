@@ -1,0 +1,259 @@
+//! What the brain is shown: one immutable picture of the world, gathered by the shell.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::command::Job;
+use crate::keeper::Hold;
+use crate::kv::{Role, State, Tags, Term};
+use crate::lsn::{Lsn, Timeline};
+use crate::store::{SessionId, Snapshot};
+use crate::time::Time;
+
+/// The whole picture.
+#[derive(Clone, Debug, Default)]
+pub struct Observation {
+    /// When it was put together.
+    pub now: Time,
+    /// The cluster's keys, as last read.
+    pub store: StoreView,
+    /// The lease, as the keeper has it.
+    pub lease: LeaseStanding,
+    /// This node.
+    pub local: Local,
+    /// The other members, as they answered over REST.
+    pub peers: BTreeMap<String, Probe>,
+    /// The long action under way.
+    pub job: Option<RunningJob>,
+    /// Long actions that have ended since the last step.
+    pub finished: Vec<FinishedJob>,
+    /// The agent was asked to stop in good order.
+    pub shutdown: bool,
+    /// What people asked this node for over REST.
+    pub asked: Asked,
+}
+
+/// The store, as seen from here.
+#[derive(Clone, Debug, Default)]
+pub struct StoreView {
+    /// The last complete read; `None` until the first.
+    pub snapshot: Option<Snapshot>,
+    /// When its answer arrived.
+    pub arrived: Time,
+    /// Did the last call get an answer?
+    pub reachable: bool,
+    /// This node's session.
+    pub session: Option<SessionId>,
+}
+
+/// Where this node stands with the lease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseStanding {
+    /// The lease, if it is certainly ours.
+    pub hold: Option<Hold>,
+    /// A transaction on it is under way.
+    pub busy: bool,
+}
+
+/// This node's PostgreSQL.
+#[derive(Clone, Debug, Default)]
+pub struct Local {
+    /// What is in the data directory.
+    pub data: Data,
+    /// The postmaster.
+    pub process: Process,
+    /// What the guard is armed with.
+    pub armed: Option<Hold>,
+    /// The answer of the server, where it gave one lately.
+    pub sql: Option<Sql>,
+    /// What PostgreSQL's recovery is configured to follow.
+    pub upstream: Option<Upstream>,
+    /// What the control file says; read while the server is down.
+    pub control: Option<Control>,
+    /// Names that commits have been proved to wait for, since this server's start.
+    pub waits_for: Option<SyncProof>,
+    /// Facts kept beside the data directory.
+    pub memory: Memory,
+    /// The positions of slots, for `status`.
+    pub slots: BTreeMap<String, u64>,
+    /// This timeline's ancestors, from its `.history` file: (timeline, end, reason).
+    pub history: Vec<(Timeline, Lsn, String)>,
+}
+
+/// What is in the data directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Data {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// What a broken-off initdb, base backup or rewind of ours has left; never started.
+    HalfMade,
+    /// A cluster with this system identifier.
+    Cluster {
+        /// `pg_control`'s system identifier.
+        system_id: String,
+    },
+}
+
+/// The postmaster, as the guard knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Process {
+    /// No process is left.
+    #[default]
+    Down,
+    /// Running under a guard.
+    Running {
+        /// Since when this agent knows of it.
+        since: Time,
+    },
+}
+
+/// One answer of the local server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sql {
+    /// When it came.
+    pub at: Time,
+    /// `pg_is_in_recovery()`.
+    pub in_recovery: bool,
+    /// The timeline it writes or receives.
+    pub timeline: Timeline,
+    /// Write position of a primary.
+    pub write_lsn: Lsn,
+    /// Received position of a standby.
+    pub receive_lsn: Lsn,
+    /// Replayed position of a standby.
+    pub replay_lsn: Lsn,
+    /// The WAL receiver is streaming.
+    pub streaming: bool,
+    /// `pg_stat_replication`.
+    pub standbys: Vec<Standby>,
+    /// Parameters that wait for a restart.
+    pub pending_restart: bool,
+}
+
+impl Sql {
+    /// The furthest WAL this server has, written, received or replayed.
+    #[must_use]
+    pub fn position(&self) -> Lsn {
+        if self.in_recovery { self.receive_lsn.max(self.replay_lsn) } else { self.write_lsn }
+    }
+}
+
+/// A row of `pg_stat_replication`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Standby {
+    /// `application_name`: the member's name.
+    pub name: String,
+    /// `state = 'streaming'`.
+    pub streaming: bool,
+    /// `sync_state` is `sync` or `quorum`.
+    pub sync: bool,
+    /// `flush_lsn`.
+    pub flush_lsn: Lsn,
+}
+
+/// Which server a standby follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Member name.
+    pub name: String,
+    /// Host.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// What the control file of a stopped server says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// It was a primary when it stopped (not in recovery).
+    pub was_primary: bool,
+    /// It was stopped in good order, with a shutdown checkpoint.
+    pub clean: bool,
+    /// The latest checkpoint's position.
+    pub checkpoint: Lsn,
+    /// The latest checkpoint's timeline.
+    pub timeline: Timeline,
+}
+
+/// A set of names that every commit since `since` waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncProof {
+    /// The standbys, all of which are waited for; empty: commits wait for nobody.
+    pub names: BTreeSet<String>,
+    /// Everything acknowledged before the proof lies before this position.
+    pub since: Lsn,
+}
+
+/// Facts kept beside the data directory, for a store that forgets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The highest term ever seen.
+    pub term: Term,
+    /// The longest ttl of a lease seen lately.
+    pub ttl: Duration,
+    /// initdb was ours and its roles are not complete yet.
+    pub bootstrapping: bool,
+}
+
+/// A member's answer over REST.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// When it was asked.
+    pub asked: Time,
+    /// What it said; `None`: no answer in time.
+    pub answer: Option<PeerAnswer>,
+}
+
+/// What a member says of itself over REST.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PeerAnswer {
+    /// PostgreSQL's state.
+    pub state: State,
+    /// PostgreSQL's role.
+    pub role: Role,
+    /// Its timeline.
+    pub timeline: Timeline,
+    /// The furthest WAL it has.
+    pub position: Lsn,
+    /// Its tags.
+    pub tags: Tags,
+    /// hart's own: may it lead, by its own rules? `None`: Patroni, which does not say.
+    pub may_lead: Option<bool>,
+}
+
+/// The long action under way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunningJob {
+    /// What is being done.
+    pub job: Job,
+    /// Since when.
+    pub since: Time,
+}
+
+/// A long action's end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FinishedJob {
+    /// What was done.
+    pub job: Job,
+    /// How it ended.
+    pub result: Result<JobDone, String>,
+}
+
+/// What a job that succeeded found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobDone {
+    /// Nothing more.
+    Done,
+    /// [`Job::CheckHistory`]: does our WAL contain what the leader's does not?
+    Diverged(bool),
+}
+
+/// What people asked this node for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Make the data directory anew; from the leader, by name.
+    pub reinit: bool,
+    /// Restart PostgreSQL.
+    pub restart: bool,
+}
