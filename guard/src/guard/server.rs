@@ -1,0 +1,352 @@
+//! The loop: one thread, one `epoll`, nothing that waits and nothing that allocates.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hart_ha::time::Time;
+use nix::sys::signalfd::SignalFd;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::process::{Pid, Signal as Number, WaitOptions, kill_process, wait};
+use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
+
+use super::args::Options;
+use super::clients::{Clients, Listener, MAX_CLIENTS, Received, send_to};
+use super::journal::Journal;
+use super::lease::Lease;
+use super::tree::Tree;
+use crate::record;
+use crate::types::{Exit, ExitRecord, Layers, Phase, Refusal, Signal, Status};
+use crate::wire::{Kind, Reply, Request};
+
+const SIGNALS: u64 = 0;
+const TIMER: u64 = 1;
+const LISTENER: u64 = 2;
+const CGROUP: u64 = 3;
+const FIRST_CLIENT: u64 = 4;
+const MAX_EVENTS: usize = 8;
+/// Between two rounds of killing, where no event calls for one earlier.
+const ROUND: Duration = Duration::from_millis(20);
+
+/// What the guard holds open.
+pub(super) struct Parts {
+    pub epoll: OwnedFd,
+    pub signals: SignalFd,
+    pub timer: OwnedFd,
+    pub listener: Listener,
+    pub lock: OwnedFd,
+    pub log: std::fs::File,
+}
+
+pub(super) struct Server {
+    parts: Parts,
+    clients: Clients,
+    tree: Tree,
+    lease: Lease,
+    layers: Layers,
+    journal: Journal,
+    grace: Duration,
+    exit_file: PathBuf,
+    me: i32,
+    postmaster: Pid,
+    phase: Phase,
+    exit: Option<Exit>,
+    fenced: bool,
+    /// When the killing begins, or began.
+    kill_at: Option<Time>,
+}
+
+/// Registers the guard's own descriptors. The listener is edge-triggered: when `accept` fails for
+/// want of descriptors, a level would turn the loop into a spin at real-time priority.
+pub(super) fn watch(
+    epoll: &OwnedFd,
+    signals: &SignalFd,
+    timer: &OwnedFd,
+    listener: &Listener,
+    tree: &Tree,
+) -> rustix::io::Result<()> {
+    let data = EventData::new_u64;
+    epoll::add(epoll, signals.as_fd(), data(SIGNALS), EventFlags::IN)?;
+    epoll::add(epoll, timer, data(TIMER), EventFlags::IN)?;
+    epoll::add(epoll, &listener.socket, data(LISTENER), EventFlags::IN | EventFlags::ET)?;
+    match tree.events() {
+        Some(events) => epoll::add(epoll, events, data(CGROUP), EventFlags::PRI | EventFlags::ET),
+        None => Ok(()),
+    }
+}
+
+impl Server {
+    #[allow(clippy::too_many_arguments)] // called once, to put the parts together
+    pub fn new(
+        options: Options,
+        parts: Parts,
+        tree: Tree,
+        lease: Lease,
+        layers: Layers,
+        journal: Journal,
+        me: i32,
+        postmaster: Pid,
+    ) -> Self {
+        Self {
+            parts,
+            clients: Clients::default(),
+            tree,
+            lease,
+            layers,
+            journal,
+            grace: options.grace,
+            exit_file: options.exit_file,
+            me,
+            postmaster,
+            phase: Phase::Running,
+            exit: None,
+            fenced: false,
+            kill_at: None,
+        }
+    }
+
+    /// Serves until no process is left.
+    pub fn run(&mut self) {
+        let mut events =
+            [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; MAX_EVENTS];
+        self.settle();
+        while self.phase != Phase::Gone {
+            // The next wake-up comes from the timer; when it cannot be set, look again at once
+            // and often rather than never.
+            let backstop = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+            let timeout = if self.set_timer() { None } else { Some(&backstop) };
+            let ready = epoll::wait(&self.parts.epoll, &mut events, timeout).unwrap_or(0);
+            self.settle();
+            for event in &events[..ready] {
+                self.serve(event.data.u64());
+                self.settle();
+            }
+        }
+    }
+
+    /// What must be looked at before anything is served: the deadline first, then the dead.
+    fn settle(&mut self) {
+        let now = hart_clock::now();
+        if self.phase == Phase::Gone {
+            return;
+        }
+        if self.lease.over(now) {
+            self.fence(now, "the deadline has passed");
+        }
+        let children_left = self.reap(now);
+        if self.exit.is_some() && !children_left && self.tree.is_empty() {
+            self.phase = Phase::Gone;
+        } else if self.kill_at.is_some_and(|at| at <= now) {
+            self.tree.kill_all();
+        }
+    }
+
+    /// Begins the end. It happens once and cannot be called off.
+    fn fence(&mut self, now: Time, why: &str) {
+        if self.fenced || self.exit.is_some() {
+            return;
+        }
+        let _ = kill_process(self.postmaster, Number::QUIT);
+        self.fenced = true;
+        self.phase = Phase::Fencing;
+        self.kill_at = Some(now + self.grace);
+        self.journal.note(format_args!("fence: {why}"));
+    }
+
+    /// Collects the dead; returns whether any child is left.
+    fn reap(&mut self, now: Time) -> bool {
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid == self.postmaster => {
+                    let signal = status.terminating_signal().map(Exit::Signal);
+                    let code = status.exit_status().map(Exit::Code);
+                    self.postmaster_ended(signal.or(code).unwrap_or(Exit::Code(-1)), now);
+                }
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// From here on whatever is left is killed: backends without a postmaster serve nobody.
+    fn postmaster_ended(&mut self, exit: Exit, now: Time) {
+        self.journal.note(format_args!("postmaster {}: {exit}", self.postmaster.as_raw_nonzero()));
+        self.exit = Some(exit);
+        self.phase = self.phase.max(Phase::Stopping);
+        self.kill_at = Some(now);
+    }
+
+    /// Sets the timer to what comes next; false when the kernel refuses.
+    fn set_timer(&self) -> bool {
+        let now = hart_clock::now();
+        let next = match self.kill_at {
+            Some(at) if at <= now => Some(now + ROUND),
+            Some(at) => Some(at),
+            None => self.lease.armed().map(|armed| armed.deadline),
+        };
+        let at = next.map_or(Duration::ZERO, Time::since_origin);
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let value = Timespec {
+            tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: at.subsec_nanos().into(),
+        };
+        let spec = Itimerspec { it_interval: zero, it_value: value };
+        timerfd_settime(&self.parts.timer, TimerfdTimerFlags::ABSTIME, &spec).is_ok()
+    }
+
+    fn serve(&mut self, token: u64) {
+        match token {
+            SIGNALS => self.take_signal(),
+            TIMER => {
+                let _ = rustix::io::read(&self.parts.timer, &mut [0; 8]);
+            }
+            LISTENER => self.accept(),
+            // `settle` reads the cgroup's state every time.
+            CGROUP => {}
+            client => {
+                if let Ok(slot) = usize::try_from(client - FIRST_CLIENT) {
+                    self.serve_client(slot);
+                }
+            }
+        }
+    }
+
+    /// SIGTERM and SIGINT, as a service manager or a person sends them, stop PostgreSQL and not
+    /// the guard, which ends after it. SIGCHLD is for `settle`; the rest is nothing to us.
+    fn take_signal(&mut self) {
+        let Ok(Some(info)) = self.parts.signals.read_signal() else { return };
+        let stop = match i32::try_from(info.ssi_signo).unwrap_or(0) {
+            libc::SIGTERM | libc::SIGINT => Signal::Fast,
+            libc::SIGQUIT => Signal::Immediate,
+            _ => return,
+        };
+        self.journal.note(format_args!("signal {} from {}", info.ssi_signo, info.ssi_pid));
+        let _ = self.signal(stop);
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..MAX_CLIENTS * 4 {
+            match self.parts.listener.accept() {
+                Ok(Some(client)) => self.admit(client),
+                Ok(None) => self.journal.note(format_args!("client of another user refused")),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn admit(&mut self, client: OwnedFd) {
+        if let Err(client) = self.clients.add(client, &self.parts.epoll, FIRST_CLIENT) {
+            send_to(&client, &self.reply(0, Kind::Nack(Refusal::Busy)));
+        }
+    }
+
+    fn serve_client(&mut self, slot: usize) {
+        let frame = match self.clients.receive(slot) {
+            Received::Frame(frame) => frame,
+            Received::Nothing => return,
+            Received::Closed => return self.clients.close(slot),
+        };
+        match Request::decode(&frame) {
+            None => self.clients.close(slot),
+            Some((seq, request)) => {
+                let kind = request.map_or(Kind::Nack(Refusal::Unsupported), |it| self.handle(it));
+                let reply = self.reply(seq, kind);
+                self.clients.send(slot, &reply);
+            }
+        }
+    }
+
+    fn handle(&mut self, request: Request) -> Kind {
+        let done = match request {
+            Request::Status => return Kind::Status,
+            Request::Arm(armed) => self.change_lease(|lease| lease.arm(armed)),
+            Request::Disarm { term } => self.change_lease(|lease| lease.disarm(term)),
+            Request::Signal(signal) => self.signal(signal),
+            Request::Fence => {
+                self.fence(hart_clock::now(), "asked for");
+                Ok(())
+            }
+        };
+        done.map_or_else(Kind::Nack, |()| Kind::Ack)
+    }
+
+    /// Moves the deadline. The clock is read after the change: had this process been stopped
+    /// between the look at the deadline and the change, the old deadline still counts.
+    fn change_lease(
+        &mut self,
+        change: impl FnOnce(&mut Lease) -> Result<Lease, Refusal>,
+    ) -> Result<(), Refusal> {
+        self.still_running()?;
+        let before = change(&mut self.lease)?;
+        if !self.set_timer() {
+            self.lease = before;
+            return Err(Refusal::System);
+        }
+        let now = hart_clock::now();
+        if before.over(now) {
+            self.lease = before;
+        }
+        if self.lease.over(now) {
+            self.fence(now, "the deadline has passed");
+            return Err(Refusal::Fenced);
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<(), Refusal> {
+        self.still_running()?;
+        let (number, stops) = match signal {
+            Signal::Smart => (Number::TERM, true),
+            Signal::Fast => (Number::INT, true),
+            Signal::Immediate => (Number::QUIT, true),
+            Signal::Reload => (Number::HUP, false),
+            Signal::Promote => (Number::USR1, false),
+        };
+        kill_process(self.postmaster, number).map_err(|_| Refusal::System)?;
+        if stops {
+            self.phase = Phase::Stopping;
+        }
+        Ok(())
+    }
+
+    fn still_running(&self) -> Result<(), Refusal> {
+        if self.exit.is_some() {
+            return Err(Refusal::Ending);
+        }
+        if self.fenced { Err(Refusal::Fenced) } else { Ok(()) }
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            guard_pid: self.me,
+            postmaster_pid: self.postmaster.as_raw_nonzero().get(),
+            armed: self.lease.armed(),
+            layers: self.layers,
+            phase: self.phase,
+            exit: self.exit,
+            fenced: self.fenced,
+        }
+    }
+
+    fn reply(&self, seq: u32, kind: Kind) -> Reply {
+        Reply { kind, seq, status: self.status(), at: hart_clock::now() }
+    }
+
+    /// Leaves the record and tells the clients, in this order: whoever hears of the end may at
+    /// once read the record and start the next guard.
+    pub fn finish(mut self) {
+        let event = self.reply(0, Kind::Exited);
+        if let Some(record) = ExitRecord::of(&event.status, event.at)
+            && let Err(error) = record::write(&self.exit_file, &record)
+        {
+            self.journal.note(format_args!("{}: {error}", self.exit_file.display()));
+        }
+        let Parts { listener, lock, log, .. } = self.parts;
+        drop(listener);
+        drop(lock);
+        self.clients.send_all(&event);
+        self.journal.note(format_args!("no process is left"));
+        self.journal.flush(&log);
+    }
+}

@@ -1,0 +1,135 @@
+//! From root to the user that PostgreSQL runs as.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use nix::sys::prctl;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::unistd::{User, geteuid, getuid, initgroups, setgid, setuid};
+use thiserror::Error;
+
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+
+/// A user of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Its primary group.
+    pub gid: u32,
+    /// Its home directory.
+    pub home: PathBuf,
+}
+
+/// Why the process does not run as the user wanted.
+#[derive(Debug, Error)]
+pub enum PrivilegeError {
+    /// `/etc/passwd` (or what stands for it) does not know the name.
+    #[error("there is no user {0:?} on this machine; name one that exists with --user")]
+    NoSuchUser(String),
+    /// Only root can become somebody else.
+    #[error("only root can become user {0:?}; start as root or as that user")]
+    NotRoot(String),
+    /// A step failed.
+    #[error("cannot {what}")]
+    System {
+        /// The step.
+        what: String,
+        /// The operating system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Root came back when asked for: nothing may go on.
+    #[error("the process could become root again after it became user {0:?}")]
+    Revocable(String),
+}
+
+fn system<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> PrivilegeError {
+    let what = what.into();
+    move |source| PrivilegeError::System { what, source: source.into() }
+}
+
+/// Whether this process has root's rights.
+#[must_use]
+pub fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// The account of a user name.
+///
+/// # Errors
+/// [`PrivilegeError::NoSuchUser`], or the user database cannot be read.
+pub fn lookup(user: &str) -> Result<Account, PrivilegeError> {
+    let found = User::from_name(user).map_err(system(format!("look up user {user:?}")))?;
+    let found = found.ok_or_else(|| PrivilegeError::NoSuchUser(user.to_owned()))?;
+    Ok(Account {
+        name: found.name,
+        uid: found.uid.as_raw(),
+        gid: found.gid.as_raw(),
+        home: found.dir,
+    })
+}
+
+/// Makes this process, for good, one of `user`; to be called before any thread is started. Before,
+/// it takes along what only root can give and the guard needs: the right to lock memory, to run at
+/// the lowest real-time priority and to be spared by the OOM killer. Nothing happens where the
+/// process is `user`'s already.
+///
+/// # Errors
+/// See [`PrivilegeError`]; the process is then not fit to go on.
+pub fn drop_privileges(user: &str) -> Result<Account, PrivilegeError> {
+    let account = lookup(user)?;
+    if getuid().as_raw() == account.uid && geteuid().as_raw() == account.uid {
+        return Ok(account);
+    }
+    if !is_root() {
+        return Err(PrivilegeError::NotRoot(account.name));
+    }
+    let oom_before = take_along();
+    let name = CString::new(account.name.as_str())
+        .map_err(|_| PrivilegeError::NoSuchUser(account.name.clone()))?;
+    let gid = nix::unistd::Gid::from_raw(account.gid);
+    let uid = nix::unistd::Uid::from_raw(account.uid);
+    initgroups(&name, gid).map_err(system(format!("take the groups of {user:?}")))?;
+    setgid(gid).map_err(system(format!("take group {gid}")))?;
+    setuid(uid).map_err(system(format!("become user {user:?}")))?;
+    if !uid.is_root() && setuid(nix::unistd::Uid::from_raw(0)).is_ok() {
+        return Err(PrivilegeError::Revocable(account.name));
+    }
+    // The change of user made /proc/self root's; with this it is our own again.
+    prctl::set_dumpable(true).map_err(system("make /proc/self accessible"))?;
+    if let Some(score) = oom_before {
+        let _ = fs::write(OOM_SCORE, score.trim());
+    }
+    Ok(account)
+}
+
+/// Raises limits; what fails costs a layer of the guard, which reports it. The lowest
+/// `oom_score_adj` that root has set is also the lowest that the process may set itself later
+/// (proc(5)), hence down now and back up after. Returns the value to go back to.
+fn take_along() -> Option<String> {
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_RTPRIO) {
+        let _ = setrlimit(Resource::RLIMIT_RTPRIO, 1, hard.max(1));
+    }
+    let before = fs::read_to_string(OOM_SCORE).ok()?;
+    fs::write(OOM_SCORE, "-1000").ok()?;
+    Some(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_up_users() {
+        let root = lookup("root").unwrap();
+        assert_eq!((root.uid, root.gid), (0, 0));
+        let error = lookup("no-such-user-here").unwrap_err();
+        assert!(matches!(error, PrivilegeError::NoSuchUser(name) if name == "no-such-user-here"));
+    }
+}
