@@ -1,0 +1,8 @@
+//! The guard as a process, over stand-in postmasters (shell scripts) and a real PostgreSQL.
+
+mod cgroup;
+mod fence;
+mod life;
+mod orphan;
+mod postgres;
+mod rig;
