@@ -1,0 +1,70 @@
+//! Keys of `bootstrap.dcs`: the settings that all nodes share. [`hart_ha::kv::DynamicConfig`] reads
+//! them.
+
+use crate::keys::{KeyDoc, Kind, ignored, key};
+
+const SYNCHRONOUS: Kind = Kind::Words(&["on", "off", "quorum"]);
+
+pub(crate) const KEYS: &[KeyDoc] = &[
+    key(
+        "bootstrap.dcs",
+        Kind::Section,
+        "Settings that all nodes share; later changes go to Consul.",
+    ),
+    key("bootstrap.dcs.ttl", Kind::Seconds, "How long a lease lasts.").default("6"),
+    key("bootstrap.dcs.loop_wait", Kind::Seconds, "Longest pause between two looks.").default("2"),
+    key("bootstrap.dcs.retry_timeout", Kind::Seconds, "How long a call to Consul is tried again.")
+        .default("2"),
+    key("bootstrap.dcs.maximum_lag_on_failover", Kind::Whole, "Bytes a candidate may be behind.")
+        .default("1048576"),
+    key(
+        "bootstrap.dcs.primary_start_timeout",
+        Kind::Seconds,
+        "How long a primary may take to start.",
+    )
+    .default("300"),
+    key("bootstrap.dcs.master_start_timeout", Kind::Seconds, "Old name of primary_start_timeout."),
+    key("bootstrap.dcs.failsafe_mode", Kind::Flag, "Go on writing without Consul while all agree.")
+        .default("true"),
+    key("bootstrap.dcs.pause", Kind::Flag, "Suspend automatic actions.").default("false"),
+    key("bootstrap.dcs.synchronous_mode", SYNCHRONOUS, "Commits wait for standbys.").default("off"),
+    key("bootstrap.dcs.synchronous_mode_strict", Kind::Flag, "Never fall back to asynchronous.")
+        .default("false"),
+    key("bootstrap.dcs.synchronous_node_count", Kind::Whole, "Number of synchronous standbys.")
+        .default("1"),
+    key("bootstrap.dcs.postgresql", Kind::Section, "PostgreSQL's part."),
+    key(
+        "bootstrap.dcs.postgresql.use_pg_rewind",
+        Kind::Flag,
+        "Repair diverged nodes by pg_rewind.",
+    )
+    .default("false"),
+    key("bootstrap.dcs.postgresql.use_slots", Kind::Flag, "Keep a slot for every member.")
+        .default("true"),
+    key("bootstrap.dcs.postgresql.parameters", Kind::Map, "Server parameters."),
+    key("bootstrap.dcs.postgresql.pg_hba", Kind::List, "Lines of pg_hba.conf."),
+    key("bootstrap.dcs.postgresql.pg_ident", Kind::List, "Lines of pg_ident.conf."),
+    ignored("bootstrap.dcs.postgresql.rewind"),
+    ignored("bootstrap.dcs.postgresql.recovery_conf"),
+    ignored("bootstrap.dcs.postgresql.parameters_primary"),
+    ignored("bootstrap.dcs.postgresql.parameters_replica"),
+    ignored("bootstrap.dcs.postgresql.parameters_standby_leader"),
+    ignored("bootstrap.dcs.postgresql.pg_hba_primary"),
+    ignored("bootstrap.dcs.postgresql.pg_hba_replica"),
+    ignored("bootstrap.dcs.postgresql.pg_hba_standby_leader"),
+    ignored("bootstrap.dcs.postgresql.pg_ident_primary"),
+    ignored("bootstrap.dcs.postgresql.pg_ident_replica"),
+    ignored("bootstrap.dcs.postgresql.pg_ident_standby_leader"),
+    ignored("bootstrap.dcs.maximum_lag_on_syncnode"),
+    ignored("bootstrap.dcs.max_timelines_history"),
+    ignored("bootstrap.dcs.primary_stop_timeout"),
+    ignored("bootstrap.dcs.master_stop_timeout"),
+    ignored("bootstrap.dcs.primary_race_backoff"),
+    ignored("bootstrap.dcs.check_timeline"),
+    ignored("bootstrap.dcs.member_slots_ttl"),
+    ignored("bootstrap.dcs.slots"),
+    ignored("bootstrap.dcs.permanent_slots"),
+    ignored("bootstrap.dcs.permanent_replication_slots"),
+    ignored("bootstrap.dcs.ignore_slots"),
+    ignored("bootstrap.dcs.standby_cluster"),
+];

@@ -1,0 +1,43 @@
+//! The sections: types, keys and readers side by side.
+
+mod account;
+mod bootstrap;
+mod consul;
+mod dcs;
+mod foreign;
+mod guard;
+mod log;
+mod postgresql;
+mod profile;
+mod restapi;
+mod tags;
+mod watchdog;
+
+pub use account::{Account, Authentication};
+pub use bootstrap::Bootstrap;
+pub use consul::{Consistency, Consul, ConsulToken};
+pub use guard::{Cgroup, Guard};
+pub use log::{Log, LogLevel, LogType};
+pub use postgresql::Postgresql;
+pub use profile::Profile;
+pub use restapi::{Credentials, Ctl, RestApi, VerifyClient};
+pub(crate) use tags::read_tags;
+pub use watchdog::{Watchdog, WatchdogMode};
+
+use crate::keys::KeyDoc;
+
+/// All sections' keys, in the order of the reference page.
+pub(crate) const KEYS: &[&[KeyDoc]] = &[
+    restapi::KEYS,
+    consul::KEYS,
+    bootstrap::KEYS,
+    dcs::KEYS,
+    postgresql::KEYS,
+    account::KEYS,
+    watchdog::KEYS,
+    tags::KEYS,
+    log::KEYS,
+    restapi::CTL_KEYS,
+    guard::KEYS,
+    foreign::KEYS,
+];

@@ -1,0 +1,258 @@
+//! `postgresql`: the local server.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::address::{Address, Listen};
+use crate::effective::is_controlled;
+use crate::keys::{KeyDoc, Kind, ignored, key};
+use crate::reader::Section;
+use crate::sections::Authentication;
+use crate::sections::restapi::refuse_wildcard;
+use crate::warning::WarningKind;
+
+/// The local server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Postgresql {
+    /// Where it listens.
+    pub listen: Listen,
+    /// Where others reach it.
+    pub connect_address: Address,
+    /// Where a proxy in front of it is reached.
+    pub proxy_address: Option<Address>,
+    /// The data directory, absolute.
+    pub data_dir: PathBuf,
+    /// Where `postgresql.conf` is, if not in the data directory.
+    pub config_dir: Option<PathBuf>,
+    /// Where the programs are; absent: on the search path.
+    pub bin_dir: Option<PathBuf>,
+    /// Other names of programs, such as `pg_ctl`.
+    pub bin_name: BTreeMap<String, String>,
+    /// The passfile that hart writes for child processes.
+    pub pgpass: Option<PathBuf>,
+    /// Roles.
+    pub authentication: Authentication,
+    /// Server parameters of this node.
+    pub parameters: Map<String, Value>,
+    /// Lines of `pg_hba.conf`; they win over the shared ones.
+    pub pg_hba: Option<Vec<String>>,
+    /// Lines of `pg_ident.conf`; they win over the shared ones.
+    pub pg_ident: Option<Vec<String>>,
+    /// Connect to the local server over its socket.
+    pub use_unix_socket: bool,
+    /// Wins over the shared setting.
+    pub use_pg_rewind: Option<bool>,
+    /// Copy the data anew where `pg_rewind` fails.
+    pub remove_data_directory_on_rewind_failure: bool,
+    /// Copy the data anew where timelines diverged and `pg_rewind` is not in use.
+    pub remove_data_directory_on_diverged_timelines: bool,
+    /// Ways to make a replica, in order.
+    pub create_replica_methods: Vec<String>,
+    /// Options of `pg_basebackup`, without dashes.
+    pub basebackup: Vec<(String, Option<String>)>,
+    /// How long a start or stop may take before it is reported.
+    pub pg_ctl_timeout: Duration,
+    /// Commands by event.
+    pub callbacks: BTreeMap<String, String>,
+    /// Command that may veto a promotion.
+    pub pre_promote: Option<String>,
+    /// Command before an orderly stop.
+    pub before_stop: Option<String>,
+    /// A `postgresql.conf` to include instead of the original one.
+    pub custom_conf: Option<PathBuf>,
+}
+
+pub(crate) const KEYS: &[KeyDoc] = &[
+    key("postgresql", Kind::Section, "The local server."),
+    key("postgresql.listen", Kind::Listen, "Addresses and the port to listen on.")
+        .required()
+        .env("POSTGRESQL_LISTEN"),
+    key(
+        "postgresql.connect_address",
+        Kind::Address,
+        "Where others reach it; the first of listen, if that names a host.",
+    )
+    .env("POSTGRESQL_CONNECT_ADDRESS"),
+    key("postgresql.proxy_address", Kind::Address, "Where a proxy in front of it is reached.")
+        .env("POSTGRESQL_PROXY_ADDRESS"),
+    key("postgresql.data_dir", Kind::Path, "The data directory.")
+        .required()
+        .env("POSTGRESQL_DATA_DIR"),
+    key("postgresql.config_dir", Kind::Path, "Where postgresql.conf is, if not in data_dir.")
+        .env("POSTGRESQL_CONFIG_DIR"),
+    key("postgresql.bin_dir", Kind::Path, "Where the programs are; absent: on the search path.")
+        .env("POSTGRESQL_BIN_DIR"),
+    key("postgresql.bin_name", Kind::Section, "Other names of programs."),
+    key("postgresql.bin_name.pg_ctl", Kind::Text, "pg_ctl.").env("POSTGRESQL_BIN_PG_CTL"),
+    key("postgresql.bin_name.initdb", Kind::Text, "initdb.").env("POSTGRESQL_BIN_INITDB"),
+    key("postgresql.bin_name.pg_controldata", Kind::Text, "pg_controldata.")
+        .env("POSTGRESQL_BIN_PG_CONTROLDATA"),
+    key("postgresql.bin_name.pg_basebackup", Kind::Text, "pg_basebackup.")
+        .env("POSTGRESQL_BIN_PG_BASEBACKUP"),
+    key("postgresql.bin_name.postgres", Kind::Text, "postgres.").env("POSTGRESQL_BIN_POSTGRES"),
+    key("postgresql.bin_name.pg_isready", Kind::Text, "pg_isready.")
+        .env("POSTGRESQL_BIN_PG_ISREADY"),
+    key("postgresql.bin_name.pg_rewind", Kind::Text, "pg_rewind.").env("POSTGRESQL_BIN_PG_REWIND"),
+    key("postgresql.pgpass", Kind::Path, "The passfile that hart writes for child processes.")
+        .env("POSTGRESQL_PGPASS"),
+    key("postgresql.parameters", Kind::Map, "Server parameters of this node."),
+    key("postgresql.pg_hba", Kind::List, "Lines of pg_hba.conf; they win over the shared ones."),
+    key(
+        "postgresql.pg_ident",
+        Kind::List,
+        "Lines of pg_ident.conf; they win over the shared ones.",
+    ),
+    key("postgresql.use_unix_socket", Kind::Flag, "Connect to the local server over its socket.")
+        .default("false"),
+    key("postgresql.use_pg_rewind", Kind::Flag, "Wins over the shared setting."),
+    key(
+        "postgresql.remove_data_directory_on_rewind_failure",
+        Kind::Flag,
+        "Copy the data anew where pg_rewind fails.",
+    )
+    .default("false"),
+    key(
+        "postgresql.remove_data_directory_on_diverged_timelines",
+        Kind::Flag,
+        "Copy the data anew where timelines diverged.",
+    )
+    .default("false"),
+    key(
+        "postgresql.create_replica_methods",
+        Kind::List,
+        "Ways to make a replica; only basebackup.",
+    ),
+    key("postgresql.basebackup", Kind::Options, "Options of pg_basebackup, without dashes."),
+    key("postgresql.pg_ctl_timeout", Kind::Seconds, "How long a start or stop may take.")
+        .default("60"),
+    key("postgresql.callbacks", Kind::Map, "Commands by event.").later(),
+    key("postgresql.pre_promote", Kind::Text, "Command that may veto a promotion.").later(),
+    key("postgresql.before_stop", Kind::Text, "Command before an orderly stop.").later(),
+    key(
+        "postgresql.custom_conf",
+        Kind::Path,
+        "A postgresql.conf to include instead of the original.",
+    ),
+    key("postgresql.use_slots", Kind::Flag, "Shared only: set it in bootstrap.dcs.postgresql."),
+    ignored("postgresql.use_unix_socket_repl"),
+    ignored("postgresql.krbsrvname"),
+    ignored("postgresql.rewind"),
+    ignored("postgresql.recovery_conf"),
+    ignored("postgresql.replica_method"),
+    ignored("postgresql.create_replica_method"),
+    ignored("postgresql.parameters_primary"),
+    ignored("postgresql.parameters_replica"),
+    ignored("postgresql.parameters_standby_leader"),
+    ignored("postgresql.pg_hba_primary"),
+    ignored("postgresql.pg_hba_replica"),
+    ignored("postgresql.pg_hba_standby_leader"),
+    ignored("postgresql.pg_ident_primary"),
+    ignored("postgresql.pg_ident_replica"),
+    ignored("postgresql.pg_ident_standby_leader"),
+];
+
+impl Postgresql {
+    pub(crate) fn read(top: &Section<'_>) -> Self {
+        let section = top.section("postgresql");
+        let flag = |key: &str| section.flag(key).unwrap_or(false);
+        let listen: Listen = section.address("listen").unwrap_or_default();
+        let data_dir = section.file("data_dir").unwrap_or_default();
+        let local = Self {
+            connect_address: connect_address(&section, &listen),
+            listen,
+            proxy_address: section.address("proxy_address"),
+            // Patroni's sample has a relative one. Empty only after a problem.
+            data_dir: std::path::absolute(&data_dir).unwrap_or(data_dir),
+            config_dir: section.file("config_dir"),
+            bin_dir: section.file("bin_dir"),
+            bin_name: bin_names(&section),
+            pgpass: section.file("pgpass"),
+            authentication: Authentication::read(&section),
+            parameters: section.map("parameters").unwrap_or_default(),
+            pg_hba: section.maybe_list("pg_hba"),
+            pg_ident: section.maybe_list("pg_ident"),
+            use_unix_socket: flag("use_unix_socket"),
+            use_pg_rewind: section.flag("use_pg_rewind"),
+            remove_data_directory_on_rewind_failure: flag(
+                "remove_data_directory_on_rewind_failure",
+            ),
+            remove_data_directory_on_diverged_timelines: flag(
+                "remove_data_directory_on_diverged_timelines",
+            ),
+            create_replica_methods: section.list("create_replica_methods"),
+            basebackup: section.options("basebackup"),
+            pg_ctl_timeout: section.seconds("pg_ctl_timeout").unwrap_or_default(),
+            callbacks: section.texts("callbacks"),
+            pre_promote: section.text("pre_promote"),
+            before_stop: section.text("before_stop"),
+            custom_conf: section.file("custom_conf"),
+        };
+        warn_of_shared(&section);
+        warn_of_methods(&section);
+        local
+    }
+
+    /// A program of PostgreSQL, such as `pg_ctl`: its name and directory as configured.
+    #[must_use]
+    pub fn bin(&self, program: &str) -> PathBuf {
+        let name = self.bin_name.get(program).map_or(program, String::as_str);
+        self.bin_dir.as_ref().map_or_else(|| PathBuf::from(name), |dir| dir.join(name))
+    }
+}
+
+/// As given, else the first address of `listen` where others can connect to it.
+fn connect_address(section: &Section<'_>, listen: &Listen) -> Address {
+    if let Some(address) = section.address::<Address>("connect_address") {
+        refuse_wildcard(section, &address);
+        return address;
+    }
+    let derived = listen.first_reachable();
+    let wrong = listen.hosts.is_empty() && section.given("listen").is_some();
+    if derived.is_none() && !wrong && section.given("connect_address").is_none() {
+        section.missing("connect_address");
+    }
+    derived.unwrap_or_default()
+}
+
+fn bin_names(postgresql: &Section<'_>) -> BTreeMap<String, String> {
+    let section = postgresql.section("bin_name");
+    let programs = KEYS.iter().filter(|key| key.parent() == "postgresql.bin_name");
+    let name = |key: &KeyDoc| Some((key.name().to_owned(), section.text(key.name())?));
+    programs.filter_map(name).collect()
+}
+
+/// Settings that must be the same on all nodes are not taken from one node's file.
+fn warn_of_shared(section: &Section<'_>) {
+    let why = || {
+        "it must be the same on all nodes; set it in bootstrap.dcs.postgresql, or in a \
+                  running cluster with PATCH /config"
+    };
+    let _ = section.flag("use_slots");
+    if let Some(node) = section.given("use_slots") {
+        section.warn("use_slots", &node.place, WarningKind::Ignored { why: why().to_owned() });
+    }
+    let parameters = section.given("parameters").map(|node| node.entries()).unwrap_or_default();
+    for entry in parameters.iter().filter(|entry| is_controlled(&entry.key)) {
+        let why = match entry.key.to_ascii_lowercase().as_str() {
+            "listen_addresses" | "port" => "it comes from postgresql.listen",
+            "cluster_name" => "it is the scope",
+            "hot_standby" => "it is always on",
+            _ => why(),
+        };
+        let key = format!("parameters.{}", entry.key);
+        section.warn(&key, &entry.place, WarningKind::Ignored { why: why.to_owned() });
+    }
+}
+
+fn warn_of_methods(section: &Section<'_>) {
+    let Some(node) = section.given("create_replica_methods") else { return };
+    for method in section.list("create_replica_methods") {
+        if method != "basebackup" {
+            let text = format!("{method:?} is not supported; replicas are made by basebackup");
+            section.warn("create_replica_methods", &node.place, WarningKind::Note { text });
+        }
+    }
+}

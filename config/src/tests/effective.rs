@@ -1,0 +1,91 @@
+use hart_ha::kv::DynamicConfig;
+use serde_json::{Value, json};
+
+use super::{SAMPLE, with};
+use crate::{EffectivePostgres, effective_postgresql, load_text};
+
+fn effective(local: &str, shared: Value) -> EffectivePostgres {
+    let postgresql = format!("postgresql: {{listen: 'a,b:5432', data_dir: /d, {local}}}");
+    let raw = json!({ "postgresql": shared }).as_object().unwrap().clone();
+    effective_postgresql(&with(&postgresql), &DynamicConfig::from_raw(raw).unwrap())
+}
+
+#[test]
+fn the_sample_runs_with_its_own_and_the_shared_values() {
+    let config = load_text("n1.yml", SAMPLE, []).unwrap().config;
+    let got = effective_postgresql(&config, &config.bootstrap.dynamic);
+    let expected = json!({
+        "cluster_name": "ha", "hot_standby": "on", "listen_addresses": "10.0.0.21,127.0.0.1",
+        "max_connections": "50", "max_locks_per_transaction": "64",
+        "max_prepared_transactions": "0", "max_replication_slots": "10", "max_wal_senders": "10",
+        "max_worker_processes": "8", "port": "5432", "track_commit_timestamp": "off",
+        "unix_socket_directories": "/var/lib/hart/n1", "wal_keep_size": "128MB",
+        "wal_level": "replica", "wal_log_hints": "on",
+    });
+    assert_eq!(json!(got.parameters), expected);
+    assert_eq!(got.warnings, [""; 0]);
+    assert!(got.use_pg_rewind && got.use_slots);
+    assert_eq!(got.pg_hba.unwrap().len(), 3);
+}
+
+#[test]
+fn the_file_wins_except_where_nodes_must_agree() {
+    let shared = json!({
+        "use_pg_rewind": true, "use_slots": false, "pg_hba": ["shared"], "pg_ident": ["shared"],
+        "parameters": {"work_mem": "4MB", "Max_Connections": 200, "jit": false, "fsync": "on"},
+    });
+    let local = "use_pg_rewind: no, use_slots: on, pg_hba: [own], \
+                 parameters: {WORK_MEM: 8MB, max_connections: 30, fsync: , log_min_messages: info, \
+                 shared_preload_libraries: [a, b]}";
+    let got = effective(local, shared);
+    let parameter = |name: &str| got.parameters.get(name).map(String::as_str);
+    assert_eq!(parameter("work_mem"), Some("8MB"));
+    assert_eq!(parameter("max_connections"), Some("200"));
+    assert_eq!(parameter("jit"), Some("off"));
+    assert_eq!(parameter("fsync"), None);
+    assert_eq!(parameter("shared_preload_libraries"), Some("a,b"));
+    assert_eq!((got.use_pg_rewind, got.use_slots), (false, false));
+    assert_eq!(got.pg_hba, Some(vec!["own".to_owned()]));
+    assert_eq!(got.pg_ident, Some(vec!["shared".to_owned()]));
+}
+
+#[test]
+fn shared_values_out_of_range_give_way_to_the_default() {
+    let got = effective(
+        "pgpass: /p",
+        json!({"parameters": {
+            "max_connections": 5, "wal_level": "minimal", "wal_log_hints": "off", "wal_keep_size": "1kB",
+            "hot_standby": "off", "port": 1, "max_wal_senders": "7",
+        }}),
+    );
+    assert_eq!(got.parameters["max_connections"], "100");
+    assert_eq!(got.parameters["wal_level"], "replica");
+    assert_eq!(got.parameters["wal_log_hints"], "off");
+    assert_eq!(got.parameters["wal_keep_size"], "128MB");
+    assert_eq!(got.parameters["hot_standby"], "on");
+    assert_eq!(got.parameters["port"], "5432");
+    assert_eq!(got.parameters["max_wal_senders"], "7");
+    assert_eq!(
+        got.warnings,
+        [
+            "wal_level: \"minimal\" is out of range; replica is used",
+            "max_connections: \"5\" is out of range; 100 is used",
+            "wal_keep_size: \"1kB\" is out of range; 128MB is used",
+        ]
+    );
+}
+
+#[test]
+fn old_spellings_are_brought_up_to_date() {
+    let got = effective(
+        "pgpass: /p",
+        json!({"parameters": {"wal_keep_segments": 8, "wal_level": "hot_standby"}}),
+    );
+    assert_eq!(got.parameters["wal_keep_size"], "128MB");
+    assert_eq!(got.parameters["wal_level"], "replica");
+    assert!(!got.parameters.contains_key("wal_keep_segments"));
+    let got = effective("pgpass: /p", json!({"parameters": {"wal_keep_segments": 64}}));
+    assert_eq!(got.parameters["wal_keep_size"], "1024MB");
+    let both = json!({"parameters": {"wal_keep_segments": 64, "wal_keep_size": "2GB"}});
+    assert_eq!(effective("pgpass: /p", both).parameters["wal_keep_size"], "2GB");
+}

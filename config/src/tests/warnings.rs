@@ -1,0 +1,113 @@
+use super::warnings;
+use crate::{Support, reference};
+
+#[test]
+fn unknown_keys_are_named_with_the_nearest_known_one() {
+    assert_eq!(
+        warnings("tags: {a: 1}\nbootstrap:\n  dcs:\n    loop_wiat: 1\n  post_initt: x"),
+        [
+            "n1.yml:4: unknown key \"bootstrap.dcs.loop_wiat\" is ignored; did you mean \"loop_wait\"?",
+            "n1.yml:5: unknown key \"bootstrap.post_initt\" is ignored; did you mean \"post_init\"?",
+        ]
+    );
+    assert_eq!(
+        warnings("ttl: 5\nfrobnicate: 1"),
+        [
+            "n1.yml:1: unknown key \"ttl\" is ignored; did you mean \"bootstrap.dcs.ttl\"?",
+            "n1.yml:2: unknown key \"frobnicate\" is ignored",
+        ]
+    );
+}
+
+#[test]
+fn free_maps_know_every_key() {
+    let text = "bootstrap: {dcs: {postgresql: {parameters: {x.y: 1}}}}\ntags: {mine: {deep: 1}}\n\
+                postgresql: {listen: 'a:1', data_dir: /d, parameters: {work_mem: 8MB}}";
+    assert_eq!(warnings(text), [""; 0]);
+}
+
+#[test]
+fn a_misspelt_tag_is_kept_with_a_word_about_it() {
+    assert_eq!(
+        warnings("tags: {nofailove: true}"),
+        [
+            "n1.yml:1: key \"tags.nofailove\": kept as a tag of its own; did you mean \"nofailover\"?"
+        ]
+    );
+}
+
+#[test]
+fn what_only_patroni_does_is_known_as_such() {
+    assert_eq!(
+        warnings("etcd3: {host: e}\nbootstrap: {dcs: {slots: {a: {type: physical}}}}"),
+        [
+            "n1.yml:1: key \"etcd3\" is not supported by hart and is ignored",
+            "n1.yml:2: key \"bootstrap.dcs.slots\" is not supported by hart and is ignored",
+        ]
+    );
+    assert_eq!(
+        warnings("dns: {zone: z}"),
+        ["n1.yml:1: key \"dns\" is not supported by this version of hart and is ignored"]
+    );
+}
+
+#[test]
+fn other_ways_to_make_a_replica_are_named() {
+    let text = "postgresql: {listen: 'a:1', data_dir: /d, create_replica_methods: [pgbackrest, basebackup], pgbackrest: {command: c}}";
+    assert_eq!(
+        warnings(text),
+        [
+            "n1.yml:1: key \"postgresql.create_replica_methods\": \"pgbackrest\" is not supported; \
+             replicas are made by basebackup",
+            "n1.yml:1: key \"postgresql.pgbackrest\" is not supported by hart and is ignored",
+        ]
+    );
+}
+
+#[test]
+fn local_values_of_shared_settings_are_reported() {
+    let text = "postgresql: {listen: 'a:1', data_dir: /d, use_slots: off, parameters: {Max_Connections: 9, port: 1}}";
+    let shared = "it must be the same on all nodes; set it in bootstrap.dcs.postgresql, or in a \
+                  running cluster with PATCH /config";
+    assert_eq!(
+        warnings(text),
+        [
+            format!("n1.yml:1: key \"postgresql.use_slots\" is ignored: {shared}"),
+            format!("n1.yml:1: key \"postgresql.parameters.Max_Connections\" is ignored: {shared}"),
+            "n1.yml:1: key \"postgresql.parameters.port\" is ignored: it comes from postgresql.listen"
+                .to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn contradictions_and_raised_values_are_reported() {
+    assert_eq!(
+        warnings("tags: {nofailover: true, failover_priority: 2}"),
+        ["n1.yml:1: key \"tags.failover_priority\" is ignored: tags.nofailover is true and wins"]
+    );
+    assert_eq!(
+        warnings("bootstrap: {dcs: {ttl: 1}}"),
+        ["n1.yml:1: key \"bootstrap.dcs.ttl\": raised to 2 s, the shortest lease"]
+    );
+}
+
+#[test]
+fn every_ignored_key_of_the_table_is_warned_of() {
+    for key in reference().iter().filter(|key| key.support == Support::No) {
+        if key.path == "bootstrap.dcs.standby_cluster" {
+            continue; // refused, not ignored
+        }
+        let leaf =
+            key.path.split('.').rev().fold("x".to_owned(), |value, name| match value.as_str() {
+                "x" => format!("{{{name}: x}}"),
+                _ => format!("{{{name}: {value}}}"),
+            });
+        let root = crate::yaml::parse(&"t".into(), &leaf).unwrap();
+        let env = crate::env::Environment::new([]);
+        let found = crate::unknown::warnings(&root, &env);
+        assert_eq!(found.len(), 1, "{}", key.path);
+        assert_eq!(found[0].field, key.path);
+        assert_eq!(found[0].kind, crate::WarningKind::Unsupported);
+    }
+}
