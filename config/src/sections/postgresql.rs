@@ -210,8 +210,9 @@ fn connect_address(section: &Section<'_>, listen: &Listen) -> Address {
         return address;
     }
     let derived = listen.first_reachable();
-    let wrong = listen.hosts.is_empty() && section.given("listen").is_some();
-    if derived.is_none() && !wrong && section.given("connect_address").is_none() {
+    // Without a usable listen there is a complaint about that already.
+    let underivable = derived.is_none() && !listen.hosts.is_empty();
+    if underivable && section.given("connect_address").is_none() {
         section.missing("connect_address");
     }
     derived.unwrap_or_default()
