@@ -1,0 +1,73 @@
+//! The command line.
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::scenario::Scenario;
+
+/// Runs of each scenario unless told otherwise.
+const RUNS: usize = 5;
+
+/// What to measure, and how often.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    pub(crate) scenarios: Vec<Scenario>,
+    pub(crate) runs: usize,
+}
+
+impl Arguments {
+    pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
+        let mut parsed = Self { scenarios: Vec::new(), runs: RUNS };
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--runs" => parsed.runs = runs(arguments.next())?,
+                "all" => parsed.scenarios.extend(Scenario::ALL),
+                name => parsed.scenarios.push(scenario(name)?),
+            }
+        }
+        if parsed.scenarios.is_empty() {
+            parsed.scenarios.extend(Scenario::ALL);
+        }
+        Ok(parsed)
+    }
+}
+
+fn runs(value: Option<String>) -> Result<usize> {
+    let value = value.context("--runs needs a number")?;
+    let number = value.parse().with_context(|| format!("--runs {value}: not a number"))?;
+    ensure!(number > 0, "--runs must be at least 1");
+    Ok(number)
+}
+
+fn scenario(name: &str) -> Result<Scenario> {
+    let Some(found) = Scenario::ALL.into_iter().find(|scenario| scenario.name() == name) else {
+        let names = Scenario::ALL.map(Scenario::name).join(", ");
+        bail!("no scenario {name:?}; there are {names} and all");
+    };
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments> {
+        Arguments::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn scenarios_and_runs() {
+        let some = parse("crash --runs 2 up").expect("valid");
+        assert_eq!(some, Arguments { scenarios: vec![Scenario::Crash, Scenario::Up], runs: 2 });
+        assert_eq!(parse("").expect("valid").scenarios, Scenario::ALL);
+        assert_eq!(parse("all").expect("valid").runs, RUNS);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for line in ["crush", "--runs", "--runs x", "--runs 0"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        assert!(parse("crush").expect_err("wrong").to_string().contains("node-lost"));
+    }
+}

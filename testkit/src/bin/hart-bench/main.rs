@@ -1,0 +1,62 @@
+//! The benchmark behind `cargo xtask bench`: real hosts, a real Consul, a writer per node, and
+//! Patroni's numbers as the yardstick.
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod memory;
+mod outage;
+mod scenario;
+mod summary;
+mod table;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use arguments::Arguments;
+use scenario::Scenario;
+use summary::Summary;
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse(std::env::args().skip(1))?;
+    anyhow::ensure!(hart_testkit::is_root(), "the benchmark needs root for network namespaces");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        tokio::select! {
+            code = run(&arguments) => Ok(code),
+            // Everything that runs is dropped, and with that ended and removed.
+            pressed = tokio::signal::ctrl_c() => {
+                pressed.context("cannot wait for Ctrl-C")?;
+                Ok(ExitCode::from(130))
+            }
+        }
+    })
+}
+
+async fn run(arguments: &Arguments) -> ExitCode {
+    let mut summaries = Vec::new();
+    let mut code = ExitCode::SUCCESS;
+    for scenario in &arguments.scenarios {
+        match measure(*scenario, arguments.runs).await {
+            Ok(measured) => summaries.extend(measured),
+            Err(error) => {
+                eprintln!("{}: {error:#}", scenario.name());
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    print!("{}", table::render(&summaries));
+    code
+}
+
+async fn measure(scenario: Scenario, runs: usize) -> Result<Vec<Summary>> {
+    match scenario {
+        Scenario::Up => Ok(vec![up::measure(runs).await?]),
+        Scenario::Memory => memory::measure().await,
+        Scenario::Switchover | Scenario::Crash | Scenario::NodeLost => {
+            Ok(vec![outage::measure(scenario, runs).await?])
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! A whole cluster in a lab.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hart_workload::{Plan, Target};
+use serde_json::{Value, json};
+
+use crate::consul::Consul;
+use crate::dir::TempDir;
+use crate::lab::{Entered, Lab};
+use crate::node::{Node, NodeConfig};
+use crate::postgres::bin_dir;
+use crate::rest::{Answer, Rest};
+use crate::sql::Sql;
+use crate::wait::eventually;
+use crate::writers::Writers;
+
+/// How a cluster is made.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Entries of `bootstrap.dcs` that differ from [`NodeConfig::new`].
+    pub dcs: Vec<(String, Value)>,
+    /// Lines appended to every configuration file.
+    pub extra: String,
+    /// Whether each host has a Consul client agent at `127.0.0.1:8500`, as production has;
+    /// otherwise all nodes ask the server.
+    pub consul_agents: bool,
+}
+
+impl Options {
+    /// Adds an entry of `bootstrap.dcs`.
+    #[must_use]
+    pub fn dcs(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.dcs.push((key.to_owned(), value.into()));
+        self
+    }
+}
+
+/// Hosts `n1`, `n2`, … with a node each, and a host `consul` with a Consul server. The thread that
+/// made it is in the lab's hub while it lives, so that REST and SQL reach the hosts; it must use a
+/// `current_thread` runtime, as `#[tokio::test]` does.
+///
+/// When a test panics, the end of each agent's log is printed.
+#[derive(Debug)]
+pub struct Cluster {
+    // In the order in which they must go.
+    nodes: Vec<Node>,
+    agents: Vec<Consul>,
+    consul: Consul,
+    rest: Rest,
+    _in_hub: Entered,
+    lab: Lab,
+    dir: TempDir,
+}
+
+impl Cluster {
+    /// Makes hosts and Consul and starts `count` nodes; does not wait for them.
+    ///
+    /// # Errors
+    /// Without root, or when something is missing.
+    pub async fn start(count: usize, options: &Options) -> Result<Self> {
+        let mut cluster = Self::prepare(count, options).await?;
+        cluster.start_nodes()?;
+        Ok(cluster)
+    }
+
+    /// Makes hosts and Consul, and the nodes without starting them.
+    ///
+    /// # Errors
+    /// Without root, or when something is missing.
+    pub async fn prepare(count: usize, options: &Options) -> Result<Self> {
+        let mut lab = Lab::new(count)?;
+        let hosts = lab.hosts().to_vec();
+        let in_hub = lab.enter_hub()?;
+        let consul = Consul::on_host(lab.add_host("consul")?).await?;
+        let (dir, bin_dir) = (TempDir::new()?, bin_dir()?);
+        let (mut nodes, mut agents) = (Vec::new(), Vec::new());
+        for host in hosts {
+            let mut found_at = consul.address();
+            if options.consul_agents {
+                agents.push(Consul::client_on_host(&host, &consul).await?);
+                found_at = "127.0.0.1:8500".into();
+            }
+            let name = host.name().to_owned();
+            let mut config = NodeConfig::new(&name, host.address(), &found_at, bin_dir.clone());
+            options.dcs.iter().for_each(|(key, value)| config.dcs(key, value.clone()));
+            config.extra.clone_from(&options.extra);
+            nodes.push(Node::new(&dir, Some(host), config)?);
+        }
+        Ok(Self { nodes, agents, consul, rest: Rest::new()?, _in_hub: in_hub, lab, dir })
+    }
+
+    /// Starts every node.
+    ///
+    /// # Errors
+    /// When the binary is missing.
+    pub fn start_nodes(&mut self) -> Result<()> {
+        self.nodes.iter_mut().try_for_each(Node::start)
+    }
+
+    /// The network, for faults.
+    #[must_use]
+    pub const fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// The Consul server.
+    pub const fn consul(&mut self) -> &mut Consul {
+        &mut self.consul
+    }
+
+    /// The Consul client agents, in the order of the nodes, if there are any.
+    pub fn consul_agents(&mut self) -> &mut [Consul] {
+        &mut self.agents
+    }
+
+    /// The directory around the homes of the nodes.
+    #[must_use]
+    pub const fn dir(&self) -> &TempDir {
+        &self.dir
+    }
+
+    /// The nodes in order of their names.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The node of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        let found = self.nodes.iter().find(|node| node.name() == name);
+        found.with_context(|| format!("no node {name}"))
+    }
+
+    /// The node of this name, to start and stop it.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn node_mut(&mut self, name: &str) -> Result<&mut Node> {
+        let found = self.nodes.iter_mut().find(|node| node.name() == name);
+        found.with_context(|| format!("no node {name}"))
+    }
+
+    /// Calls a node's REST API, at most 2 s.
+    ///
+    /// # Errors
+    /// When no answer comes; any status is an answer.
+    pub async fn rest(
+        &self,
+        node: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer> {
+        self.rest.call(method, &self.node(node)?.url(path), body).await
+    }
+
+    /// Connects to a node's PostgreSQL as superuser.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn sql(&self, node: &str) -> Result<Sql> {
+        Sql::connect(&self.node(node)?.sql_config()).await
+    }
+
+    /// Waits until exactly one node says that it is primary and is out of recovery; its name.
+    ///
+    /// # Errors
+    /// At the deadline.
+    pub async fn wait_primary(&self, deadline: Duration) -> Result<String> {
+        self.dump(eventually("a primary", deadline, async || self.primary().await).await)
+    }
+
+    /// Waits until the primary is another than `old`; its name.
+    ///
+    /// # Errors
+    /// At the deadline.
+    pub async fn wait_new_primary(&self, old: &str, deadline: Duration) -> Result<String> {
+        let found = eventually("a new primary", deadline, async || {
+            let primary = self.primary().await?;
+            ensure!(primary != old, "it is still {old}");
+            Ok(primary)
+        });
+        self.dump(found.await)
+    }
+
+    /// Waits until the cluster has `count` members, one of them a primary and all others streaming
+    /// from it; the name of the primary.
+    ///
+    /// # Errors
+    /// At the deadline.
+    pub async fn wait_healthy(&self, count: usize, deadline: Duration) -> Result<String> {
+        let what = format!("{count} healthy members");
+        self.dump(eventually(&what, deadline, async || self.healthy(count).await).await)
+    }
+
+    /// Moves the primary to `candidate`, or to whichever is best; waits for the API's answer.
+    ///
+    /// # Errors
+    /// When it answers with another status than 2xx, or not within 60 s.
+    pub async fn switchover(&self, candidate: Option<&str>) -> Result<()> {
+        let leader = self.primary().await?;
+        let mut body = json!({ "leader": leader });
+        if let Some(candidate) = candidate {
+            body["candidate"] = candidate.into();
+        }
+        let rest = Rest::with_deadline(Duration::from_secs(60))?;
+        let url = self.node(&leader)?.url("/switchover");
+        let answer = rest.call("POST", &url, Some(&body)).await?;
+        ensure!(answer.ok(), "switchover refused: {} {}", answer.status, answer.text);
+        Ok(())
+    }
+
+    /// Takes the power from a host; see [`Lab::kill_node`].
+    ///
+    /// # Errors
+    /// When something survives.
+    pub fn kill_node(&mut self, name: &str) -> Result<()> {
+        let host = self.node(name)?.host().context("every node has a host")?.clone();
+        self.lab.kill_node(&host)?;
+        self.node_mut(name)?.kill_all()
+    }
+
+    /// Gives a host its network back and starts its node, and its Consul agent if it had one.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub async fn revive_node(&mut self, name: &str) -> Result<()> {
+        let at = self.nodes.iter().position(|node| node.name() == name).context("no such node")?;
+        let host = self.nodes[at].host().context("every node has a host")?.clone();
+        self.lab.heal(&host)?;
+        if let Some(agent) = self.agents.get_mut(at) {
+            agent.restart().await?;
+        }
+        self.nodes[at].start()
+    }
+
+    /// Starts a writer on each host that writes to that host's own node, 100 rows/s each, numbered
+    /// from `first` on.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start_writers(&self, first: i32) -> Result<Writers> {
+        let plans = (first..).zip(&self.nodes).filter_map(|(number, node)| {
+            let target = hart_workload::Node::new(node.name(), node.local_sql_config());
+            Some((node.host()?.clone(), Plan::new(number, Target::Fixed(target))))
+        });
+        Writers::start(plans)
+    }
+
+    /// The lines of level WARN or ERROR of all agents that contain none of `announced`, with the
+    /// node's name in front.
+    #[must_use]
+    pub fn unexpected_lines(&self, announced: &[&str]) -> Vec<String> {
+        let of = |node: &Node| {
+            let name = node.name().to_owned();
+            node.unexpected_lines(announced).into_iter().map(move |line| format!("{name}: {line}"))
+        };
+        self.nodes.iter().flat_map(of).collect()
+    }
+
+    /// The name of the node that says it is primary and whose PostgreSQL accepts writes.
+    ///
+    /// # Errors
+    /// When it is none, or more than one.
+    pub async fn primary(&self) -> Result<String> {
+        let mut found = Vec::new();
+        for node in &self.nodes {
+            let answer = self.rest.get(&node.url("/primary")).await;
+            if answer.is_ok_and(|answer| answer.status == 200) {
+                found.push(node.name());
+            }
+        }
+        let &[primary] = found.as_slice() else { anyhow::bail!("primaries: {found:?}") };
+        let writable = self.sql(primary).await?.value("show transaction_read_only").await?;
+        ensure!(writable.as_deref() == Some("off"), "{primary} is read-only");
+        Ok(primary.to_owned())
+    }
+
+    async fn healthy(&self, count: usize) -> Result<String> {
+        let primary = self.primary().await?;
+        let answer = self.rest(&primary, "GET", "/cluster", None).await?.json()?;
+        let members = answer["members"].as_array().context("no members")?;
+        let up =
+            |member: &&Value| matches!(member["state"].as_str(), Some("running" | "streaming"));
+        let running = members.iter().filter(up).count();
+        ensure!(running == count && members.len() == count, "members: {}", answer["members"]);
+        let sql = "select count(*) from pg_stat_replication where state = 'streaming' \
+                   and application_name <> 'pg_basebackup'";
+        let streaming = self.sql(&primary).await?.value(sql).await?;
+        let expected = count.saturating_sub(1).to_string();
+        ensure!(streaming.as_ref() == Some(&expected), "streaming: {streaming:?} of {expected}");
+        Ok(primary)
+    }
+
+    /// Adds the logs to an error.
+    fn dump<T>(&self, result: Result<T>) -> Result<T> {
+        result.with_context(|| self.logs())
+    }
+
+    fn logs(&self) -> String {
+        let log = |node: &Node| format!("--- {}\n{}\n", node.name(), node.log_tail());
+        self.nodes.iter().map(log).collect()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
+    }
+}

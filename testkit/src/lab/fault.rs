@@ -1,0 +1,96 @@
+//! What can go wrong between hosts.
+
+use anyhow::Result;
+
+use super::ip::Batch;
+use super::{BRIDGE, Host, Lab};
+
+/// No interface has this address, so frames for it vanish on the bridge without any error to the
+/// sender, as in a real partition. (A blackhole route would fail `connect` at once.)
+const NOWHERE: &str = "02:00:00:00:de:ad";
+
+impl Lab {
+    /// Pulls the host's network cable. Its own addresses still work on the host itself.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn cut(&self, host: &Host) -> Result<()> {
+        self.cable(host, "down")
+    }
+
+    /// Plugs the cable in again.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn heal(&self, host: &Host) -> Result<()> {
+        self.cable(host, "up")
+    }
+
+    /// Loses silently every packet between two hosts, in both directions; others still reach both.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn partition(&self, a: &Host, b: &Host) -> Result<()> {
+        lose(a, b)?;
+        lose(b, a)
+    }
+
+    /// Ends [`Lab::partition`].
+    ///
+    /// # Errors
+    /// When `ip` fails, also when there was no partition.
+    pub fn unite(&self, a: &Host, b: &Host) -> Result<()> {
+        find(a, b)?;
+        find(b, a)
+    }
+
+    /// Loses silently what `from` sends to `to`; the other direction works, so that neither can
+    /// have a TCP connection to the other.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn block(&self, from: &Host, to: &Host) -> Result<()> {
+        lose(from, to)
+    }
+
+    /// Ends [`Lab::block`].
+    ///
+    /// # Errors
+    /// When `ip` fails, also when nothing was blocked.
+    pub fn unblock(&self, from: &Host, to: &Host) -> Result<()> {
+        find(from, to)
+    }
+
+    /// Takes the power from a host: the cable goes first, so that nobody gets a farewell of TCP,
+    /// then every process on it is killed. [`Lab::heal`] gives it its network back.
+    ///
+    /// # Errors
+    /// When `ip` fails or a process survives.
+    pub fn kill_node(&self, host: &Host) -> Result<()> {
+        self.cut(host)?;
+        host.kill_processes()
+    }
+
+    fn cable(&self, host: &Host, state: &str) -> Result<()> {
+        let mut hub = Batch::in_namespace(&self.hub);
+        hub.add(format!("link set {} {state}", host.port()));
+        if state == "up" {
+            // What the hub could not reach before must not stay unreachable for a while.
+            hub.add(format!("neighbour flush dev {BRIDGE}"));
+        }
+        hub.run()
+    }
+}
+
+fn lose(from: &Host, to: &Host) -> Result<()> {
+    let mut batch = Batch::in_namespace(from.netns());
+    let address = to.address();
+    batch.add(format!("neighbour replace {address} lladdr {NOWHERE} nud permanent dev eth0"));
+    batch.run()
+}
+
+fn find(from: &Host, to: &Host) -> Result<()> {
+    let mut batch = Batch::in_namespace(from.netns());
+    batch.add(format!("neighbour delete {} dev eth0", to.address()));
+    batch.run()
+}
