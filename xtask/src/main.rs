@@ -1,1 +1,49 @@
-fn main() {}
+//! The chores of the project: `cargo xtask demo|test|bench|setup`.
+
+#![forbid(unsafe_code)]
+
+mod command;
+mod setup;
+mod tasks;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND [ARGUMENTS]
+
+  demo [ARGUMENTS]   install what is missing, build, and run `hart demo ARGUMENTS`
+  test [ARGUMENTS]   install what is missing, check format and lints, and run every test;
+                     ARGUMENTS go to the test runner (cargo-nextest if there is one)
+  bench [up|switchover|crash|node-lost|memory|all] [--runs N]
+                     measure on real hosts in network namespaces, next to Patroni's numbers
+  setup              only install what is missing
+
+Installing, tests on real hosts and the benchmark need root.
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let done = match name.as_str() {
+        "demo" => tasks::demo(&rest),
+        "test" => tasks::test(&rest),
+        "bench" => tasks::bench(&rest),
+        "setup" => setup::install(&setup::EVERYTHING),
+        "help" | "-h" | "--help" => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(64);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Installing what is missing, with the machine's own package manager.
+
+mod apt;
+mod consul;
+mod os;
+mod postgresql;
+mod sources;
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::command::{find, is_root};
+use os::Os;
+
+/// A program that the project needs and how the package with it is called.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    what: &'static str,
+    package: &'static str,
+    present: fn() -> bool,
+}
+
+/// The server programs of any version.
+pub(crate) const POSTGRESQL: Need =
+    Need { what: "PostgreSQL", package: "postgresql", present: postgresql::present };
+
+const IPROUTE: Need =
+    Need { what: "the command ip", package: "iproute2", present: || find("ip").is_some() };
+
+const CONSUL: Need =
+    Need { what: "Consul", package: "consul", present: || find("consul").is_some() };
+
+/// What tests and benchmark need.
+pub(crate) const EVERYTHING: [Need; 3] = [POSTGRESQL, IPROUTE, CONSUL];
+
+/// Installs what is missing of these; does nothing and asks no package manager when all are there.
+pub(crate) fn install(needs: &[Need]) -> Result<()> {
+    let missing = missing_of(needs);
+    if !missing.is_empty() {
+        install_missing(&missing)?;
+        let still = missing_of(&missing);
+        if !still.is_empty() {
+            bail!("still missing after the installation: {}", list(&still));
+        }
+    }
+    if needs.iter().any(|need| need.package == CONSUL.package) {
+        consul::check_version()?;
+    }
+    Ok(())
+}
+
+fn missing_of(needs: &[Need]) -> Vec<Need> {
+    needs.iter().filter(|need| !(need.present)()).copied().collect()
+}
+
+fn install_missing(missing: &[Need]) -> Result<()> {
+    let os = Os::read(Path::new("/"))?;
+    if !os.has_apt {
+        bail!("missing: {}; install it with this system's package manager", list(missing));
+    }
+    let needs_consul = missing.iter().any(|need| need.package == CONSUL.package);
+    if needs_consul {
+        consul::available(&os)?;
+    }
+    if !is_root() {
+        bail!("missing: {}; run `sudo cargo xtask setup`, or {}", list(missing), by_hand(missing));
+    }
+    eprintln!("installing {}", list(missing));
+    if needs_consul {
+        consul::add_source(Path::new("/"), &os)?;
+    }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    apt::install(&packages).map_err(|error| {
+        error.context(format!("could not install {}; try {}", list(missing), by_hand(missing)))
+    })
+}
+
+fn list(needs: &[Need]) -> String {
+    needs.iter().map(|need| need.what).collect::<Vec<_>>().join(", ")
+}
+
+fn by_hand(needs: &[Need]) -> String {
+    let packages: Vec<&str> = needs
+        .iter()
+        .map(|need| need.package)
+        .filter(|package| *package != CONSUL.package)
+        .collect();
+    let mut advice = Vec::new();
+    if !packages.is_empty() {
+        advice.push(format!("`sudo apt-get install {}`", packages.join(" ")));
+    }
+    if packages.len() < needs.len() {
+        advice.push(consul::BY_HAND.to_owned());
+    }
+    advice.join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_missing_is_missing() {
+        let absent = Need { what: "nothing", package: "none", present: || false };
+        let there = Need { what: "something", package: "some", present: || true };
+        let missing = missing_of(&[there, absent]);
+        assert_eq!(list(&missing), "nothing");
+        assert!(install(&[there]).is_ok());
+    }
+
+    #[test]
+    fn advice_names_the_packages() {
+        let advice = by_hand(&EVERYTHING);
+        assert!(advice.contains("apt-get install postgresql iproute2`"), "{advice}");
+        assert!(advice.contains("PATH"), "{advice}");
+        assert!(!by_hand(&[POSTGRESQL]).contains("PATH"));
+    }
+}

@@ -1,0 +1,39 @@
+//! What the commands do.
+
+use anyhow::{Result, ensure};
+
+use crate::command::{become_it, cargo, is_root, run, succeeds};
+use crate::setup;
+
+/// A cluster on this machine, with the embedded Consul unless told otherwise.
+pub(crate) fn demo(arguments: &[String]) -> Result<()> {
+    setup::install(&[setup::POSTGRESQL])?;
+    let mut demo = cargo(&["run", "--release", "--package", "hart", "--", "demo"]);
+    become_it(demo.args(arguments))
+}
+
+/// Everything that must hold. The test runner is the last, so that its summary ends the output.
+pub(crate) fn test(arguments: &[String]) -> Result<()> {
+    setup::install(&setup::EVERYTHING)?;
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    // The tests on real hosts run the binary.
+    run(&mut cargo(&["build", "--workspace"]))?;
+    if !succeeds(&mut cargo(&["nextest", "--version"])) {
+        let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
+        return become_it(tests.args(arguments));
+    }
+    // cargo-nextest does not run the examples in the documentation.
+    run(&mut cargo(&["test", "--workspace", "--doc", "--quiet"]))?;
+    let mut tests = cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
+    become_it(tests.args(arguments))
+}
+
+/// The table of outages, of the optimised build.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    ensure!(is_root(), "the benchmark makes network namespaces: run it as root");
+    setup::install(&setup::EVERYTHING)?;
+    run(&mut cargo(&["build", "--release", "--package", "hart"]))?;
+    let bench = ["run", "--release", "--package", "hart-testkit", "--bin", "hart-bench", "--"];
+    become_it(cargo(&bench).args(arguments))
+}
