@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use hart_guard::{
     Client, ClientError, Exit, Phase, Refusal, Signal, SpawnError, guard_lives, read_exit, spawn,
@@ -200,6 +201,24 @@ async fn many_clients_all_learn_of_the_end_and_one_too_many_is_told() {
     for client in clients.iter_mut().chain([&mut late]) {
         assert_eq!(patiently("the end", client.exited()).await.unwrap().exit, Exit::Code(0));
     }
+}
+
+#[tokio::test]
+async fn the_last_word_is_heard_although_requests_were_left_unread() {
+    let rig = Rig::new();
+    let (started, mut client) = rig.start(&rig.spec("touch ready; exec sleep 3600")).await;
+    send(started.guard_pid, Number::SIGSTOP);
+    for _ in 0..20 {
+        let unread = client.status(Duration::from_millis(5)).await;
+        assert!(matches!(unread, Err(ClientError::Timeout { .. })), "{unread:?}");
+    }
+    send(started.postmaster_pid, Number::SIGKILL);
+    let dead = || proc_status(started.postmaster_pid, "State").starts_with('Z');
+    eventually("the postmaster's end", dead).await;
+    send(started.guard_pid, Number::SIGCONT);
+    eventually("the guard's end", || !alive(started.guard_pid)).await;
+    let record = patiently("the end", client.exited()).await.unwrap();
+    assert_eq!(record.exit, Exit::Signal(9));
 }
 
 #[tokio::test]
