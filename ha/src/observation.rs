@@ -170,6 +170,8 @@ pub struct Control {
     pub was_primary: bool,
     /// It was stopped in good order, with a shutdown checkpoint.
     pub clean: bool,
+    /// A base backup that was never started (it still has its `backup_label`).
+    pub fresh_backup: bool,
     /// The latest checkpoint's position.
     pub checkpoint: Lsn,
     /// The latest checkpoint's timeline.

@@ -79,6 +79,11 @@ impl Brain {
             let job = Job::StartStandby(Some(upstream));
             return self.start_when_ready(turn, job, "there is a leader to follow");
         }
+        if control.fresh_backup && member.timeline.is_some() {
+            // Nothing is lost with it, and where its WAL forked cannot be told before it ran.
+            self.must_clone = true;
+            return turn.wake_soon();
+        }
         match self.jobs.diverged_from(&upstream) {
             Some(false) => {
                 let job = Job::StartStandby(Some(upstream));

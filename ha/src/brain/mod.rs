@@ -117,7 +117,8 @@ impl Brain {
             Some(snapshot) => self.decide(&mut turn, snapshot),
             None => self.decide_blind(&mut turn),
         }
-        turn.finish()
+        let member = self.entry(&turn);
+        turn.finish(member)
     }
 
     fn config(&self, observation: &Observation) -> DynamicConfig {

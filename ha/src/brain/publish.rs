@@ -38,7 +38,7 @@ impl Brain {
         }
     }
 
-    fn entry(&self, turn: &Turn<'_>) -> Member {
+    pub(super) fn entry(&self, turn: &Turn<'_>) -> Member {
         let sql = turn.obs.local.sql.as_ref().filter(|_| turn.is_running());
         let standby = sql.filter(|sql| sql.in_recovery);
         Member {
@@ -85,7 +85,7 @@ pub(super) fn state(turn: &Turn<'_>) -> State {
     match (turn.is_running(), &turn.obs.local.sql, &turn.obs.local.control) {
         (true, Some(_), _) if !bootstrapping => State::Running,
         (true, ..) => State::Starting,
-        (false, _, Some(control)) if !control.clean => State::Crashed,
+        (false, _, Some(control)) if !control.clean && !control.fresh_backup => State::Crashed,
         _ => State::Stopped,
     }
 }

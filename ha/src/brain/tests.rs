@@ -126,7 +126,13 @@ fn holding(mut seen: Observation, armed: bool) -> Observation {
 fn down(mut seen: Observation, was_primary: bool, clean: bool) -> Observation {
     seen.local.process = Process::Down;
     seen.local.sql = None;
-    seen.local.control = Some(Control { was_primary, clean, checkpoint: Lsn(2000), timeline: 1 });
+    seen.local.control = Some(Control {
+        was_primary,
+        clean,
+        checkpoint: Lsn(2000),
+        timeline: 1,
+        fresh_backup: false,
+    });
     seen
 }
 
@@ -461,8 +467,13 @@ fn an_old_primary_compares_then_rewinds_then_follows() {
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(rewind.clone())]);
     seen.finished =
         vec![FinishedJob { job: rewind, result: Ok(crate::observation::JobDone::Done) }];
-    seen.local.control =
-        Some(Control { was_primary: false, clean: false, checkpoint: Lsn(1), timeline: 2 });
+    seen.local.control = Some(Control {
+        was_primary: false,
+        clean: false,
+        checkpoint: Lsn(1),
+        timeline: 2,
+        fresh_backup: false,
+    });
     let start = Job::StartStandby(Some(upstream("n1")));
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(start)]);
 }

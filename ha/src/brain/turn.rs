@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::eligible::Verdict;
 use crate::command::{Command, Job};
-use crate::kv::DynamicConfig;
+use crate::kv::{DynamicConfig, Member};
 use crate::observation::{Observation, PeerAnswer, Process};
 use crate::time::Time;
 
@@ -31,6 +31,8 @@ pub struct Step {
     pub verdict: Verdict,
     /// The settings in force.
     pub config: DynamicConfig,
+    /// What the node says of itself, whether or not it can be written to the store.
+    pub member: Member,
 }
 
 /// How soon to look again while PostgreSQL is starting or promoting.
@@ -109,8 +111,9 @@ impl<'a> Turn<'a> {
         self.obs.peers.iter().filter_map(|(name, probe)| Some((name, probe.answer.as_ref()?)))
     }
 
-    pub fn finish(self) -> Step {
+    pub fn finish(self, member: Member) -> Step {
         Step {
+            member,
             decisions: self.decisions,
             wake: self.wake,
             phase: self.phase,

@@ -1,0 +1,270 @@
+//! The loop: observe → step → execute. It never waits for anything but the next event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hart_config::Config;
+use hart_ha::brain::{Brain, Step};
+use hart_ha::command::{Exit, Job};
+use hart_ha::observation::{Observation, StoreView};
+use hart_postgres::Postgres;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::home::Home;
+use super::jobs::Jobs;
+use super::lease_task::{LeaseLink, Order as LeaseOrder};
+use super::local::Known;
+use super::monitor::{MonitorLink, Order as MonitorOrder};
+use super::peers::{self, Peers};
+use super::server::{Life, Server};
+use super::store_task::Seen;
+use super::view::{Ask, View};
+use super::writes::Writes;
+
+/// While something is about to change, PostgreSQL is looked at this often.
+const HURRY: Duration = Duration::from_millis(20);
+
+/// What short actions beside the loop report back.
+#[derive(Debug)]
+pub enum Effect {
+    /// The server follows this one now.
+    Followed(hart_ha::observation::Upstream, Result<(), String>),
+    /// A fence has ended.
+    Fenced,
+}
+
+/// Everything that the loop holds.
+pub struct Agent {
+    pub(super) config: Arc<Config>,
+    pub(super) home: Home,
+    pub(super) brain: Brain,
+    pub(super) postgres: Postgres,
+    pub(super) server: Server,
+    pub(super) monitor: MonitorLink,
+    pub(super) lease: LeaseLink,
+    pub(super) seen: watch::Receiver<Seen>,
+    pub(super) sessions: mpsc::UnboundedReceiver<Option<String>>,
+    pub(super) peers: Peers,
+    pub(super) writes: Writes,
+    pub(super) jobs: Jobs,
+    pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) view: Arc<ArcSwap<View>>,
+    pub(super) changes: watch::Sender<u64>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) reload: mpsc::Receiver<()>,
+    pub(super) reload_now: mpsc::Sender<()>,
+    pub(super) file_path: Option<std::path::PathBuf>,
+    pub(super) effects: (mpsc::UnboundedSender<Effect>, mpsc::UnboundedReceiver<Effect>),
+    pub(super) known: Known,
+    pub(super) follow_pending: bool,
+    pub(super) fencing: bool,
+    pub(super) applied: Option<hart_ha::kv::DynamicConfig>,
+    pub(super) refreshing: Vec<(oneshot::Receiver<()>, oneshot::Sender<()>)>,
+    pub(super) restarting: Option<oneshot::Sender<Result<(), String>>>,
+    pub(super) hurry: Duration,
+    pub(super) identity_checked: bool,
+    pub(super) last_phase: String,
+    pub(super) last_reasons: Vec<String>,
+    pub(super) ready: bool,
+}
+
+impl Agent {
+    /// Runs until the brain or a person ends it.
+    pub async fn run(mut self) -> Exit {
+        loop {
+            let observation = self.observe().await;
+            if let Some(refusal) = self.another_of_this_name(&observation).await {
+                return Exit::Refused(refusal);
+            }
+            let step = self.brain.step(&observation);
+            self.apply_config(&step).await;
+            let exit = self.execute(&step, &observation).await;
+            self.show(&observation, &step);
+            if let Some(exit) = exit {
+                return exit;
+            }
+            self.adjust_pace(&observation, &step);
+            self.wait(&step).await;
+        }
+    }
+
+    async fn observe(&mut self) -> Observation {
+        self.take_effects();
+        let life = *self.server.life().borrow();
+        self.note_life(life);
+        let finished = self.take_ended();
+        self.known.look(&self.postgres).await;
+        let answer = self.monitor.answer.borrow().clone();
+        if let Some((_, probe)) = answer.probe.as_ref().filter(|(_, probe)| !probe.in_recovery) {
+            self.known.follow_history(&self.postgres, probe.timeline).await;
+        }
+        let standing = *self.lease.standing.borrow_and_update();
+        let seen = self.seen.borrow_and_update().clone();
+        self.note_ttl(&seen);
+        Observation {
+            now: hart_clock::now(),
+            store: StoreView {
+                snapshot: seen.snapshot.as_deref().cloned(),
+                arrived: seen.arrived,
+                reachable: seen.reachable,
+                session: seen.session,
+            },
+            lease: standing.lease,
+            local: self.known.picture(&answer, standing.armed, self.home.memory()),
+            peers: self.peers.probes(),
+            job: self.jobs.running(),
+            finished,
+            shutdown: *self.stop.borrow(),
+            asked: self.known.asked.clone(),
+        }
+    }
+
+    fn take_effects(&mut self) {
+        while let Ok(effect) = self.effects.1.try_recv() {
+            match effect {
+                Effect::Fenced => self.fencing = false,
+                Effect::Followed(upstream, result) => {
+                    self.follow_pending = false;
+                    match result {
+                        Ok(()) => self.known.upstream = Some(upstream),
+                        Err(error) => tracing::info!("not following yet: {error}"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// A server that came or went changes what is known of it.
+    fn note_life(&mut self, life: Life) {
+        if life == self.known.life {
+            return;
+        }
+        self.known.life = life;
+        self.known.stale = true;
+        self.known.proof = None;
+        let order = match life {
+            Life::Up { .. } => MonitorOrder::Up,
+            Life::Down => MonitorOrder::Down,
+        };
+        let _ = self.monitor.orders.send(order);
+        let _ = self.lease.orders.send(LeaseOrder::GuardChanged);
+    }
+
+    fn take_ended(&mut self) -> Vec<hart_ha::observation::FinishedJob> {
+        let mut finished = Vec::new();
+        for ended in self.jobs.take_ended() {
+            self.known.stale = true;
+            let job = &ended.finished.job;
+            match &ended.finished.result {
+                Ok(_) => tracing::info!("{}: done", job.name()),
+                Err(error) => tracing::warn!("{}: {error}", job.name()),
+            }
+            if ended.proof.is_some() {
+                self.known.proof = ended.proof;
+            }
+            if let Some(upstream) = ended.upstream {
+                self.known.upstream = upstream;
+            }
+            self.after_job(job, &ended.finished.result);
+            finished.push(ended.finished);
+        }
+        finished
+    }
+
+    fn after_job(
+        &mut self,
+        job: &Job,
+        result: &Result<hart_ha::observation::JobDone, String>,
+    ) {
+        match (job, result) {
+            (Job::Clone(_), Ok(_)) => {
+                self.known.asked.reinit = false;
+                if let Err(error) = self.home.set_bootstrapping(false) {
+                    tracing::error!("{}", super::store_task::chain(&error));
+                }
+            }
+            (Job::Restart, Ok(_)) => self.known.asked.restart = false,
+            (Job::Restart, Err(error)) => {
+                self.known.asked.restart = false;
+                if let Some(reply) = self.restarting.take() {
+                    let _ = reply.send(Err(error.clone()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn note_ttl(&mut self, seen: &Seen) {
+        let lease = seen.snapshot.as_ref().and_then(|snapshot| snapshot.lease());
+        if let Some(lease) = lease.filter(|lease| lease.ttl() != self.home.memory().ttl)
+            && let Err(error) = self.home.remember_ttl(lease.ttl())
+        {
+            tracing::error!("{}", super::store_task::chain(&error));
+        }
+    }
+
+    /// Asked once, before the first decision: two nodes of one name must not fight over it.
+    async fn another_of_this_name(&mut self, observation: &Observation) -> Option<String> {
+        let snapshot = observation.store.snapshot.as_ref()?;
+        if std::mem::replace(&mut self.identity_checked, true) {
+            return None;
+        }
+        let name = &self.config.name;
+        let member = snapshot.member(name)?;
+        if member.instance == self.home.instance() {
+            return None;
+        }
+        let other = peers::other_instance(&member.api_url, self.home.instance()).await?;
+        Some(format!(
+            "there is already a node named \"{name}\" running at {} (instance {other}); give this \
+             node another name, or stop that one",
+            member.api_url
+        ))
+    }
+
+    fn adjust_pace(&mut self, observation: &Observation, step: &Step) {
+        let local = &observation.local;
+        let up = matches!(self.known.life, Life::Up { .. });
+        let unsettled = up
+            && local.sql.as_ref().is_none_or(|sql| {
+                sql.in_recovery && observation.lease.hold.is_some() || !sql.in_recovery && self.sync_unsettled(observation)
+            });
+        let pace = if unsettled { HURRY } else { step.config.loop_wait };
+        if pace != self.hurry {
+            self.hurry = pace;
+            let _ = self.monitor.orders.send(MonitorOrder::Every(pace));
+        }
+    }
+
+    /// Commits wait for a standby that is not published yet.
+    fn sync_unsettled(&self, observation: &Observation) -> bool {
+        let Some(proof) = &observation.local.waits_for else { return false };
+        let sync = observation.store.snapshot.as_ref().and_then(|s| s.sync.as_ref());
+        sync.is_some_and(|sync| sync.value.standbys() != proof.names)
+    }
+
+    async fn wait(&mut self, step: &Step) {
+        let pause = hart_clock::now().until(step.wake);
+        tokio::select! {
+            () = self.wake.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+            Some(ask) = self.asks.recv() => self.on_ask(ask),
+            Some(session) = self.sessions.recv() => self.on_session(session),
+            Some(()) = self.reload.recv() => {
+                if let Err(error) = self.reload_file().await {
+                    tracing::error!("the configuration was not read again: {error}");
+                }
+            }
+            Ok(()) = self.stop.changed() => {}
+        }
+    }
+
+    fn on_session(&mut self, session: Option<String>) {
+        if let Err(error) = self.home.set_session(session.as_deref()) {
+            tracing::warn!("{}", super::store_task::chain(&error));
+        }
+        let _ = self.lease.orders.send(LeaseOrder::Session(session));
+    }
+}

@@ -1,0 +1,225 @@
+//! Puts the parts together, runs the loop, and takes them apart again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hart_ha::brain::{Brain, Refusal, Verdict};
+use hart_ha::command::Exit;
+use hart_ha::kv::{Role, State};
+use hart_ha::observation::Data;
+use hart_ha::time::Time;
+use hart_postgres::Postgres;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::agent::Agent;
+use super::jobs::Jobs;
+use super::keys::Keys;
+use super::local::Known;
+use super::peers::Peers;
+use super::server::{GuardPaths, Server};
+use super::start::{Prepared, StartError};
+use super::store_task::chain;
+use super::view::{Handle, View};
+use super::writes::Writes;
+use super::{lease_task, monitor, services, settings, store_task};
+
+fn refused(error: impl std::error::Error) -> StartError {
+    StartError::Refused(chain(&error))
+}
+
+/// Runs the agent to its end.
+///
+/// # Errors
+/// What kept it from starting.
+pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartError> {
+    let Prepared { config, file, cgroup, rest, home } = prepared;
+    let wake = Arc::new(Notify::new());
+    let client = settings::consul(&config).map_err(refused)?;
+    let keys = Keys::new(config.kv_prefix());
+    let instance: Arc<str> = home.instance().into();
+    if let Some(why) = &cgroup.why_not {
+        tracing::info!("no cgroup for PostgreSQL, its processes are killed one by one: {why}");
+    }
+
+    let paths = guard_paths(&home, &config, cgroup.postgres.clone())?;
+    let socket = paths.socket.clone();
+    let server = Server::new(paths, postgres.clone(), wake.clone());
+    server.find().await.map_err(StartError::Refused)?;
+
+    let (stop_sender, stop) = watch::channel(false);
+    let (reload_now, reload) = mpsc::channel(1);
+    listen_to_signals(stop_sender, reload_now.clone(), wake.clone()).map_err(refused)?;
+
+    let session_name = format!("{}-{}", config.scope, config.name);
+    let old_session = home.session().map(str::to_owned);
+    let (seen, sessions) = store_task::start(&client, &keys, session_name, old_session, &wake);
+    let lease_config = config.clone();
+    let lease = lease_task::start(
+        &config.name,
+        &instance,
+        move || settings::consul(&lease_config),
+        keys.clone(),
+        socket,
+        wake.clone(),
+    )
+    .map_err(refused)?;
+
+    let view = Arc::new(ArcSwap::from_pointee(blank(&config)));
+    let (changes, changed) = watch::channel(0);
+    let (ask, asks) = mpsc::channel(16);
+    let handle =
+        Handle::new(config.clone(), instance.clone(), client.clone(), view.clone(), changed, ask);
+    let (end, ended) = watch::channel(false);
+    let rest = tokio::net::TcpListener::from_std(rest).map_err(refused)?;
+    tokio::spawn(crate::api::serve(rest, handle.clone(), ended.clone()));
+    let registration = config
+        .consul
+        .register_service
+        .then(|| tokio::spawn(services::run(handle.clone(), ended.clone())));
+
+    let agent = Agent {
+        brain: Brain::new(settings::brain(&config, &instance)),
+        monitor: monitor::start(postgres.clone(), wake.clone()),
+        peers: Peers::new(wake.clone()).map_err(refused)?,
+        writes: Writes::new(
+            &client,
+            &keys,
+            &config.name,
+            config.bootstrap.dcs.clone(),
+            wake.clone(),
+        ),
+        jobs: Jobs::new(postgres.clone(), server.clone(), wake.clone()),
+        effects: mpsc::unbounded_channel(),
+        known: Known::new(),
+        follow_pending: false,
+        fencing: false,
+        applied: None,
+        refreshing: Vec::new(),
+        restarting: None,
+        hurry: Duration::from_secs(1),
+        identity_checked: false,
+        last_phase: String::new(),
+        last_reasons: Vec::new(),
+        ready: false,
+        file_path: file,
+        config,
+        home,
+        postgres,
+        server,
+        lease,
+        seen,
+        sessions,
+        asks,
+        view,
+        changes,
+        wake,
+        stop,
+        reload,
+        reload_now,
+    };
+    let exit = agent.run().await;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let _ = end.send(true);
+    if let Some(task) = registration {
+        let _ = tokio::time::timeout(Duration::from_secs(3), task).await;
+    }
+    leave(&client, &keys, &handle, &exit).await;
+    if exit == Exit::Stopped
+        && let Some(base) = &cgroup.base
+    {
+        hart_guard::cgroup::remove(base);
+    }
+    Ok(exit)
+}
+
+/// An orderly stop takes the member's entry away with the session.
+async fn leave(client: &hart_consul::Client, keys: &Keys, handle: &Handle, exit: &Exit) {
+    let entry = keys.member(&handle.file.name);
+    let Exit::Stopped = exit else { return };
+    let client = client.with_timeout(Duration::from_secs(2));
+    let session = match client.kv().get(&entry, &hart_consul::ReadOptions::default()).await {
+        Ok(answer) => answer.value.and_then(|pair| pair.session),
+        Err(_) => None,
+    };
+    let Some(session) = session else { return };
+    if let Err(error) = client.session().destroy(&session).await {
+        tracing::info!("the session was left to run out: {}", chain(&error));
+    }
+}
+
+fn guard_paths(
+    home: &super::home::Home,
+    config: &hart_config::Config,
+    cgroup: Option<std::path::PathBuf>,
+) -> Result<GuardPaths, StartError> {
+    let socket = home.path("guard.sock");
+    let length = socket.as_os_str().len();
+    if length > 107 {
+        return Err(StartError::Refused(format!(
+            "the guard's socket {} has {length} bytes, and Unix allows 107; choose a shorter \
+             postgresql.data_dir",
+            socket.display()
+        )));
+    }
+    Ok(GuardPaths {
+        program: std::env::current_exe().map_err(refused)?,
+        socket,
+        lock: home.path("guard.lock"),
+        exit_file: home.path("guard.exit"),
+        log: home.path("postgresql.log"),
+        cgroup,
+        cwd: config.postgresql.data_dir.parent().map_or_else(|| "/".into(), Into::into),
+    })
+}
+
+fn listen_to_signals(
+    stop: watch::Sender<bool>,
+    reload: mpsc::Sender<()>,
+    wake: Arc<Notify>,
+) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => stop.send_replace(true),
+                _ = interrupt.recv() => stop.send_replace(true),
+                _ = hangup.recv() => {
+                    let _ = reload.try_send(());
+                    false
+                }
+            };
+            wake.notify_one();
+        }
+    });
+    Ok(())
+}
+
+fn blank(config: &hart_config::Config) -> View {
+    View {
+        at: Time::ZERO,
+        state: State::Stopped,
+        role: Role::Uninitialized,
+        hold: None,
+        armed: None,
+        layers: None,
+        phase: "starting".to_owned(),
+        verdict: Verdict::MayNot(Refusal {
+            rule: "start".to_owned(),
+            value: "the agent has just started".to_owned(),
+            remedy: "wait a moment".to_owned(),
+        }),
+        config: config.bootstrap.dynamic.clone(),
+        tags: config.tags.clone(),
+        snapshot: None,
+        store_arrived: Time::ZERO,
+        store_reachable: false,
+        data: Data::Empty,
+        sql: None,
+        probe: None,
+        progress: None,
+    }
+}

@@ -1,0 +1,272 @@
+//! Commands become effects. There is no choice left here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hart_ha::brain::{Decision, Step};
+use hart_ha::command::{Command, Exit, Job, Write};
+use hart_ha::observation::{Observation, Upstream};
+use hart_postgres::{Follow, Role, slot_name};
+
+use super::agent::{Agent, Effect};
+use super::lease_task::Order as LeaseOrder;
+use super::monitor::Order as MonitorOrder;
+use super::server::Life;
+use super::settings;
+use super::store_task::chain;
+use super::view::View;
+use super::writes::Basis;
+
+const QUICK: Duration = Duration::from_secs(10);
+
+impl Agent {
+    pub(super) async fn execute(&mut self, step: &Step, observation: &Observation) -> Option<Exit> {
+        self.say(step);
+        let mut exit = None;
+        for decision in &step.decisions {
+            match &decision.command {
+                Command::Exit(how) => exit = Some(how.clone()),
+                command => self.perform(command.clone(), step, observation),
+            }
+        }
+        exit
+    }
+
+    /// Each decision is said once, not at every look.
+    fn say(&mut self, step: &Step) {
+        if step.phase != self.last_phase {
+            tracing::info!("{}", step.phase);
+            self.last_phase.clone_from(&step.phase);
+        }
+        let said: Vec<_> = step.decisions.iter().filter_map(sentence).collect();
+        for new in said.iter().filter(|new| !self.last_reasons.contains(new)) {
+            tracing::info!("{new}");
+        }
+        self.last_reasons = said;
+    }
+
+    fn perform(&mut self, command: Command, step: &Step, observation: &Observation) {
+        let lease = |order| {
+            let _ = self.lease.orders.send(order);
+        };
+        match command {
+            Command::Acquire(plan) => lease(LeaseOrder::Acquire(plan)),
+            Command::HandOver(heir) => lease(LeaseOrder::HandOver(heir)),
+            Command::Release => lease(LeaseOrder::Release),
+            Command::Carry(payload) => lease(LeaseOrder::Carry(payload)),
+            Command::Write(write) => self.write(write, observation),
+            Command::Probe(members) => self.peers.ask(members),
+            Command::Begin(job) => self.begin(job, step),
+            Command::Abort => self.jobs.abort(),
+            Command::Fence => self.fence(),
+            Command::Promote => self.promote(),
+            Command::Follow(upstream) => self.follow(upstream, step),
+            Command::Slots { members, reserve } => self.slots(&members, reserve),
+            Command::Remember { term } => {
+                if let Err(error) = self.home.remember_term(term) {
+                    tracing::error!("{}", chain(&error));
+                }
+                self.wake.notify_one();
+            }
+            Command::Bootstrapped => {
+                if let Err(error) = self.home.set_bootstrapping(false) {
+                    tracing::error!("{}", chain(&error));
+                }
+                self.wake.notify_one();
+            }
+            Command::Exit(_) => {}
+        }
+    }
+
+    fn write(&self, write: Write, observation: &Observation) {
+        let snapshot = observation.store.snapshot.clone().unwrap_or_default();
+        let session = observation.store.session.clone();
+        self.writes.begin(write, Basis { snapshot: Arc::new(snapshot), session });
+    }
+
+    fn begin(&mut self, job: Job, step: &Step) {
+        if matches!(job, Job::Initdb)
+            && let Err(error) = self.home.set_bootstrapping(true)
+        {
+            return tracing::error!("{}", chain(&error));
+        }
+        let use_slots = step.config.postgresql.use_slots;
+        self.jobs.begin(job, step.config.ttl, use_slots, &self.config.name);
+    }
+
+    fn fence(&mut self) {
+        if std::mem::replace(&mut self.fencing, true) {
+            return;
+        }
+        let (server, effects, wake) =
+            (self.server.clone(), self.effects.0.clone(), self.wake.clone());
+        tokio::spawn(async move {
+            if let Err(error) = server.fence().await {
+                tracing::error!("fence: {error}");
+            }
+            let _ = effects.send(Effect::Fenced);
+            wake.notify_one();
+        });
+    }
+
+    fn promote(&self) {
+        let (postgres, monitor) = (self.postgres.clone(), self.monitor.orders.clone());
+        tokio::spawn(async move {
+            match postgres.promote(QUICK).await {
+                Ok(_) => tracing::info!("PostgreSQL was told to promote"),
+                Err(error) => tracing::warn!("promote: {}", chain(&error)),
+            }
+            let _ = monitor.send(MonitorOrder::Now(None));
+        });
+    }
+
+    fn follow(&mut self, upstream: Upstream, step: &Step) {
+        if std::mem::replace(&mut self.follow_pending, true) {
+            return;
+        }
+        let slot = step.config.postgresql.use_slots.then(|| slot_name(&self.config.name));
+        let address =
+            hart_postgres::Upstream { host: upstream.host.clone(), port: upstream.port };
+        let (postgres, effects, wake) =
+            (self.postgres.clone(), self.effects.0.clone(), self.wake.clone());
+        tokio::spawn(async move {
+            let result = match postgres.follow(Some(address), slot, QUICK).await {
+                Ok(Follow::RestartNeeded { why }) => Err(format!("a restart is needed: {why}")),
+                Ok(_) => Ok(()),
+                Err(error) => Err(chain(&error)),
+            };
+            let _ = effects.send(Effect::Followed(upstream, result));
+            wake.notify_one();
+        });
+    }
+
+    /// On a standby the slots hold back only what the member still needs: they are moved forward
+    /// to where it is.
+    fn slots(&self, members: &BTreeSet<String>, reserve: bool) {
+        let entries = self.seen.borrow().snapshot.as_ref().map(|s| s.members.clone());
+        let entries = entries.unwrap_or_default();
+        let position = |name: &String| entries.get(name).and_then(|m| m.value.xlog_location);
+        let wanted: BTreeMap<_, _> = members
+            .iter()
+            .map(|name| (slot_name(name), position(name).filter(|_| !reserve)))
+            .collect();
+        let known: BTreeSet<_> = entries.keys().map(|name| slot_name(name)).collect();
+        let postgres = self.postgres.clone();
+        tokio::spawn(async move {
+            match postgres.sync_slots(&wanted, &known, QUICK).await {
+                Ok(changes) => changes.iter().for_each(|c| tracing::debug!("slots: {c:?}")),
+                Err(error) => tracing::debug!("slots: {}", chain(&error)),
+            }
+        });
+    }
+
+    /// New shared settings reach the lease thread and PostgreSQL.
+    pub(super) async fn apply_config(&mut self, step: &Step) {
+        if self.applied.as_ref() == Some(&step.config) {
+            return;
+        }
+        let config = &step.config;
+        let order = LeaseOrder::Configure(config.ttl, config.renew_every());
+        let _ = self.lease.orders.send(order);
+        let changed = self.applied.replace(config.clone());
+        let (settings, warnings) = settings::postgres(&self.config, config);
+        for warning in warnings {
+            tracing::info!("{warning}");
+        }
+        self.postgres.update_settings(settings);
+        if changed.is_some_and(|old| old.postgresql != config.postgresql) {
+            self.rewrite_config().await;
+        }
+    }
+
+    /// Writes PostgreSQL's files again for its present role, and has it read them.
+    pub(super) async fn rewrite_config(&self) {
+        if self.known.life == Life::Down {
+            return;
+        }
+        let answer = self.monitor.answer.borrow().probe.clone();
+        let primary = answer.is_some_and(|(_, probe)| !probe.in_recovery);
+        let role = if primary { Role::Primary } else { self.standby_role() };
+        let written = self.postgres.write_config(&role, QUICK).await;
+        if let Err(error) = written {
+            return tracing::warn!("PostgreSQL's files were not written: {}", chain(&error));
+        }
+        if let Err(error) = self.postgres.reload(QUICK).await {
+            tracing::warn!("PostgreSQL did not reload: {}", chain(&error));
+        }
+    }
+
+    fn standby_role(&self) -> Role {
+        let upstream = self.known.upstream.as_ref();
+        let address = |u: &Upstream| hart_postgres::Upstream { host: u.host.clone(), port: u.port };
+        let use_slots =
+            self.applied.as_ref().is_some_and(|config| config.postgresql.use_slots);
+        let slot = use_slots.then(|| slot_name(&self.config.name)).filter(|_| upstream.is_some());
+        Role::Standby { upstream: upstream.map(address), slot }
+    }
+
+    /// Replaces the picture that REST and the service registration show.
+    pub(super) fn show(&mut self, observation: &Observation, step: &Step) {
+        let seen = self.seen.borrow().clone();
+        let answer = self.monitor.answer.borrow().clone();
+        let layers = match self.known.life {
+            Life::Up { layers, .. } => Some(layers),
+            Life::Down => None,
+        };
+        let local = &observation.local;
+        self.view.store(Arc::new(View {
+            at: observation.now,
+            state: step.member.state,
+            role: step.member.role,
+            hold: observation.lease.hold,
+            armed: local.armed,
+            layers,
+            phase: step.phase.clone(),
+            verdict: step.verdict.clone(),
+            config: step.config.clone(),
+            tags: step.member.tags.clone(),
+            snapshot: seen.snapshot,
+            store_arrived: seen.arrived,
+            store_reachable: seen.reachable,
+            data: local.data.clone(),
+            sql: local.sql.clone(),
+            probe: answer.probe.map(|(_, probe)| probe),
+            progress: self.jobs.progress(),
+        }));
+        self.changes.send_modify(|count| *count += 1);
+        self.refreshing.retain_mut(|(looked, _)| {
+            matches!(looked.try_recv(), Err(tokio::sync::oneshot::error::TryRecvError::Empty))
+        });
+        let running = local.sql.is_some() && !self.known.asked.restart && self.jobs.running().is_none();
+        if running && let Some(reply) = self.restarting.take() {
+            let _ = reply.send(Ok(()));
+        }
+        if !std::mem::replace(&mut self.ready, true) {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        }
+    }
+}
+
+/// What is said of a decision; nothing of those that only keep books.
+fn sentence(decision: &Decision) -> Option<String> {
+    let what = match &decision.command {
+        Command::Carry(_)
+        | Command::Slots { .. }
+        | Command::Probe(_)
+        | Command::Exit(_)
+        | Command::Write(Write::Member(_)) => return None,
+        Command::Acquire(plan) => format!("taking the lease of term {}", plan.term),
+        Command::HandOver(heir) => format!("handing the lease over to {}", heir.name),
+        Command::Release => "releasing the lease".to_owned(),
+        Command::Begin(job) => format!("begin: {}", job.name()),
+        Command::Abort => "breaking the running action off".to_owned(),
+        Command::Fence => "fencing PostgreSQL".to_owned(),
+        Command::Promote => "promoting".to_owned(),
+        Command::Follow(upstream) => format!("following {}", upstream.name),
+        Command::Remember { term } => format!("noting term {term}"),
+        Command::Bootstrapped => "the bootstrap is complete".to_owned(),
+        Command::Write(write) => format!("writing {write:?}"),
+    };
+    Some(format!("{what} ({})", decision.reason))
+}

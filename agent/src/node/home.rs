@@ -1,0 +1,228 @@
+//! What the agent keeps beside the data directory, in `<data_dir>.hart/`: its lock, its identity,
+//! and the few facts that must outlive a wiped Consul.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hart_ha::observation::Memory;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+/// Why the directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// Another agent runs for this data directory.
+    #[error("another hart agent runs for this data directory (it holds {}); stop it first", .0.display())]
+    Locked(PathBuf),
+    /// A file operation failed.
+    #[error("cannot {what} {}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Each field says what depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Facts {
+    /// Random identity of this installation. Tells two nodes of one name apart, so that only the
+    /// one that held a lease takes it back. Written once. Safety depends on it.
+    instance: String,
+    /// Highest term seen. A later reign has a higher one even after Consul was wiped. Safety
+    /// depends on it.
+    term: u64,
+    /// Longest ttl seen, in milliseconds: how long to wait for a lease that has vanished. Safety
+    /// depends on it.
+    ttl_ms: u64,
+    /// A bootstrap by this node is not complete: roles may be missing, and the data may be thrown
+    /// away if another node was first. Safety depends on it.
+    bootstrapping: bool,
+    /// The last session; saves a new lock after a restart of the agent. Only speed depends on it.
+    session: Option<String>,
+}
+
+/// The directory, locked for as long as this value lives.
+#[derive(Debug)]
+pub struct Home {
+    dir: PathBuf,
+    facts: Facts,
+    _lock: Flock<File>,
+}
+
+impl Home {
+    /// Creates the directory where it is missing, locks it and reads what is in it.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn open(dir: &Path) -> Result<Self, HomeError> {
+        let io = |what| io_error(what, dir);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("create"))?;
+        let lock = lock(&dir.join("agent.lock"))?;
+        let mut home = Self { dir: dir.to_owned(), facts: read(dir)?, _lock: lock };
+        if home.facts.instance.is_empty() {
+            home.facts.instance = format!("{:016x}", fastrand::u64(..));
+            home.save()?;
+        }
+        Ok(home)
+    }
+
+    /// A path in the directory.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Random identity of this installation.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        &self.facts.instance
+    }
+
+    /// The session that the last run of the agent had.
+    #[must_use]
+    pub fn session(&self) -> Option<&str> {
+        self.facts.session.as_deref()
+    }
+
+    /// What the brain wants to know.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        Memory {
+            term: self.facts.term,
+            ttl: Duration::from_millis(self.facts.ttl_ms),
+            bootstrapping: self.facts.bootstrapping,
+        }
+    }
+
+    /// Notes a reign's number, if it is higher.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn remember_term(&mut self, term: u64) -> Result<(), HomeError> {
+        self.change(|facts| facts.term = facts.term.max(term))
+    }
+
+    /// Notes the ttl of the lease in force.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn remember_ttl(&mut self, ttl: Duration) -> Result<(), HomeError> {
+        let ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        self.change(|facts| facts.ttl_ms = ms)
+    }
+
+    /// Notes that a bootstrap begins or is complete.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn set_bootstrapping(&mut self, bootstrapping: bool) -> Result<(), HomeError> {
+        self.change(|facts| facts.bootstrapping = bootstrapping)
+    }
+
+    /// Notes the session.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn set_session(&mut self, session: Option<&str>) -> Result<(), HomeError> {
+        self.change(|facts| facts.session = session.map(str::to_owned))
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Facts)) -> Result<(), HomeError> {
+        let before = self.facts.clone();
+        change(&mut self.facts);
+        if self.facts != before { self.save() } else { Ok(()) }
+    }
+
+    fn save(&self) -> Result<(), HomeError> {
+        let (path, new) = (self.path("facts.json"), self.path("facts.json.new"));
+        let text = serde_json::to_vec_pretty(&self.facts)
+            .map_err(|error| io_error("write", &new)(error.into()))?;
+        write_durably(&new, &text).map_err(io_error("write", &new))?;
+        fs::rename(&new, &path).map_err(io_error("replace", &path))?;
+        let dir = File::open(&self.dir).map_err(io_error("open", &self.dir))?;
+        dir.sync_all().map_err(io_error("sync", &self.dir))
+    }
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError + use<> {
+    let path = path.to_owned();
+    move |source| HomeError::Io { what, path, source }
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = File::options();
+    let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn lock(path: &Path) -> Result<Flock<File>, HomeError> {
+    let mut options = File::options();
+    let file = options.create(true).truncate(false).write(true).mode(0o600).open(path);
+    let file = file.map_err(io_error("open", path))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| HomeError::Locked(path.to_owned()))
+}
+
+fn read(dir: &Path) -> Result<Facts, HomeError> {
+    let path = dir.join("facts.json");
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Facts::default()),
+        Err(source) => return Err(HomeError::Io { what: "read", path, source }),
+    };
+    serde_json::from_slice(&bytes).map_err(|error| io_error("understand", &path)(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch() -> PathBuf {
+        std::env::temp_dir().join(format!("hart-home-{:x}", fastrand::u64(..)))
+    }
+
+    #[test]
+    fn facts_outlive_the_agent_and_terms_never_fall() {
+        let dir = scratch();
+        let instance = {
+            let mut home = Home::open(&dir).unwrap();
+            home.remember_term(7).unwrap();
+            home.remember_term(3).unwrap();
+            home.set_session(Some("s")).unwrap();
+            home.instance().to_owned()
+        };
+        let home = Home::open(&dir).unwrap();
+        assert_eq!((home.memory().term, home.session()), (7, Some("s")));
+        assert_eq!(home.instance(), instance);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_second_agent_is_refused() {
+        let dir = scratch();
+        let _first = Home::open(&dir).unwrap();
+        assert!(matches!(Home::open(&dir), Err(HomeError::Locked(_))));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn spoilt_facts_are_an_error_and_stay_as_they_are() {
+        let dir = scratch();
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("facts.json"), "{").unwrap();
+        let error = Home::open(&dir).unwrap_err();
+        assert!(error.to_string().starts_with("cannot understand"), "{error}");
+        assert_eq!(fs::read(dir.join("facts.json")).unwrap(), b"{");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

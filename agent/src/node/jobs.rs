@@ -1,0 +1,253 @@
+//! Long actions on PostgreSQL, one at a time, beside the loop.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use hart_ha::command::Job;
+use hart_ha::keeper::Hold;
+use hart_ha::observation::{FinishedJob, JobDone, RunningJob, SyncProof, Upstream};
+use hart_postgres::{BaseBackup, LocalEnd, Postgres, Progress, Role, needs_rewind, slot_name};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use super::server::Server;
+use super::store_task::chain;
+
+const QUICK: Duration = Duration::from_secs(10);
+const INITDB: Duration = Duration::from_secs(300);
+const CHECKPOINT: Duration = Duration::from_secs(60);
+const REWIND: Duration = Duration::from_secs(24 * 3600);
+/// A base backup that transfers nothing for so long is given up.
+const STALL: Duration = Duration::from_secs(60);
+/// No percentage is known.
+const NO_PROGRESS: u8 = u8::MAX;
+
+/// What a job ended with, beside its result.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// For the brain.
+    pub finished: FinishedJob,
+    /// What commits have been proved to wait for.
+    pub proof: Option<SyncProof>,
+    /// What the server follows now.
+    pub upstream: Option<Option<Upstream>>,
+}
+
+/// Runs jobs.
+pub struct Jobs {
+    postgres: Postgres,
+    server: Server,
+    progress: Arc<AtomicU8>,
+    running: Option<(RunningJob, JoinHandle<()>)>,
+    ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
+    wake: Arc<Notify>,
+}
+
+impl Jobs {
+    /// Nothing is running.
+    pub fn new(postgres: Postgres, server: Server, wake: Arc<Notify>) -> Self {
+        let progress = Arc::new(AtomicU8::new(NO_PROGRESS));
+        Self { postgres, server, progress, running: None, ended: mpsc::unbounded_channel(), wake }
+    }
+
+    /// What is running.
+    pub fn running(&self) -> Option<RunningJob> {
+        self.running.as_ref().map(|(job, _)| job.clone())
+    }
+
+    /// Percent done, where it is known.
+    pub fn progress(&self) -> Option<u8> {
+        Some(self.progress.load(Ordering::Relaxed)).filter(|percent| *percent <= 100)
+    }
+
+    /// What has ended since the last call.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        let mut all = Vec::new();
+        while let Ok(ended) = self.ended.1.try_recv() {
+            self.running = None;
+            self.progress.store(NO_PROGRESS, Ordering::Relaxed);
+            all.push(ended);
+        }
+        all
+    }
+
+    /// Begins a job; ignored while another one runs.
+    pub fn begin(&mut self, job: Job, ttl: Duration, use_slots: bool, name: &str) {
+        if self.running.is_some() {
+            return;
+        }
+        let worker = Worker {
+            postgres: self.postgres.clone(),
+            server: self.server.clone(),
+            progress: self.progress.clone(),
+            ttl,
+            slot: use_slots.then(|| slot_name(name)),
+        };
+        let (ended, wake) = (self.ended.0.clone(), self.wake.clone());
+        let todo = job.clone();
+        let task = tokio::spawn(async move {
+            let _ = ended.send(worker.work(todo).await);
+            wake.notify_one();
+        });
+        self.running = Some((RunningJob { job, since: hart_clock::now() }, task));
+    }
+
+    /// Ends the running job; programs that it started are killed.
+    pub fn abort(&mut self) {
+        if let Some((running, task)) = self.running.take() {
+            task.abort();
+            let result = Err("broken off".to_owned());
+            let finished = FinishedJob { job: running.job, result };
+            let _ = self.ended.0.send(Ended { finished, proof: None, upstream: None });
+            self.wake.notify_one();
+        }
+    }
+}
+
+struct Worker {
+    postgres: Postgres,
+    server: Server,
+    progress: Arc<AtomicU8>,
+    ttl: Duration,
+    slot: Option<String>,
+}
+
+type Worked = Result<JobDone, String>;
+
+impl Worker {
+    async fn work(self, job: Job) -> Ended {
+        let (mut proof, mut upstream) = (None, None);
+        let result = match &job {
+            Job::Initdb => self.initdb().await,
+            Job::PostBootstrap => done(self.postgres.ensure_roles(QUICK).await),
+            Job::Clone(from) => self.clone_from(from).await,
+            Job::Rewind(from) => self.rewind(from).await,
+            Job::CheckHistory(leader) => self.check_history(leader).await,
+            Job::StartPrimary { hold, sync } => {
+                let started = self.start_primary(*hold, sync).await;
+                upstream = started.is_ok().then_some(None);
+                started
+            }
+            Job::StartStandby(leader) => {
+                let started = self.start_standby(leader.as_ref()).await;
+                upstream = started.is_ok().then(|| leader.clone());
+                started
+            }
+            Job::Stop | Job::Restart => self.server.stop().await.map(|()| JobDone::Done),
+            Job::Checkpoint => done(self.postgres.checkpoint(CHECKPOINT).await),
+            Job::Sync(names) => self.set_sync(names).await.map(|found| {
+                proof = Some(found);
+                JobDone::Done
+            }),
+        };
+        Ended { finished: FinishedJob { job, result }, proof, upstream }
+    }
+
+    async fn initdb(&self) -> Worked {
+        done(self.postgres.initdb(INITDB).await)
+    }
+
+    fn report(&self) -> impl FnMut(Progress) + Send + use<> {
+        let shown = self.progress.clone();
+        move |progress| {
+            let percent = progress.done_bytes * 100 / progress.total_bytes.max(1);
+            shown.store(u8::try_from(percent.min(100)).unwrap_or(100), Ordering::Relaxed);
+        }
+    }
+
+    /// The brain has decided that what is there now may go.
+    async fn clone_from(&self, from: &Upstream) -> Worked {
+        let options = BaseBackup { slot: None, replace: true, stall: STALL };
+        done(self.postgres.base_backup(&address(from), &options, self.report()).await)
+    }
+
+    async fn rewind(&self, from: &Upstream) -> Worked {
+        done(self.postgres.rewind(&address(from), self.report(), REWIND).await)
+    }
+
+    async fn check_history(&self, leader: &Upstream) -> Worked {
+        let theirs = self.postgres.upstream_state(&address(leader), QUICK).await;
+        let theirs = theirs.map_err(|e| chain(&e))?;
+        if theirs.in_recovery {
+            return Err(format!("{} is not primary yet", leader.name));
+        }
+        let mine = self.local_end().await?;
+        let history = self.postgres.history(mine.timeline, QUICK).await.map_err(|e| chain(&e))?;
+        let verdict =
+            needs_rewind(&mine, history.as_ref(), theirs.timeline, theirs.history.as_ref());
+        tracing::info!("compared with {}: {verdict:?}", leader.name);
+        Ok(JobDone::Diverged(verdict.needs_rewind()))
+    }
+
+    async fn local_end(&self) -> Result<LocalEnd, String> {
+        if let Ok(probe) = self.postgres.probe(Duration::from_secs(1)).await {
+            let at = probe.position();
+            return Ok(LocalEnd { timeline: probe.timeline, at, is_start: false });
+        }
+        let end = self.postgres.local_end(QUICK).await.map_err(|e| chain(&e))?;
+        end.ok_or_else(|| "the end of the local WAL cannot be found out".to_owned())
+    }
+
+    async fn start_primary(&self, hold: Hold, sync: &BTreeSet<String>) -> Worked {
+        self.postgres
+            .write_synchronous_standby_names(&sync_value(sync), QUICK)
+            .await
+            .map_err(|e| chain(&e))?;
+        self.start(Role::Primary, Some(hold)).await
+    }
+
+    async fn start_standby(&self, leader: Option<&Upstream>) -> Worked {
+        self.postgres.write_synchronous_standby_names("", QUICK).await.map_err(|e| chain(&e))?;
+        let slot = self.slot.clone().filter(|_| leader.is_some());
+        self.start(Role::Standby { upstream: leader.map(address), slot }, None).await
+    }
+
+    async fn start(&self, role: Role, hold: Option<Hold>) -> Worked {
+        self.postgres.write_config(&role, QUICK).await.map_err(|e| chain(&e))?;
+        self.server.start(&role, hold, self.ttl).await.map(|()| JobDone::Done)
+    }
+
+    async fn set_sync(&self, names: &BTreeSet<String>) -> Result<SyncProof, String> {
+        let value = sync_value(names);
+        if names.is_empty() {
+            let set = self.postgres.set_synchronous_standby_names(&value, QUICK).await;
+            set.map_err(|e| chain(&e))?;
+        } else {
+            self.postgres.enable_sync(&value, QUICK).await.map_err(|e| chain(&e))?;
+        }
+        let probe = self.postgres.probe(QUICK).await.map_err(|e| chain(&e))?;
+        Ok(SyncProof { names: names.clone(), since: probe.write_lsn.unwrap_or_default() })
+    }
+}
+
+fn done<T, E: std::error::Error>(result: Result<T, E>) -> Worked {
+    result.map(|_| JobDone::Done).map_err(|error| chain(&error))
+}
+
+fn address(upstream: &Upstream) -> hart_postgres::Upstream {
+    hart_postgres::Upstream { host: upstream.host.clone(), port: upstream.port }
+}
+
+/// `synchronous_standby_names` that waits for all of these; empty for none.
+fn sync_value(names: &BTreeSet<String>) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let quoted = names.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
+    format!("{} ({})", names.len(), quoted.collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_wait_for_all_of_the_names() {
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(sync_value(&names(&[])), "");
+        assert_eq!(sync_value(&names(&["n2"])), "1 (\"n2\")");
+        assert_eq!(sync_value(&names(&["b", "a-1"])), "2 (\"a-1\",\"b\")");
+    }
+}

@@ -1,0 +1,290 @@
+//! The lease has a thread and a runtime of its own: no PostgreSQL work, DNS answer or slow disk
+//! may delay a renewal. The keeper (`hart-ha`) decides; this sends, and arms the guard.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hart_consul::{Client, Outcome as CallOutcome, ReadOptions, TxnOp, TxnOutcome};
+use hart_ha::keeper::{AcquirePlan, Call, Heir, Hold, Keeper, Payload, Request};
+use hart_ha::observation::LeaseStanding;
+use hart_ha::store::{Index, LeaseTxn, LeaseView, Outcome};
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::keys::Keys;
+
+/// What the agent's loop tells the keeper.
+#[derive(Debug)]
+pub enum Order {
+    /// Settings in force: ttl, and the pause between renewals.
+    Configure(Duration, Duration),
+    /// What `status` shall carry.
+    Carry(Payload),
+    /// The session in force.
+    Session(Option<String>),
+    /// Take the lease.
+    Acquire(AcquirePlan),
+    /// Give it to another node.
+    HandOver(Heir),
+    /// Give it up.
+    Release,
+    /// A guard was started or found: arm it if the lease is ours.
+    GuardChanged,
+}
+
+/// Where the lease stands, for the loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// As the brain sees it.
+    pub lease: LeaseStanding,
+    /// What the guard acknowledged last.
+    pub armed: Option<Hold>,
+}
+
+/// The loop's end of the channels.
+pub struct LeaseLink {
+    /// Orders, in sequence.
+    pub orders: mpsc::UnboundedSender<Order>,
+    /// The latest standing.
+    pub standing: watch::Receiver<Standing>,
+}
+
+/// How long the guard may take to acknowledge; it answers within microseconds unless it hangs.
+const ARM_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Starts the thread. It ends when the orders' sender is dropped.
+///
+/// # Errors
+/// When the operating system gives no thread.
+pub fn start(
+    name: &str,
+    instance: &str,
+    client: impl FnOnce() -> hart_consul::Result<Client> + Send + 'static,
+    keys: Keys,
+    socket: PathBuf,
+    wake: Arc<Notify>,
+) -> std::io::Result<LeaseLink> {
+    let (orders, inbox) = mpsc::unbounded_channel();
+    let (sender, standing) = watch::channel(Standing::default());
+    let keeper = Keeper::new(name, instance);
+    std::thread::Builder::new().name("lease".to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let (Ok(runtime), Ok(client)) = (runtime, client()) else {
+            tracing::error!("the lease thread cannot start its runtime or its Consul client");
+            return;
+        };
+        let (answers, answered) = mpsc::unbounded_channel();
+        let task = LeaseTask {
+            keeper,
+            client,
+            keys,
+            socket,
+            guard: None,
+            sender,
+            wake,
+            answers,
+            armed: None,
+        };
+        runtime.block_on(task.run(inbox, answered));
+    })?;
+    Ok(LeaseLink { orders, standing })
+}
+
+enum Answer {
+    Txn(u64, Outcome),
+    Read(u64, Option<LeaseView>),
+}
+
+struct LeaseTask {
+    keeper: Keeper,
+    client: Client,
+    keys: Keys,
+    socket: PathBuf,
+    guard: Option<hart_guard::Client>,
+    sender: watch::Sender<Standing>,
+    wake: Arc<Notify>,
+    answers: mpsc::UnboundedSender<Answer>,
+    armed: Option<Hold>,
+}
+
+impl LeaseTask {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::UnboundedReceiver<Order>,
+        mut answered: mpsc::UnboundedReceiver<Answer>,
+    ) {
+        loop {
+            let now = hart_clock::now();
+            let due = self.keeper.wake_at().map(|at| now.until(at));
+            tokio::select! {
+                biased;
+                Some(answer) = answered.recv() => self.on_answer(answer),
+                () = pause(due) => {}
+                order = inbox.recv() => match order {
+                    Some(order) => self.on_order(order),
+                    None => return,
+                },
+            }
+            let request = self.keeper.tick(hart_clock::now());
+            self.send(request);
+            self.settle().await;
+        }
+    }
+
+    fn on_order(&mut self, order: Order) {
+        let now = hart_clock::now();
+        let request = match order {
+            Order::Configure(ttl, every) => {
+                self.keeper.configure(ttl, every);
+                None
+            }
+            Order::Carry(payload) => {
+                self.keeper.set_payload(payload);
+                None
+            }
+            Order::Session(session) => {
+                self.keeper.set_session(now, session);
+                None
+            }
+            Order::Acquire(plan) => self.keeper.acquire(now, &plan),
+            Order::HandOver(heir) => self.keeper.hand_over(now, &heir),
+            Order::Release => self.keeper.release(now),
+            Order::GuardChanged => {
+                (self.guard, self.armed) = (None, None);
+                None
+            }
+        };
+        self.send(request);
+    }
+
+    fn on_answer(&mut self, answer: Answer) {
+        let now = hart_clock::now();
+        let request = match answer {
+            Answer::Txn(id, outcome) => self.keeper.answered(now, id, outcome),
+            Answer::Read(id, view) => self.keeper.read_back(now, id, view.as_ref()),
+        };
+        self.send(request);
+    }
+
+    /// The keeper noted the time just before; the request leaves now.
+    fn send(&self, request: Option<Request>) {
+        let Some(request) = request else { return };
+        let client = self.client.with_timeout(self.keeper.call_timeout());
+        let (keys, answers) = (self.keys.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let answer = match request.call {
+                Call::Txn(txn) => Answer::Txn(request.id, transact(&client, &keys, txn).await),
+                Call::Read => Answer::Read(request.id, read(&client, &keys).await),
+            };
+            let _ = answers.send(answer);
+        });
+    }
+
+    /// Arms the guard with what is certain, then tells the loop.
+    async fn settle(&mut self) {
+        let hold = self.keeper.hold(hart_clock::now());
+        if let Some(hold) = hold
+            && self.armed != Some(hold)
+        {
+            self.arm(hold).await;
+        }
+        let lease = LeaseStanding { hold, busy: self.keeper.is_busy() };
+        let standing = Standing { lease, armed: self.armed };
+        let changed = self.sender.send_if_modified(|old| {
+            let changed = *old != standing;
+            *old = standing;
+            changed
+        });
+        if changed {
+            self.wake.notify_one();
+        }
+    }
+
+    async fn arm(&mut self, hold: Hold) {
+        if self.guard.is_none() {
+            self.guard = hart_guard::Client::connect(&self.socket, ARM_TIMEOUT).await.ok();
+        }
+        let Some(guard) = &mut self.guard else { return };
+        match guard.arm(hold.term, hold.deadline, ARM_TIMEOUT).await {
+            Ok(_) => self.armed = Some(hold),
+            Err(error) => {
+                tracing::debug!(%error, "the guard was not armed");
+                self.guard = None;
+            }
+        }
+    }
+}
+
+async fn pause(due: Option<Duration>) {
+    match due {
+        Some(due) => tokio::time::sleep(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn transact(client: &Client, keys: &Keys, txn: LeaseTxn) -> Outcome {
+    let ops = match operations(keys, txn) {
+        Ok(ops) => ops,
+        Err(error) => {
+            tracing::error!(%error, "the status cannot be written as JSON");
+            return Outcome::NotSent;
+        }
+    };
+    match client.txn(&ops).await {
+        Ok(TxnOutcome::Applied(pairs)) => {
+            let status = pairs.iter().find(|pair| pair.key == keys.status());
+            Outcome::Applied(status.map(|pair| pair.modify_index))
+        }
+        Ok(TxnOutcome::RolledBack(errors)) => {
+            tracing::debug!(?errors, "a lease transaction was rolled back");
+            Outcome::Rejected
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a lease transaction failed");
+            match error.outcome() {
+                CallOutcome::NotApplied => Outcome::NotSent,
+                CallOutcome::Unknown => Outcome::Unknown,
+            }
+        }
+    }
+}
+
+fn operations(keys: &Keys, txn: LeaseTxn) -> serde_json::Result<Vec<TxnOp>> {
+    let leader = || keys.leader();
+    let cas = |status, index: Index| {
+        Ok(TxnOp::Cas { key: keys.status(), value: serde_json::to_vec(&status)?, index })
+    };
+    let mut ops = Vec::with_capacity(3);
+    match txn {
+        LeaseTxn::Renew { at, session, status } => {
+            ops.push(TxnOp::CheckSession { key: leader(), session });
+            ops.push(cas(status, at)?);
+        }
+        LeaseTxn::Lock { at, unlock, session, name, status } => {
+            ops.push(cas(status, at)?);
+            let value = name.into_bytes();
+            if let Some(old) = unlock {
+                ops.push(TxnOp::Unlock { key: leader(), value: value.clone(), session: old });
+            }
+            ops.push(TxnOp::Lock { key: leader(), value, session });
+        }
+        LeaseTxn::Release { at, session, status } => {
+            ops.push(TxnOp::CheckSession { key: leader(), session });
+            ops.push(cas(status, at)?);
+            ops.push(TxnOp::Delete { key: leader() });
+        }
+    }
+    Ok(ops)
+}
+
+/// A consistent read: what it shows may prolong the lease.
+async fn read(client: &Client, keys: &Keys) -> Option<LeaseView> {
+    let answer = client.kv().get_recurse(keys.prefix(), &ReadOptions::consistent()).await;
+    match answer {
+        Ok(answer) => Some(LeaseView::from(&keys.snapshot(&answer.value).0)),
+        Err(error) => {
+            tracing::debug!(%error, "the lease could not be read back");
+            None
+        }
+    }
+}

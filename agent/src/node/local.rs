@@ -1,0 +1,152 @@
+//! What the loop knows of the local server between two steps.
+
+use std::time::Duration;
+
+use hart_ha::keeper::Hold;
+use hart_ha::lsn::{Lsn, Timeline};
+use hart_ha::observation::{
+    Asked, Control, Data, Local, Memory, Process, Sql, Standby, SyncProof, Upstream,
+};
+use hart_postgres::{ClusterState, DataDir, Postgres, Probe, StandbyRow};
+
+use super::monitor::Answer;
+use super::server::Life;
+use super::store_task::chain;
+
+const LOOK: Duration = Duration::from_secs(5);
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The process at the last step.
+    pub life: Life,
+    /// The data directory and control file must be read again.
+    pub stale: bool,
+    data: Data,
+    control: Option<Control>,
+    /// What the server follows.
+    pub upstream: Option<Upstream>,
+    /// What commits have been proved to wait for.
+    pub proof: Option<SyncProof>,
+    history: (Timeline, Vec<(Timeline, Lsn, String)>),
+    /// What people asked for.
+    pub asked: Asked,
+    complaint: Option<String>,
+}
+
+impl Known {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        Self { stale: true, ..Self::default() }
+    }
+
+    /// Reads the data directory and, while the server is down, its control file.
+    pub async fn look(&mut self, postgres: &Postgres) {
+        if !std::mem::take(&mut self.stale) {
+            return;
+        }
+        if let Err(problem) = self.read(postgres).await {
+            self.stale = true;
+            if self.complaint.as_ref() != Some(&problem) {
+                tracing::warn!("the data directory cannot be read: {problem}");
+                self.complaint = Some(problem);
+            }
+        }
+    }
+
+    async fn read(&mut self, postgres: &Postgres) -> Result<(), String> {
+        self.control = None;
+        self.data = match postgres.inspect(LOOK).await.map_err(|e| chain(&e))? {
+            DataDir::Missing | DataDir::Empty => Data::Empty,
+            DataDir::Incomplete { .. } => Data::HalfMade,
+            DataDir::Cluster { .. } => {
+                let control = postgres.control_data(LOOK).await.map_err(|e| chain(&e))?;
+                let system_id = control.system_identifier.clone();
+                if self.life == Life::Down {
+                    let label = postgres.settings().data_dir.join("backup_label");
+                    let fresh = tokio::fs::try_exists(label).await.unwrap_or(false);
+                    self.control = Some(read_control(&control, fresh));
+                }
+                Data::Cluster { system_id }
+            }
+            other => return Err(format!("{other:?}")),
+        };
+        Ok(())
+    }
+
+    /// Follows the timeline's history, which grows with each promotion.
+    pub async fn follow_history(&mut self, postgres: &Postgres, timeline: Timeline) {
+        if self.history.0 == timeline {
+            return;
+        }
+        match postgres.history(timeline, LOOK).await {
+            Ok(history) => {
+                let switches = history.map(|history| history.switches).unwrap_or_default();
+                let entry = |s: hart_postgres::Switch| (s.timeline, s.at, s.reason);
+                self.history = (timeline, switches.into_iter().map(entry).collect());
+            }
+            Err(error) => tracing::debug!("timeline {timeline}: {}", chain(&error)),
+        }
+    }
+
+    /// The brain's picture.
+    pub fn picture(&self, answer: &Answer, armed: Option<Hold>, memory: Memory) -> Local {
+        let up = matches!(self.life, Life::Up { .. });
+        Local {
+            data: self.data.clone(),
+            process: match self.life {
+                Life::Up { since, .. } => Process::Running { since },
+                Life::Down => Process::Down,
+            },
+            armed: self.armed(armed),
+            sql: answer.probe.as_ref().filter(|_| up).map(|(at, probe)| sql(*at, probe)),
+            upstream: self.upstream.clone(),
+            control: self.control.clone().filter(|_| !up),
+            waits_for: self.proof.clone(),
+            memory,
+            slots: Default::default(),
+            history: self.history.1.clone(),
+        }
+    }
+
+    /// The later of what the guard was started with and what it acknowledged since.
+    fn armed(&self, acknowledged: Option<Hold>) -> Option<Hold> {
+        let Life::Up { armed: first, .. } = self.life else { return None };
+        [first, acknowledged].into_iter().flatten().max_by_key(|hold| (hold.term, hold.deadline))
+    }
+}
+
+fn read_control(control: &hart_postgres::ControlData, fresh_backup: bool) -> Control {
+    let recovering =
+        matches!(control.state, ClusterState::ShutdownInRecovery | ClusterState::InArchiveRecovery);
+    Control {
+        was_primary: !recovering && !fresh_backup,
+        fresh_backup,
+        clean: control.clean(),
+        checkpoint: control.checkpoint,
+        timeline: control.last_timeline(),
+    }
+}
+
+fn sql(at: hart_ha::time::Time, probe: &Probe) -> Sql {
+    Sql {
+        at,
+        in_recovery: probe.in_recovery,
+        timeline: probe.timeline,
+        write_lsn: probe.flush_lsn.max(probe.write_lsn).unwrap_or_default(),
+        receive_lsn: probe.receive_lsn.unwrap_or_default(),
+        replay_lsn: probe.replay_lsn.unwrap_or_default(),
+        streaming: probe.receiver.as_ref().is_some_and(hart_postgres::Receiver::streaming),
+        standbys: probe.standbys.iter().filter_map(standby).collect(),
+        pending_restart: !probe.pending_restart.is_empty(),
+    }
+}
+
+fn standby(row: &StandbyRow) -> Option<Standby> {
+    Some(Standby {
+        name: row.application_name.clone()?,
+        streaming: row.state.as_deref() == Some("streaming"),
+        sync: matches!(row.sync_state.as_deref(), Some("sync" | "quorum")),
+        flush_lsn: row.flush_lsn.unwrap_or_default(),
+    })
+}

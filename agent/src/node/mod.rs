@@ -1,0 +1,37 @@
+//! The agent: observe → step → execute. It decides nothing; `hart-ha` does.
+//!
+//! | file | does |
+//! |---|---|
+//! | `start`, `assemble` | from the command line to a running loop |
+//! | `agent`, `execute`, `asks` | the loop: gather one observation, step, carry the commands out |
+//! | `lease_task` | renewals, on a thread of their own; arms the guard |
+//! | `store_task`, `writes`, `keys` | session, watch and writes in Consul |
+//! | `monitor`, `server`, `jobs`, `local` | PostgreSQL: looked at, as a process, long actions |
+//! | `peers` | the other members over REST |
+//! | `services` | registration with Consul |
+//! | `home` | what is kept beside the data directory |
+//! | `view` | what REST and DNS answer from |
+
+mod agent;
+mod asks;
+mod assemble;
+mod execute;
+mod home;
+mod jobs;
+pub mod keys;
+mod lease_task;
+mod local;
+mod logging;
+mod monitor;
+mod peers;
+mod server;
+mod services;
+mod settings;
+mod start;
+mod store_task;
+pub mod view;
+mod writes;
+
+pub use settings::consul as consul_client;
+pub use start::run;
+pub use store_task::chain;

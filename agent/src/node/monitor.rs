@@ -1,0 +1,135 @@
+//! Looks at the running server again and again, each look with a deadline, and keeps the last
+//! answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hart_ha::time::Time;
+use hart_postgres::{Postgres, Probe};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+/// The last answer.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// When it came, and what it said; `None` while the server is down or starting.
+    pub probe: Option<(Time, Arc<Probe>)>,
+    /// Why there is none, or no newer one.
+    pub problem: Option<String>,
+}
+
+/// What the loop tells the monitor.
+#[derive(Debug)]
+pub enum Order {
+    /// A server was started or found.
+    Up,
+    /// No server is left.
+    Down,
+    /// Look this often.
+    Every(Duration),
+    /// Look now; the sender is dropped after that.
+    Now(Option<oneshot::Sender<()>>),
+}
+
+/// How long one look may take.
+const LOOK: Duration = Duration::from_millis(1000);
+
+/// The monitor's two ends.
+pub struct MonitorLink {
+    /// Orders.
+    pub orders: mpsc::UnboundedSender<Order>,
+    /// The last answer.
+    pub answer: watch::Receiver<Answer>,
+}
+
+/// Starts the task.
+pub fn start(postgres: Postgres, wake: Arc<Notify>) -> MonitorLink {
+    let (orders, inbox) = mpsc::unbounded_channel();
+    let (sender, answer) = watch::channel(Answer::default());
+    let monitor = Monitor { postgres, sender, wake, up: false, every: Duration::from_secs(1) };
+    tokio::spawn(monitor.run(inbox));
+    MonitorLink { orders, answer }
+}
+
+struct Monitor {
+    postgres: Postgres,
+    sender: watch::Sender<Answer>,
+    wake: Arc<Notify>,
+    up: bool,
+    every: Duration,
+}
+
+impl Monitor {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
+        let mut last = tokio::time::Instant::now();
+        loop {
+            let next = last + self.every;
+            let mut waiters = Vec::new();
+            tokio::select! {
+                biased;
+                order = inbox.recv() => {
+                    let Some(order) = order else { return };
+                    self.take(order, &mut waiters);
+                    while let Ok(order) = inbox.try_recv() {
+                        self.take(order, &mut waiters);
+                    }
+                    if waiters.is_empty() {
+                        continue;
+                    }
+                }
+                () = tokio::time::sleep_until(next), if self.up => {}
+            }
+            if self.up {
+                self.look().await;
+            }
+            last = tokio::time::Instant::now();
+            if !waiters.is_empty() {
+                drop(waiters);
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    fn take(&mut self, order: Order, waiters: &mut Vec<Option<oneshot::Sender<()>>>) {
+        match order {
+            Order::Every(every) => self.every = every,
+            Order::Now(done) => waiters.push(done),
+            Order::Up => {
+                self.up = true;
+                self.sender.send_replace(Answer::default());
+                waiters.push(None);
+            }
+            Order::Down => {
+                self.up = false;
+                self.sender.send_replace(Answer::default());
+            }
+        }
+    }
+
+    async fn look(&self) {
+        let answer = self.postgres.probe(LOOK).await;
+        let at = hart_clock::now();
+        let before = self.sender.borrow().probe.clone();
+        let answer = match answer {
+            Ok(probe) => Answer { probe: Some((at, Arc::new(probe))), problem: None },
+            // A server that is too busy to answer is not a server that is gone.
+            Err(error) => Answer {
+                probe: before.filter(|_| error.proves_alive() || is_slow(&error)),
+                problem: Some(super::store_task::chain(&error)),
+            },
+        };
+        let changed = |old: &Answer| match (&old.probe, &answer.probe) {
+            (Some((_, old)), Some((_, new))) => old != new,
+            (None, None) => old.problem != answer.problem,
+            _ => true,
+        };
+        let changed = changed(&self.sender.borrow());
+        self.sender.send_replace(answer);
+        if changed {
+            self.wake.notify_one();
+        }
+    }
+}
+
+fn is_slow(error: &hart_postgres::LinkError) -> bool {
+    matches!(error, hart_postgres::LinkError::Timeout { .. })
+}

@@ -1,0 +1,144 @@
+//! Registers the node as an instance of service `<scope>` with the local Consul agent, tagged with
+//! its role, with an HTTP check on this agent's REST. Looked after again and again, because a
+//! restarted Consul agent may have forgotten it.
+
+use std::time::Duration;
+
+use hart_consul::{Check, Client, HealthStatus, ServiceRegistration};
+use hart_ha::kv::{Role, State};
+use tokio::sync::watch;
+
+use super::store_task::chain;
+use super::view::{Handle, View};
+
+/// How often the registration is looked after.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(2);
+/// A node that is gone for good leaves the catalogue after this (Consul's minimum is a minute).
+const GHOST: Duration = Duration::from_secs(150);
+
+/// Keeps the registration until `stop`; then takes it away.
+pub async fn run(handle: Handle, mut stop: watch::Receiver<bool>) {
+    let services = Services {
+        client: handle.consul.with_timeout(DEADLINE),
+        id: format!("{}/{}", handle.file.scope, handle.file.name),
+        handle,
+    };
+    let mut changes = services.handle.changes();
+    let mut registered: Option<(ServiceRegistration, tokio::time::Instant)> = None;
+    loop {
+        if let Some(wanted) = services.wanted(&services.handle.view()) {
+            let fresh = registered.as_ref().is_some_and(|(service, at)| {
+                *service == wanted && at.elapsed() < LOOK_AFTER
+            });
+            if !fresh && services.ensure(&wanted, registered.as_ref().map(|(s, _)| s)).await {
+                registered = Some((wanted, tokio::time::Instant::now()));
+            }
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(LOOK_AFTER) => {}
+        }
+    }
+    if registered.is_some()
+        && let Err(error) = services.client.agent().deregister_service(&services.id).await
+    {
+        tracing::info!("the service was not deregistered: {}", chain(&error));
+    }
+}
+
+struct Services {
+    handle: Handle,
+    client: Client,
+    id: String,
+}
+
+impl Services {
+    /// A running node in a settled role; otherwise the old registration stays, and its check fails.
+    fn wanted(&self, view: &View) -> Option<ServiceRegistration> {
+        let path = match (view.state, view.role) {
+            (State::Running, Role::Primary) => "primary",
+            (State::Running, Role::Replica) => "replica",
+            _ => return None,
+        };
+        let file = &self.handle.file;
+        let sync = view.snapshot.as_ref().and_then(|s| s.sync.as_ref());
+        let is_sync = sync.is_some_and(|sync| sync.value.standbys().contains(&file.name));
+        let mut tags = file.consul.service_tags.clone();
+        tags.push(path.to_owned());
+        tags.extend((path == "primary").then(|| "master".to_owned()));
+        tags.extend((path == "replica" && is_sync).then(|| "sync".to_owned()));
+        let address = &file.postgresql.connect_address;
+        Some(ServiceRegistration {
+            name: service_name(&file.scope),
+            id: Some(self.id.clone()),
+            tags,
+            address: Some(address.host.clone()),
+            port: address.port,
+            meta: [("member".to_owned(), file.name.clone())].into(),
+            enable_tag_override: true,
+            checks: vec![self.check(path)],
+            ..ServiceRegistration::default()
+        })
+    }
+
+    fn check(&self, path: &str) -> Check {
+        let file = &self.handle.file;
+        Check {
+            name: format!("{} is {path}", file.name),
+            http: Some(file.restapi.url(&format!("/{path}"))),
+            interval: Some(file.consul.service_check_interval),
+            timeout: Some(DEADLINE),
+            tls_server_name: file.consul.service_check_tls_server_name.clone(),
+            deregister_critical_service_after: Some(GHOST),
+            // The role is certain here and now; the first check may be seconds away.
+            status: Some(HealthStatus::Passing),
+            notes: "PostgreSQL kept by hart; the check asks the agent's REST API".to_owned(),
+            ..Check::default()
+        }
+    }
+
+    /// Registers, where Consul's agent does not have it as wanted.
+    async fn ensure(&self, wanted: &ServiceRegistration, last: Option<&ServiceRegistration>) -> bool {
+        if last == Some(wanted) {
+            match self.client.agent().services().await {
+                Ok(services) if services.contains_key(&self.id) => return true,
+                Ok(_) => tracing::info!("Consul's agent has lost the service, registering again"),
+                Err(error) => {
+                    tracing::debug!("Consul's agent does not answer: {}", chain(&error));
+                    return false;
+                }
+            }
+        }
+        match self.client.agent().register_service(wanted).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::info!("the service is not registered yet: {}", chain(&error));
+                false
+            }
+        }
+    }
+}
+
+/// Consul's service names are DNS labels: Patroni's rule for the rest.
+fn service_name(scope: &str) -> String {
+    let map = |c: char| match c {
+        'a'..='z' | '0'..='9' | '-' => c.to_string(),
+        'A'..='Z' => c.to_ascii_lowercase().to_string(),
+        '.' | ' ' | '_' => "-".to_owned(),
+        other => format!("u{:04}", u32::from(other)),
+    };
+    scope.chars().map(map).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::service_name;
+
+    #[test]
+    fn scopes_become_dns_labels() {
+        assert_eq!(service_name("My_Cluster.1"), "my-cluster-1");
+        assert_eq!(service_name("a/b"), "au0047b");
+    }
+}

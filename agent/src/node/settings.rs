@@ -1,0 +1,103 @@
+//! From the configuration file and the cluster's settings to what each room wants to know.
+
+use std::path::PathBuf;
+
+use hart_config::{Account, Config, effective_postgresql};
+use hart_ha::brain;
+use hart_ha::kv::DynamicConfig;
+use hart_postgres::{Credentials, Secret, Settings, ToolOption};
+
+/// What the brain is told.
+pub fn brain(config: &Config, instance: &str) -> brain::Settings {
+    let postgresql = &config.postgresql;
+    brain::Settings {
+        name: config.name.clone(),
+        instance: instance.to_owned(),
+        tags: config.tags.clone(),
+        bootstrap: config.bootstrap.dynamic.clone(),
+        conn_url: format!("postgres://{}/postgres", postgresql.connect_address),
+        api_url: config.restapi.url("/patroni"),
+        clone_after_failed_rewind: postgresql.remove_data_directory_on_rewind_failure,
+        clone_when_diverged: postgresql.remove_data_directory_on_diverged_timelines,
+    }
+}
+
+/// The directory beside the data directory.
+pub fn home_dir(config: &Config) -> PathBuf {
+    let mut path = config.postgresql.data_dir.clone().into_os_string();
+    path.push(".hart");
+    path.into()
+}
+
+/// PostgreSQL's settings, and what was ignored in them.
+pub fn postgres(config: &Config, dynamic: &DynamicConfig) -> (Settings, Vec<String>) {
+    let file = &config.postgresql;
+    let effective = effective_postgresql(config, dynamic);
+    let mut settings = Settings::new(&config.scope, &config.name, &file.data_dir);
+    settings.state_dir = Some(home_dir(config));
+    settings.config_dir.clone_from(&file.config_dir);
+    settings.custom_conf.clone_from(&file.custom_conf);
+    settings.bin_dir.clone_from(&file.bin_dir);
+    settings.listen_addresses = file.listen.addresses();
+    settings.port = file.listen.port;
+    let sockets = effective.parameters.get("unix_socket_directories");
+    if let Some(first) = sockets.and_then(|dirs| dirs.split(',').next()) {
+        settings.socket_dir = PathBuf::from(first.trim());
+    }
+    let accounts = &file.authentication;
+    settings.superuser = credentials(&accounts.superuser);
+    settings.replication = credentials(&accounts.replication);
+    settings.rewind = accounts.rewind.as_ref().map(credentials);
+    settings.pgpass =
+        file.pgpass.clone().unwrap_or_else(|| home_dir(config).join("pgpass"));
+    settings.initdb = tool_options(&config.bootstrap.initdb);
+    settings.basebackup = tool_options(&file.basebackup);
+    settings.parameters = effective.parameters;
+    settings.pg_hba = effective.pg_hba.unwrap_or_else(|| config.bootstrap.pg_hba.clone());
+    settings.pg_ident = effective.pg_ident.unwrap_or_default();
+    settings.use_slots = effective.use_slots;
+    settings.use_pg_rewind = effective.use_pg_rewind;
+    (settings, effective.warnings)
+}
+
+fn tool_options(options: &[(String, Option<String>)]) -> Vec<ToolOption> {
+    let option = |(name, value): &(String, Option<String>)| ToolOption {
+        name: name.clone(),
+        value: value.clone(),
+    };
+    options.iter().map(option).collect()
+}
+
+fn credentials(account: &Account) -> Credentials {
+    Credentials {
+        username: account.username.clone(),
+        password: account.password.as_ref().map(|secret| Secret::new(secret.expose())),
+        conninfo: account.options.clone(),
+    }
+}
+
+/// The client for Consul.
+///
+/// # Errors
+/// A setting that cannot be used.
+pub fn consul(config: &Config) -> hart_consul::Result<hart_consul::Client> {
+    use hart_config::ConsulToken;
+    let consul = &config.consul;
+    hart_consul::Client::new(hart_consul::Config {
+        endpoints: consul.endpoints.clone(),
+        token: match &consul.token {
+            ConsulToken::None => hart_consul::Token::None,
+            ConsulToken::Value(secret) => hart_consul::Token::Value(secret.expose().to_owned()),
+            ConsulToken::File(path) => hart_consul::Token::File(path.clone()),
+        },
+        tls: hart_consul::Tls {
+            ca_cert: consul.cacert.clone(),
+            client_cert: consul.cert.clone(),
+            client_key: consul.key.clone(),
+            verify: consul.verify,
+            ..hart_consul::Tls::default()
+        },
+        datacenter: consul.dc.clone(),
+        ..hart_consul::Config::default()
+    })
+}

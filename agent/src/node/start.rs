@@ -1,0 +1,229 @@
+//! From the command line to a running loop. Whatever can be found wrong here is found before
+//! anything is touched.
+
+use std::fmt;
+use std::fs;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::unix::fs::{DirBuilderExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hart_config::{Cgroup, Config, EXIT_USAGE};
+use hart_guard::cgroup::{self, Owner, Want};
+use hart_guard::privilege;
+use hart_ha::command::Exit;
+use hart_postgres::{DataDir, Postgres};
+
+use super::home::Home;
+use super::store_task::chain;
+use super::{assemble, logging, settings};
+use crate::cli::AgentArgs;
+
+/// Why the agent does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The command line or the configuration is wrong: exit code 64.
+    Usage(String),
+    /// Something on this machine is in the way: exit code 1.
+    Refused(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(text) | Self::Refused(text) => f.write_str(text),
+        }
+    }
+}
+
+fn refused(error: impl std::error::Error) -> StartError {
+    StartError::Refused(chain(&error))
+}
+
+/// What has been prepared while there was one thread and, perhaps, root's rights.
+pub struct Prepared {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Where it came from.
+    pub file: Option<PathBuf>,
+    /// PostgreSQL's cgroup, and the directory above it.
+    pub cgroup: cgroup::Prepared,
+    /// REST's socket.
+    pub rest: TcpListener,
+    /// The directory beside the data directory.
+    pub home: Home,
+}
+
+/// `hart agent`.
+pub fn run(args: AgentArgs) -> ExitCode {
+    let ended = match prepare(args) {
+        Ok(prepared) => run_prepared(prepared),
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok(Exit::Stopped) => ExitCode::SUCCESS,
+        Ok(Exit::Refused(text)) | Err(StartError::Refused(text)) => {
+            eprintln!("hart: {text}");
+            ExitCode::FAILURE
+        }
+        Err(StartError::Usage(text)) => {
+            eprintln!("hart: {text}");
+            ExitCode::from(u8::try_from(EXIT_USAGE).unwrap_or(64))
+        }
+    }
+}
+
+fn prepare(args: AgentArgs) -> Result<Prepared, StartError> {
+    let loaded = match &args.file {
+        Some(path) => hart_config::load(path, hart_config::process_env()),
+        None => hart_config::load_from_env(hart_config::process_env()),
+    };
+    let loaded = loaded.map_err(|error| StartError::Usage(error.to_string()))?;
+    let config = loaded.config;
+    logging::init(
+        args.log_type.unwrap_or(config.log.kind),
+        args.log_level.unwrap_or(config.log.level).as_str(),
+    );
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    if config.restapi.certfile.is_some() {
+        let text = "restapi.certfile: this version's REST API speaks plain HTTP only; \
+                    remove the setting, or put a TLS proxy in front";
+        return Err(StartError::Usage(text.to_owned()));
+    }
+    let cgroup = become_user(&args, &config)?;
+    let home = Home::open(&settings::home_dir(&config)).map_err(refused)?;
+    let rest = bind(&config.restapi.listen)?;
+    Ok(Prepared { config: Arc::new(config), file: args.file, cgroup, rest, home })
+}
+
+/// As root: prepares directories and cgroup, then becomes the user. Otherwise: just the cgroup.
+fn become_user(args: &AgentArgs, config: &Config) -> Result<cgroup::Prepared, StartError> {
+    let want = match &config.guard.cgroup {
+        Cgroup::Auto => Want::Auto,
+        Cgroup::Off => Want::Off,
+        Cgroup::Path(path) => Want::Path(path.clone()),
+    };
+    let name = format!("{}-{}", config.scope, config.name);
+    let user = match (&args.user, privilege::is_root()) {
+        (None, true) => {
+            let text = "PostgreSQL refuses to run as root, and so does hart; \
+                        start it as user postgres, or give --user postgres";
+            return Err(StartError::Usage(text.to_owned()));
+        }
+        (Some(user), true) => user,
+        (Some(user), false) => {
+            let me = nix::unistd::geteuid().as_raw();
+            let account = privilege::lookup(user).map_err(refused)?;
+            if account.uid != me {
+                let text = format!("--user {user} takes root's rights; this is uid {me}");
+                return Err(StartError::Usage(text));
+            }
+            return Ok(cgroup::prepare(&name, None, &want));
+        }
+        (None, false) => return Ok(cgroup::prepare(&name, None, &want)),
+    };
+    let account = privilege::lookup(user).map_err(refused)?;
+    let owner = Owner { uid: account.uid, gid: account.gid };
+    make_directories(config, &owner)?;
+    let prepared = cgroup::prepare(&name, Some(owner), &want);
+    privilege::drop_privileges(user).map_err(refused)?;
+    Ok(prepared)
+}
+
+/// What is missing is made, and belongs to the user; what is there stays as it is.
+fn make_directories(config: &Config, owner: &Owner) -> Result<(), StartError> {
+    let mut wanted = vec![settings::home_dir(config)];
+    wanted.extend(config.postgresql.data_dir.parent().map(Path::to_owned));
+    wanted.extend(config.postgresql.pgpass.as_ref().and_then(|p| p.parent()).map(Path::to_owned));
+    let sockets = config.postgresql.parameters.get("unix_socket_directories");
+    let sockets = sockets.and_then(|value| value.as_str()).unwrap_or_default();
+    wanted.extend(sockets.split(',').map(|dir| PathBuf::from(dir.trim())));
+    let wanted = wanted.into_iter().filter(|dir| dir.is_absolute());
+    wanted.map(|dir| make_directory(&dir, owner)).collect()
+}
+
+fn make_directory(dir: &Path, owner: &Owner) -> Result<(), StartError> {
+    if dir.exists() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent() {
+        make_directory(parent, owner)?;
+    }
+    let made = fs::DirBuilder::new().mode(0o755).create(dir);
+    made.and_then(|()| chown(dir, Some(owner.uid), Some(owner.gid)))
+        .map_err(|error| StartError::Refused(format!("cannot make {}: {error}", dir.display())))
+}
+
+fn bind(address: &hart_config::Address) -> Result<TcpListener, StartError> {
+    let host = if address.host == "*" { "0.0.0.0" } else { &address.host };
+    let target = (host, address.port);
+    let failed = |error: std::io::Error| {
+        let port = address.port;
+        let hint = match error.kind() {
+            std::io::ErrorKind::AddrInUse => format!(
+                "; another program uses port {port} (another agent?): stop it, or change restapi.listen"
+            ),
+            std::io::ErrorKind::AddrNotAvailable => {
+                "; no interface of this machine has this address: change restapi.listen".to_owned()
+            }
+            _ => String::new(),
+        };
+        StartError::Refused(format!("REST cannot listen on {address}: {error}{hint}"))
+    };
+    let targets: Vec<SocketAddr> = target.to_socket_addrs().map_err(failed)?.collect();
+    let listener = TcpListener::bind(&targets[..]).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+fn run_prepared(prepared: Prepared) -> Result<Exit, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .map_err(refused)?;
+    let ended = runtime.block_on(async {
+        let (initial, _) =
+            settings::postgres(&prepared.config, &prepared.config.bootstrap.dynamic);
+        let postgres = Postgres::new(initial);
+        look_around(&postgres, &prepared.config).await?;
+        assemble::run(prepared, postgres).await
+    });
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    ended
+}
+
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Binaries, data directory and port: refused before anything is touched.
+async fn look_around(postgres: &Postgres, config: &Config) -> Result<(), StartError> {
+    postgres.check_version(LOOK).await.map_err(refused)?;
+    match postgres.inspect(LOOK).await.map_err(refused)? {
+        DataDir::Missing | DataDir::Empty | DataDir::Incomplete { .. } | DataDir::Cluster { .. } => {}
+        other => return Err(refused(other.refusal(&postgres.settings()))),
+    }
+    if postgres.processes(LOOK).await.map_err(refused)?.is_empty() {
+        port_is_free(config)?;
+    }
+    Ok(())
+}
+
+fn port_is_free(config: &Config) -> Result<(), StartError> {
+    let listen = &config.postgresql.listen;
+    for host in &listen.hosts {
+        let name = if host == "*" { "0.0.0.0" } else { host };
+        if let Err(error) = TcpListener::bind((name, listen.port)) {
+            let text = format!(
+                "PostgreSQL cannot listen on {host}:{}: {error}; stop what uses the port, or \
+                 change postgresql.listen",
+                listen.port
+            );
+            return Err(StartError::Refused(text));
+        }
+    }
+    Ok(())
+}

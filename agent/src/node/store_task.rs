@@ -1,0 +1,208 @@
+//! The session and the watch: what the node knows of Consul.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hart_consul::{Behavior, Client, ReadOptions, SessionRequest, next_index};
+use hart_ha::store::Snapshot;
+use hart_ha::time::Time;
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::keys::Keys;
+
+/// The latest of what Consul said.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The last complete read.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// When its answer arrived.
+    pub arrived: Time,
+    /// Did the last call get an answer?
+    pub reachable: bool,
+    /// The session.
+    pub session: Option<String>,
+}
+
+/// Consul's minimum; it expires sessions after up to twice this.
+const SESSION_TTL: Duration = Duration::from_secs(10);
+/// How often the session is renewed.
+const SESSION_RENEW: Duration = Duration::from_secs(3);
+/// The longest wait of one blocking query.
+const WATCH_WAIT: Duration = Duration::from_secs(2);
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Starts both tasks. The session's changes also go to `sessions`.
+pub fn start(
+    client: &Client,
+    keys: &Keys,
+    session_name: String,
+    old_session: Option<String>,
+    wake: &Arc<Notify>,
+) -> (watch::Receiver<Seen>, mpsc::UnboundedReceiver<Option<String>>) {
+    let (seen, receiver) = watch::channel(Seen::default());
+    let (sessions, session_changes) = mpsc::unbounded_channel();
+    let seen = Arc::new(seen);
+    let watcher = Watcher {
+        client: client.clone(),
+        keys: keys.clone(),
+        seen: seen.clone(),
+        wake: wake.clone(),
+        complained: false,
+    };
+    tokio::spawn(watcher.run());
+    let keeper = SessionKeeper {
+        client: client.clone(),
+        name: session_name,
+        current: old_session,
+        confirmed: false,
+        seen,
+        sessions,
+        wake: wake.clone(),
+    };
+    tokio::spawn(keeper.run());
+    (receiver, session_changes)
+}
+
+fn back_off(failures: u32) -> Duration {
+    let pause = (RETRY_FIRST * 2_u32.saturating_pow(failures.min(8))).min(RETRY_MAX);
+    pause.mul_f64(0.75 + fastrand::f64() / 2.0)
+}
+
+struct Watcher {
+    client: Client,
+    keys: Keys,
+    seen: Arc<watch::Sender<Seen>>,
+    wake: Arc<Notify>,
+    complained: bool,
+}
+
+impl Watcher {
+    async fn run(mut self) {
+        let (mut index, mut failures) = (0, 0);
+        loop {
+            let options = ReadOptions::default().wait_for(index, WATCH_WAIT);
+            let options = if index == 0 { ReadOptions::consistent() } else { options };
+            match self.client.kv().get_recurse(self.keys.prefix(), &options).await {
+                Ok(answer) => {
+                    let arrived = hart_clock::now();
+                    failures = 0;
+                    self.answered(arrived, (answer.index != index).then_some(&answer.value));
+                    index = next_index(index, answer.index);
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    index = 0;
+                    tokio::time::sleep(back_off(failures)).await;
+                    failures += 1;
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, arrived: Time, pairs: Option<&Vec<hart_consul::KvPair>>) {
+        if std::mem::take(&mut self.complained) {
+            tracing::info!("Consul answers again");
+        }
+        let snapshot = pairs.map(|pairs| {
+            let (snapshot, problems) = self.keys.snapshot(pairs);
+            for problem in problems {
+                tracing::warn!("{}{problem}", self.keys.prefix());
+            }
+            Arc::new(snapshot)
+        });
+        self.seen.send_modify(|seen| {
+            seen.reachable = true;
+            if let Some(snapshot) = snapshot {
+                seen.snapshot = Some(snapshot);
+                seen.arrived = arrived;
+            }
+        });
+        self.wake.notify_one();
+    }
+
+    fn failed(&mut self, error: &hart_consul::Error) {
+        if !std::mem::replace(&mut self.complained, true) {
+            tracing::warn!("Consul cannot be read, will keep trying: {}", chain(error));
+        }
+        self.seen.send_modify(|seen| seen.reachable = false);
+        self.wake.notify_one();
+    }
+}
+
+/// An error with its causes, each once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text = format!("{text}: {source}");
+        cause = source.source();
+    }
+    text
+}
+
+struct SessionKeeper {
+    client: Client,
+    name: String,
+    current: Option<String>,
+    /// Consul knew `current` when last asked.
+    confirmed: bool,
+    seen: Arc<watch::Sender<Seen>>,
+    sessions: mpsc::UnboundedSender<Option<String>>,
+    wake: Arc<Notify>,
+}
+
+impl SessionKeeper {
+    async fn run(mut self) {
+        let mut failures = 0;
+        let mut complained = false;
+        loop {
+            match self.keep().await {
+                Ok(()) => {
+                    failures = 0;
+                    complained = false;
+                    tokio::time::sleep(SESSION_RENEW).await;
+                }
+                Err(error) => {
+                    // The watch says that Consul is away; only what it cannot see is said here.
+                    let denied = matches!(error, hart_consul::Error::PermissionDenied { .. });
+                    if denied && !std::mem::replace(&mut complained, true) {
+                        tracing::error!("no session: {}", chain(&error));
+                    }
+                    tokio::time::sleep(back_off(failures)).await;
+                    failures += 1;
+                }
+            }
+        }
+    }
+
+    async fn keep(&mut self) -> hart_consul::Result<()> {
+        if let Some(id) = &self.current {
+            if self.client.session().renew(id).await?.is_some() {
+                if !std::mem::replace(&mut self.confirmed, true) {
+                    self.publish();
+                }
+                return Ok(());
+            }
+            tracing::info!("the session in Consul is gone, making a new one");
+            self.current = None;
+        }
+        let request = SessionRequest {
+            name: self.name.clone(),
+            lock_delay: Duration::from_millis(1),
+            behavior: Behavior::Delete,
+            ttl: Some(SESSION_TTL),
+            ..SessionRequest::default()
+        };
+        self.current = Some(self.client.session().create(&request).await?);
+        self.confirmed = true;
+        self.publish();
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let _ = self.sessions.send(self.current.clone());
+        self.seen.send_modify(|seen| seen.session.clone_from(&self.current));
+        self.wake.notify_one();
+    }
+}

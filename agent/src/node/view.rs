@@ -1,0 +1,153 @@
+//! What the agent shows of itself: one immutable picture, replaced after every step. REST and DNS
+//! answer from it and never wait for Consul or PostgreSQL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hart_ha::brain::Verdict;
+use hart_ha::keeper::Hold;
+use hart_ha::kv::{DynamicConfig, Role, State, Tags};
+use hart_ha::observation::{Data, Sql};
+use hart_ha::store::Snapshot;
+use hart_ha::time::Time;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// The picture.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// When it was made.
+    pub at: Time,
+    /// PostgreSQL's state, as published in the member entry.
+    pub state: State,
+    /// PostgreSQL's role, as published in the member entry.
+    pub role: Role,
+    /// The lease, if it is ours. It counts only before its deadline.
+    pub hold: Option<Hold>,
+    /// What the guard is armed with.
+    pub armed: Option<Hold>,
+    /// Which layers of fencing are there; `None` while no guard runs.
+    pub layers: Option<hart_guard::Layers>,
+    /// What the node is doing.
+    pub phase: String,
+    /// May it lead?
+    pub verdict: Verdict,
+    /// The settings in force.
+    pub config: DynamicConfig,
+    /// The tags in force.
+    pub tags: Tags,
+    /// The cluster's keys as last read.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// When they were last read.
+    pub store_arrived: Time,
+    /// Did the last call to Consul get an answer?
+    pub store_reachable: bool,
+    /// What is in the data directory.
+    pub data: Data,
+    /// The server's last answer, as the brain sees it.
+    pub sql: Option<Sql>,
+    /// The server's last answer in full.
+    pub probe: Option<Arc<hart_postgres::Probe>>,
+    /// Percent of a base backup or rewind that is done.
+    pub progress: Option<u8>,
+}
+
+impl View {
+    /// Is this node a primary that may be written to at `now`?
+    #[must_use]
+    pub fn leads(&self, now: Time) -> bool {
+        self.role == Role::Primary
+            && self.state == State::Running
+            && self.hold.is_some_and(|hold| now < hold.deadline)
+    }
+
+    /// Is this node a replica that answers reads?
+    #[must_use]
+    pub fn is_running_replica(&self) -> bool {
+        self.role == Role::Replica && self.state == State::Running
+    }
+}
+
+/// What REST may ask of the agent's loop.
+#[derive(Debug)]
+pub enum Ask {
+    /// Look at PostgreSQL now; the sender is dropped when a new view is there.
+    Refresh(oneshot::Sender<()>),
+    /// Make the data directory anew.
+    Reinit {
+        /// Even though an action is under way.
+        force: bool,
+        /// Accepted, or why not.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// Restart PostgreSQL in its present role.
+    Restart {
+        /// When it is done, or why it is not.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// Read the configuration file again.
+    Reload {
+        /// Accepted, or what is wrong with the file.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// Something in the store was changed through this node: look at it now.
+    Wake,
+}
+
+/// The agent's side door: for REST, DNS and the service registration.
+#[derive(Clone)]
+pub struct Handle {
+    /// The configuration file as it was read at the start.
+    pub file: Arc<hart_config::Config>,
+    /// Random identity of this installation.
+    pub instance: Arc<str>,
+    /// The client for Consul.
+    pub consul: hart_consul::Client,
+    view: Arc<ArcSwap<View>>,
+    changes: watch::Receiver<u64>,
+    asks: mpsc::Sender<Ask>,
+}
+
+/// How long REST waits for the agent's loop to look at PostgreSQL.
+const REFRESH: Duration = Duration::from_millis(300);
+
+impl Handle {
+    /// A handle onto `view`, which is replaced whenever `changes` changes.
+    #[must_use]
+    pub fn new(
+        file: Arc<hart_config::Config>,
+        instance: Arc<str>,
+        consul: hart_consul::Client,
+        view: Arc<ArcSwap<View>>,
+        changes: watch::Receiver<u64>,
+        asks: mpsc::Sender<Ask>,
+    ) -> Self {
+        Self { file, instance, consul, view, changes, asks }
+    }
+
+    /// The present picture.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// Becomes ready whenever the picture is replaced.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// The picture after a fresh look at PostgreSQL, or the present one if that takes too long.
+    pub async fn fresh_view(&self) -> Arc<View> {
+        let (done, waiter) = oneshot::channel();
+        if self.asks.send(Ask::Refresh(done)).await.is_ok() {
+            let _ = tokio::time::timeout(REFRESH, waiter).await;
+        }
+        self.view()
+    }
+
+    /// Passes a request on to the loop. False: the agent is stopping.
+    pub async fn ask(&self, ask: Ask) -> bool {
+        self.asks.send(ask).await.is_ok()
+    }
+}
