@@ -33,6 +33,7 @@ pub struct Request {
 
 /// The two kinds of requests.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, moved once")]
 pub enum Call {
     /// A transaction.
     Txn(LeaseTxn),
