@@ -1,1 +1,59 @@
-//! hart-postgres
+//! One local PostgreSQL (13 to 18): its files, its helper programs and its SQL.
+//!
+//! The crate prepares files, produces the argument list of the postmaster, talks SQL, and runs
+//! `initdb`, `pg_controldata`, `pg_basebackup`, `pg_rewind` and `postgres --single`. It does not run
+//! the postmaster itself and knows nothing of agreement or discovery. Start at [`Postgres`].
+
+#![forbid(unsafe_code)]
+
+mod basebackup;
+mod binaries;
+mod command;
+mod conf;
+mod control;
+mod datadir;
+mod error;
+mod files;
+mod history;
+mod initdb;
+mod launch;
+mod leftovers;
+mod link;
+mod link_error;
+mod local_end;
+mod making;
+mod names;
+mod parameters;
+mod pgpass;
+mod postgres;
+mod postmaster;
+mod probe;
+mod promote;
+pub mod quote;
+mod rewind;
+mod roles;
+mod secret;
+mod settings;
+mod slots;
+mod sync;
+mod upstream;
+
+pub use basebackup::{BaseBackup, Progress};
+pub use binaries::Version;
+pub use conf::{ConfigChange, Follow};
+pub use control::{ClusterState, ControlData};
+pub use datadir::{DataDir, Work};
+pub use error::{Error, Result};
+pub use history::{Divergence, History, LocalEnd, Switch, needs_rewind};
+pub use launch::Launch;
+pub use link_error::LinkError;
+pub use names::slot_name;
+pub use postgres::Postgres;
+pub use postmaster::Postmaster;
+pub use probe::{Probe, Receiver, StandbyRow};
+pub use promote::PromotedBy;
+pub use rewind::Rewound;
+pub use secret::Secret;
+pub use settings::{Credentials, Role, RunAs, Settings, ToolOption, Upstream, default_socket_dir};
+pub use slots::SlotChange;
+pub use upstream::UpstreamState;

@@ -1,0 +1,132 @@
+//! Finding PostgreSQL's programs and their version.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::command::{Limits, Tool};
+use crate::datadir;
+use crate::error::{Error, Result};
+use crate::postgres::Postgres;
+use crate::settings::Settings;
+
+/// Majors whose behaviour this crate knows.
+const SUPPORTED: std::ops::RangeInclusive<u32> = 13..=18;
+
+/// The version of the programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Major version, such as 15.
+    pub major: u32,
+    /// As the program says it, such as `15.14 (Debian 15.14-0+deb12u1)`.
+    pub text: String,
+}
+
+impl Version {
+    /// Reads the answer of `postgres --version`.
+    fn parse(answer: &str) -> Option<Self> {
+        let text = answer.trim().strip_prefix("postgres (PostgreSQL)")?.trim().to_owned();
+        let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+        Some(Self { major: digits.parse().ok()?, text })
+    }
+}
+
+/// The path of one program. All programs come from one directory, so that versions never mix.
+pub(crate) fn program(settings: &Settings, name: &'static str) -> Result<PathBuf> {
+    let missing = |searched: String| Error::MissingBinary { name, searched };
+    let Some(dir) = settings.bin_dir.clone().or_else(|| find_dir(major_of(settings))) else {
+        return Err(missing("PATH, /usr/lib/postgresql/*/bin and /usr/pgsql-*/bin".to_owned()));
+    };
+    let path = dir.join(name);
+    if is_executable(&path) { Ok(path) } else { Err(missing(path.display().to_string())) }
+}
+
+fn major_of(settings: &Settings) -> Option<u32> {
+    datadir::major(&settings.data_dir).ok().flatten()
+}
+
+/// `PATH` counts where the real directory behind it holds the server's programs (Debian has
+/// wrappers for some of them in `/usr/bin`); then the distributions' places, where the data
+/// directory's own major wins, or else the newest.
+fn find_dir(major: Option<u32>) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path)
+        .filter_map(|dir| dir.join("postgres").canonicalize().ok())
+        .filter_map(|program| program.parent().map(Path::to_owned))
+        .find(|dir| is_executable(&dir.join("pg_controldata")));
+    on_path.or_else(|| {
+        let known = SUPPORTED.rev().flat_map(|v| {
+            [format!("/usr/lib/postgresql/{v}/bin"), format!("/usr/pgsql-{v}/bin")]
+                .map(|dir| (v, PathBuf::from(dir)))
+        });
+        let there: Vec<_> = known.filter(|(_, dir)| is_executable(&dir.join("postgres"))).collect();
+        let own = there.iter().find(|(v, _)| Some(*v) == major);
+        own.or_else(|| there.first()).map(|(_, dir)| dir.clone())
+    })
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+impl Postgres {
+    /// The version of the programs (`postgres --version`).
+    ///
+    /// # Errors
+    /// [`Error::MissingBinary`], [`Error::UnsupportedVersion`], or the program failed.
+    pub async fn version(&self, within: Duration) -> Result<Version> {
+        let settings = self.settings();
+        let program = program(&settings, "postgres")?;
+        let tool = Tool::new("postgres", program.clone(), &settings).in_english();
+        let output = tool.arg("--version").succeed(Limits::total(within)).await?;
+        match Version::parse(&output.stdout) {
+            Some(version) if SUPPORTED.contains(&version.major) => Ok(version),
+            _ => {
+                let text = output.stdout.trim().chars().take(200).collect();
+                Err(Error::UnsupportedVersion { program, text })
+            }
+        }
+    }
+
+    /// As [`Postgres::version`], and that it fits the data directory, where there is one.
+    ///
+    /// # Errors
+    /// As there, and [`Error::VersionMismatch`].
+    pub async fn check_version(&self, within: Duration) -> Result<Version> {
+        let version = self.version(within).await?;
+        let settings = self.settings();
+        match datadir::major(&settings.data_dir)? {
+            Some(data_major) if data_major != version.major => Err(Error::VersionMismatch {
+                data_dir: settings.data_dir.clone(),
+                data_major,
+                program: program(&settings, "postgres")?,
+                binary_major: version.major,
+            }),
+            _ => Ok(version),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_versions() {
+        let major = |text| Version::parse(text).map(|v| v.major);
+        assert_eq!(major("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n"), Some(15));
+        assert_eq!(major("postgres (PostgreSQL) 18beta1"), Some(18));
+        assert_eq!(major("postgres (PostgreSQL) 17devel"), Some(17));
+        assert_eq!(major("postgres (PostgreSQL) "), None);
+        assert_eq!(major("pg_ctl (PostgreSQL) 15.1"), None);
+    }
+
+    #[test]
+    fn a_missing_program_is_named_with_the_remedy() {
+        let mut settings = Settings::new("demo", "n1", "/nonexistent/data");
+        settings.bin_dir = Some("/nonexistent/bin".into());
+        let error = program(&settings, "initdb").unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/bin/initdb"), "{error}");
+        assert!(error.contains("postgresql.bin_dir"), "{error}");
+    }
+}

@@ -1,0 +1,400 @@
+//! The configuration files of the server.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::datadir::{self, DataDir};
+use crate::error::{Error, Result};
+use crate::files::{self, blocking};
+use crate::parameters;
+use crate::pgpass;
+use crate::postgres::Postgres;
+use crate::quote::{conf_value, conninfo, hba_name, literal};
+use crate::settings::{Credentials, Role, Settings, Upstream};
+
+/// First line of the files that are generated; by it they are known as ours.
+const HEADER: &str = "# Written by hart; changes made here are lost.";
+/// `synchronous_standby_names`, which changes far more often than the rest.
+pub(crate) const SYNC_FILE: &str = "hart.sync.conf";
+/// What makes a server a standby.
+pub(crate) const STANDBY_SIGNAL: &str = "standby.signal";
+
+/// What [`Postgres::write_config`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigChange {
+    /// Files written or removed.
+    pub files: Vec<PathBuf>,
+    /// Whether the server was configured for the other role before; that takes a restart.
+    pub role_changed: bool,
+}
+
+impl ConfigChange {
+    /// Whether anything changed, so that a running server needs a reload.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        !self.files.is_empty()
+    }
+}
+
+/// What [`Postgres::follow`] came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// It follows this upstream already.
+    Unchanged,
+    /// The server was told to; streaming starts anew without a restart.
+    Reloaded,
+    /// The files are written, but only a restart makes it follow.
+    RestartNeeded {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Postgres {
+    /// Writes `postgresql.conf`, `pg_hba.conf`, `pg_ident.conf`, the password file and
+    /// `standby.signal` for this role, each atomically, and only those that differ. The original
+    /// `postgresql.conf` stays as `postgresql.base.conf` and is included.
+    ///
+    /// # Errors
+    /// The data directory holds no whole cluster, or a file cannot be written.
+    pub async fn write_config(&self, role: &Role, within: Duration) -> Result<ConfigChange> {
+        let (settings, role, lock) = (self.settings(), role.clone(), self.files_lock());
+        blocking("writing the configuration", within, move || {
+            let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            match datadir::look(&settings)? {
+                DataDir::Cluster { .. } => write_all(&settings, &role),
+                other => Err(other.refuse("writing the configuration", &settings)),
+            }
+        })
+        .await
+    }
+
+    /// Makes a standby follow this upstream: writes the files and, from PostgreSQL 13 on, only
+    /// reloads. A server that runs as primary needs a restart.
+    ///
+    /// # Errors
+    /// As [`Postgres::write_config`] and [`Postgres::reload`].
+    pub async fn follow(
+        &self,
+        upstream: Option<Upstream>,
+        slot: Option<String>,
+        within: Duration,
+    ) -> Result<Follow> {
+        let role = Role::Standby { upstream, slot };
+        let change = self.write_config(&role, within).await?;
+        let settings = self.settings();
+        let (wanted, slot) = streaming(&settings, &role);
+        // The files alone do not tell what the running server has read.
+        let sql = format!(
+            "SELECT pg_is_in_recovery(), current_setting('primary_conninfo') = {} \
+             AND current_setting('primary_slot_name') = {}",
+            literal(&wanted),
+            literal(&slot)
+        );
+        let row = self.query(&sql, within).await.ok().and_then(|rows| rows.into_iter().next());
+        let field = |n: usize| row.as_ref().and_then(|row| row.get(n).cloned().flatten());
+        if field(0).as_deref() == Some("f") || (row.is_none() && change.role_changed) {
+            return Ok(Follow::RestartNeeded { why: "it runs as primary".to_owned() });
+        }
+        if !change.any() && field(1).as_deref() == Some("t") {
+            return Ok(Follow::Unchanged);
+        }
+        self.reload(within).await?;
+        Ok(Follow::Reloaded)
+    }
+
+    /// The file with `synchronous_standby_names` as it is now, to be written or put back.
+    pub(crate) async fn sync_file(&self, within: Duration) -> Result<Arc<SyncFile>> {
+        let (settings, lock) = (self.settings(), self.files_lock());
+        blocking("reading synchronous_standby_names", within, move || {
+            let path = settings.config_dir().join(SYNC_FILE);
+            let former = files::read_optional(&path)?.unwrap_or_default();
+            Ok(Arc::new(SyncFile { settings, lock, former, void: AtomicBool::new(false) }))
+        })
+        .await
+    }
+}
+
+fn sync_line(value: &str) -> String {
+    format!("synchronous_standby_names = {}\n", conf_value(value))
+}
+
+/// The file with `synchronous_standby_names`, and what was in it before.
+pub(crate) struct SyncFile {
+    settings: Arc<Settings>,
+    lock: Arc<Mutex<()>>,
+    former: Vec<u8>,
+    /// Set when the caller has gone; a write that is still under way must then come to nothing.
+    void: AtomicBool,
+}
+
+impl SyncFile {
+    /// Writes a new value.
+    pub(crate) async fn write(self: &Arc<Self>, value: &str, within: Duration) -> Result<()> {
+        let content = format!("{HEADER}\n{}", sync_line(value));
+        let file = self.clone();
+        blocking("writing synchronous_standby_names", within, move || {
+            let _held = file.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            if file.void.load(Ordering::SeqCst) {
+                return Err(Error::Abandoned { what: "writing synchronous_standby_names" });
+            }
+            file.put(content.as_bytes())
+        })
+        .await
+    }
+
+    /// Lets no later write through.
+    pub(crate) fn close(&self) {
+        self.void.store(true, Ordering::SeqCst);
+    }
+
+    /// Puts the former value back, on the calling thread, and lets no later write through.
+    pub(crate) fn restore(&self) -> Result<()> {
+        let _held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.close();
+        self.put(&self.former)
+    }
+
+    fn put(&self, content: &[u8]) -> Result<()> {
+        let path = self.settings.config_dir().join(SYNC_FILE);
+        files::write_atomic(&path, content, 0o600, self.settings.run_as).map(drop)
+    }
+}
+
+/// Makes a fresh copy of another server a standby, so that it can never come up as a second
+/// primary, and removes the other member's `synchronous_standby_names`.
+pub(crate) fn into_standby(settings: &Settings) -> Result<()> {
+    files::remove_if_there(&settings.config_dir().join(SYNC_FILE))?;
+    let signal = settings.data_dir.join(STANDBY_SIGNAL);
+    files::write_atomic(&signal, b"", 0o600, settings.run_as).map(drop)
+}
+
+fn write_all(settings: &Settings, role: &Role) -> Result<ConfigChange> {
+    let mut change = ConfigChange::default();
+    let dir = settings.config_dir();
+    let is_standby = matches!(role, Role::Standby { .. });
+    let had_signal = settings.data_dir.join(STANDBY_SIGNAL).exists();
+    change.role_changed = had_signal != is_standby;
+    keep_original(settings)?;
+    if is_standby {
+        // First of all: from here on no crash can leave it startable as primary.
+        put(&mut change, &settings.data_dir.join(STANDBY_SIGNAL), "", settings)?;
+    }
+    put(&mut change, &dir.join("postgresql.conf"), &server_conf(settings, role), settings)?;
+    if !dir.join(SYNC_FILE).exists() {
+        // Included by name; its content is not this function's business.
+        put(&mut change, &dir.join(SYNC_FILE), &format!("{HEADER}\n"), settings)?;
+    }
+    if !settings.pg_hba.is_empty() && !settings.parameters.contains_key("hba_file") {
+        put(&mut change, &dir.join("pg_hba.conf"), &lines(&settings.pg_hba), settings)?;
+    }
+    if !settings.pg_ident.is_empty() && !settings.parameters.contains_key("ident_file") {
+        put(&mut change, &dir.join("pg_ident.conf"), &lines(&settings.pg_ident), settings)?;
+    }
+    if pgpass::write(settings)? {
+        change.files.push(settings.pgpass.clone());
+    }
+    let unwanted =
+        if is_standby { &["recovery.signal"][..] } else { &["recovery.signal", STANDBY_SIGNAL] };
+    for name in unwanted {
+        let path = settings.data_dir.join(name);
+        if files::remove_if_there(&path)? {
+            files::sync_path(&settings.data_dir)?;
+            change.files.push(path);
+        }
+    }
+    Ok(change)
+}
+
+fn put(change: &mut ConfigChange, path: &Path, content: &str, settings: &Settings) -> Result<()> {
+    if files::write_atomic(path, content.as_bytes(), 0o600, settings.run_as)? {
+        change.files.push(path.to_owned());
+    }
+    Ok(())
+}
+
+/// Keeps the original `postgresql.conf` as `postgresql.base.conf`, once.
+pub(crate) fn keep_original(settings: &Settings) -> Result<()> {
+    let dir = settings.config_dir();
+    let (conf, base) = (dir.join("postgresql.conf"), dir.join("postgresql.base.conf"));
+    if settings.custom_conf.is_some() || base.exists() {
+        return Ok(());
+    }
+    let original = files::read_optional(&conf)?;
+    if original.is_some_and(|text| !text.starts_with(HEADER.as_bytes())) {
+        fs::rename(&conf, &base).map_err(Error::io("rename", &conf))?;
+        return files::sync_path(dir);
+    }
+    let empty = "# Your own PostgreSQL settings; hart's postgresql.conf includes this file.\n";
+    files::write_atomic(&base, empty.as_bytes(), 0o600, settings.run_as).map(|_| ())
+}
+
+fn lines(list: &[String]) -> String {
+    format!("{HEADER}\n{}\n", list.join("\n"))
+}
+
+/// The content of `pg_hba.conf` for a new cluster whose settings give none: passwords for everybody,
+/// and the operating system's user for a superuser without a password.
+pub(crate) fn default_hba(settings: &Settings) -> String {
+    let superuser = hba_name(&settings.superuser.username);
+    let replication = hba_name(&settings.replication.username);
+    let method = match settings.parameters.get("password_encryption").map(String::as_str) {
+        Some("md5") => "md5",
+        _ => "scram-sha-256",
+    };
+    let own = if settings.superuser.password.is_some() { method } else { "peer" };
+    format!(
+        "# Made by hart when the cluster was initialised; set postgresql.pg_hba to manage it.\n\
+         local all {superuser} {own}\n\
+         local all all {method}\n\
+         host all all all {method}\n\
+         local replication {replication} {method}\n\
+         host replication {replication} all {method}\n"
+    )
+}
+
+fn server_conf(settings: &Settings, role: &Role) -> String {
+    let base = settings.custom_conf.clone().unwrap_or_else(|| "postgresql.base.conf".into());
+    let mut out = format!(
+        "{HEADER}\n# Put your own settings into postgresql.base.conf or hart's configuration.\n\
+         include {}\n",
+        conf_value(&base.to_string_lossy())
+    );
+    let mut set = |name: &str, value: &str| {
+        out.push_str(&format!("{name} = {}\n", conf_value(value)));
+    };
+    for (name, value) in defaults(settings) {
+        if !settings.parameters.contains_key(name) {
+            set(name, &value);
+        }
+    }
+    for (name, value) in settings.parameters.iter().chain(&settings.recovery) {
+        if parameters::belongs_in_conf(name) {
+            set(name, value);
+        }
+    }
+    set("recovery_target_timeline", "latest");
+    let (conninfo, slot) = streaming(settings, role);
+    set("primary_conninfo", &conninfo);
+    set("primary_slot_name", &slot);
+    out.push_str(&format!("include_if_exists '{SYNC_FILE}'\n"));
+    out
+}
+
+fn defaults(settings: &Settings) -> Vec<(&'static str, String)> {
+    let path = |name: &str| settings.config_dir().join(name).to_string_lossy().into_owned();
+    let mut list = vec![
+        ("unix_socket_directories", settings.socket_dir.to_string_lossy().into_owned()),
+        ("hba_file", path("pg_hba.conf")),
+        ("ident_file", path("pg_ident.conf")),
+        ("wal_keep_size", "128MB".to_owned()),
+        // PostgreSQL's 5 s would be most of the time that replicas need to follow a new primary.
+        ("wal_retrieve_retry_interval", "500ms".to_owned()),
+    ];
+    // After a crash each file would be opened and synced; one syncfs is a fraction of that time.
+    if datadir::major(&settings.data_dir).ok().flatten().is_some_and(|major| major >= 14) {
+        list.push(("recovery_init_sync_method", "syncfs".to_owned()));
+    }
+    list
+}
+
+/// `primary_conninfo` and `primary_slot_name`; both empty where nothing is streamed.
+fn streaming(settings: &Settings, role: &Role) -> (String, String) {
+    let Role::Standby { upstream: Some(upstream), slot } = role else {
+        return (String::new(), String::new());
+    };
+    let slot = slot.clone().filter(|_| settings.use_slots).unwrap_or_default();
+    (connect_string(settings, &settings.replication, upstream, &settings.name, None), slot)
+}
+
+/// A libpq connection string to another server; the password comes from the password file. A dead
+/// peer is noticed by TCP within about ten seconds.
+pub(crate) fn connect_string(
+    settings: &Settings,
+    who: &Credentials,
+    to: &Upstream,
+    application: &str,
+    database: Option<&str>,
+) -> String {
+    let (port, passfile) = (to.port.to_string(), settings.pgpass.to_string_lossy());
+    let mut options: Vec<(&str, &str)> = vec![
+        ("user", &who.username),
+        ("passfile", &passfile),
+        ("host", &to.host),
+        ("port", &port),
+        ("application_name", application),
+        ("connect_timeout", "5"),
+        ("keepalives", "1"),
+        ("keepalives_idle", "4"),
+        ("keepalives_interval", "2"),
+        ("keepalives_count", "3"),
+    ];
+    options.extend(database.map(|name| ("dbname", name)));
+    // libpq takes the last value of an option that is given twice.
+    let extra = who.conninfo.iter().filter(|(name, _)| is_safe_option(name));
+    options.extend(extra.map(|(name, value)| (name.as_str(), value.as_str())));
+    conninfo(options)
+}
+
+/// Secrets must not become program arguments.
+fn is_safe_option(name: &str) -> bool {
+    let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    plain && !matches!(name, "password" | "sslpassword" | "passfile")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        let mut settings = Settings::new("demo", "n'1", "/srv/data");
+        settings.replication = Credentials::new("repl").with_password("geheim");
+        settings.pgpass = "/srv/p gpass".into();
+        settings
+    }
+
+    fn standby() -> Role {
+        let upstream = Upstream { host: "10.0.0.1".into(), port: 5433 };
+        Role::Standby { upstream: Some(upstream), slot: Some("n1".into()) }
+    }
+
+    #[test]
+    fn a_standby_streams_without_the_password_in_the_file() {
+        let text = server_conf(&settings(), &standby());
+        assert!(text.contains("host=10.0.0.1 port=5433"), "{text}");
+        assert!(text.contains("passfile=''/srv/p gpass''"), "{text}");
+        assert!(text.contains("application_name=''n\\\\''1''"), "{text}");
+        assert!(text.contains("primary_slot_name = 'n1'"), "{text}");
+        assert!(!text.contains("geheim"), "{text}");
+    }
+
+    #[test]
+    fn a_primary_streams_from_nobody() {
+        let text = server_conf(&settings(), &Role::Primary);
+        assert!(text.contains("primary_conninfo = ''\nprimary_slot_name = ''\n"), "{text}");
+    }
+
+    #[test]
+    fn parameters_override_defaults_and_controlled_ones_stay_out() {
+        let mut settings = settings();
+        for (name, value) in [("wal_keep_size", "1GB"), ("max_connections", "7"), ("x\ny", "1")] {
+            settings.parameters.insert(name.into(), value.into());
+        }
+        let text = server_conf(&settings, &Role::Primary);
+        assert!(text.contains("wal_keep_size = '1GB'") && !text.contains("128MB"), "{text}");
+        assert!(!text.contains("max_connections") && !text.contains("x\ny"), "{text}");
+    }
+
+    #[test]
+    fn tls_options_pass_and_secrets_do_not() {
+        let mut settings = settings();
+        let extra = &mut settings.replication.conninfo;
+        extra.insert("sslmode".into(), "verify-full".into());
+        extra.insert("sslpassword".into(), "geheim".into());
+        let text = server_conf(&settings, &standby());
+        assert!(text.contains("sslmode=verify-full") && !text.contains("geheim"), "{text}");
+    }
+}

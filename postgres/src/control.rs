@@ -1,0 +1,224 @@
+//! The control file, read by `pg_controldata`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use hart_ha::lsn::{Lsn, Timeline};
+
+use crate::binaries;
+use crate::command::{Limits, Tool};
+use crate::error::{Error, Result};
+use crate::postgres::Postgres;
+
+/// "Database cluster state" of the control file. It is what the last process wrote; after a crash
+/// it still says that the server is running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterState {
+    /// Just made by `initdb`, never started.
+    StartingUp,
+    /// Primary, stopped properly.
+    Shutdown,
+    /// Standby, stopped properly.
+    ShutdownInRecovery,
+    /// Primary, while it stopped.
+    ShuttingDown,
+    /// In crash recovery.
+    InCrashRecovery,
+    /// Standby, running or killed.
+    InArchiveRecovery,
+    /// Primary, running or killed.
+    InProduction,
+}
+
+impl ClusterState {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "starting up" => Self::StartingUp,
+            "shut down" => Self::Shutdown,
+            "shut down in recovery" => Self::ShutdownInRecovery,
+            "shutting down" => Self::ShuttingDown,
+            "in crash recovery" => Self::InCrashRecovery,
+            "in archive recovery" => Self::InArchiveRecovery,
+            "in production" => Self::InProduction,
+            _ => return None,
+        })
+    }
+}
+
+/// The fields of the control file that decisions need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlData {
+    /// Identifier that `initdb` gave to the cluster, in decimal.
+    pub system_identifier: String,
+    /// State.
+    pub state: ClusterState,
+    /// Start of the latest checkpoint record.
+    pub checkpoint: Lsn,
+    /// Where recovery from that checkpoint starts.
+    pub redo: Lsn,
+    /// Timeline of the latest checkpoint; behind the real one between promotion and checkpoint.
+    pub timeline: Timeline,
+    /// Timeline before that one.
+    pub prev_timeline: Timeline,
+    /// How far a standby must recover before it is consistent; zero on a primary.
+    pub min_recovery_end: Lsn,
+    /// Timeline of that position; zero on a primary.
+    pub min_recovery_timeline: Timeline,
+    /// Whether data pages have checksums.
+    pub checksums: bool,
+    /// Whether hint bits are logged (`pg_rewind` needs this or checksums).
+    pub wal_log_hints: bool,
+    /// `wal_level` of the running cluster.
+    pub wal_level: String,
+    /// Size of a WAL segment in bytes.
+    pub wal_segment_size: u64,
+    /// `max_connections` of the primary; a standby must not have less. So for the next four.
+    pub max_connections: u32,
+    /// `max_worker_processes`.
+    pub max_worker_processes: u32,
+    /// `max_wal_senders`.
+    pub max_wal_senders: u32,
+    /// `max_prepared_transactions`.
+    pub max_prepared_transactions: u32,
+    /// `max_locks_per_transaction`.
+    pub max_locks_per_transaction: u32,
+}
+
+impl ControlData {
+    /// Reads the output of `pg_controldata` in the C locale.
+    ///
+    /// # Errors
+    /// A field is missing or unreadable.
+    pub fn parse(text: &str) -> Result<Self> {
+        let fields = Fields::of(text);
+        let state = fields.text("Database cluster state")?;
+        Ok(Self {
+            system_identifier: fields.text("Database system identifier")?.to_owned(),
+            state: ClusterState::parse(state)
+                .ok_or_else(|| Error::parse("the cluster state of pg_controldata", state))?,
+            checkpoint: fields.read("Latest checkpoint location")?,
+            redo: fields.read("Latest checkpoint's REDO location")?,
+            timeline: fields.read("Latest checkpoint's TimeLineID")?,
+            prev_timeline: fields.read("Latest checkpoint's PrevTimeLineID")?,
+            min_recovery_end: fields.read("Minimum recovery ending location")?,
+            min_recovery_timeline: fields.read("Min recovery ending loc's timeline")?,
+            checksums: fields.read::<u32>("Data page checksum version")? != 0,
+            wal_log_hints: fields.text("wal_log_hints setting")? == "on",
+            wal_level: fields.text("wal_level setting")?.to_owned(),
+            wal_segment_size: fields.read("Bytes per WAL segment")?,
+            max_connections: fields.read("max_connections setting")?,
+            max_worker_processes: fields.read("max_worker_processes setting")?,
+            max_wal_senders: fields.read("max_wal_senders setting")?,
+            max_prepared_transactions: fields.read("max_prepared_xacts setting")?,
+            max_locks_per_transaction: fields.read("max_locks_per_xact setting")?,
+        })
+    }
+
+    /// Whether the cluster was stopped properly.
+    #[must_use]
+    pub fn clean(&self) -> bool {
+        matches!(self.state, ClusterState::Shutdown | ClusterState::ShutdownInRecovery)
+    }
+
+    /// Start of the shutdown checkpoint record of a properly stopped primary. It is its last record:
+    /// a standby whose received position is *greater* has everything.
+    #[must_use]
+    pub fn shutdown_position(&self) -> Option<Lsn> {
+        (self.state == ClusterState::Shutdown).then_some(self.checkpoint)
+    }
+
+    /// The newest timeline that the control file knows of.
+    #[must_use]
+    pub fn last_timeline(&self) -> Timeline {
+        self.timeline.max(self.min_recovery_timeline)
+    }
+
+    /// Whether `pg_rewind` can work on this cluster.
+    #[must_use]
+    pub fn can_rewind(&self) -> bool {
+        self.checksums || self.wal_log_hints
+    }
+}
+
+/// `name: value` lines.
+struct Fields<'a>(HashMap<&'a str, &'a str>);
+
+impl<'a> Fields<'a> {
+    fn of(text: &'a str) -> Self {
+        let pairs = text.lines().filter_map(|line| line.split_once(':'));
+        Self(pairs.map(|(name, value)| (name.trim(), value.trim())).collect())
+    }
+
+    fn text(&self, name: &str) -> Result<&'a str> {
+        let value = self.0.get(name).copied();
+        value.ok_or_else(|| Error::parse(format!("\"{name}\" of pg_controldata"), "missing"))
+    }
+
+    fn read<T: std::str::FromStr>(&self, name: &str) -> Result<T> {
+        let text = self.text(name)?;
+        text.parse().map_err(|_| Error::parse(format!("\"{name}\" of pg_controldata"), text))
+    }
+}
+
+impl Postgres {
+    /// Reads the control file with `pg_controldata`, whether PostgreSQL runs or not.
+    ///
+    /// # Errors
+    /// The program is missing or failed, or said something unreadable.
+    pub async fn control_data(&self, within: Duration) -> Result<ControlData> {
+        let settings = self.settings();
+        let program = binaries::program(&settings, "pg_controldata")?;
+        let tool = Tool::new("pg_controldata", program, &settings).in_english();
+        let output =
+            tool.option("--pgdata", &settings.data_dir).succeed(Limits::total(within)).await?;
+        ControlData::parse(&output.stdout)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const SAMPLE: &str = "\
+pg_control version number:            1300
+Database system identifier:           7711074725446602394
+Database cluster state:               shut down in recovery
+pg_control last modified:             Sun Nov 22 19:08:12 2026
+Latest checkpoint location:           0/17414F8
+Latest checkpoint's REDO location:    0/17414C0
+Latest checkpoint's TimeLineID:       2
+Latest checkpoint's PrevTimeLineID:   1
+Minimum recovery ending location:     16/B374D848
+Min recovery ending loc's timeline:   3
+wal_level setting:                    replica
+wal_log_hints setting:                on
+max_connections setting:              100
+max_worker_processes setting:         8
+max_wal_senders setting:              10
+max_prepared_xacts setting:           0
+max_locks_per_xact setting:           64
+Bytes per WAL segment:                16777216
+Data page checksum version:           1
+";
+
+    #[test]
+    fn reads_the_fields() {
+        let control = ControlData::parse(SAMPLE).unwrap();
+        assert_eq!(control.state, ClusterState::ShutdownInRecovery);
+        assert_eq!(control.checkpoint, Lsn(0x17414F8));
+        assert_eq!(control.min_recovery_end, Lsn(0x16_B374_D848));
+        assert_eq!((control.timeline, control.last_timeline()), (2, 3));
+        assert!(control.clean() && control.checksums && control.wal_log_hints);
+        assert_eq!(control.shutdown_position(), None, "a standby has no shutdown checkpoint");
+    }
+
+    #[test]
+    fn missing_and_odd_fields_are_named() {
+        let cut = SAMPLE.replace("max_connections", "max_things");
+        let error = ControlData::parse(&cut).unwrap_err().to_string();
+        assert!(error.contains("max_connections"), "{error}");
+        let odd = SAMPLE.replace("shut down in recovery", "on holiday");
+        let error = ControlData::parse(&odd).unwrap_err().to_string();
+        assert!(error.contains("on holiday"), "{error}");
+    }
+}

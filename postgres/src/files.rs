@@ -1,0 +1,140 @@
+//! Files written so that a crash leaves either the old or the new content.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::unistd::{Gid, Uid, chown};
+
+use crate::error::{Error, Result};
+use crate::settings::RunAs;
+
+/// Runs file work on a blocking thread, so that a slow disk does not hold up the caller's other
+/// tasks, and gives up waiting after `within` (the thread goes on; nothing can interrupt a disk).
+pub(crate) async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    within: Duration,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::time::timeout(within, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(Error::Abandoned { what }),
+        Err(_) => Err(Error::Deadline { what, within }),
+    }
+}
+
+/// Gives a file to the user that PostgreSQL runs as, when that is not ourselves.
+pub(crate) fn give(path: &Path, owner: Option<RunAs>) -> Result<()> {
+    let Some(RunAs { uid, gid }) = owner else { return Ok(()) };
+    chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+        .map_err(|errno| Error::io("change the owner of", path)(errno.into()))
+}
+
+/// The content of a file, or `None` when there is no such file.
+pub(crate) fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("read", path)(e)),
+    }
+}
+
+/// Replaces a file by temporary file, fsync, rename and fsync of the directory. Returns `false`
+/// when it had this content and mode already.
+pub(crate) fn write_atomic(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    owner: Option<RunAs>,
+) -> Result<bool> {
+    if is_same(path, content, mode) {
+        return Ok(false);
+    }
+    let dir = parent(path);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = dir.join(format!(".{name}.hart-tmp"));
+    let _ = fs::remove_file(&temporary);
+    write_new(&temporary, content, mode, owner)?;
+    fs::rename(&temporary, path).map_err(Error::io("replace", path))?;
+    sync_path(&dir)?;
+    Ok(true)
+}
+
+fn is_same(path: &Path, content: &[u8], mode: u32) -> bool {
+    let same_mode = fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o777 == mode);
+    same_mode && fs::read(path).is_ok_and(|old| old == content)
+}
+
+/// Creates a file that must not exist, with its mode from the start, and fsyncs it.
+pub(crate) fn write_new(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    owner: Option<RunAs>,
+) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(Error::io("create", path))?;
+    file.write_all(content).map_err(Error::io("write", path))?;
+    give(path, owner)?;
+    file.sync_all().map_err(Error::io("fsync", path))
+}
+
+/// Removes a file if it is there. Returns whether it was.
+pub(crate) fn remove_if_there(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Error::io("remove", path)(e)),
+    }
+}
+
+/// fsyncs a file or a directory.
+pub(crate) fn sync_path(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("fsync", path))
+}
+
+/// The directory that holds `path`.
+pub(crate) fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Writes out the whole file system below each of these directories (one `syncfs` is much faster
+/// than an fsync for each of a thousand files, and since Linux 5.8 reports write errors as well).
+pub(crate) fn sync_filesystems(dirs: &[PathBuf]) -> Result<()> {
+    for dir in dirs {
+        let file = File::open(dir).map_err(Error::io("open", dir))?;
+        nix::unistd::syncfs(file.as_fd()).map_err(|e| Error::io("syncfs", dir)(e.into()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_and_reports_changes() {
+        let dir = std::env::temp_dir().join(format!("hart-files-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("a.conf");
+        assert!(write_atomic(&path, b"one", 0o600, None).unwrap());
+        assert!(!write_atomic(&path, b"one", 0o600, None).unwrap());
+        assert!(write_atomic(&path, b"two", 0o600, None).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "no temporary file stays");
+        assert!(remove_if_there(&path).unwrap());
+        assert!(!remove_if_there(&path).unwrap());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,74 @@
+//! The command line of the postmaster.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::binaries;
+use crate::command::LIBPQ_VARIABLES;
+use crate::datadir::{self, DataDir};
+use crate::error::{Error, Result};
+use crate::files::blocking;
+use crate::parameters;
+use crate::postgres::Postgres;
+use crate::postmaster;
+use crate::settings::{Role, Settings};
+
+/// How to start the postmaster. It stays in the foreground and logs to standard error unless the
+/// configuration says otherwise. SIGTERM stops it smartly, SIGINT fast, SIGQUIT at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// The program `postgres`.
+    pub program: PathBuf,
+    /// Its arguments (without the program itself); no secrets.
+    pub args: Vec<String>,
+    /// Variables to set.
+    pub env: Vec<(String, String)>,
+    /// Variables to remove: libpq's, which would redirect the walreceiver.
+    pub unset: Vec<String>,
+}
+
+impl Postgres {
+    /// The command line to start the server in this role. Call [`Postgres::write_config`] first.
+    /// Removes a `postmaster.pid` that was left behind.
+    ///
+    /// # Errors
+    /// The data directory holds no whole cluster or one of another version, or a postmaster runs in
+    /// it already.
+    pub async fn launch(&self, role: &Role, within: Duration) -> Result<Launch> {
+        let settings = self.settings();
+        let s = settings.clone();
+        blocking("the preparation of the start", within, move || prepare(&s)).await?;
+        self.check_version(within).await?;
+        let control = match role {
+            Role::Standby { .. } => Some(self.control_data(within).await?),
+            Role::Primary => None,
+        };
+        let set = parameters::on_command_line(&settings, role, control.as_ref());
+        let program = binaries::program(&settings, "postgres")?;
+        let unset = LIBPQ_VARIABLES.iter().map(|name| (*name).to_owned()).collect();
+        Ok(Launch { program, args: arguments(&settings, &set), env: Vec::new(), unset })
+    }
+}
+
+fn prepare(settings: &Settings) -> Result<()> {
+    const DOING: &str = "starting PostgreSQL";
+    if let Some(running) = postmaster::find(settings)? {
+        let data_dir = settings.data_dir.clone();
+        return Err(Error::Running { doing: DOING, data_dir, pid: running.pid });
+    }
+    match datadir::look(settings)? {
+        DataDir::Cluster { .. } => postmaster::remove_stale_pid_file(settings),
+        other => Err(other.refuse(DOING, settings)),
+    }
+}
+
+/// The arguments for `postgres`, also for its single-user mode.
+pub(crate) fn arguments(settings: &Settings, set: &[(String, String)]) -> Vec<String> {
+    let conf = settings.config_dir().join("postgresql.conf");
+    let mut args = vec!["-D".to_owned(), settings.data_dir.to_string_lossy().into_owned()];
+    args.extend(["-c".to_owned(), format!("config_file={}", conf.to_string_lossy())]);
+    for (name, value) in set {
+        args.extend(["-c".to_owned(), format!("{name}={value}")]);
+    }
+    args
+}

@@ -1,0 +1,193 @@
+//! One look at the running server.
+
+use std::time::Duration;
+
+use hart_ha::lsn::{Lsn, Timeline};
+use serde::Deserialize;
+
+use crate::link_error::LinkError;
+use crate::postgres::Postgres;
+use crate::quote::literal;
+
+/// The one statement of a probe. `$LOADED$` stands for when the configuration was loaded at the last
+/// probe: all 350 settings are only looked through when that changed.
+const SQL: &str = include_str!("probe.sql");
+/// SQLSTATE `object_not_in_prerequisite_state`: a promotion ended in the middle of the statement.
+const WRONG_STATE: &str = "55000";
+
+/// What the running server says of itself.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Probe {
+    /// `pg_is_in_recovery()`.
+    pub in_recovery: bool,
+    /// Timeline that it writes (primary), or the newest that it receives or has replayed (standby).
+    pub timeline: Timeline,
+    /// Timeline of the last checkpoint; `pg_rewind` from here works only when it is `timeline`.
+    pub checkpoint_timeline: Timeline,
+    /// `pg_control_system()`, decimal.
+    pub system_identifier: String,
+    /// `server_version_num`, such as 150014.
+    pub server_version: u32,
+    /// Start of the postmaster, RFC 3339 in UTC.
+    pub postmaster_start: String,
+    /// Written WAL position; only on a primary.
+    pub write_lsn: Option<Lsn>,
+    /// Flushed WAL position; only on a primary.
+    pub flush_lsn: Option<Lsn>,
+    /// WAL received by streaming and flushed; only on a standby that has streamed.
+    pub receive_lsn: Option<Lsn>,
+    /// WAL replayed; only on a standby.
+    pub replay_lsn: Option<Lsn>,
+    /// Whether replay is paused.
+    pub replay_paused: bool,
+    /// Commit time of the last transaction replayed, RFC 3339 in UTC, by the primary's clock.
+    pub last_replayed_at: Option<String>,
+    /// `pg_stat_wal_receiver`, where there is one.
+    pub receiver: Option<Receiver>,
+    /// `pg_stat_replication`, base backups included (`state` = `backup`).
+    pub standbys: Vec<StandbyRow>,
+    /// The value in force.
+    pub synchronous_standby_names: String,
+    /// Parameters that were changed and need a restart.
+    #[serde(deserialize_with = "or_empty")]
+    pub pending_restart: Vec<String>,
+}
+
+impl Probe {
+    /// How far this server has WAL on disk: flushed on a primary, received or replayed on a standby.
+    #[must_use]
+    pub fn position(&self) -> Lsn {
+        let standby = self.receive_lsn.max(self.replay_lsn);
+        self.flush_lsn.or(standby).unwrap_or_default()
+    }
+}
+
+/// The process that receives WAL (`pg_stat_wal_receiver`).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Receiver {
+    /// `starting`, `streaming`, `waiting`, `restarting`, `stopping`.
+    pub status: Option<String>,
+    /// Host as written in `primary_conninfo`.
+    pub sender_host: Option<String>,
+    /// Port.
+    pub sender_port: Option<u16>,
+    /// Slot in use.
+    pub slot: Option<String>,
+    /// Timeline received.
+    pub timeline: Option<Timeline>,
+}
+
+impl Receiver {
+    /// Whether WAL is flowing.
+    #[must_use]
+    pub fn streaming(&self) -> bool {
+        self.status.as_deref() == Some("streaming")
+    }
+}
+
+/// A server that streams from here (`pg_stat_replication`).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct StandbyRow {
+    /// Process ID of the sender here.
+    pub pid: i32,
+    /// The member's name.
+    pub application_name: Option<String>,
+    /// Its address; `None` over the Unix socket.
+    pub client_addr: Option<String>,
+    /// `startup`, `catchup`, `streaming`, `backup`, `stopping`.
+    pub state: Option<String>,
+    /// `async`, `potential`, `sync`, `quorum`.
+    pub sync_state: Option<String>,
+    /// Its place in `synchronous_standby_names` as the sender itself knows it; 0 when it has none.
+    pub sync_priority: Option<i32>,
+    /// Sent to it.
+    pub sent_lsn: Option<Lsn>,
+    /// Written by it.
+    pub write_lsn: Option<Lsn>,
+    /// Flushed by it.
+    pub flush_lsn: Option<Lsn>,
+    /// Replayed by it.
+    pub replay_lsn: Option<Lsn>,
+    /// Age of its last reply in milliseconds, by two machines' clocks: for showing only.
+    pub reply_age_ms: Option<u64>,
+}
+
+fn or_empty<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(input)?.unwrap_or_default())
+}
+
+/// When the configuration was loaded, and what needed a restart then.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pending {
+    loaded: String,
+    names: Vec<String>,
+}
+
+/// The part of the answer that decides about [`Pending`].
+#[derive(Deserialize)]
+struct Loaded {
+    loaded: Option<String>,
+    pending_restart: Option<Vec<String>>,
+}
+
+impl Postgres {
+    /// Looks at the running server in one round trip, on a connection that serves nothing else.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; [`LinkError::proves_alive`] tells a busy server from a dead one.
+    pub async fn probe(&self, within: Duration) -> Result<Probe, LinkError> {
+        let settings = self.settings();
+        let sql = SQL.replace("$LOADED$", &literal(&self.pending().loaded));
+        let mut answer = self.probes().query(&settings, &sql, within).await;
+        if answer.as_ref().err().and_then(LinkError::code) == Some(WRONG_STATE) {
+            answer = self.probes().query(&settings, &sql, within).await;
+        }
+        let text = answer?.into_iter().next().and_then(|row| row.into_iter().next().flatten());
+        self.read_probe(&text.unwrap_or_default())
+    }
+
+    fn read_probe(&self, text: &str) -> Result<Probe, LinkError> {
+        let unreadable = |e: serde_json::Error| LinkError::Unexpected { what: e.to_string() };
+        let mut probe: Probe = serde_json::from_str(text).map_err(unreadable)?;
+        let loaded: Loaded = serde_json::from_str(text).map_err(unreadable)?;
+        match loaded.pending_restart {
+            Some(names) => {
+                self.set_pending(Pending { loaded: loaded.loaded.unwrap_or_default(), names });
+            }
+            None => probe.pending_restart = self.pending().names,
+        }
+        Ok(probe)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    const PRIMARY: &str = r#"{"in_recovery":false,"timeline":2,"checkpoint_timeline":1,
+        "system_identifier":"7711074725446602394","server_version":150014,
+        "postmaster_start":"2026-01-01T00:00:00.000000Z","write_lsn":83886232,"flush_lsn":83886200,
+        "receive_lsn":null,"replay_lsn":null,"replay_paused":false,"last_replayed_at":null,
+        "receiver":null,"standbys":[],"synchronous_standby_names":"",
+        "loaded":"1.5","pending_restart":PENDING}"#;
+
+    #[test]
+    fn what_needs_a_restart_is_remembered_between_loads() {
+        let postgres = Postgres::new(Settings::new("demo", "n1", "/nonexistent"));
+        let first = PRIMARY.replace("PENDING", "[\"shared_buffers\"]");
+        let probe = postgres.read_probe(&first).unwrap();
+        assert_eq!(probe.pending_restart, ["shared_buffers"]);
+        assert_eq!(probe.position(), Lsn(83886200));
+        let probe = postgres.read_probe(&PRIMARY.replace("PENDING", "null")).unwrap();
+        assert_eq!(probe.pending_restart, ["shared_buffers"]);
+        let probe = postgres.read_probe(&PRIMARY.replace("PENDING", "[]")).unwrap();
+        assert!(probe.pending_restart.is_empty());
+    }
+
+    #[test]
+    fn another_answer_is_an_error() {
+        let postgres = Postgres::new(Settings::new("demo", "n1", "/nonexistent"));
+        assert!(matches!(postgres.read_probe("{}"), Err(LinkError::Unexpected { .. })));
+    }
+}

@@ -1,0 +1,37 @@
+SELECT json_build_object(
+  'in_recovery', r,
+  'timeline', CASE WHEN r
+      THEN greatest(c.timeline_id,
+                    (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
+                    (SELECT received_tli FROM pg_stat_wal_receiver))
+      ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint END,
+  'checkpoint_timeline', c.timeline_id,
+  'system_identifier', s.system_identifier::text,
+  'server_version', current_setting('server_version_num')::int,
+  'postmaster_start', to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC',
+                              'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+  'write_lsn', CASE WHEN NOT r THEN pg_current_wal_lsn() - '0/0'::pg_lsn END,
+  'flush_lsn', CASE WHEN NOT r THEN pg_current_wal_flush_lsn() - '0/0'::pg_lsn END,
+  'receive_lsn', CASE WHEN r THEN pg_last_wal_receive_lsn() - '0/0'::pg_lsn END,
+  'replay_lsn', CASE WHEN r THEN pg_last_wal_replay_lsn() - '0/0'::pg_lsn END,
+  'replay_paused', CASE WHEN r THEN pg_is_wal_replay_paused() ELSE false END,
+  'last_replayed_at', to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC',
+                              'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+  'receiver', (SELECT json_build_object(
+      'status', w.status, 'sender_host', w.sender_host, 'sender_port', w.sender_port,
+      'slot', w.slot_name, 'timeline', w.received_tli)
+      FROM pg_stat_wal_receiver w),
+  'standbys', (SELECT coalesce(json_agg(json_build_object(
+      'pid', p.pid, 'application_name', p.application_name, 'client_addr', host(p.client_addr),
+      'state', p.state, 'sync_state', p.sync_state, 'sync_priority', p.sync_priority,
+      'sent_lsn', p.sent_lsn - '0/0'::pg_lsn, 'write_lsn', p.write_lsn - '0/0'::pg_lsn,
+      'flush_lsn', p.flush_lsn - '0/0'::pg_lsn, 'replay_lsn', p.replay_lsn - '0/0'::pg_lsn,
+      'reply_age_ms', greatest(0, extract(epoch FROM clock_timestamp() - p.reply_time) * 1000)::bigint
+      ) ORDER BY p.application_name, p.pid), '[]') FROM pg_stat_replication p),
+  'synchronous_standby_names', current_setting('synchronous_standby_names'),
+  'loaded', extract(epoch FROM pg_conf_load_time())::text,
+  'pending_restart', CASE WHEN extract(epoch FROM pg_conf_load_time())::text <> $LOADED$
+      THEN (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart)
+      END
+)::text
+FROM pg_is_in_recovery() r, pg_control_checkpoint() c, pg_control_system() s

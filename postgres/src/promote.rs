@@ -1,0 +1,66 @@
+//! Promotion and checkpoints.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::files::{self, blocking};
+use crate::link::Session;
+use crate::link_error::LinkError;
+use crate::postgres::Postgres;
+use crate::postmaster;
+
+/// How a promotion was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromotedBy {
+    /// `pg_promote()`.
+    Sql,
+    /// The file `promote` and a signal to the postmaster, because SQL did not get through.
+    Signal,
+    /// It is no standby any more.
+    Already,
+}
+
+impl Postgres {
+    /// Asks a standby to become primary, and returns at once; a probe shows when it is done.
+    ///
+    /// # Errors
+    /// Neither SQL nor the signal got through.
+    pub async fn promote(&self, within: Duration) -> Result<PromotedBy> {
+        let settings = self.settings();
+        let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_promote(false)::text END";
+        // The kept probe connection is warm; half of the time is left for the other way.
+        match self.probes().query(&settings, sql, within / 2).await {
+            Ok(rows) => match rows.first().and_then(|row| row.first().cloned().flatten()) {
+                Some(done) if done == "true" => return Ok(PromotedBy::Sql),
+                None => return Ok(PromotedBy::Already),
+                Some(_) => tracing::warn!("pg_promote() could not signal; signalling directly"),
+            },
+            Err(error @ LinkError::Refused { .. }) => return Err(Error::sql("promotion")(error)),
+            Err(error) => tracing::warn!(%error, "promotion by SQL failed; signalling directly"),
+        }
+        // As pg_promote() does it itself (PROMOTE_SIGNAL_FILE).
+        blocking("the promotion", within / 2, move || {
+            let path = settings.data_dir.join("promote");
+            files::remove_if_there(&path)?;
+            files::write_new(&path, b"", 0o600, settings.run_as)?;
+            postmaster::signal(&settings, "promotion", Signal::SIGUSR1)
+                .inspect_err(|_| drop(files::remove_if_there(&path)))?;
+            Ok(PromotedBy::Signal)
+        })
+        .await
+    }
+
+    /// Runs `CHECKPOINT` on a connection of its own.
+    ///
+    /// # Errors
+    /// It did not finish in time (the server goes on with it), or was refused.
+    pub async fn checkpoint(&self, within: Duration) -> Result<()> {
+        let until = Instant::now() + within;
+        let failed = || Error::sql("CHECKPOINT");
+        let session = Session::open(&self.settings(), within).await.map_err(failed())?;
+        session.query("CHECKPOINT", until, within).await.map_err(failed()).map(drop)
+    }
+}

@@ -1,0 +1,176 @@
+//! A server from nothing to a proper stop.
+
+use std::fs;
+use std::time::Duration;
+
+use hart_postgres::{ClusterState, Credentials, DataDir, Error, LinkError, Postgres, Role};
+use nix::sys::signal::Signal;
+
+use crate::node::{LONG, Node, eventually, sql_error, standby_of};
+
+#[tokio::test]
+async fn from_initdb_to_a_proper_stop() {
+    let mut node = Node::new("n1");
+    assert_eq!(node.postgres.inspect(LONG).await.unwrap(), DataDir::Missing);
+    let control = node.postgres.initdb(LONG).await.unwrap();
+    assert!(control.checksums && control.clean());
+    let major = node.postgres.check_version(LONG).await.unwrap().major;
+    assert_eq!(node.postgres.inspect(LONG).await.unwrap(), DataDir::Cluster { major });
+    let left: Vec<_> = fs::read_dir(node.dir.join("data.hart")).unwrap().collect();
+    assert!(left.is_empty(), "marker or password file left: {left:?}");
+
+    node.change(|s| drop(s.parameters.insert("log_statement".into(), "all".into())));
+    let probe = node.start(&Role::Primary).await;
+    assert!(!probe.in_recovery && probe.timeline == 1 && probe.receiver.is_none());
+    assert_eq!(probe.system_identifier, control.system_identifier);
+    assert_eq!(probe.server_version / 10000, major);
+    assert!(probe.flush_lsn > Some(control.checkpoint));
+    let running = node.postgres.postmaster(LONG).await.unwrap().unwrap();
+    assert_eq!(running.pid, i32::try_from(node.child.as_ref().unwrap().id()).unwrap());
+    assert_eq!(running.port, Some(node.postgres.settings().port));
+
+    // Twice: the roles may be there already.
+    node.postgres.ensure_roles(LONG).await.unwrap();
+    node.postgres.ensure_roles(LONG).await.unwrap();
+    let roles = "SELECT string_agg(rolname || rolreplication::text, ' ' ORDER BY rolname) \
+                 FROM pg_roles WHERE rolname IN ('replicator', 'rewinder')";
+    assert_eq!(node.sql(roles).await, "replicatortrue rewinderfalse");
+    for secret in ["super'", "repl:", "rewind-secret", "SCRAM-SHA-256$"] {
+        assert!(!node.log().contains(secret), "{secret} is in the server's log");
+    }
+    node.postgres.checkpoint(LONG).await.unwrap();
+    assert_eq!(node.sql("SHOW cluster_name").await, "test");
+    assert_eq!(node.sql("SHOW wal_log_hints").await, "on");
+    assert_eq!(node.sql("SHOW shared_buffers").await, "16MB");
+
+    node.stop(Signal::SIGINT).await;
+    let control = node.postgres.control_data(LONG).await.unwrap();
+    assert_eq!(control.state, ClusterState::Shutdown);
+    assert_eq!(control.shutdown_position(), Some(control.checkpoint));
+    assert_eq!(node.postgres.postmaster(LONG).await.unwrap(), None);
+    let error = node.postgres.probe(LONG).await.unwrap_err();
+    assert!(matches!(error, LinkError::NotListening { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_restart_is_survived_by_the_kept_connection() {
+    let mut node = Node::primary("n1").await;
+    node.stop(Signal::SIGQUIT).await;
+    // The pid file of a dead postmaster, whose ID is another program's by now.
+    let pid_file = node.data().join("postmaster.pid");
+    fs::write(&pid_file, format!("{}\n{}\n", std::process::id(), node.data().display())).unwrap();
+    let probe = node.start(&Role::Primary).await;
+    assert!(!probe.in_recovery);
+    let refused = node.postgres.launch(&Role::Primary, LONG).await.unwrap_err();
+    assert!(matches!(refused, Error::Running { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn files_are_written_only_when_they_differ_and_reload_takes_effect() {
+    let node = Node::primary("n1").await;
+    let again = node.postgres.write_config(&Role::Primary, LONG).await.unwrap();
+    assert!(!again.any() && !again.role_changed, "{again:?}");
+    let odd = "it's a \\ back\nslash";
+    node.change(|s| drop(s.parameters.insert("hart.test".into(), odd.into())));
+    node.change(|s| drop(s.parameters.insert("shared_buffers".into(), "17MB".into())));
+    let change = node.postgres.write_config(&Role::Primary, LONG).await.unwrap();
+    assert_eq!(change.files, [node.data().join("postgresql.conf")]);
+    node.postgres.reload(LONG).await.unwrap();
+    let pending = node.until("a restart is pending", |p| {
+        (!p.pending_restart.is_empty()).then(|| p.pending_restart.clone())
+    });
+    assert_eq!(pending.await, ["shared_buffers"]);
+    eventually("the odd value is loaded", || async {
+        (node.sql("SELECT current_setting('hart.test', true)").await == odd).then_some(())
+    })
+    .await;
+}
+
+async fn connect_as_replicator(node: &Node) -> Option<tokio_postgres::Client> {
+    let mut config = tokio_postgres::Config::new();
+    config.host_path(&node.dir).port(node.postgres.settings().port);
+    config.user("replicator").password("repl:\\secret").dbname("postgres");
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.ok()?;
+    tokio::spawn(connection);
+    Some(client)
+}
+
+#[tokio::test]
+async fn full_connections_and_wrong_passwords_are_told_apart() {
+    let mut node = Node::primary("n1").await;
+    node.change(|s| drop(s.parameters.insert("max_connections".into(), "25".into())));
+    node.stop(Signal::SIGINT).await;
+    node.start(&Role::Primary).await;
+    // Users take what they can get, ...
+    let mut users = Vec::new();
+    while let Some(user) = connect_as_replicator(&node).await {
+        users.push(user);
+        assert!(users.len() < 40, "no limit was met");
+    }
+    node.postgres.probe(LONG).await.expect("the reserved connections are ours");
+    // ... and then superusers the rest.
+    let mut crowd = Vec::new();
+    let error = loop {
+        let one = Postgres::new((*node.postgres.settings()).clone());
+        match one.probe(LONG).await {
+            Ok(_) => crowd.push(one),
+            Err(error) => break error,
+        }
+        assert!(crowd.len() < 40, "no limit was met");
+    };
+    assert!(matches!(error, LinkError::TooManyConnections { .. }), "{error:?}");
+    assert!(error.proves_alive());
+    node.postgres.probe(LONG).await.expect("the kept connection serves on");
+    drop((crowd, users));
+
+    let mut settings = (*node.postgres.settings()).clone();
+    settings.superuser = Credentials::new("postgres").with_password("wrong-one");
+    let error = Postgres::new(settings.clone()).probe(LONG).await.unwrap_err();
+    assert!(matches!(error, LinkError::AuthFailed { .. }), "{error:?}");
+    assert!(!format!("{error:?} {error}").contains("wrong-one"));
+    settings.superuser = Credentials::new("postgres");
+    let error = Postgres::new(settings).probe(LONG).await.unwrap_err();
+    assert!(matches!(error, LinkError::AuthFailed { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_socket_that_pg_hba_refuses_is_replaced_by_tcp() {
+    let mut node = Node::new("n1");
+    node.change(|s| s.pg_hba = vec!["host all all 127.0.0.1/32 md5".into()]);
+    node.postgres.initdb(LONG).await.unwrap();
+    let probe = node.start(&Role::Primary).await;
+    assert!(!probe.in_recovery);
+    assert_eq!(node.sql("SELECT host(inet_client_addr())").await, "127.0.0.1");
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_does_not_block_the_next() {
+    let node = Node::primary("n1").await;
+    let error = node.postgres.query("SELECT pg_sleep(600)", Duration::from_millis(100)).await;
+    assert!(matches!(error, Err(LinkError::Timeout { .. })), "{error:?}");
+    assert_eq!(node.sql("SELECT 1").await, "1");
+    let still = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'";
+    eventually("it is cancelled", || async { (node.sql(still).await == "0").then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_hung_server_is_a_timeout_and_not_an_answer() {
+    let node = Node::primary("n1").await;
+    let mut settings = (*node.postgres.settings()).clone();
+    settings.name = "other".into();
+    node.signal(Signal::SIGSTOP);
+    let result = Postgres::new(settings).probe(Duration::from_millis(300)).await;
+    node.signal(Signal::SIGCONT);
+    let error = result.unwrap_err();
+    assert!(matches!(error, LinkError::Timeout { .. }) && !error.proves_alive(), "{error:?}");
+}
+
+#[tokio::test]
+async fn roles_cannot_be_made_on_a_standby() {
+    let primary = Node::primary("n1").await;
+    let replica = Node::replica("n2", &primary).await;
+    let error = sql_error(replica.postgres.ensure_roles(LONG).await.unwrap_err());
+    assert_eq!(error.code(), Some("25006"), "{error:?}");
+    let role = standby_of(&primary);
+    assert!(!replica.postgres.write_config(&role, LONG).await.unwrap().any());
+}

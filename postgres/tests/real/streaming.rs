@@ -1,0 +1,144 @@
+//! Replicas: following, promotion, slots.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hart_ha::lsn::Lsn;
+use hart_postgres::{Divergence, Follow, PromotedBy, Role, SlotChange, needs_rewind, slot_name};
+use nix::sys::signal::Signal;
+
+use crate::node::{LONG, Node, eventually, standby_of};
+
+#[tokio::test]
+async fn replicas_follow_a_new_primary_by_reload() {
+    let first = Node::primary("n1").await;
+    let second = Node::replica("n2", &first).await;
+    let third = Node::replica("n3", &first).await;
+    first.sql("CREATE TABLE public.t AS SELECT generate_series(1, 1000) AS i").await;
+    second.caught_up_with(&first).await;
+    third.caught_up_with(&first).await;
+    assert_eq!(third.sql("SELECT count(*) FROM public.t").await, "1000");
+    let rows = first.postgres.probe(LONG).await.unwrap().standbys;
+    let names: Vec<_> = rows.iter().filter_map(|row| row.application_name.as_deref()).collect();
+    assert_eq!(names, ["n2", "n3"]);
+
+    assert_eq!(second.postgres.promote(LONG).await.unwrap(), PromotedBy::Sql);
+    let promoted = second.until("it is promoted", |p| (!p.in_recovery).then(|| p.clone())).await;
+    assert_eq!(promoted.timeline, 2);
+    assert_eq!(second.postgres.promote(LONG).await.unwrap(), PromotedBy::Already);
+
+    let follow = || third.postgres.follow(Some(second.address()), None, LONG);
+    assert_eq!(follow().await.unwrap(), Follow::Reloaded);
+    let port = second.postgres.settings().port;
+    third
+        .until("it streams from the new primary", |p| {
+            let receiver = p.receiver.as_ref()?;
+            (receiver.streaming() && receiver.sender_port == Some(port) && p.timeline == 2)
+                .then_some(())
+        })
+        .await;
+    eventually("nothing is left to do", || async {
+        (follow().await.unwrap() == Follow::Unchanged).then_some(())
+    })
+    .await;
+    second.sql("INSERT INTO public.t VALUES (0)").await;
+    third.caught_up_with(&second).await;
+    assert_eq!(third.sql("SELECT count(*) FROM public.t").await, "1001");
+
+    let old = first.postgres.follow(Some(second.address()), None, LONG).await.unwrap();
+    assert!(matches!(old, Follow::RestartNeeded { .. }), "{old:?}");
+    let again = first.postgres.follow(Some(second.address()), None, LONG).await.unwrap();
+    assert!(matches!(again, Follow::RestartNeeded { .. }), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_proper_switchover_needs_no_rewind() {
+    let mut first = Node::primary("n1").await;
+    let second = Node::replica("n2", &first).await;
+    first.stop(Signal::SIGINT).await;
+    let at = first.postgres.control_data(LONG).await.unwrap().shutdown_position().unwrap();
+    second.until("it has the shutdown checkpoint", |p| (p.position() > at).then_some(())).await;
+    second.postgres.promote(LONG).await.unwrap();
+    second.until("it is promoted", |p| (!p.in_recovery).then_some(())).await;
+
+    let upstream = first.postgres.upstream_state(&second.address(), LONG).await.unwrap();
+    assert!(!upstream.in_recovery && upstream.timeline == 2);
+    let end = first.postgres.local_end(LONG).await.unwrap().unwrap();
+    let decided = needs_rewind(&end, None, upstream.timeline, upstream.history.as_ref());
+    assert!(matches!(decided, Divergence::Behind { .. }), "{decided:?}");
+    let local = second.postgres.history(2, LONG).await.unwrap();
+    assert_eq!(local, upstream.history);
+    assert_eq!(second.postgres.history(1, LONG).await.unwrap(), None);
+
+    let probe = first.start(&standby_of(&second)).await;
+    assert!(probe.in_recovery);
+    first.until("it is on the new timeline", |p| (p.timeline == 2).then_some(())).await;
+    first.streaming().await;
+}
+
+#[tokio::test]
+async fn promotion_works_when_sql_does_not() {
+    let primary = Node::primary("n1").await;
+    let replica = Node::replica("n2", &primary).await;
+    let mut settings = (*replica.postgres.settings()).clone();
+    settings.socket_dir = "/nonexistent".into();
+    let cut_off = hart_postgres::Postgres::new(settings);
+    assert_eq!(cut_off.promote(LONG).await.unwrap(), PromotedBy::Signal);
+    replica.until("it is promoted", |p| (!p.in_recovery).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_standby_starts_with_the_primarys_larger_limits() {
+    let mut primary = Node::primary("n1").await;
+    primary.stop(Signal::SIGINT).await;
+    primary.change(|s| drop(s.parameters.insert("max_connections".into(), "150".into())));
+    primary.start(&Role::Primary).await;
+    // The replica's own configuration still says 100; PostgreSQL would refuse to start with that.
+    let replica = Node::replica("n2", &primary).await;
+    assert_eq!(replica.sql("SHOW max_connections").await, "150");
+}
+
+#[tokio::test]
+async fn slots_are_made_used_moved_and_dropped() {
+    let primary = Node::primary("n1").await;
+    let name = slot_name("N-2");
+    primary.sql("SELECT pg_create_physical_replication_slot('foreign')").await;
+    let wanted: BTreeMap<String, Option<Lsn>> = [(name.clone(), None)].into();
+    let known: BTreeSet<String> = [name.clone(), "n_3".to_owned()].into();
+    let made = primary.postgres.sync_slots(&wanted, &known, LONG).await.unwrap();
+    assert_eq!(made, [SlotChange::Created(name.clone())]);
+    assert_eq!(primary.postgres.sync_slots(&wanted, &known, LONG).await.unwrap(), []);
+
+    let mut replica = Node::new("N-2");
+    let options = hart_postgres::BaseBackup { slot: Some(name.clone()), ..Default::default() };
+    replica.postgres.base_backup(&primary.address(), &options, |_| {}).await.unwrap();
+    let role = Role::Standby { upstream: Some(primary.address()), slot: Some(name.clone()) };
+    replica.start(&role).await;
+    let receiver = replica.streaming().await.receiver.unwrap();
+    assert_eq!(receiver.slot.as_deref(), Some(&*name));
+    let none = BTreeMap::new();
+    // In use, so it stays even when nobody wants it.
+    assert_eq!(primary.postgres.sync_slots(&none, &known, LONG).await.unwrap(), []);
+
+    // Members' slots on a standby, moved forward as the member goes on.
+    let start = replica.postgres.probe(LONG).await.unwrap().position();
+    let third = |to| -> BTreeMap<String, Option<Lsn>> { [("n_3".to_owned(), to)].into() };
+    replica.postgres.sync_slots(&third(None), &known, LONG).await.unwrap();
+    primary.sql("CREATE TABLE public.t AS SELECT generate_series(1, 1000)").await;
+    replica.caught_up_with(&primary).await;
+    let to = replica.postgres.probe(LONG).await.unwrap().position();
+    let moved = replica.postgres.sync_slots(&third(Some(to)), &known, LONG).await.unwrap();
+    assert_eq!(moved, [SlotChange::Advanced("n_3".into(), to)]);
+    let at = "SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'n_3'";
+    assert!(replica.sql(at).await.parse::<Lsn>().unwrap() > start);
+
+    replica.stop(Signal::SIGINT).await;
+    eventually("the slot is free", || async {
+        let sql = "SELECT count(*) FROM pg_replication_slots WHERE active";
+        (primary.sql(sql).await == "0").then_some(())
+    })
+    .await;
+    let dropped = primary.postgres.sync_slots(&none, &known, LONG).await.unwrap();
+    assert_eq!(dropped, [SlotChange::Dropped(name)]);
+    let left = "SELECT string_agg(slot_name, ',') FROM pg_replication_slots";
+    assert_eq!(primary.sql(left).await, "foreign");
+}

@@ -1,0 +1,121 @@
+//! Commits that wait.
+
+use std::time::Duration;
+
+use hart_postgres::{Error, LinkError};
+
+use crate::node::{LONG, Node, eventually};
+
+/// Commits on a session that waits for standbys, unlike the crate's own.
+async fn commit(node: &Node, within: Duration) -> Result<(), LinkError> {
+    let sql = "SET synchronous_commit TO on; SELECT pg_logical_emit_message(true, 't', 'x')";
+    let other = hart_postgres::Postgres::new((*node.postgres.settings()).clone());
+    other.query(sql, within).await.map(drop)
+}
+
+#[tokio::test]
+async fn commits_wait_for_the_named_standby_and_only_then() {
+    let primary = Node::primary("n1").await;
+    let replica = Node::replica("n2", &primary).await;
+    primary.postgres.enable_sync("1 (\"n2\")", LONG).await.unwrap();
+    let probe = primary.postgres.probe(LONG).await.unwrap();
+    assert_eq!(probe.synchronous_standby_names, "1 (\"n2\")");
+    assert_eq!(probe.standbys[0].sync_state.as_deref(), Some("sync"));
+    commit(&primary, LONG).await.unwrap();
+
+    let postmaster = replica.postgres.postmaster(LONG).await.unwrap().unwrap();
+    assert!(postmaster.pid > 1);
+    // Without its receiver nothing confirms, so a commit hangs.
+    replica.postgres.follow(None, None, LONG).await.unwrap();
+    primary.until("nobody streams", |p| p.standbys.is_empty().then_some(())).await;
+    let hangs = commit(&primary, Duration::from_millis(300)).await;
+    assert!(matches!(hangs, Err(LinkError::Timeout { .. })), "{hangs:?}");
+    // Our own statements never wait.
+    primary.sql("CREATE TABLE public.t (i int)").await;
+    primary.postgres.set_synchronous_standby_names("", LONG).await.unwrap();
+    commit(&primary, LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn names_nobody_carries_are_not_kept() {
+    let primary = Node::primary("n1").await;
+    let _replica = Node::replica("n2", &primary).await;
+    primary.postgres.enable_sync("n2", LONG).await.unwrap();
+    let error = primary.postgres.enable_sync("n9", Duration::from_secs(2)).await.unwrap_err();
+    assert!(matches!(error, Error::Sync { .. }), "{error:?}");
+    assert!(error.to_string().contains("n9"), "{error}");
+    eventually("the former value is back", || async {
+        (primary.sql("SHOW synchronous_standby_names").await == "n2").then_some(())
+    })
+    .await;
+    commit(&primary, LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_attempt_leaves_nothing_waiting() {
+    let primary = Node::primary("n1").await;
+    {
+        let attempt = primary.postgres.enable_sync("n9", LONG);
+        let mut attempt = std::pin::pin!(attempt);
+        let waiting = eventually("a commit waits", || async {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+            (primary.sql(sql).await == "1").then_some(())
+        });
+        tokio::select! {
+            done = &mut attempt => panic!("it cannot end: {done:?}"),
+            () = waiting => {}
+        }
+    }
+    eventually("the former value is back", || async {
+        (primary.sql("SHOW synchronous_standby_names").await.is_empty()).then_some(())
+    })
+    .await;
+    commit(&primary, LONG).await.unwrap();
+    eventually("no commit waits", || async {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        (primary.sql(sql).await == "0").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_standby_is_changed_without_a_gap() {
+    let primary = Node::primary("n1").await;
+    let second = Node::replica("n2", &primary).await;
+    let _third = Node::replica("n3", &primary).await;
+    primary.postgres.enable_sync("n2", LONG).await.unwrap();
+    primary.postgres.enable_sync("ANY 1 (n2, n3)", LONG).await.unwrap();
+    primary.postgres.enable_sync("n3", LONG).await.unwrap();
+    // The former one is not waited for any more.
+    second.postgres.follow(None, None, LONG).await.unwrap();
+    primary.until("it is gone", |p| (p.standbys.len() == 1).then_some(())).await;
+    commit(&primary, LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn alter_system_is_named_as_the_cause() {
+    let primary = Node::primary("n1").await;
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'x'").await;
+    let wait = Duration::from_secs(1);
+    let error = primary.postgres.set_synchronous_standby_names("n2", wait).await.unwrap_err();
+    assert!(error.to_string().contains("postgresql.auto.conf"), "{error}");
+    assert!(error.to_string().contains("ALTER SYSTEM RESET"), "{error}");
+}
+
+#[tokio::test]
+async fn attempts_dropped_at_any_moment_leave_the_former_value() {
+    let primary = Node::primary("n1").await;
+    let file = primary.data().join("hart.sync.conf");
+    for millis in 0..40 {
+        let attempt = primary.postgres.enable_sync("n9", LONG);
+        let ended = tokio::time::timeout(Duration::from_millis(millis), attempt).await;
+        assert!(ended.is_err(), "{ended:?}");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains("n9") && !text.contains("nobody"), "after {millis} ms: {text}");
+    }
+    eventually("the former value is in force", || async {
+        primary.sql("SHOW synchronous_standby_names").await.is_empty().then_some(())
+    })
+    .await;
+    commit(&primary, LONG).await.unwrap();
+}
