@@ -266,6 +266,11 @@ fn server_conf(settings: &Settings, role: &Role) -> String {
     let mut set = |name: &str, value: &str| {
         out.push_str(&format!("{name} = {}\n", conf_value(value)));
     };
+    // The command line has these too, and wins. With other values here a reload would complain and
+    // call for a restart that changes nothing.
+    for (name, value) in parameters::on_command_line(settings, role, None) {
+        set(&name, &value);
+    }
     for (name, value) in defaults(settings) {
         if !settings.parameters.contains_key(name) {
             set(name, &value);
@@ -378,14 +383,18 @@ mod tests {
     }
 
     #[test]
-    fn parameters_override_defaults_and_controlled_ones_stay_out() {
+    fn parameters_override_defaults_and_controlled_ones_are_as_on_the_command_line() {
         let mut settings = settings();
         for (name, value) in [("wal_keep_size", "1GB"), ("max_connections", "7"), ("x\ny", "1")] {
             settings.parameters.insert(name.into(), value.into());
         }
         let text = server_conf(&settings, &Role::Primary);
         assert!(text.contains("wal_keep_size = '1GB'") && !text.contains("128MB"), "{text}");
-        assert!(!text.contains("max_connections") && !text.contains("x\ny"), "{text}");
+        assert!(!text.contains("x\ny"), "{text}");
+        for (name, value) in parameters::on_command_line(&settings, &Role::Primary, None) {
+            let line = format!("\n{name} = {}\n", conf_value(&value));
+            assert_eq!(text.matches(&line).count(), 1, "{line}{text}");
+        }
     }
 
     #[test]

@@ -67,7 +67,11 @@ async fn a_restart_is_survived_by_the_kept_connection() {
 
 #[tokio::test]
 async fn files_are_written_only_when_they_differ_and_reload_takes_effect() {
-    let node = Node::primary("n1").await;
+    let mut node = Node::primary("n1").await;
+    // Unlike the value in the original file, which is included first.
+    node.change(|s| drop(s.parameters.insert("max_connections".into(), "50".into())));
+    node.stop(Signal::SIGINT).await;
+    node.start(&Role::Primary).await;
     let again = node.postgres.write_config(&Role::Primary, LONG).await.unwrap();
     assert!(!again.any() && !again.role_changed, "{again:?}");
     let odd = "it's a \\ back\nslash";
@@ -80,6 +84,11 @@ async fn files_are_written_only_when_they_differ_and_reload_takes_effect() {
         (!p.pending_restart.is_empty()).then(|| p.pending_restart.clone())
     });
     assert_eq!(pending.await, ["shared_buffers"]);
+    node.change(|s| drop(s.parameters.insert("max_connections".into(), "60".into())));
+    node.postgres.write_config(&Role::Primary, LONG).await.unwrap();
+    node.postgres.reload(LONG).await.unwrap();
+    let both = ["max_connections", "shared_buffers"];
+    node.until("both need a restart", |p| (p.pending_restart == both).then_some(())).await;
     eventually("the odd value is loaded", || async {
         (node.sql("SELECT current_setting('hart.test', true)").await == odd).then_some(())
     })
