@@ -100,19 +100,25 @@ impl Agent {
         if let Some((_, probe)) = answer.probe.as_ref().filter(|(_, probe)| !probe.in_recovery) {
             self.known.follow_history(&self.postgres, probe.timeline).await;
         }
+        self.note_streamed(&answer);
         let standing = *self.lease.standing.borrow_and_update();
         let seen = self.seen.borrow_and_update().clone();
         self.note_ttl(&seen);
         Observation {
             now: hart_clock::now(),
             store: StoreView {
-                snapshot: seen.snapshot.as_deref().cloned(),
+                snapshot: seen.snapshot,
                 arrived: seen.arrived,
                 reachable: seen.reachable,
                 session: seen.session,
             },
             lease: standing.lease,
-            local: self.known.picture(&answer, standing.armed, self.home.memory()),
+            local: self.known.picture(
+                &answer,
+                standing.armed,
+                self.home.memory(),
+                self.home.streamed(),
+            ),
             peers: self.peers.probes(),
             job: self.jobs.running(),
             finished,
@@ -173,11 +179,7 @@ impl Agent {
         finished
     }
 
-    fn after_job(
-        &mut self,
-        job: &Job,
-        result: &Result<hart_ha::observation::JobDone, String>,
-    ) {
+    fn after_job(&mut self, job: &Job, result: &Result<hart_ha::observation::JobDone, String>) {
         match (job, result) {
             (Job::Clone(_), Ok(_)) => {
                 self.known.asked.reinit = false;
@@ -193,6 +195,17 @@ impl Agent {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Written once per timeline.
+    fn note_streamed(&mut self, answer: &super::monitor::Answer) {
+        let now = answer.probe.as_ref().and_then(|(_, probe)| super::local::streamed(probe));
+        let newer = now.filter(|(tl, _)| self.home.streamed().is_none_or(|(old, _)| *tl > old));
+        if newer.is_some()
+            && let Err(error) = self.home.set_streamed(newer)
+        {
+            tracing::error!("{}", super::store_task::chain(&error));
         }
     }
 
@@ -229,7 +242,8 @@ impl Agent {
         let up = matches!(self.known.life, Life::Up { .. });
         let unsettled = up
             && local.sql.as_ref().is_none_or(|sql| {
-                sql.in_recovery && observation.lease.hold.is_some() || !sql.in_recovery && self.sync_unsettled(observation)
+                sql.in_recovery && observation.lease.hold.is_some()
+                    || !sql.in_recovery && self.sync_unsettled(observation)
             });
         let pace = if unsettled { HURRY } else { step.config.loop_wait };
         if pace != self.hurry {

@@ -164,7 +164,8 @@ fn guard_paths(
         )));
     }
     Ok(GuardPaths {
-        program: std::env::current_exe().map_err(refused)?,
+        // Not by its path: after --user the path may be out of reach, and an upgrade may replace it.
+        program: "/proc/self/exe".into(),
         socket,
         lock: home.path("guard.lock"),
         exit_file: home.path("guard.exit"),

@@ -82,12 +82,17 @@ impl Agent {
     fn write(&self, write: Write, observation: &Observation) {
         let snapshot = observation.store.snapshot.clone().unwrap_or_default();
         let session = observation.store.session.clone();
-        self.writes.begin(write, Basis { snapshot: Arc::new(snapshot), session });
+        self.writes.begin(write, Basis { snapshot, session });
     }
 
     fn begin(&mut self, job: Job, step: &Step) {
         if matches!(job, Job::Initdb)
             && let Err(error) = self.home.set_bootstrapping(true)
+        {
+            return tracing::error!("{}", chain(&error));
+        }
+        if matches!(job, Job::Initdb | Job::Clone(_) | Job::Rewind(_))
+            && let Err(error) = self.home.set_streamed(None)
         {
             return tracing::error!("{}", chain(&error));
         }
@@ -126,8 +131,7 @@ impl Agent {
             return;
         }
         let slot = step.config.postgresql.use_slots.then(|| slot_name(&self.config.name));
-        let address =
-            hart_postgres::Upstream { host: upstream.host.clone(), port: upstream.port };
+        let address = hart_postgres::Upstream { host: upstream.host.clone(), port: upstream.port };
         let (postgres, effects, wake) =
             (self.postgres.clone(), self.effects.0.clone(), self.wake.clone());
         tokio::spawn(async move {
@@ -200,8 +204,7 @@ impl Agent {
     fn standby_role(&self) -> Role {
         let upstream = self.known.upstream.as_ref();
         let address = |u: &Upstream| hart_postgres::Upstream { host: u.host.clone(), port: u.port };
-        let use_slots =
-            self.applied.as_ref().is_some_and(|config| config.postgresql.use_slots);
+        let use_slots = self.applied.as_ref().is_some_and(|config| config.postgresql.use_slots);
         let slot = use_slots.then(|| slot_name(&self.config.name)).filter(|_| upstream.is_some());
         Role::Standby { upstream: upstream.map(address), slot }
     }
@@ -238,7 +241,8 @@ impl Agent {
         self.refreshing.retain_mut(|(looked, _)| {
             matches!(looked.try_recv(), Err(tokio::sync::oneshot::error::TryRecvError::Empty))
         });
-        let running = local.sql.is_some() && !self.known.asked.restart && self.jobs.running().is_none();
+        let running =
+            local.sql.is_some() && !self.known.asked.restart && self.jobs.running().is_none();
         if running && let Some(reply) = self.restarting.take() {
             let _ = reply.send(Ok(()));
         }

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::Memory;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,10 @@ struct Facts {
     /// A bootstrap by this node is not complete: roles may be missing, and the data may be thrown
     /// away if another node was first. Safety depends on it.
     bootstrapping: bool,
+    /// The newest timeline that was streamed, and a position received on it. PostgreSQL's own
+    /// records of a standby's timeline lag behind; without this a standby whose primary is gone
+    /// would seem to be on an ended timeline. Forgotten when the data is made anew.
+    streamed: Option<(Timeline, Lsn)>,
     /// The last session; saves a new lock after a restart of the agent. Only speed depends on it.
     session: Option<String>,
 }
@@ -126,6 +131,21 @@ impl Home {
     /// See [`HomeError`].
     pub fn set_bootstrapping(&mut self, bootstrapping: bool) -> Result<(), HomeError> {
         self.change(|facts| facts.bootstrapping = bootstrapping)
+    }
+
+    /// The newest timeline that was streamed, and a position received on it.
+    #[must_use]
+    pub fn streamed(&self) -> Option<(Timeline, Lsn)> {
+        self.facts.streamed
+    }
+
+    /// Notes that WAL of this timeline was received up to this position; `None`: the data is to
+    /// be made anew.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn set_streamed(&mut self, streamed: Option<(Timeline, Lsn)>) -> Result<(), HomeError> {
+        self.change(|facts| facts.streamed = streamed)
     }
 
     /// Notes the session.

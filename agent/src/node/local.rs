@@ -90,8 +90,15 @@ impl Known {
     }
 
     /// The brain's picture.
-    pub fn picture(&self, answer: &Answer, armed: Option<Hold>, memory: Memory) -> Local {
+    pub fn picture(
+        &self,
+        answer: &Answer,
+        armed: Option<Hold>,
+        memory: Memory,
+        streamed: Option<(Timeline, Lsn)>,
+    ) -> Local {
         let up = matches!(self.life, Life::Up { .. });
+        let answered = answer.probe.as_ref().filter(|_| up);
         Local {
             data: self.data.clone(),
             process: match self.life {
@@ -99,7 +106,7 @@ impl Known {
                 Life::Down => Process::Down,
             },
             armed: self.armed(armed),
-            sql: answer.probe.as_ref().filter(|_| up).map(|(at, probe)| sql(*at, probe)),
+            sql: answered.map(|(at, probe)| on_timeline(sql(*at, probe), streamed)),
             upstream: self.upstream.clone(),
             control: self.control.clone().filter(|_| !up),
             waits_for: self.proof.clone(),
@@ -140,6 +147,22 @@ fn sql(at: hart_ha::time::Time, probe: &Probe) -> Sql {
         standbys: probe.standbys.iter().filter_map(standby).collect(),
         pending_restart: !probe.pending_restart.is_empty(),
     }
+}
+
+/// A standby that has what was streamed on a newer timeline is on that timeline.
+fn on_timeline(sql: Sql, streamed: Option<(Timeline, Lsn)>) -> Sql {
+    match streamed {
+        Some((timeline, at)) if sql.in_recovery && sql.position() >= at => {
+            Sql { timeline: sql.timeline.max(timeline), ..sql }
+        }
+        _ => sql,
+    }
+}
+
+/// What a streaming standby proves about its timeline.
+pub fn streamed(probe: &Probe) -> Option<(Timeline, Lsn)> {
+    let receiver = probe.receiver.as_ref().filter(|receiver| receiver.streaming())?;
+    Some((receiver.timeline?, probe.receive_lsn?))
 }
 
 fn standby(row: &StandbyRow) -> Option<Standby> {

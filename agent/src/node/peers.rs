@@ -129,7 +129,8 @@ pub async fn other_instance(url: &str, mine: &str) -> Option<String> {
     struct Instance {
         instance: String,
     }
-    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build().ok()?;
+    let http =
+        reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build().ok()?;
     let who: Who = http.get(url).send().await.ok()?.json().await.ok()?;
     let other = who.hart.map_or_else(|| "Patroni".to_owned(), |hart| hart.instance);
     (other != mine).then_some(other)

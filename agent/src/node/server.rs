@@ -159,7 +159,12 @@ impl Server {
     ///
     /// # Errors
     /// What failed, for people.
-    pub async fn start(&self, role: &Role, hold: Option<Hold>, ttl: Duration) -> Result<(), String> {
+    pub async fn start(
+        &self,
+        role: &Role,
+        hold: Option<Hold>,
+        ttl: Duration,
+    ) -> Result<(), String> {
         let launch = self.postgres.launch(role, SPAWN).await.map_err(|e| chain(&e))?;
         let mut command = vec![launch.program.into_os_string()];
         command.extend(launch.args.into_iter().map(OsString::from));
@@ -245,7 +250,8 @@ impl Server {
             Err(error) => return Err(chain(&error)),
         }
         let gone = self.wait_down(GONE).await;
-        gone.then_some(()).ok_or_else(|| format!("PostgreSQL is still there {GONE:?} after SIGKILL"))
+        gone.then_some(())
+            .ok_or_else(|| format!("PostgreSQL is still there {GONE:?} after SIGKILL"))
     }
 
     async fn wait_down(&self, patience: Duration) -> bool {

@@ -28,9 +28,9 @@ pub async fn run(handle: Handle, mut stop: watch::Receiver<bool>) {
     let mut registered: Option<(ServiceRegistration, tokio::time::Instant)> = None;
     loop {
         if let Some(wanted) = services.wanted(&services.handle.view()) {
-            let fresh = registered.as_ref().is_some_and(|(service, at)| {
-                *service == wanted && at.elapsed() < LOOK_AFTER
-            });
+            let fresh = registered
+                .as_ref()
+                .is_some_and(|(service, at)| *service == wanted && at.elapsed() < LOOK_AFTER);
             if !fresh && services.ensure(&wanted, registered.as_ref().map(|(s, _)| s)).await {
                 registered = Some((wanted, tokio::time::Instant::now()));
             }
@@ -100,7 +100,11 @@ impl Services {
     }
 
     /// Registers, where Consul's agent does not have it as wanted.
-    async fn ensure(&self, wanted: &ServiceRegistration, last: Option<&ServiceRegistration>) -> bool {
+    async fn ensure(
+        &self,
+        wanted: &ServiceRegistration,
+        last: Option<&ServiceRegistration>,
+    ) -> bool {
         if last == Some(wanted) {
             match self.client.agent().services().await {
                 Ok(services) if services.contains_key(&self.id) => return true,

@@ -48,8 +48,7 @@ pub fn postgres(config: &Config, dynamic: &DynamicConfig) -> (Settings, Vec<Stri
     settings.superuser = credentials(&accounts.superuser);
     settings.replication = credentials(&accounts.replication);
     settings.rewind = accounts.rewind.as_ref().map(credentials);
-    settings.pgpass =
-        file.pgpass.clone().unwrap_or_else(|| home_dir(config).join("pgpass"));
+    settings.pgpass = file.pgpass.clone().unwrap_or_else(|| home_dir(config).join("pgpass"));
     settings.initdb = tool_options(&config.bootstrap.initdb);
     settings.basebackup = tool_options(&file.basebackup);
     settings.parameters = effective.parameters;

@@ -187,8 +187,7 @@ fn run_prepared(prepared: Prepared) -> Result<Exit, StartError> {
         .build()
         .map_err(refused)?;
     let ended = runtime.block_on(async {
-        let (initial, _) =
-            settings::postgres(&prepared.config, &prepared.config.bootstrap.dynamic);
+        let (initial, _) = settings::postgres(&prepared.config, &prepared.config.bootstrap.dynamic);
         let postgres = Postgres::new(initial);
         look_around(&postgres, &prepared.config).await?;
         assemble::run(prepared, postgres).await
@@ -203,7 +202,10 @@ const LOOK: Duration = Duration::from_secs(10);
 async fn look_around(postgres: &Postgres, config: &Config) -> Result<(), StartError> {
     postgres.check_version(LOOK).await.map_err(refused)?;
     match postgres.inspect(LOOK).await.map_err(refused)? {
-        DataDir::Missing | DataDir::Empty | DataDir::Incomplete { .. } | DataDir::Cluster { .. } => {}
+        DataDir::Missing
+        | DataDir::Empty
+        | DataDir::Incomplete { .. }
+        | DataDir::Cluster { .. } => {}
         other => return Err(refused(other.refusal(&postgres.settings()))),
     }
     if postgres.processes(LOOK).await.map_err(refused)?.is_empty() {

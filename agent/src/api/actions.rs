@@ -1,0 +1,190 @@
+//! What is asked of this node's loop: restart, reinitialise, reload. Each wait has an end.
+
+use std::time::Duration;
+
+use axum::response::Response;
+use hart_ha::kv::Role;
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+
+use super::reply::{self, StatusCode};
+use super::{query, schedule};
+use crate::node::view::{Ask, Handle, View};
+
+/// How long the loop may take to accept a request.
+const ACCEPT: Duration = Duration::from_secs(10);
+/// The least that a restart is waited for.
+const RESTART_AT_LEAST: Duration = Duration::from_secs(60);
+
+type Answer = Result<(), String>;
+
+/// Lets the loop look at the store at once.
+pub(super) async fn wake(handle: &Handle) {
+    // It looks by itself soon enough, should it be too busy to be asked.
+    let _ = tokio::time::timeout(Duration::from_secs(1), handle.ask(Ask::Wake)).await;
+}
+
+/// Asks and waits for the answer; `None` when none came in time.
+async fn ask(
+    handle: &Handle,
+    within: Duration,
+    make: impl FnOnce(oneshot::Sender<Answer>) -> Ask,
+) -> Option<Answer> {
+    let (sender, receiver) = oneshot::channel();
+    let asked = async {
+        if !handle.ask(make(sender)).await {
+            return Err("the agent is stopping".to_owned());
+        }
+        receiver.await.unwrap_or_else(|_| Err("the agent did not take the request up".to_owned()))
+    };
+    tokio::time::timeout(within, asked).await.ok()
+}
+
+/// `POST /reload`
+pub(super) async fn reload(handle: &Handle) -> Response {
+    match ask(handle, ACCEPT, |reply| Ask::Reload { reply }).await {
+        Some(Ok(())) => reply::text(StatusCode::ACCEPTED, "reload scheduled"),
+        Some(Err(problem)) => reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem),
+        None => no_answer("reload", ACCEPT),
+    }
+}
+
+/// `POST /reinitialize`. The copy is always made from the leader, so `from_leader` changes nothing.
+pub(super) async fn reinitialize(handle: &Handle, body: &Map<String, Value>) -> Response {
+    let view = handle.view();
+    if view.leads(hart_clock::now()) {
+        let line = "I am the leader, can not reinitialize";
+        return reply::text(StatusCode::SERVICE_UNAVAILABLE, line);
+    }
+    if view.snapshot.as_ref().is_none_or(|snapshot| snapshot.leader_name().is_none()) {
+        let line = "Cluster has no leader, can not reinitialize";
+        return reply::text(StatusCode::SERVICE_UNAVAILABLE, line);
+    }
+    let force = flag(body, "force");
+    match ask(handle, ACCEPT, |reply| Ask::Reinit { force, reply }).await {
+        Some(Ok(())) => reply::text(StatusCode::OK, "reinitialize started"),
+        Some(Err(problem)) => reply::text(StatusCode::SERVICE_UNAVAILABLE, problem),
+        None => no_answer("reinitialize", ACCEPT),
+    }
+}
+
+/// `POST /restart {schedule, role, postgres_version, timeout, restart_pending}`
+pub(super) async fn restart(handle: &Handle, body: &Map<String, Value>) -> Response {
+    let view = handle.view();
+    if let Err((status, line)) = check_restart(&view, body) {
+        return reply::text(status, line);
+    }
+    let given = body.get("timeout").and_then(seconds).map(Duration::from_secs);
+    let within = given.unwrap_or(view.config.primary_start_timeout.max(RESTART_AT_LEAST));
+    match ask(handle, within, |reply| Ask::Restart { reply }).await {
+        Some(Ok(())) => reply::text(StatusCode::OK, "restarted successfully"),
+        Some(Err(problem)) => reply::text(StatusCode::SERVICE_UNAVAILABLE, problem),
+        None => no_answer("restart", within),
+    }
+}
+
+fn check_restart(view: &View, body: &Map<String, Value>) -> Result<(), (StatusCode, String)> {
+    let bad = |line: String| Err((StatusCode::BAD_REQUEST, line));
+    if view.config.pause && body.contains_key("schedule") {
+        let line = "Can't schedule restart in the paused state".to_owned();
+        return Err((StatusCode::INTERNAL_SERVER_ERROR, line));
+    }
+    let mut fits = true;
+    for (key, value) in body {
+        match key.as_str() {
+            "schedule" => return Err(schedule::refusal(value.as_str().unwrap_or(""), "restart")),
+            "role" => match value.as_str() {
+                Some(word @ ("primary" | "standby_leader" | "replica")) => {
+                    fits &= view.role == Role::from(word.to_owned());
+                }
+                _ => {
+                    let line =
+                        "PostgreSQL role should be either primary, standby_leader, or replica";
+                    return bad(line.to_owned());
+                }
+            },
+            "postgres_version" => match value.as_str().and_then(version) {
+                Some(below) => {
+                    let probe = view.probe.as_ref();
+                    fits &= probe.is_some_and(|probe| probe.server_version < below);
+                }
+                None => return bad(format!("Invalid PostgreSQL version: {value}")),
+            },
+            "timeout" => {
+                if seconds(value).is_none_or(|seconds| seconds == 0) {
+                    return bad("Timeout should be a positive number of seconds".to_owned());
+                }
+            }
+            "restart_pending" => {
+                let pending = view.sql.as_ref().is_some_and(|sql| sql.pending_restart);
+                fits &= pending || !flag(body, key);
+            }
+            other => return bad(format!("Unknown filter for the scheduled restart: {other}")),
+        }
+    }
+    if !fits {
+        let line = "restart conditions are not satisfied".to_owned();
+        return Err((StatusCode::SERVICE_UNAVAILABLE, line));
+    }
+    Ok(())
+}
+
+fn no_answer(action: &str, within: Duration) -> Response {
+    let line = format!(
+        "{action} status unknown after {} seconds; operation may still be in progress",
+        within.as_secs()
+    );
+    reply::text(StatusCode::SERVICE_UNAVAILABLE, line)
+}
+
+fn flag(body: &Map<String, Value>, key: &str) -> bool {
+    match body.get(key) {
+        Some(Value::Bool(value)) => *value,
+        Some(Value::String(word)) => {
+            matches!(word.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1")
+        }
+        Some(Value::Number(number)) => number.as_i64() == Some(1),
+        _ => false,
+    }
+}
+
+fn seconds(value: &Value) -> Option<u64> {
+    match value {
+        Value::String(text) => query::seconds(text),
+        other => query::seconds(&other.as_f64()?.to_string()),
+    }
+}
+
+/// `15.2` → 150002, as `server_version_num` has it.
+fn version(text: &str) -> Option<u32> {
+    let parts: Vec<u32> = text.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    match parts[..] {
+        [major @ 10..=999, minor @ 0..=9999] => Some(major * 10_000 + minor),
+        [major @ 1..=9, middle @ 0..=99, minor @ 0..=99] => {
+            Some(major * 10_000 + middle * 100 + minor)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_counted_as_postgresql_does() {
+        assert_eq!(version("15.2"), Some(150_002));
+        assert_eq!(version("9.6.24"), Some(90_624));
+        for odd in ["15", "15.2.1", "x.y", "", "1000.1", "-1.2"] {
+            assert_eq!(version(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_words_are_seconds() {
+        assert_eq!(seconds(&Value::from(30)), Some(30));
+        assert_eq!(seconds(&Value::from("2min")), Some(120));
+        assert_eq!(seconds(&Value::from(-1)), None);
+        assert_eq!(seconds(&Value::Null), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! The agent's REST API, as Patroni's clients know it (paths, status codes, fields and texts), with
+//! hart's own part under the key `hart`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `serve` | connections and their limits |
+//! | `route` | which request goes where |
+//! | `access` | who may change something |
+//! | `health`, `picture` | health checks |
+//! | `status`, `cluster` | what is shown |
+//! | `settings`, `secrets` | `/config` |
+//! | `switchover`, `wish`, `candidates`, `outcome` | `/switchover`, `/failover` |
+//! | `actions`, `schedule` | `/restart`, `/reinitialize`, `/reload` |
+//!
+//! Reading never waits for Consul. No request waits without an end.
+
+mod access;
+mod actions;
+mod body;
+mod candidates;
+pub mod cluster;
+mod health;
+mod outcome;
+mod picture;
+mod query;
+mod reply;
+mod route;
+mod schedule;
+mod secrets;
+mod serve;
+mod settings;
+mod status;
+mod store;
+mod switchover;
+#[cfg(test)]
+mod tests;
+mod wish;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use serde_json::Value;
+
+use crate::node::view::{Handle, View};
+
+pub use serve::serve;
+
+/// How long a fresh view is waited for, should the loop be too busy even to be asked.
+const FRESH: Duration = Duration::from_millis(500);
+
+/// All endpoints. The caller's address is taken from the extension
+/// [`axum::extract::ConnectInfo<std::net::SocketAddr>`]; without it an allowlist admits nobody.
+pub fn router(handle: Handle) -> Router {
+    Router::new().fallback(route::dispatch).with_state(handle)
+}
+
+/// The view after a look at PostgreSQL or, if that takes too long, as it is.
+async fn fresh_view(handle: &Handle) -> Arc<View> {
+    let fresh = tokio::time::timeout(FRESH, handle.fresh_view()).await;
+    fresh.unwrap_or_else(|_| handle.view())
+}
+
+/// The status of this node as JSON, at this moment.
+fn status_of(handle: &Handle, view: &View) -> Value {
+    let name = &handle.file.name;
+    let picture = picture::Picture { view, name, now: hart_clock::now() };
+    status::status_json(handle, &picture)
+}

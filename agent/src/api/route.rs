@@ -1,0 +1,143 @@
+//! Which request goes where. Patroni looks at the first part of the path only, and everything that
+//! it does not know is a health check that fails; so does this.
+
+use std::net::SocketAddr;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::response::Response;
+
+use super::body::{self, Need};
+use super::cluster::cluster_json;
+use super::picture::Picture;
+use super::query::Query;
+use super::reply::{self, StatusCode};
+use super::wish::Action;
+use super::{access, actions, fresh_view, health, settings, status_of, switchover};
+use crate::node::view::{Handle, View};
+
+/// Every request comes here.
+pub(super) async fn dispatch(State(handle): State<Handle>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let mut response = match parts.method {
+        Method::GET => read(&handle, &parts).await,
+        Method::HEAD | Method::OPTIONS => reply::bare(read(&handle, &parts).await.status()),
+        _ => guarded(&handle, &parts, body).await,
+    };
+    for (name, value) in &handle.file.restapi.http_extra_headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+fn first_part(path: &str) -> &str {
+    path.trim_start_matches('/').split('/').next().unwrap_or("")
+}
+
+/// Calls that change nothing. Only `/patroni` looks at PostgreSQL afresh: peers compare positions
+/// by it. All others answer from the view and wait for nothing.
+async fn read(handle: &Handle, parts: &Parts) -> Response {
+    let path = parts.uri.path();
+    let query = Query::read(parts.uri.query());
+    match first_part(path) {
+        "patroni" => {
+            let view = fresh_view(handle).await;
+            return reply::json(StatusCode::OK, &status_of(handle, &view));
+        }
+        "config" => return settings::get(handle),
+        _ => {}
+    }
+    let view = handle.view();
+    let picture = picture(handle, &view);
+    match first_part(path) {
+        "liveness" => reply::bare(when(health::is_live(&picture))),
+        "readiness" => match health::is_ready(&query, &picture) {
+            Ok(()) => reply::bare(StatusCode::OK),
+            Err(why) => reply::text(StatusCode::SERVICE_UNAVAILABLE, why),
+        },
+        "cluster" => cluster(handle, &view),
+        "history" => history(&view),
+        _ => {
+            let status = when(health::passes(path, &query, &picture));
+            reply::json(status, &status_of(handle, &view))
+        }
+    }
+}
+
+fn picture<'a>(handle: &'a Handle, view: &'a View) -> Picture<'a> {
+    Picture { view, name: &handle.file.name, now: hart_clock::now() }
+}
+
+fn when(passed: bool) -> StatusCode {
+    if passed { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+fn cluster(handle: &Handle, view: &View) -> Response {
+    match view.snapshot.as_deref() {
+        Some(snapshot) => reply::json(StatusCode::OK, &cluster_json(&handle.file.scope, snapshot)),
+        None => not_read_yet(),
+    }
+}
+
+fn history(view: &View) -> Response {
+    let Some(snapshot) = view.snapshot.as_deref() else { return not_read_yet() };
+    let lines = snapshot.history.as_ref().map(|history| &history.value);
+    let lines = serde_json::to_value(lines.map_or(&[][..], Vec::as_slice)).unwrap_or_default();
+    reply::json(StatusCode::OK, &lines)
+}
+
+fn not_read_yet() -> Response {
+    let line = "Consul has not answered since this agent began; check its address and token";
+    reply::text(StatusCode::SERVICE_UNAVAILABLE, line)
+}
+
+/// Calls that change something.
+async fn guarded(handle: &Handle, parts: &Parts, body: Body) -> Response {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let (method, path) = (&parts.method, parts.uri.path());
+    if let Some(refusal) = access::refusal(handle, peer, &parts.headers).await {
+        let status = refusal.status().as_u16();
+        tracing::warn!(?peer, %method, path, status, "refused a call that changes something");
+        return refusal;
+    }
+    tracing::info!(?peer, %method, path, "a call that changes something");
+    let outcome = change(handle, parts, body).await;
+    outcome.unwrap_or_else(|response| *response)
+}
+
+async fn change(handle: &Handle, parts: &Parts, body: Body) -> Result<Response, Box<Response>> {
+    let required = Need::Required;
+    Ok(match (parts.method.as_str(), first_part(parts.uri.path())) {
+        ("PATCH", "config") => {
+            settings::patch(handle, body::object(parts, body, required).await?).await
+        }
+        ("PUT", "config") => {
+            settings::put(handle, body::object(parts, body, required).await?).await
+        }
+        ("POST", "switchover") => {
+            let body = body::object(parts, body, required).await?;
+            switchover::post(handle, Action::Switchover, &body).await
+        }
+        ("POST", "failover") => {
+            let body = body::object(parts, body, required).await?;
+            switchover::post(handle, Action::Failover, &body).await
+        }
+        ("DELETE", "switchover") => switchover::delete(handle).await,
+        ("POST", "restart") => {
+            actions::restart(handle, &body::object(parts, body, Need::Optional).await?).await
+        }
+        ("DELETE", "restart") => reply::text(StatusCode::NOT_FOUND, "no restarts are scheduled"),
+        ("POST", "reinitialize") => {
+            actions::reinitialize(handle, &body::object(parts, body, Need::Optional).await?).await
+        }
+        ("POST", "reload") => actions::reload(handle).await,
+        (method, _) => {
+            let line = format!("Unsupported method ('{method}') for this path");
+            reply::text(StatusCode::NOT_IMPLEMENTED, line)
+        }
+    })
+}

@@ -1,0 +1,110 @@
+//! The shared settings: `GET`, `PATCH` and `PUT /config`. Writes are compare-and-set, and nothing
+//! is written that the nodes could not read.
+
+use axum::response::Response;
+use hart_consul::{PutOptions, ReadOptions};
+use hart_ha::kv::DynamicConfig;
+use serde_json::{Map, Value};
+
+use super::reply::{self, StatusCode};
+use super::{actions, secrets, store};
+use crate::node::chain;
+use crate::node::view::Handle;
+
+/// The settings in force: 200, or 502 while the cluster has none.
+pub(super) fn get(handle: &Handle) -> Response {
+    let view = handle.view();
+    let config = view.snapshot.as_ref().and_then(|snapshot| snapshot.config.as_ref());
+    config.map_or_else(
+        || reply::text(StatusCode::BAD_GATEWAY, "the cluster has no settings yet"),
+        |config| shown(&config.value.raw),
+    )
+}
+
+/// Merges a change into the settings; `null` deletes a key.
+pub(super) async fn patch(handle: &Handle, mut change: Map<String, Value>) -> Response {
+    let (old, index) = match stored(handle).await {
+        Ok(Some(stored)) => stored,
+        Ok(None) => {
+            let line = "the cluster has no settings to change; PUT them whole";
+            return reply::text(StatusCode::SERVICE_UNAVAILABLE, line);
+        }
+        Err(response) => return *response,
+    };
+    if let Err(key) = secrets::unmask(&mut change, &old, "") {
+        return masked_unknown(&key);
+    }
+    write(handle, &old, DynamicConfig::patched(&old, &change), index).await
+}
+
+/// Replaces the settings.
+pub(super) async fn put(handle: &Handle, mut new: Map<String, Value>) -> Response {
+    let (old, index) = match stored(handle).await {
+        Ok(stored) => stored.unwrap_or_default(),
+        Err(response) => return *response,
+    };
+    if let Err(key) = secrets::unmask(&mut new, &old, "") {
+        return masked_unknown(&key);
+    }
+    write(handle, &old, new, index).await
+}
+
+/// What is stored, and its version. What is no JSON object counts as empty: it can be replaced.
+async fn stored(handle: &Handle) -> Result<Option<(Map<String, Value>, u64)>, Box<Response>> {
+    let client = store::client(handle);
+    let key = store::key(handle, "config");
+    let read = client.kv().get(&key, &ReadOptions::consistent()).await;
+    let read = read.map_err(|error| {
+        let line = format!("the settings cannot be read: {}", chain(&error));
+        Box::new(reply::text(StatusCode::SERVICE_UNAVAILABLE, line))
+    })?;
+    Ok(read
+        .value
+        .map(|pair| (serde_json::from_slice(&pair.value).unwrap_or_default(), pair.modify_index)))
+}
+
+async fn write(
+    handle: &Handle,
+    old: &Map<String, Value>,
+    new: Map<String, Value>,
+    index: u64,
+) -> Response {
+    if let Err(error) = DynamicConfig::from_raw(new.clone()) {
+        return reply::text(StatusCode::BAD_REQUEST, error.to_string());
+    }
+    if index > 0 && *old == new {
+        return shown(&new);
+    }
+    let text = Value::Object(new.clone()).to_string();
+    let client = store::client(handle);
+    let key = store::key(handle, "config");
+    match client.kv().put(&key, text, &PutOptions::cas(index)).await {
+        Ok(true) => {
+            actions::wake(handle).await;
+            shown(&new)
+        }
+        Ok(false) => {
+            let line = "the settings were changed by somebody else meanwhile; try again";
+            reply::text(StatusCode::CONFLICT, line)
+        }
+        Err(error) => {
+            let line = match error.outcome() {
+                hart_consul::Outcome::NotApplied => "the settings were not changed",
+                hart_consul::Outcome::Unknown => {
+                    "it is not known whether the settings were changed"
+                }
+            };
+            let line = format!("{line}: {}", chain(&error));
+            reply::text(StatusCode::BAD_GATEWAY, line)
+        }
+    }
+}
+
+fn shown(raw: &Map<String, Value>) -> Response {
+    reply::json(StatusCode::OK, &Value::Object(secrets::masked(raw)))
+}
+
+fn masked_unknown(key: &str) -> Response {
+    let line = format!("{key}: \"***\" hides nothing that is stored; give the value itself");
+    reply::text(StatusCode::BAD_REQUEST, line)
+}

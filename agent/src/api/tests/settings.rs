@@ -1,0 +1,127 @@
+//! `/config`
+
+use hart_consul::PutOptions;
+use hart_consul_dev::Server;
+use serde_json::{Value, json};
+
+use super::{Answer, Ask, Node, View, replica, snapshot};
+use crate::api::store;
+
+const STORED: &str =
+    r#"{"ttl":5,"standby":{"password":"s3cret"},"postgresql":{"parameters":{"a":"1"}}}"#;
+
+async fn node(config: Option<&str>) -> (Server, Node) {
+    let server = Server::start("127.0.0.1:0").await.unwrap();
+    let node = Node::with("", &server.url(), replica());
+    if let Some(config) = config {
+        let put = PutOptions::default();
+        let key = "service/demo/config";
+        assert!(node.handle.consul.kv().put(key, config.to_owned(), &put).await.unwrap());
+    }
+    (server, node)
+}
+
+async fn stored(node: &Node) -> Value {
+    let cluster = store::cluster(&node.handle).await.unwrap();
+    cluster.config.map_or(Value::Null, |config| Value::Object(config.value.raw))
+}
+
+fn woken(node: &mut Node) -> bool {
+    matches!(node.asks.try_recv(), Ok(Ask::Wake))
+}
+
+fn line(answer: &Answer) -> (u16, &str) {
+    (answer.status, answer.body.as_str())
+}
+
+#[tokio::test]
+async fn it_is_shown_without_secrets() {
+    let view = View { snapshot: Some(snapshot(&[("config", STORED)])), ..replica() };
+    let answer = Node::new(view).get("/config").await;
+    assert_eq!(answer.status, 200);
+    let expected = json!({"ttl": 5, "standby": {"password": "***"},
+        "postgresql": {"parameters": {"a": "1"}}});
+    assert_eq!(answer.json(), expected);
+}
+
+#[tokio::test]
+async fn a_patch_is_merged_and_null_deletes() {
+    let (_server, mut node) = node(Some(STORED)).await;
+    let change = r#"{"ttl":null,"pause":true,"postgresql":{"parameters":{"b":2}}}"#;
+    let answer = node.call("PATCH", "/config", Some(change)).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.json()["standby"]["password"], "***");
+    let expected = json!({"standby": {"password": "s3cret"},
+        "postgresql": {"parameters": {"a": "1", "b": 2}}, "pause": true});
+    assert_eq!(stored(&node).await, expected);
+    assert!(woken(&mut node));
+    // Nothing changes, so nothing is written.
+    let answer = node.call("PATCH", "/config", Some(r#"{"pause":true}"#)).await;
+    assert!(answer.status == 200 && !woken(&mut node));
+}
+
+#[tokio::test]
+async fn put_replaces_and_knows_what_it_has_hidden() {
+    let (_server, mut node) = node(Some(STORED)).await;
+    let new = r#"{"ttl":7,"standby":{"password":"***"}}"#;
+    assert_eq!(node.call("PUT", "/config", Some(new)).await.status, 200);
+    assert_eq!(stored(&node).await, json!({"ttl": 7, "standby": {"password": "s3cret"}}));
+    assert!(woken(&mut node));
+    let answer = node.call("PUT", "/config", Some(r#"{"x":{"token":"***"}}"#)).await;
+    assert!(answer.status == 400 && answer.body.starts_with("x.token: "), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn what_the_nodes_could_not_read_is_not_written() {
+    let (_server, mut node) = node(Some(STORED)).await;
+    for method in ["PATCH", "PUT"] {
+        let answer = node.call(method, "/config", Some(r#"{"ttl":"soon"}"#)).await;
+        let expected = (400, "ttl: expected a number of seconds, found \"soon\"");
+        assert_eq!(line(&answer), expected);
+        for (body, status) in [("", 400), ("{", 400), ("[]", 400), ("{}", 400), ("7", 400)] {
+            let answer = node.call(method, "/config", Some(body)).await;
+            assert_eq!(answer.status, status, "{method} {body}");
+        }
+        assert_eq!(node.call(method, "/config", None).await.status, 411);
+        let large = format!(r#"{{"x":"{}"}}"#, "y".repeat(70_000));
+        assert_eq!(node.call(method, "/config", Some(&large)).await.status, 413);
+    }
+    assert_eq!(stored(&node).await, serde_json::from_str::<Value>(STORED).unwrap());
+    assert!(!woken(&mut node));
+}
+
+#[tokio::test]
+async fn without_settings_only_put_helps() {
+    let (_server, node) = node(None).await;
+    assert_eq!(node.call("PATCH", "/config", Some(r#"{"ttl":5}"#)).await.status, 503);
+    assert_eq!(node.call("PUT", "/config", Some(r#"{"ttl":5}"#)).await.status, 200);
+    assert_eq!(stored(&node).await, json!({"ttl": 5}));
+}
+
+#[tokio::test]
+async fn many_at_once_lose_nothing() {
+    let (_server, node) = node(Some("{}")).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..12 {
+        let handle = node.handle.clone();
+        tasks.spawn(async move {
+            let change = format!(r#"{{"key{n}":{n}}}"#);
+            let request = super::request("PATCH", "/config", Some(&change));
+            (n, super::call(handle, request).await.status)
+        });
+    }
+    let done = tasks.join_all().await;
+    let stored = stored(&node).await;
+    for (n, status) in done {
+        assert!(status == 200 || status == 409, "{status}");
+        assert_eq!(stored.get(format!("key{n}")).is_some(), status == 200, "key{n}");
+    }
+}
+
+#[tokio::test]
+async fn without_consul_it_says_so() {
+    let (server, node) = node(Some(STORED)).await;
+    server.stop().await;
+    let answer = node.call("PATCH", "/config", Some(r#"{"ttl":5}"#)).await;
+    assert!(answer.status == 503 && answer.body.contains("/v1/kv/"), "{}", answer.body);
+}

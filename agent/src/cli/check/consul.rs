@@ -1,0 +1,160 @@
+//! Consul: does it answer, and does the token have the rights that a node needs?
+
+use std::time::Duration;
+
+use hart_config::Config;
+use hart_consul::{Behavior, Client, Error, ReadOptions, SessionRequest, TxnOp, TxnOutcome};
+
+use super::item::Item;
+use crate::cli::fail::with_causes;
+
+const SUBJECT: &str = "Consul";
+const RIGHTS: &str = "Consul rights";
+/// No session has this id, so that a transaction with it is rolled back.
+const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+
+/// Looks at Consul; nothing is changed but that a session comes and goes.
+pub async fn check(config: &Config) -> Vec<Item> {
+    let client = match crate::node::consul_client(config) {
+        Ok(client) => client,
+        Err(error) => return vec![Item::fail(SUBJECT, with_causes(&error), "see section consul")],
+    };
+    let mut items = vec![reachable(&client).await];
+    if items.iter().any(|item| item.level == super::Level::Fail) {
+        return items;
+    }
+    items.push(may_read(&client, config).await);
+    items.push(may_write(&client, config).await);
+    items.push(may_hold_sessions(&client).await);
+    items
+}
+
+async fn reachable(client: &Client) -> Item {
+    match client.status().leader().await {
+        Ok(Some(leader)) => match client.agent().self_().await {
+            Ok(agent) => Item::ok(
+                SUBJECT,
+                format!("{} on {}, led by {leader}", agent.version, agent.node_name),
+            ),
+            // agent:read is not needed to run a node.
+            Err(_) => Item::ok(SUBJECT, format!("led by {leader}")),
+        },
+        Ok(None) => {
+            let remedy =
+                "see that a majority of its servers runs (`consul operator raft list-peers`)";
+            Item::fail(SUBJECT, "it has no leader", remedy)
+        }
+        Err(error) => {
+            let remedy = "start a Consul agent on this machine, or set consul.host";
+            Item::fail(SUBJECT, with_causes(&error), remedy)
+        }
+    }
+}
+
+/// Consul leaves out of a list what may not be read, so a single key is asked for.
+async fn may_read(client: &Client, config: &Config) -> Item {
+    let key = format!("{}leader", config.kv_prefix());
+    match client.kv().get(&key, &ReadOptions::consistent()).await {
+        Ok(_) => Item::ok(RIGHTS, format!("keys below {} may be read", config.kv_prefix())),
+        Err(error) => denied("keys may not be read", &error),
+    }
+}
+
+/// A transaction whose last operation cannot hold: Consul looks at the rights of all operations
+/// first, and then changes nothing.
+async fn may_write(client: &Client, config: &Config) -> Item {
+    let key = |name: &str| format!("{}{name}", config.kv_prefix());
+    let ops = [
+        TxnOp::Set { key: key("members/hart-check"), value: Vec::new() },
+        TxnOp::Delete { key: key("members/hart-check") },
+        TxnOp::CheckSession { key: key("members/hart-check"), session: NOBODY.to_owned() },
+    ];
+    match client.txn(&ops).await {
+        Ok(TxnOutcome::RolledBack(_)) => {
+            Item::ok(RIGHTS, format!("keys below {} may be written", config.kv_prefix()))
+        }
+        Ok(TxnOutcome::Applied(_)) => Item::warn(
+            RIGHTS,
+            "a transaction that had to fail was applied",
+            "check that a Consul from 1.8 on listens there",
+        ),
+        Err(error) => denied("keys may not be written", &error),
+    }
+}
+
+async fn may_hold_sessions(client: &Client) -> Item {
+    let session = SessionRequest {
+        name: "hart check".to_owned(),
+        behavior: Behavior::Delete,
+        ttl: Some(Duration::from_secs(10)),
+        ..SessionRequest::default()
+    };
+    let id = match client.session().create(&session).await {
+        Ok(id) => id,
+        Err(error) => return denied("sessions may not be made", &error),
+    };
+    match client.session().destroy(&id).await {
+        Ok(()) => Item::ok(RIGHTS, "sessions may be made"),
+        Err(error) => denied("sessions may not be ended", &error),
+    }
+}
+
+fn denied(what: &str, error: &Error) -> Item {
+    match error {
+        Error::PermissionDenied { rule, .. } => {
+            Item::fail(RIGHTS, what, format!("give the token this ACL rule: {rule}"))
+        }
+        other => Item::fail(RIGHTS, format!("{what}: {}", with_causes(other)), "see Consul's log"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::item::Level;
+    use super::*;
+    use hart_consul_dev::{Options, Server};
+
+    fn config(port: u16, token: &str) -> Config {
+        let text = format!(
+            "scope: ha\nname: n1\nrestapi: {{listen: \"127.0.0.1:8008\"}}\n\
+             consul: {{host: \"127.0.0.1:{port}\", token: \"{token}\"}}\n\
+             postgresql: {{listen: \"127.0.0.1:5432\", data_dir: /nonexistent/data}}\n"
+        );
+        hart_config::load_text("t.yml", &text, []).unwrap().config
+    }
+
+    #[tokio::test]
+    async fn a_good_token_passes_and_leaves_nothing_behind() {
+        let options = Options { token: Some("right".into()), ..Options::default() };
+        let server = Server::start_with("127.0.0.1:0", options).await.unwrap();
+        let config = config(server.addr().port(), "right");
+        let items = check(&config).await;
+        assert!(items.iter().all(|item| item.level == Level::Ok), "{items:?}");
+        assert_eq!(items.len(), 4);
+        let client = crate::node::consul_client(&config).unwrap();
+        let keys = client.kv().keys("service/", &ReadOptions::consistent()).await.unwrap();
+        let sessions = client.session().list(&ReadOptions::consistent()).await.unwrap();
+        assert!(keys.value.is_empty() && sessions.value.is_empty());
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_wrong_token_fails_with_the_rule_that_is_missing() {
+        let options = Options { token: Some("right".into()), ..Options::default() };
+        let server = Server::start_with("127.0.0.1:0", options).await.unwrap();
+        let items = check(&config(server.addr().port(), "wr0ng")).await;
+        assert!(items.iter().any(|item| item.level == Level::Fail), "{items:?}");
+        assert!(items.iter().all(|item| !item.to_string().contains("wr0ng")), "{items:?}");
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn no_consul_is_said_once() {
+        let server = Server::start("127.0.0.1:0").await.unwrap();
+        let port = server.addr().port();
+        server.stop().await;
+        let items = check(&config(port, "")).await;
+        assert_eq!(items.len(), 1, "{items:?}");
+        assert_eq!(items[0].level, Level::Fail);
+    }
+}

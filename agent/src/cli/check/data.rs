@@ -1,0 +1,133 @@
+//! PostgreSQL's programs and the data directory.
+
+use std::time::Duration;
+
+use hart_config::{Config, effective_postgresql};
+use hart_postgres::{DataDir, Postgres, RunAs, Settings, Version};
+
+use super::item::Item;
+use crate::cli::fail::with_causes;
+
+/// How long a look may take: programs on a network file system are slow.
+const LOOK: Duration = Duration::from_secs(20);
+const PROGRAMS: &str = "programs";
+const DATA: &str = "data directory";
+
+/// What was found.
+pub struct Live {
+    /// The lines.
+    pub items: Vec<Item>,
+    /// The server that runs in the data directory.
+    pub postmaster: Option<i32>,
+}
+
+impl Live {
+    /// Looks at the programs and at the data directory, without touching either.
+    pub async fn look(config: &Config, owner: Option<RunAs>) -> Self {
+        let mut settings = Settings::new(&config.scope, &config.name, &config.postgresql.data_dir);
+        settings.bin_dir.clone_from(&config.postgresql.bin_dir);
+        settings.run_as = owner;
+        let postgres = Postgres::new(settings);
+        let mut items: Vec<Item> = effective_postgresql(config, &config.bootstrap.dynamic)
+            .warnings
+            .into_iter()
+            .map(|text| Item::warn("parameters", text, "take it out of the file"))
+            .collect();
+        let version = postgres.version(LOOK).await;
+        items.push(programs(&version));
+        let mut postmaster = None;
+        match postgres.inspect(LOOK).await {
+            Ok(state) => items.push(data(config, &state, version.ok().as_ref())),
+            Err(error) => {
+                items.push(Item::fail(DATA, with_causes(&error), "let PostgreSQL's user read it"));
+            }
+        }
+        if let Ok(Some(found)) = postgres.postmaster(LOOK).await {
+            postmaster = Some(found.pid);
+            items.push(Item::ok(DATA, format!("its PostgreSQL runs (process {})", found.pid)));
+        }
+        Self { items, postmaster }
+    }
+}
+
+fn programs(version: &hart_postgres::Result<Version>) -> Item {
+    match version {
+        Ok(version) if (13..=18).contains(&version.major) => {
+            Item::ok(PROGRAMS, format!("PostgreSQL {}", version.text))
+        }
+        Ok(version) => {
+            let found = format!("PostgreSQL {} is not supported", version.text);
+            Item::fail(PROGRAMS, found, "use 13 to 18; set postgresql.bin_dir")
+        }
+        Err(error) => {
+            let remedy = "install PostgreSQL's server package, or set postgresql.bin_dir";
+            Item::fail(PROGRAMS, with_causes(error), remedy)
+        }
+    }
+}
+
+fn data(config: &Config, state: &DataDir, version: Option<&Version>) -> Item {
+    let dir = config.postgresql.data_dir.display();
+    match state {
+        DataDir::Missing | DataDir::Empty => Item::ok(DATA, format!("{dir} is to be made")),
+        DataDir::Cluster { major } => match version {
+            Some(version) if version.major != *major => Item::fail(
+                DATA,
+                format!("{dir} was made by PostgreSQL {major}, the programs are {}", version.major),
+                "set postgresql.bin_dir to programs of the same major version",
+            ),
+            _ => Item::ok(DATA, format!("{dir} holds a PostgreSQL {major} cluster")),
+        },
+        DataDir::NotACluster { entry } => Item::fail(
+            DATA,
+            format!("{dir} is neither empty nor a PostgreSQL cluster (it holds \"{entry}\")"),
+            "move its contents away, or set postgresql.data_dir to another directory",
+        ),
+        DataDir::WrongOwner { uid, expected } => Item::fail(
+            DATA,
+            format!("{dir} belongs to user ID {uid}, but PostgreSQL runs as user ID {expected}"),
+            "change its owner with chown -R",
+        ),
+        DataDir::WrongMode { mode } => {
+            Item::fail(DATA, format!("{dir} has mode {mode:04o}"), "set it to 0700 with chmod")
+        }
+        DataDir::Incomplete { work } => Item::warn(
+            DATA,
+            format!("{work} did not finish in {dir}"),
+            "none: the agent makes it anew at its next start",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::check::item::Level;
+
+    fn config() -> Config {
+        let text = "scope: ha\nname: n1\nrestapi: {listen: \"127.0.0.1:8008\"}\nconsul: {}\n\
+                    postgresql: {listen: \"127.0.0.1:5432\", data_dir: /nonexistent/data}\n";
+        hart_config::load_text("t.yml", text, []).unwrap().config
+    }
+
+    #[test]
+    fn what_postgresql_would_refuse_fails() {
+        let version = Version { major: 15, text: "15.14".into() };
+        let level = |state: DataDir| data(&config(), &state, Some(&version)).level;
+        assert_eq!(level(DataDir::Missing), Level::Ok);
+        assert_eq!(level(DataDir::Cluster { major: 15 }), Level::Ok);
+        assert_eq!(level(DataDir::Cluster { major: 14 }), Level::Fail);
+        assert_eq!(level(DataDir::NotACluster { entry: "x".into() }), Level::Fail);
+        assert_eq!(level(DataDir::WrongOwner { uid: 1, expected: 2 }), Level::Fail);
+        assert_eq!(level(DataDir::WrongMode { mode: 0o755 }), Level::Fail);
+    }
+
+    #[test]
+    fn versions_out_of_range_fail() {
+        let of = |major| programs(&Ok(Version { major, text: major.to_string() })).level;
+        assert_eq!(
+            (of(12), of(13), of(18), of(19)),
+            (Level::Fail, Level::Ok, Level::Ok, Level::Fail)
+        );
+    }
+}

@@ -1,0 +1,91 @@
+use super::*;
+
+fn dsn(role: RoleFilter) -> Dsn {
+    let hosts = vec![("10.0.0.1".to_owned(), 5432), ("fd00::2".to_owned(), 5433)];
+    Dsn { hosts, role, dbname: "app".into(), username: Some("me".into()), libpq: 14 }
+}
+
+#[test]
+fn primary_strings_are_exact() {
+    let table = [
+        (
+            DsnFormat::Libpq,
+            "host=10.0.0.1,fd00::2 port=5432,5433 dbname=app user=me \
+             target_session_attrs=read-write connect_timeout=2 keepalives=1 keepalives_idle=5 \
+             keepalives_interval=1 keepalives_count=2 tcp_user_timeout=5000",
+        ),
+        (
+            DsnFormat::Uri,
+            "postgresql://me@10.0.0.1:5432,[fd00::2]:5433/app?target_session_attrs=read-write\
+             &connect_timeout=2&keepalives=1&keepalives_idle=5&keepalives_interval=1\
+             &keepalives_count=2&tcp_user_timeout=5000",
+        ),
+        (
+            DsnFormat::Jdbc,
+            "jdbc:postgresql://10.0.0.1:5432,[fd00::2]:5433/app?targetServerType=primary\
+             &connectTimeout=2&tcpKeepAlive=true&hostRecheckSeconds=1&user=me",
+        ),
+        (
+            DsnFormat::Pgx,
+            "postgres://me@10.0.0.1:5432,[fd00::2]:5433/app?target_session_attrs=read-write\
+             &connect_timeout=2",
+        ),
+        (
+            DsnFormat::TokioPostgres,
+            "host=10.0.0.1,fd00::2 port=5432,5433 dbname=app user=me \
+             target_session_attrs=read-write connect_timeout=2 keepalives=1 keepalives_idle=5 \
+             keepalives_interval=1 keepalives_retries=2 tcp_user_timeout=5",
+        ),
+        (
+            DsnFormat::Dotnet,
+            "Host=10.0.0.1:5432,[fd00::2]:5433;Database=app;Username=me;\
+             Target Session Attributes=read-write;Timeout=2;Tcp Keepalive=true;\
+             Tcp Keepalive Time=5000;Tcp Keepalive Interval=1000;Host Recheck Seconds=1",
+        ),
+    ];
+    for (format, expected) in table {
+        assert_eq!(dsn(RoleFilter::Primary).render(format), expected, "{format:?}");
+    }
+    let uri = dsn(RoleFilter::Primary).render(DsnFormat::Uri);
+    assert_eq!(dsn(RoleFilter::Primary).render(DsnFormat::Psycopg), uri);
+}
+
+#[test]
+fn replica_strings_spread_the_load_where_the_driver_can() {
+    let render = |format, libpq| Dsn { libpq, ..dsn(RoleFilter::Replica) }.render(format);
+    let libpq14 = render(DsnFormat::Libpq, 14);
+    assert!(libpq14.contains("target_session_attrs=standby") && !libpq14.contains("load_balance"));
+    assert!(render(DsnFormat::Libpq, 16).ends_with(" load_balance_hosts=random"));
+    assert!(render(DsnFormat::Libpq, 13).contains("target_session_attrs=any"));
+    assert!(render(DsnFormat::Jdbc, 14).contains("targetServerType=secondary"));
+    assert!(render(DsnFormat::Jdbc, 14).contains("&loadBalanceHosts=true"));
+    assert!(render(DsnFormat::Pgx, 14).ends_with("target_session_attrs=standby&connect_timeout=2"));
+    assert!(render(DsnFormat::Dotnet, 14).ends_with(";Load Balance Hosts=true"));
+}
+
+#[test]
+fn tokio_postgres_reads_its_own() {
+    use tokio_postgres::config::{LoadBalanceHosts, TargetSessionAttrs};
+    let read = |role| -> tokio_postgres::Config {
+        dsn(role).render(DsnFormat::TokioPostgres).parse().unwrap()
+    };
+    let primary = read(RoleFilter::Primary);
+    assert_eq!(primary.get_ports(), [5432, 5433]);
+    assert_eq!(primary.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+    assert_eq!(primary.get_tcp_user_timeout().unwrap().as_secs(), 5);
+    let replica = read(RoleFilter::Replica);
+    assert_eq!(replica.get_target_session_attrs(), TargetSessionAttrs::ReadOnly);
+    assert_eq!(replica.get_load_balance_hosts(), LoadBalanceHosts::Random);
+}
+
+#[test]
+fn odd_names_are_quoted() {
+    let odd =
+        Dsn { dbname: "my 'app'".into(), username: Some("a@b;c".into()), ..dsn(RoleFilter::Any) };
+    assert!(odd.render(DsnFormat::Libpq).contains(r"dbname='my \'app\'' user=a@b;c"));
+    assert!(odd.render(DsnFormat::Uri).starts_with("postgresql://a%40b%3Bc@"));
+    assert!(odd.render(DsnFormat::Uri).contains("/my%20%27app%27?"));
+    assert!(odd.render(DsnFormat::Dotnet).contains(";Username=\"a@b;c\";"));
+    let nobody = Dsn { username: None, ..dsn(RoleFilter::Any) };
+    assert!(nobody.render(DsnFormat::Uri).starts_with("postgresql://10.0.0.1:5432,"));
+}

@@ -1,0 +1,111 @@
+//! Which members a command means.
+
+use clap::ValueEnum;
+use hart_ha::kv::Member;
+
+use crate::cli::ask;
+use crate::cli::cluster::Cluster;
+use crate::cli::fail::Fail;
+
+/// Members by role, in patronictl's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RoleFilter {
+    /// The member that leads.
+    #[value(alias = "leader", alias = "master")]
+    Primary,
+    /// Every other member.
+    #[value(alias = "standby")]
+    Replica,
+    /// All.
+    #[default]
+    Any,
+}
+
+/// The members named, or all of that role where none is; asks at a terminal which of them.
+///
+/// # Errors
+/// A name is unknown or has another role, or nobody is left.
+pub fn select<'a>(
+    cluster: &'a Cluster,
+    names: &[String],
+    role: RoleFilter,
+    verb: &str,
+    force: bool,
+) -> Result<Vec<(&'a str, &'a Member)>, Fail> {
+    let suitable: Vec<(&str, &Member)> = cluster
+        .leader_first()
+        .into_iter()
+        .filter(|(name, _)| has_role(cluster, name, role))
+        .collect();
+    if suitable.is_empty() {
+        return Err(Fail::failed(format!("cluster {} has no such member", cluster.scope)));
+    }
+    if names.is_empty() && !force && ask::is_interactive() {
+        let known: Vec<&str> = suitable.iter().map(|(name, _)| *name).collect();
+        let question = format!("Which member do you want to {verb} [{}]?", known.join(", "));
+        let answer = ask::text(&question, "")?;
+        let names: Vec<String> = answer.split([',', ' ']).map(str::to_owned).collect();
+        let named: Vec<String> = names.into_iter().filter(|name| !name.is_empty()).collect();
+        return named_only(cluster, &suitable, &named, verb);
+    }
+    if names.is_empty() { Ok(suitable) } else { named_only(cluster, &suitable, names, verb) }
+}
+
+fn named_only<'a>(
+    cluster: &Cluster,
+    suitable: &[(&'a str, &'a Member)],
+    names: &[String],
+    verb: &str,
+) -> Result<Vec<(&'a str, &'a Member)>, Fail> {
+    let find = |name: &String| {
+        cluster.member(name)?;
+        let found = suitable.iter().find(|(known, _)| known == name);
+        found.copied().ok_or_else(|| {
+            Fail::failed(format!("member \"{name}\" does not have the role that was asked for"))
+                .hint("leave --role out, or name another member")
+        })
+    };
+    let chosen: Vec<_> = names.iter().map(find).collect::<Result<_, _>>()?;
+    if chosen.is_empty() {
+        return Err(Fail::usage(format!("no member to {verb} was named")));
+    }
+    Ok(chosen)
+}
+
+fn has_role(cluster: &Cluster, name: &str, role: RoleFilter) -> bool {
+    let leads = cluster.leader() == Some(name);
+    match role {
+        RoleFilter::Primary => leads,
+        RoleFilter::Replica => !leads,
+        RoleFilter::Any => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::cluster::tests::made;
+
+    fn names(found: Result<Vec<(&str, &Member)>, Fail>) -> Vec<String> {
+        found.unwrap().into_iter().map(|(name, _)| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn members_are_chosen_by_role_and_name() {
+        let cluster = made();
+        let by = |role| names(select(&cluster, &[], role, "restart", true));
+        assert_eq!(by(RoleFilter::Any), ["n1", "n2", "n3"]);
+        assert_eq!(by(RoleFilter::Primary), ["n1"]);
+        assert_eq!(by(RoleFilter::Replica), ["n2", "n3"]);
+        let one = select(&cluster, &["n3".into()], RoleFilter::Any, "restart", true);
+        assert_eq!(names(one), ["n3"]);
+    }
+
+    #[test]
+    fn a_wrong_name_or_role_is_refused() {
+        let cluster = made();
+        let chosen = |name: &str, role| select(&cluster, &[name.into()], role, "restart", true);
+        assert!(chosen("n9", RoleFilter::Any).unwrap_err().to_string().contains("n9"));
+        assert!(chosen("n1", RoleFilter::Replica).is_err());
+    }
+}

@@ -1,0 +1,169 @@
+//! The command line. Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed,
+//! 64 wrong usage or configuration (`EX_USAGE` of sysexits.h).
+
+pub mod agent_args;
+mod ask;
+mod check;
+mod cluster;
+mod context;
+mod dcs_url;
+mod dsn;
+pub mod fail;
+mod failover;
+mod formats;
+mod globals;
+mod list;
+mod members;
+mod path_args;
+mod reinit;
+pub mod rest;
+mod restart;
+mod settings;
+mod table;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use agent_args::AgentArgs;
+pub use cluster::below_prefix;
+pub use dcs_url::parse as parse_dcs_url;
+pub use dsn::{Dsn, DsnFormat};
+pub use fail::Fail;
+pub use globals::Globals;
+pub use members::RoleFilter;
+pub use path_args::ClusterArg;
+pub use table::render as render_table;
+
+/// Keeps a PostgreSQL cluster writable, with Consul for agreement and discovery.
+#[derive(Debug, Parser)]
+#[command(name = "hart", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent of one node.
+    Agent(AgentArgs),
+    /// Internal: the process between agent and PostgreSQL that fences when the lease ends.
+    #[command(disable_help_flag = true)]
+    Guard {
+        /// The agent gives them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Show the members of a cluster.
+    List(list::ListArgs),
+    /// Give the primary's role to another member, in good order.
+    Switchover(failover::SwitchoverArgs),
+    /// Promote a named member, also when there is no primary.
+    Failover(failover::FailoverArgs),
+    /// Make members' data directories anew from a base backup.
+    Reinit(reinit::ReinitArgs),
+    /// Restart PostgreSQL of members.
+    Restart(restart::RestartArgs),
+    /// Print a connection string with all members.
+    Dsn(dsn::DsnArgs),
+    /// Check a configuration file and this machine.
+    Check(check::CheckArgs),
+    /// Try hart on this machine: three nodes, a Consul and a writer.
+    Demo(crate::demo::DemoArgs),
+    /// Show hart's version, and with a cluster those of its members.
+    Version(ClusterArg),
+}
+
+/// Reads the arguments and does what they say.
+#[must_use]
+pub fn run() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(error) => {
+            // Help and version come this way, too. A closed stdout is no reason to fail.
+            let _ = error.print();
+            if error.use_stderr() { fail::USAGE.into() } else { ExitCode::SUCCESS }
+        }
+    }
+}
+
+impl Cli {
+    fn run(self) -> ExitCode {
+        let globals = &self.globals;
+        let done = match self.command {
+            Command::Agent(args) => return crate::node::run(args),
+            Command::Guard { arguments } => return exit_code(hart_guard::run(arguments)),
+            Command::Demo(args) => return crate::demo::run(args),
+            Command::List(args) => on_runtime(list::run(globals, args)),
+            Command::Switchover(args) => on_runtime(failover::switchover(globals, args)),
+            Command::Failover(args) => on_runtime(failover::failover(globals, args)),
+            Command::Reinit(args) => on_runtime(reinit::run(globals, args)),
+            Command::Restart(args) => on_runtime(restart::run(globals, args)),
+            Command::Dsn(args) => on_runtime(dsn::run(globals, args)),
+            Command::Check(args) => on_runtime(check::run(args)),
+            Command::Version(args) => on_runtime(version::run(globals, args)),
+        };
+        done.unwrap_or_else(|fail| fail.report())
+    }
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// Runs a command to its end on a runtime of its own, on this thread.
+///
+/// # Errors
+/// Those of the command, or the operating system gives no runtime.
+pub fn on_runtime<T>(work: impl Future<Output = Result<T, Fail>>) -> Result<T, Fail> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fail::from_error("cannot start", &error))?;
+    let done = runtime.block_on(work);
+    // Nobody waits for a thread that still looks up a host name.
+    runtime.shutdown_background();
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn patronictls_ways_of_writing_are_understood() {
+        for line in [
+            "hart -c f.yml list ha -f json -e -w 2",
+            "hart -d consul://h:8500/service list -W",
+            "hart switchover ha --leader n1 --candidate n2 --force",
+            "hart switchover ha --primary n1 --scheduled now",
+            "hart failover ha --candidate n2",
+            "hart reinit ha n1 n2 --force --wait",
+            "hart restart ha -r replica --any --force",
+            "hart dsn ha -r replica -f uri -d app -U me",
+            "hart agent f.yml --user postgres --log-level debug --log-type json",
+            "hart check f.yml",
+            "hart version ha",
+            "hart demo --check --consul 127.0.0.1:8500 --keep",
+        ] {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
+        }
+    }
+
+    #[test]
+    fn nonsense_is_a_usage_error() {
+        for line in ["hart", "hart lst", "hart list --format xml", "hart check"] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}
