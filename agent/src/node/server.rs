@@ -92,6 +92,7 @@ impl Server {
         if hart_guard::guard_lives(&paths.lock).map_err(|e| format!("guard's lock: {e}"))? {
             return self.adopt().await;
         }
+        self.empty_cgroup().await?;
         let left = self.postgres.processes(TALK).await.map_err(|e| chain(&e))?;
         if left.is_empty() {
             return Ok(());
@@ -103,6 +104,17 @@ impl Server {
         let deadline = hart_clock::now() + GONE;
         hart_guard::kill_tree(pid, &data_dir, deadline).await.map_err(|e| chain(&e))?;
         Ok(())
+    }
+
+    /// Without a guard nothing may live in PostgreSQL's cgroup.
+    async fn empty_cgroup(&self) -> Result<(), String> {
+        let Some(cgroup) = &self.paths.cgroup else { return Ok(()) };
+        if !hart_guard::cgroup::populated(cgroup).unwrap_or(false) {
+            return Ok(());
+        }
+        tracing::warn!("killing what an earlier run left in {}", cgroup.display());
+        let deadline = hart_clock::now() + GONE;
+        hart_guard::cgroup::kill_and_wait(cgroup, deadline).await.map_err(|e| chain(&e))
     }
 
     async fn adopt(&self) -> Result<(), String> {

@@ -107,7 +107,7 @@ fn become_user(args: &AgentArgs, config: &Config) -> Result<cgroup::Prepared, St
         Cgroup::Off => Want::Off,
         Cgroup::Path(path) => Want::Path(path.clone()),
     };
-    let name = format!("{}-{}", config.scope, config.name);
+    let name = cgroup_name(config);
     let user = match (&args.user, privilege::is_root()) {
         (None, true) => {
             let text = "PostgreSQL refuses to run as root, and so does hart; \
@@ -132,6 +132,16 @@ fn become_user(args: &AgentArgs, config: &Config) -> Result<cgroup::Prepared, St
     let prepared = cgroup::prepare(&name, Some(owner), &want);
     privilege::drop_privileges(user).map_err(refused)?;
     Ok(prepared)
+}
+
+/// One per data directory: two nodes of one name may run on one machine, in two clusters.
+fn cgroup_name(config: &Config) -> String {
+    let path = config.postgresql.data_dir.as_os_str().as_encoded_bytes();
+    // FNV-1a, 32 bits: stable between runs and versions.
+    let hash = path.iter().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    });
+    format!("{}-{}-{hash:08x}", config.scope, config.name)
 }
 
 /// What is missing is made, and belongs to the user; what is there stays as it is.
