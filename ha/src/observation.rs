@@ -1,6 +1,7 @@
 //! What the brain is shown: one immutable picture of the world, gathered by the shell.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::Job;
@@ -37,7 +38,7 @@ pub struct Observation {
 #[derive(Clone, Debug, Default)]
 pub struct StoreView {
     /// The last complete read; `None` until the first.
-    pub snapshot: Option<Snapshot>,
+    pub snapshot: Option<Arc<Snapshot>>,
     /// When its answer arrived.
     pub arrived: Time,
     /// Did the last call get an answer?

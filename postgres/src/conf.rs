@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::datadir::{self, DataDir};
@@ -16,7 +15,7 @@ use crate::quote::{conf_value, conninfo, hba_name, literal};
 use crate::settings::{Credentials, Role, Settings, Upstream};
 
 /// First line of the files that are generated; by it they are known as ours.
-const HEADER: &str = "# Written by hart; changes made here are lost.";
+pub(crate) const HEADER: &str = "# Written by hart; changes made here are lost.";
 /// `synchronous_standby_names`, which changes far more often than the rest.
 pub(crate) const SYNC_FILE: &str = "hart.sync.conf";
 /// What makes a server a standby.
@@ -104,63 +103,6 @@ impl Postgres {
         }
         self.reload(within).await?;
         Ok(Follow::Reloaded)
-    }
-
-    /// The file with `synchronous_standby_names` as it is now, to be written or put back.
-    pub(crate) async fn sync_file(&self, within: Duration) -> Result<Arc<SyncFile>> {
-        let (settings, lock) = (self.settings(), self.files_lock());
-        blocking("reading synchronous_standby_names", within, move || {
-            let path = settings.config_dir().join(SYNC_FILE);
-            let former = files::read_optional(&path)?.unwrap_or_default();
-            Ok(Arc::new(SyncFile { settings, lock, former, void: AtomicBool::new(false) }))
-        })
-        .await
-    }
-}
-
-fn sync_line(value: &str) -> String {
-    format!("synchronous_standby_names = {}\n", conf_value(value))
-}
-
-/// The file with `synchronous_standby_names`, and what was in it before.
-pub(crate) struct SyncFile {
-    settings: Arc<Settings>,
-    lock: Arc<Mutex<()>>,
-    former: Vec<u8>,
-    /// Set when the caller has gone; a write that is still under way must then come to nothing.
-    void: AtomicBool,
-}
-
-impl SyncFile {
-    /// Writes a new value.
-    pub(crate) async fn write(self: &Arc<Self>, value: &str, within: Duration) -> Result<()> {
-        let content = format!("{HEADER}\n{}", sync_line(value));
-        let file = self.clone();
-        blocking("writing synchronous_standby_names", within, move || {
-            let _held = file.lock.lock().unwrap_or_else(PoisonError::into_inner);
-            if file.void.load(Ordering::SeqCst) {
-                return Err(Error::Abandoned { what: "writing synchronous_standby_names" });
-            }
-            file.put(content.as_bytes())
-        })
-        .await
-    }
-
-    /// Lets no later write through.
-    pub(crate) fn close(&self) {
-        self.void.store(true, Ordering::SeqCst);
-    }
-
-    /// Puts the former value back, on the calling thread, and lets no later write through.
-    pub(crate) fn restore(&self) -> Result<()> {
-        let _held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.close();
-        self.put(&self.former)
-    }
-
-    fn put(&self, content: &[u8]) -> Result<()> {
-        let path = self.settings.config_dir().join(SYNC_FILE);
-        files::write_atomic(&path, content, 0o600, self.settings.run_as).map(drop)
     }
 }
 

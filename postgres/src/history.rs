@@ -118,11 +118,16 @@ pub fn needs_rewind(
     upstream: Timeline,
     upstream_history: Option<&History>,
 ) -> Divergence {
-    if local.timeline == upstream {
-        return Divergence::Same;
-    }
     let ours_ends =
         |fork: Lsn| Divergence::Diverged { fork: Some(fork), lost: local.at.bytes_since(fork) };
+    if local.timeline == upstream {
+        // The number alone proves little: two nodes may have made the same one, each from its own
+        // fork.
+        return match (begin(local_history), begin(upstream_history)) {
+            (Some(ours), Some(theirs)) if ours != theirs => ours_ends(ours.at.min(theirs.at)),
+            _ => Divergence::Same,
+        };
+    }
     if let Some(fork) = upstream_history.and_then(|h| h.end_of(local.timeline)) {
         return if local.is_before(fork) { Divergence::Behind { fork } } else { ours_ends(fork) };
     }
@@ -131,6 +136,17 @@ pub fn needs_rewind(
         Some(fork) => ours_ends(fork),
         None => Divergence::Diverged { fork: None, lost: 0 },
     }
+}
+
+/// Where a timeline was left for the one that the history belongs to.
+fn begin(history: Option<&History>) -> Option<Begin> {
+    history?.switches.last().map(|last| Begin { timeline: last.timeline, at: last.at })
+}
+
+#[derive(PartialEq, Eq)]
+struct Begin {
+    timeline: Timeline,
+    at: Lsn,
 }
 
 fn newest_common(

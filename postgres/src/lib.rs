@@ -36,6 +36,7 @@ mod secret;
 mod settings;
 mod slots;
 mod sync;
+mod sync_file;
 mod upstream;
 
 pub use basebackup::{BaseBackup, Progress};

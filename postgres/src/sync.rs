@@ -13,7 +13,6 @@ use nix::sys::signal::Signal;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::conf::SyncFile;
 use crate::error::{Error, Result};
 use crate::files::blocking;
 use crate::link::Session;
@@ -21,6 +20,7 @@ use crate::link_error::LinkError;
 use crate::postgres::Postgres;
 use crate::postmaster;
 use crate::settings::Settings;
+use crate::sync_file::SyncFile;
 
 /// A standby that does not exist.
 const NOBODY: &str = "\"__hart_nobody__\"";

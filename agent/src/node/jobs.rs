@@ -183,7 +183,9 @@ impl Worker {
 
     async fn local_end(&self) -> Result<LocalEnd, String> {
         if let Ok(probe) = self.postgres.probe(Duration::from_secs(1)).await {
-            let at = probe.position();
+            // Of a standby only what is replayed counts: what was merely received is no obstacle.
+            let at = if probe.in_recovery { probe.replay_lsn } else { probe.flush_lsn };
+            let at = at.unwrap_or_default();
             return Ok(LocalEnd { timeline: probe.timeline, at, is_start: false });
         }
         let end = self.postgres.local_end(QUICK).await.map_err(|e| chain(&e))?;

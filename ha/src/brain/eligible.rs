@@ -40,6 +40,11 @@ impl Verdict {
         refuse("store", "Consul has not answered yet", "check the address and token of Consul")
     }
 
+    /// Is lag the only rule that forbids it? An operator may say that this does not matter.
+    pub(super) fn only_lags(&self) -> bool {
+        matches!(self, Self::MayNot(refusal) if refusal.rule == "lag")
+    }
+
     /// Leads already, or may.
     #[must_use]
     pub fn may_lead(&self) -> bool {
@@ -64,7 +69,6 @@ impl Brain {
         }
         let rules = [
             Self::tags_allow,
-            Self::not_paused,
             Self::has_data,
             Self::in_failsafe_list,
             Self::in_sync_set,
@@ -79,10 +83,6 @@ impl Brain {
         let tags = &self.settings.tags;
         let which = if tags.nofailover { "nofailover: true" } else { "failover_priority: 0" };
         (!tags.may_fail_over()).then(|| refuse("tags", which, "remove the tag and reload"))
-    }
-
-    fn not_paused(&self, turn: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {
-        turn.config.pause.then(|| refuse("pause", "pause: true", "resume the cluster"))
     }
 
     fn has_data(&self, turn: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {
@@ -110,13 +110,13 @@ impl Brain {
     }
 
     fn in_sync_set(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Verdict> {
-        let on = turn.config.synchronous_mode != SynchronousMode::Off;
-        let sync = &snapshot.sync.as_ref().filter(|_| on)?.value;
-        let named = sync.leader.is_none() || sync.names(&self.settings.name);
-        (!named).then(|| {
+        let sync = &snapshot.sync.as_ref()?.value;
+        self.is_outside_sync(turn, snapshot).then(|| {
             let set: Vec<_> = sync.leader.iter().cloned().chain(sync.standbys()).collect();
             let value = format!("the published synchronous set is {}", set.join(", "));
-            refuse("sync", value, "bring one of its nodes back, or `hart failover --candidate`")
+            let remedy = "bring one of its nodes back; or accept the loss of acknowledged commits by \
+                          setting synchronous_mode to off";
+            refuse("sync", value, remedy)
         })
     }
 

@@ -84,6 +84,9 @@ impl Brain {
             self.must_clone = true;
             return turn.wake_soon();
         }
+        if made_the_same_timeline(control, member) {
+            return self.same_timeline_twice(turn, member, upstream);
+        }
         match self.jobs.diverged_from(&upstream) {
             Some(false) => {
                 let job = Job::StartStandby(Some(upstream));
@@ -113,6 +116,18 @@ impl Brain {
         }
         turn.phase(
             "diverged from the leader, and use_pg_rewind is off: run `hart reinit` for this node",
+        );
+    }
+
+    /// `pg_rewind` compares timelines by number and would find nothing to do.
+    fn same_timeline_twice(&mut self, turn: &mut Turn<'_>, member: &Member, upstream: Upstream) {
+        if turn.config.postgresql.use_pg_rewind || self.settings.clone_when_diverged {
+            self.must_clone = true;
+            return self.base_backup_from(turn, member, upstream);
+        }
+        turn.phase(
+            "this node and the leader made the same timeline apart from each other: run \
+             `hart reinit` for this node",
         );
     }
 
@@ -170,6 +185,13 @@ impl Brain {
 /// A standby on the leader's timeline cannot have forked from it.
 fn may_follow_at_once(control: &Control, leader: &Member) -> bool {
     !control.was_primary && Some(control.timeline) == leader.timeline
+}
+
+/// This node wrote its timeline as primary; the leader began its own with a promotion that did
+/// not know of it. Then equal numbers are a coincidence, and a lower one is no ancestor.
+fn made_the_same_timeline(control: &Control, leader: &Member) -> bool {
+    let leads = leader.role == Role::Primary && leader.state == State::Running;
+    control.was_primary && leads && leader.timeline.is_some_and(|theirs| theirs <= control.timeline)
 }
 
 fn leader_address<'a>(snapshot: &'a Snapshot, leader: &str) -> Option<(&'a Member, Upstream)> {

@@ -44,6 +44,12 @@ impl Brain {
         }
     }
 
+    /// PostgreSQL is gone: the lease goes back.
+    pub(super) fn release(&mut self, turn: &mut Turn<'_>, reason: String) {
+        self.given_up = turn.obs.lease.hold.map(|hold| (hold.term, turn.now()));
+        turn.push(Command::Release, reason);
+    }
+
     fn carry(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         let Some(status) = &snapshot.status else { return };
         let local = &turn.obs.local;
@@ -61,7 +67,7 @@ impl Brain {
         self.promoting = None;
         if !matches!(turn.obs.local.data, Data::Cluster { .. }) || self.must_clone {
             turn.phase("giving the lease up");
-            return turn.push(Command::Release, "there is no data directory to lead with");
+            return self.release(turn, "there is no data directory to lead with".to_owned());
         }
         let Some(control) = &turn.obs.local.control else {
             turn.phase("reading the control file");
@@ -75,7 +81,7 @@ impl Brain {
         if self.jobs.failed(&job) >= STARTS_MAX && self.somebody_may_lead(snapshot) {
             turn.phase("giving the lease up");
             let error = self.jobs.error(&job).unwrap_or("no error").to_owned();
-            return turn.push(Command::Release, format!("PostgreSQL does not start: {error}"));
+            return self.release(turn, format!("PostgreSQL does not start: {error}"));
         }
         self.start_when_ready(turn, job, "this node holds the lease");
     }
@@ -116,6 +122,10 @@ impl Brain {
         self.keep_slots(turn, snapshot, false);
         if turn.obs.local.armed.is_none_or(|armed| armed.term != hold.term) {
             return turn.phase("waiting for the guard to be armed");
+        }
+        if self.is_outside_sync(turn, snapshot) {
+            // The takeover compared only the lease; the set may have changed since it was decided.
+            return self.release(turn, "not in the published synchronous set".to_owned());
         }
         if !self.sync_is_mine(turn, snapshot) {
             return turn.phase("taking over the synchronous set");

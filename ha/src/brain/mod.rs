@@ -76,6 +76,8 @@ pub struct Brain {
     published: Option<(Member, Time)>,
     slots: Option<(BTreeSet<String>, bool, Time)>,
     switch: Option<switchover::Switch>,
+    /// The reign that was given up last, and when: the watch shows it for a moment longer.
+    given_up: Option<(Term, Time)>,
     /// Since when a standby has not been streaming.
     silent_since: Option<Time>,
     /// The roles of a new cluster are complete.
@@ -97,6 +99,7 @@ impl Brain {
             published: None,
             slots: None,
             switch: None,
+            given_up: None,
             silent_since: None,
             roles_done: false,
             must_clone: false,

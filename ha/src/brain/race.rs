@@ -31,6 +31,14 @@ impl Brain {
         if !lease.is_held_by(&self.settings.name, &self.settings.instance) || !has_data {
             return false;
         }
+        let just_given_up = self.given_up.is_some_and(|(term, at)| {
+            term == lease.term && turn.now().since(at) < turn.config.ttl / 4
+        });
+        if just_given_up || turn.obs.lease.busy {
+            turn.phase("waiting for Consul's word on the lease");
+            turn.wake_at(turn.now() + turn.config.ttl / 8);
+            return true;
+        }
         turn.phase("taking the lease back");
         let reason = format!("the lease of term {} is ours in the store", lease.term);
         self.acquire(turn, snapshot, lease.term, reason);
@@ -140,8 +148,11 @@ impl Brain {
         if !turn.obs.store.reachable {
             return turn.phase("Consul does not answer");
         }
-        if !turn.verdict.may_lead() && !self.is_named_candidate(snapshot) {
+        if !turn.verdict.may_lead() && !(turn.verdict.only_lags() && self.is_wanted(snapshot)) {
             return turn.phase("not eligible to lead");
+        }
+        if turn.config.pause && !self.is_named_candidate(snapshot) {
+            return turn.phase("paused: nobody takes over by itself");
         }
         let free_at = self.free_at(turn);
         let window = margin(turn.config.ttl);
@@ -195,6 +206,12 @@ impl Brain {
         }
         let (name, position) = self.better_peer(turn)?;
         Some(format!("{name} at {position} is better placed"))
+    }
+
+    /// An operator asked for a failover to this node: whoever led before does not matter.
+    fn is_wanted(&self, snapshot: &Snapshot) -> bool {
+        let request = snapshot.failover.as_ref().map(|failover| &failover.value);
+        request.is_some_and(|request| request.leader.is_none()) && self.is_named_candidate(snapshot)
     }
 
     pub(super) fn is_named_candidate(&self, snapshot: &Snapshot) -> bool {

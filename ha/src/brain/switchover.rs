@@ -142,6 +142,7 @@ impl Brain {
             self.switch = Some(switch);
             turn.phase("handing the lease over");
             let reason = format!("{} has everything up to {}", heir.name, control.checkpoint);
+            self.given_up = turn.obs.lease.hold.map(|hold| (hold.term, turn.now()));
             turn.push(Command::HandOver(heir), reason);
             return true;
         }
@@ -175,7 +176,7 @@ impl Brain {
             }
             Purpose::Shutdown => {
                 turn.phase("giving the lease up");
-                turn.push(Command::Release, format!("asked to stop; {problem}"));
+                self.release(turn, format!("asked to stop; {problem}"));
                 true
             }
         }

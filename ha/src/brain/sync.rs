@@ -22,6 +22,13 @@ impl Brain {
         mine.map(crate::kv::SyncState::standbys).unwrap_or_default()
     }
 
+    /// Somebody else's published set does not name this node: it may lack acknowledged commits.
+    pub(super) fn is_outside_sync(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
+        let on = turn.config.synchronous_mode != SynchronousMode::Off;
+        let sync = snapshot.sync.as_ref().filter(|_| on).map(|sync| &sync.value);
+        sync.is_some_and(|sync| sync.leader.is_some() && !sync.names(&self.settings.name))
+    }
+
     pub(super) fn keep_sync(&self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql) {
         if turn.config.synchronous_mode == SynchronousMode::Off {
             return self.sync_off(turn, snapshot);

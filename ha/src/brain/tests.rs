@@ -107,7 +107,7 @@ fn sees(name: &str, now: u64, snapshot: Snapshot, sql: Sql) -> Observation {
     seen.store.arrived = at(now);
     seen.store.reachable = true;
     seen.store.session = Some(format!("s-{name}"));
-    seen.store.snapshot = Some(snapshot);
+    seen.store.snapshot = Some(snapshot.into());
     seen.local.data = Data::Cluster { system_id: "42".into() };
     seen.local.process = Process::Running { since: at(0) };
     seen.local.memory.term = 5;
@@ -237,6 +237,32 @@ fn the_furthest_wal_wins_then_priority_then_name() {
     assert_eq!(race("n2", 1000, &[("n1", None), ("n3", Some(newer))]), []);
     let unable = PeerAnswer { may_lead: Some(false), ..answer(9999) };
     assert_eq!(race("n2", 1000, &[("n1", None), ("n3", Some(unable))]), takes_over());
+}
+
+fn race_with_request(request: FailoverRequest, snapshot: Snapshot, sql: Sql) -> Vec<Command> {
+    let released = with_lease(snapshot, Some(lease("n1", 9, LeaseState::Released)));
+    let failover = Some(versioned(request, None));
+    let mut seen = sees("n2", 100, Snapshot { leader: None, failover, ..released }, sql);
+    let mut brain = brain("n2");
+    brain.step(&seen);
+    peers(&mut seen, &[("n1", None), ("n3", Some(answer(9000)))]);
+    commands(&mut brain, &seen)
+}
+
+#[test]
+fn a_failover_request_overrides_lag_and_rank_but_never_the_synchronous_set() {
+    let failover = FailoverRequest { member: Some("n2".into()), ..FailoverRequest::default() };
+    let switchover = FailoverRequest { leader: Some("n1".into()), ..failover.clone() };
+    let mut ahead = cluster();
+    ahead.status.as_mut().unwrap().value.optime = Some(Lsn(1 << 30));
+    let race = |request: &FailoverRequest, snapshot: &Snapshot| {
+        race_with_request(request.clone(), snapshot.clone(), standby(1000))
+    };
+    assert_eq!(race(&failover, &ahead), takes_over());
+    assert_eq!(race(&switchover, &ahead), [], "a switchover promises to lose nothing");
+    let outside = with_sync(cluster(), "n1", &["n3"]);
+    assert_eq!(race(&failover, &outside), []);
+    assert_eq!(race(&switchover, &outside), []);
 }
 
 #[test]
@@ -406,7 +432,7 @@ fn the_first_node_claims_initdbs_and_leads() {
         initialize: Some(versioned(String::new(), Some("s-n1"))),
         ..Snapshot::default()
     };
-    seen.store.snapshot = Some(claimed);
+    seen.store.snapshot = Some(claimed.into());
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Initdb)]);
     seen.local.data = Data::Cluster { system_id: "42".into() };
     (seen.local.memory.bootstrapping, seen.local.memory.term) = (true, 0);
@@ -418,17 +444,18 @@ fn the_first_node_claims_initdbs_and_leads() {
 fn a_late_node_waits_for_the_bootstrap_of_another() {
     let mut seen = sees("n2", 100, Snapshot::default(), Sql::default());
     (seen.local.data, seen.local.process, seen.local.sql) = (Data::Empty, Process::Down, None);
-    seen.store.snapshot = Some(Snapshot {
+    let claimed = Snapshot {
         initialize: Some(versioned(String::new(), Some("s-n1"))),
         ..Snapshot::default()
-    });
+    };
+    seen.store.snapshot = Some(claimed.into());
     assert_eq!(commands(&mut brain("n2"), &seen), []);
     let mut snapshot = cluster();
-    seen.store.snapshot = Some(snapshot.clone());
+    seen.store.snapshot = Some(snapshot.clone().into());
     let clone = Command::Begin(Job::Clone(upstream("n1")));
     assert_eq!(commands(&mut brain("n2"), &seen), [clone]);
     snapshot.members.get_mut("n1").unwrap().value.state = State::Starting;
-    seen.store.snapshot = Some(snapshot);
+    seen.store.snapshot = Some(snapshot.into());
     assert_eq!(commands(&mut brain("n2"), &seen), [], "not before the leader is ready");
 }
 
@@ -476,6 +503,23 @@ fn an_old_primary_compares_then_rewinds_then_follows() {
     });
     let start = Job::StartStandby(Some(upstream("n1")));
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(start)]);
+}
+
+#[test]
+fn two_timelines_of_one_number_are_not_taken_for_one() {
+    let mut snapshot = cluster();
+    snapshot.members.get_mut("n1").unwrap().value.timeline = Some(2);
+    let mut seen = down(sees("n2", 100, snapshot, primary(0)), true, false);
+    seen.local.control.as_mut().unwrap().timeline = 2;
+    let clone = Job::Clone(upstream("n1"));
+    assert_eq!(commands(&mut brain("n2"), &seen), [Command::Begin(clone)]);
+}
+
+#[test]
+fn a_winner_that_left_the_synchronous_set_meanwhile_gives_the_lease_back() {
+    let snapshot = with_sync(cluster(), "n3", &[]);
+    let seen = holding(sees("n1", 100, snapshot, standby(1000)), true);
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Release]);
 }
 
 #[test]
