@@ -10,15 +10,16 @@ use crate::cli::Fail;
 /// A member answers when the switchover is done, or has given up.
 const DONE: Duration = Duration::from_secs(90);
 
-/// SIGKILL for the primary's postmaster.
+/// SIGKILL for the primary's postmaster; its process id and those of its children, which follow.
 ///
 /// # Errors
 /// Nobody leads, or its PostgreSQL is not running.
-pub fn kill_postmaster(demo: &mut Demo) -> Result<(), Fail> {
+pub fn kill_postmaster(demo: &mut Demo) -> Result<Vec<i32>, Fail> {
     let node = demo.leader()?;
-    let (name, pid) = (node.name.clone(), node.kill_postmaster()?);
+    let (name, (pid, mut dying)) = (node.name.clone(), node.kill_postmaster()?);
     demo.timeline.add(format!("kill -9 {pid}: the postmaster of the primary, {name}"));
-    Ok(())
+    dying.push(pid);
+    Ok(dying)
 }
 
 /// SIGKILL for agent, guard and PostgreSQL of the primary; its name.

@@ -7,12 +7,12 @@ use hart_consul::Client;
 use hart_ha::store::Snapshot;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::node::{Node, Shared, free_ports, is_inherited};
+use super::node::{Node, Shared, find_programs, free_ports, is_inherited};
 use super::place::Place;
 use super::store::Store;
 use super::timeline::Timeline;
 use super::watcher::Watcher;
-use super::writing::{Progress, Writing};
+use super::writing::Writing;
 use super::{DemoArgs, changes, health};
 use crate::cli::Fail;
 use crate::cli::rest::Rest;
@@ -80,7 +80,7 @@ impl Demo {
                 })
             }
             Err(fail) => {
-                eprintln!("{}", place.leave());
+                eprintln!("{}", place.leave(false));
                 Err(fail)
             }
         }
@@ -90,6 +90,7 @@ impl Demo {
         place: &Place,
         args: &DemoArgs,
     ) -> Result<(Store, Shared, Vec<Node>, Client, Rest, String), Fail> {
+        find_programs(args.bin_dir.as_deref()).await?;
         let store = Store::start(args.consul.as_deref()).await?;
         let (scope, consul) = (store.scope(), store.url());
         let shared = Shared { scope, consul, bin_dir: args.bin_dir.clone() };
@@ -119,10 +120,7 @@ impl Demo {
         self.timeline.add("three agents started");
         self.wait_healthy().await?;
         self.writing = Some(Writing::start(&self.nodes));
-        self.wait("the first rows", RESUME, |demo| {
-            (demo.progress().acknowledged >= ROWS).then_some(())
-        })
-        .await?;
+        self.wait_writing().await?;
         self.timeline.add("the writer writes");
         self.mark();
         Ok(())
@@ -145,11 +143,10 @@ impl Demo {
         node.ok_or_else(|| Fail::failed("nobody leads now"))
     }
 
-    /// How far the writer is.
+    /// Rows that the writer knows to be committed.
     #[must_use]
-    pub fn progress(&self) -> Progress {
-        let nothing = Progress { acknowledged: 0, failures: 0 };
-        self.writing.as_ref().map_or(nothing, Writing::progress)
+    pub fn acknowledged(&self) -> u64 {
+        self.writing.as_ref().map_or(0, |writing| writing.ledger().counts().acknowledged)
     }
 
     /// Gaps are measured from now on.
@@ -182,28 +179,21 @@ impl Demo {
     /// # Errors
     /// An agent ends, or it takes too long.
     pub async fn wait_healthy(&mut self) -> Result<(), Fail> {
-        let names: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
+        let names = self.names();
         self.wait("a whole cluster", HEALTHY, |demo| {
             health::problems(&demo.snapshot(), &names).is_empty().then_some(())
         })
         .await
     }
 
-    /// Waits until the writer, which noticed something since `before`, writes again.
+    /// Waits for rows that are acknowledged from now on. Call it once the old server is gone.
     ///
     /// # Errors
     /// An agent ends, or it takes too long.
-    pub async fn wait_writing(&mut self, before: Progress) -> Result<(), Fail> {
-        let noticed = self
-            .wait("the writer to notice", RESUME, |demo| {
-                let now = demo.progress();
-                (now.failures > before.failures).then_some(now)
-            })
-            .await?;
-        self.wait("writing to resume", RESUME, |demo| {
-            (demo.progress().acknowledged >= noticed.acknowledged + ROWS).then_some(())
-        })
-        .await
+    pub async fn wait_writing(&mut self) -> Result<(), Fail> {
+        let enough = self.acknowledged() + ROWS;
+        self.wait("writing to go on", RESUME, |demo| (demo.acknowledged() >= enough).then_some(()))
+            .await
     }
 
     /// Waits for a condition, and notes what changes meanwhile.
@@ -230,12 +220,25 @@ impl Demo {
                 return Err(self.with_logs(&text));
             }
             if Instant::now() > deadline {
-                let names: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
-                let state = health::problems(&self.snapshot(), &names).join("; ");
-                let text = format!("waited {within:?} in vain for {what} ({state})");
+                let text = format!("waited {within:?} in vain for {what}: {}", self.state());
                 return Err(self.with_logs(&text));
             }
         }
+    }
+
+    /// What is wrong, and how far the writer is.
+    fn state(&self) -> String {
+        let mut state = health::problems(&self.snapshot(), &self.names());
+        if let Some(writing) = &self.writing {
+            let counts = writing.ledger().counts();
+            let silence = writing.ledger().silence(hart_clock::now());
+            state.push(format!("rows: {counts:?}, none acknowledged for {silence:?}"));
+        }
+        state.join("; ")
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.name.clone()).collect()
     }
 
     fn ended(&mut self) -> Option<(String, std::process::ExitStatus)> {
@@ -249,12 +252,14 @@ impl Demo {
         Fail::failed(format!("{text}{}", logs.collect::<String>()))
     }
 
-    /// Stops everything, in good order first; `hurry` cuts that short. Says where the files were.
+    /// Stops everything, in good order first; `hurry` cuts that short. Says where the files were;
+    /// where the demo `failed` the logs are left.
     ///
     /// # Errors
     /// A process survives, or the keys in a real Consul could not be removed.
     pub async fn shut_down(
         &mut self,
+        failed: bool,
         hurry: impl Future<Output = &'static str>,
     ) -> Result<(), Fail> {
         self.timeline.silence(false);
@@ -267,7 +272,7 @@ impl Demo {
             let leader = self.watcher.latest().leader_name().unwrap_or_default().to_owned();
             self.nodes.sort_by_key(|node| node.name == leader);
             for node in &mut self.nodes {
-                if !node.stop(STOP).await {
+                if node.is_up() && !node.stop(STOP).await {
                     eprintln!(
                         "{} did not stop in good order; see {}",
                         node.name,
@@ -287,7 +292,7 @@ impl Demo {
         if let Some(store) = self.store.take() {
             done = done.and(store.finish(&self.client, &self.prefix).await);
         }
-        eprintln!("{}", self.place.leave());
+        eprintln!("{}", self.place.leave(failed));
         done
     }
 }

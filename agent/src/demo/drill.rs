@@ -2,12 +2,16 @@
 //! promises.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use super::actions;
 use super::cluster::Demo;
 use super::outages::Outages;
 use super::writing::account;
+use super::{actions, procs};
 use crate::cli::Fail;
+
+/// The processes of a server whose postmaster was killed.
+const DEATH: Duration = Duration::from_secs(60);
 
 /// Runs all steps.
 ///
@@ -33,10 +37,16 @@ async fn steps(demo: &mut Demo, outages: &mut Outages) -> Result<(), Fail> {
 }
 
 async fn kill_postmaster(demo: &mut Demo, outages: &mut Outages) -> Result<(), Fail> {
-    let (before, start) = (demo.progress(), hart_clock::now());
+    let start = hart_clock::now();
     demo.mark();
-    actions::kill_postmaster(demo)?;
-    demo.wait_writing(before).await?;
+    let mut dying = actions::kill_postmaster(demo)?;
+    // Until then a backend without a postmaster might still acknowledge a row.
+    demo.wait("the old server's processes to go", DEATH, |_| {
+        dying.retain(|pid| procs::is_alive(*pid));
+        dying.is_empty().then_some(())
+    })
+    .await?;
+    demo.wait_writing().await?;
     resumed(demo);
     demo.wait_healthy().await?;
     outages.add("postmaster killed", demo.longest_gap(), hart_clock::now().since(start));
@@ -44,10 +54,10 @@ async fn kill_postmaster(demo: &mut Demo, outages: &mut Outages) -> Result<(), F
 }
 
 async fn lose_primary(demo: &mut Demo, outages: &mut Outages) -> Result<String, Fail> {
-    let (before, start) = (demo.progress(), hart_clock::now());
+    let start = hart_clock::now();
     demo.mark();
     let lost = actions::lose_primary(demo).await?;
-    demo.wait_writing(before).await?;
+    demo.wait_writing().await?;
     resumed(demo);
     let new = demo.snapshot().leader_name().unwrap_or_default().to_owned();
     if new == lost {
@@ -71,7 +81,7 @@ async fn bring_back(demo: &mut Demo, outages: &mut Outages, lost: &str) -> Resul
 }
 
 async fn switchover(demo: &mut Demo, outages: &mut Outages) -> Result<(), Fail> {
-    let (before, start) = (demo.progress(), hart_clock::now());
+    let start = hart_clock::now();
     demo.mark();
     let old = demo.leader()?.name.clone();
     let asked = actions::switchover(demo)?;
@@ -82,7 +92,7 @@ async fn switchover(demo: &mut Demo, outages: &mut Outages) -> Result<(), Fail> 
     let answer = asked.await.map_err(|error| Fail::from_error("switchover", &error))?;
     let answer = answer.map_err(|text| Fail::failed(format!("the switchover failed: {text}")))?;
     demo.timeline.add(format!("answer: {answer}"));
-    demo.wait_writing(before).await?;
+    demo.wait_writing().await?;
     resumed(demo);
     demo.wait_healthy().await?;
     if demo.leader()?.name == old {

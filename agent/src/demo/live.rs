@@ -73,7 +73,7 @@ pub async fn print_changes(demo: &mut Demo) -> Result<ExitCode, Fail> {
 
 async fn press(demo: &mut Demo, key: Key, asked: &mut Option<Switchover>) {
     let done = match key {
-        Key::Kill => actions::kill_postmaster(demo),
+        Key::Kill => actions::kill_postmaster(demo).map(drop),
         Key::Lose => actions::lose_primary(demo).await.map(drop),
         Key::Back => actions::bring_back(demo).map(|back| {
             if back.is_empty() {
@@ -115,7 +115,7 @@ fn frame(demo: &mut Demo, lease_left_ms: Option<u64>) -> Frame {
         nodes,
         lease_left_ms,
         longest_gap: demo.longest_gap(),
-        acknowledged: demo.progress().acknowledged,
+        acknowledged: demo.acknowledged(),
         events: demo.timeline.last(EVENTS),
         dsn: dsn(demo),
         command: command(demo),

@@ -68,7 +68,8 @@ async fn whole(args: DemoArgs) -> Result<ExitCode, Fail> {
         name = signals.next() => Err(Fail::failed(format!("stopped by {name}"))),
     };
     // A second Ctrl-C while everything is being stopped shortens the orderly part.
-    let stopped = demo.shut_down(signals.next()).await;
+    let failed = ended.is_err() && !signals.came;
+    let stopped = demo.shut_down(failed, signals.next()).await;
     match (ended, stopped) {
         // Whoever watches ends it with Ctrl-C; that is no failure.
         (Err(_), Ok(())) if signals.came && !args.check => Ok(ExitCode::SUCCESS),

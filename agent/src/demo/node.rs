@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -14,6 +14,10 @@ use tokio::time::timeout;
 use super::place::Place;
 use super::procs;
 use crate::cli::Fail;
+use crate::cli::fail::with_causes;
+
+/// How long programs on a slow disk may take to say their version.
+const PROGRAMS: Duration = Duration::from_secs(20);
 
 /// What the agents inherit of `HART_*` and `PATRONI_*`: only how to reach Consul. The rest would
 /// make all three the same node.
@@ -156,15 +160,16 @@ tags: {{nofailover: false}}
         self.agent.is_some() && self.ended().is_none()
     }
 
-    /// SIGKILL for its postmaster alone; the process id.
+    /// SIGKILL for its postmaster alone; its process id and those of its children.
     ///
     /// # Errors
     /// There is none.
-    pub fn kill_postmaster(&self) -> Result<i32, Fail> {
+    pub fn kill_postmaster(&self) -> Result<(i32, Vec<i32>), Fail> {
         let pid = procs::postmaster(&self.home.join("data"));
         let pid = pid.ok_or_else(|| Fail::failed(format!("{} runs no PostgreSQL", self.name)))?;
+        let children = procs::children(pid);
         procs::kill_now(pid);
-        Ok(pid)
+        Ok((pid, children))
     }
 
     /// SIGKILL for everything: agent, guard, PostgreSQL.
@@ -219,6 +224,17 @@ impl Drop for Node {
 pub fn is_inherited(name: &str) -> bool {
     let suffix = ["HART_CONSUL_", "PATRONI_CONSUL_"].iter().find_map(|p| name.strip_prefix(p));
     suffix.is_some_and(|suffix| INHERITED.contains(&suffix))
+}
+
+/// Is PostgreSQL there? Better said once now than by three agents.
+///
+/// # Errors
+/// It is not, with what to do.
+pub async fn find_programs(bin_dir: Option<&Path>) -> Result<(), Fail> {
+    let mut settings = hart_postgres::Settings::new("demo", "n1", "/nonexistent");
+    settings.bin_dir = bin_dir.map(Path::to_owned);
+    let version = hart_postgres::Postgres::new(settings).version(PROGRAMS).await;
+    version.map(drop).map_err(|error| Fail::usage(with_causes(&error)))
 }
 
 /// Ports that nobody uses at the moment: PostgreSQL and REST of each of `count` nodes. All are

@@ -73,20 +73,24 @@ impl Place {
         self.give(path, 0o600)
     }
 
-    /// Removes everything, unless it is to be kept, and says what it did.
+    /// Removes everything, unless it is to be kept, and says what it did. After a failure the logs
+    /// stay.
     #[must_use]
-    pub fn leave(&self) -> String {
+    pub fn leave(&self, failed: bool) -> String {
         let dir = self.dir.display();
         if self.keep {
             return format!("data and logs were kept in {dir}");
         }
-        let removed = if self.made {
-            fs::remove_dir_all(&self.dir)
-        } else {
+        let removed = match (failed, self.made) {
+            (true, _) => clear(&self.dir, true),
+            (false, true) => fs::remove_dir_all(&self.dir),
             // The directory itself was there before.
-            empty(&self.dir)
+            (false, false) => clear(&self.dir, false),
         };
         match removed {
+            Ok(()) if failed => {
+                format!("the logs are in {dir}; the data have been removed (--keep keeps them)")
+            }
             Ok(()) => {
                 format!("data and logs were in {dir} and have been removed (--keep keeps them)")
             }
@@ -139,10 +143,16 @@ fn make(dir: &Path) -> Result<bool, Fail> {
     }
 }
 
-fn empty(dir: &Path) -> std::io::Result<()> {
+/// Removes what is in the directory, but for the logs if these are to stay.
+fn clear(dir: &Path, keep_logs: bool) -> std::io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+        let is_log = path.extension().is_some_and(|end| end == "log");
+        if path.is_dir() {
+            fs::remove_dir_all(path)?;
+        } else if !(keep_logs && is_log) {
+            fs::remove_file(path)?;
+        }
     }
     Ok(())
 }
@@ -172,6 +182,19 @@ mod tests {
         fs::remove_dir(&dir).unwrap();
         assert_eq!(make(&dir), Ok(true));
         fs::remove_dir(&dir).unwrap();
+    }
+
+    #[test]
+    fn after_a_failure_the_logs_stay() {
+        let dir = std::env::temp_dir().join(format!("hart-leave-{}", std::process::id()));
+        fs::create_dir_all(dir.join("n1/data")).unwrap();
+        fs::write(dir.join("n1.log"), "x").unwrap();
+        let program = PathBuf::new();
+        let place = Place { dir: dir.clone(), program, owner: None, made: true, keep: false };
+        let said = place.leave(true);
+        assert!(dir.join("n1.log").exists() && !dir.join("n1").exists(), "{said}");
+        let said = place.leave(false);
+        assert!(!dir.exists() && said.contains("have been removed"), "{said}");
     }
 
     #[test]

@@ -21,12 +21,24 @@ const DEATH: Duration = Duration::from_secs(20);
 #[must_use]
 pub fn of(home: &Path) -> Vec<i32> {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| *pid != own && belongs(*pid, home) && is_alive(*pid))
-        .collect()
+    all().filter(|pid| *pid != own && belongs(*pid, home) && is_alive(*pid)).collect()
+}
+
+/// Ids of the processes that `parent` has started.
+#[must_use]
+pub fn children(parent: i32) -> Vec<i32> {
+    all().filter(|pid| stat(*pid, 1).and_then(|id| id.parse().ok()) == Some(parent)).collect()
+}
+
+fn all() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// A field of `/proc/PID/stat`, counted from the state, which follows the name in parentheses.
+fn stat(pid: i32, field: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(field).map(str::to_owned)
 }
 
 /// Its command line names something in the home, or it works there; and it is one of the programs
@@ -55,9 +67,7 @@ fn is_ours(command_line: &[u8]) -> bool {
 /// Is it there, and not a zombie?
 #[must_use]
 pub fn is_alive(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    stat(pid, 0).is_some_and(|state| !matches!(state.as_str(), "Z" | "X"))
 }
 
 /// SIGKILL. A process that is gone already is fine.
@@ -124,6 +134,9 @@ mod tests {
         while of(&home) != [id(&node)] || !belongs_by_name(id(&editor), "vim") {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let own = i32::try_from(std::process::id()).unwrap();
+        let started = children(own);
+        assert!(started.contains(&id(&node)) && started.contains(&id(&editor)));
         let reaper = std::thread::spawn(move || node.wait());
         kill_all(&home).await.unwrap();
         assert!(is_alive(id(&editor)) && of(&home).is_empty());

@@ -24,15 +24,6 @@ pub struct Writing {
     task: JoinHandle<()>,
 }
 
-/// How far the writer was at some moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Rows that a server confirmed.
-    pub acknowledged: u64,
-    /// Rows and connections that failed.
-    pub failures: u64,
-}
-
 impl Writing {
     /// Starts it.
     #[must_use]
@@ -52,13 +43,6 @@ impl Writing {
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
-    }
-
-    /// How far it is.
-    #[must_use]
-    pub fn progress(&self) -> Progress {
-        let counts = self.ledger.counts();
-        Progress { acknowledged: counts.acknowledged, failures: counts.failures.values().sum() }
     }
 
     /// Stops it after the row in flight.
