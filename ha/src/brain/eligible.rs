@@ -68,6 +68,7 @@ impl Brain {
             return Verdict::Leads;
         }
         let rules = [
+            Self::not_stopping,
             Self::tags_allow,
             Self::has_data,
             Self::in_failsafe_list,
@@ -77,6 +78,11 @@ impl Brain {
         ];
         let broken = rules.iter().find_map(|rule| rule(self, turn, snapshot));
         broken.unwrap_or(Verdict::MayLead)
+    }
+
+    fn not_stopping(&self, turn: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {
+        let remedy = "start the agent again";
+        turn.obs.shutdown.then(|| refuse("shutdown", "the agent is stopping", remedy))
     }
 
     fn tags_allow(&self, _: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {

@@ -148,7 +148,8 @@ impl Brain {
         if !turn.obs.store.reachable {
             return turn.phase("Consul does not answer");
         }
-        if !turn.verdict.may_lead() && !(turn.verdict.only_lags() && self.is_wanted(snapshot)) {
+        let allowed = turn.verdict.only_lags() && self.is_wanted(snapshot);
+        if !turn.verdict.may_lead() && !allowed {
             return turn.phase("not eligible to lead");
         }
         if turn.config.pause && !self.is_named_candidate(snapshot) {

@@ -146,7 +146,9 @@ impl Brain {
             turn.push(Command::HandOver(heir), reason);
             return true;
         }
-        if turn.now().since(stopped) > CATCH_UP || self.others().is_empty() {
+        let nobody = probed && !turn.answers().any(|(_, peer)| may_lead(peer));
+        let hopeless = nobody && matches!(purpose, Purpose::Shutdown);
+        if turn.now().since(stopped) > CATCH_UP || hopeless {
             return self.give_up(turn, purpose, "no node received the shutdown checkpoint in time");
         }
         turn.wake_soon();

@@ -423,6 +423,22 @@ fn a_stopping_leader_alone_releases_after_postgresql_is_gone() {
 }
 
 #[test]
+fn a_stopping_leader_does_not_wait_for_nodes_that_stop_as_well() {
+    let mut brain = brain("n1");
+    let mut seen = holding(sees("n1", 100, cluster(), primary(2000)), true);
+    seen.shutdown = true;
+    brain.step(&seen);
+    let stopping = PeerAnswer { may_lead: Some(false), ..answer(2000) };
+    peers(&mut seen, &[("n2", Some(stopping.clone())), ("n3", None)]);
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Stop)]);
+    let mut seen = down(seen, true, true);
+    seen.now = at(200);
+    assert_eq!(commands(&mut brain, &seen), [Command::Probe(addresses(&["n2", "n3"]))]);
+    peers(&mut seen, &[("n2", Some(stopping)), ("n3", None)]);
+    assert_eq!(commands(&mut brain, &seen), [Command::Release]);
+}
+
+#[test]
 fn the_first_node_claims_initdbs_and_leads() {
     let mut brain = brain("n1");
     let mut seen = sees("n1", 100, Snapshot::default(), Sql::default());
