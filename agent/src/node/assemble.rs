@@ -54,7 +54,9 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
 
     let session_name = format!("{}-{}", config.scope, config.name);
     let old_session = home.session().map(str::to_owned);
-    let (seen, sessions) = store_task::start(&client, &keys, session_name, old_session, &wake);
+    let checks = config.consul.checks.clone();
+    let (seen, sessions) =
+        store_task::start(&client, &keys, session_name, checks, old_session, &wake);
     let lease_config = config.clone();
     let lease = lease_task::start(
         &config.name,

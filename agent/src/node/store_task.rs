@@ -37,6 +37,7 @@ pub fn start(
     client: &Client,
     keys: &Keys,
     session_name: String,
+    checks: Vec<String>,
     old_session: Option<String>,
     wake: &Arc<Notify>,
 ) -> (watch::Receiver<Seen>, mpsc::UnboundedReceiver<Option<String>>) {
@@ -54,6 +55,7 @@ pub fn start(
     let keeper = SessionKeeper {
         client: client.clone(),
         name: session_name,
+        checks,
         current: old_session,
         confirmed: false,
         seen,
@@ -144,6 +146,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 struct SessionKeeper {
     client: Client,
     name: String,
+    /// `consul.checks`: health checks whose failure ends the session; none unless asked for.
+    checks: Vec<String>,
     current: Option<String>,
     /// Consul knew `current` when last asked.
     confirmed: bool,
@@ -189,6 +193,7 @@ impl SessionKeeper {
         }
         let request = SessionRequest {
             name: self.name.clone(),
+            checks: self.checks.clone(),
             lock_delay: Duration::from_millis(1),
             behavior: Behavior::Delete,
             ttl: Some(SESSION_TTL),
