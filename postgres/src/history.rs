@@ -212,6 +212,14 @@ mod tests {
     }
 
     #[test]
+    fn one_number_made_at_two_forks_is_two_timelines() {
+        let (ours, theirs) = (history(&[(1, 500)]), history(&[(1, 400)]));
+        let decided = needs_rewind(&end(2, 900), Some(&ours), 2, Some(&theirs));
+        assert_eq!(decided, Divergence::Diverged { fork: Some(Lsn(400)), lost: 500 });
+        assert_eq!(needs_rewind(&end(2, 900), Some(&ours), 2, Some(&ours)), Divergence::Same);
+    }
+
+    #[test]
     fn the_fork_decides() {
         let theirs = history(&[(1, 500)]);
         let decide = |local: LocalEnd| needs_rewind(&local, None, 2, Some(&theirs));
