@@ -30,6 +30,8 @@ pub enum Command {
     Fence,
     /// `pg_promote()`. The guard is armed for this reign.
     Promote,
+    /// A checkpoint beside all else: `pg_rewind` of an old primary needs one on the new timeline.
+    Checkpoint,
     /// Follow this server, by a reload.
     Follow(Upstream),
     /// Keep physical slots for these members (and for no others of ours).

@@ -248,7 +248,8 @@ pub struct FinishedJob {
 pub enum JobDone {
     /// Nothing more.
     Done,
-    /// [`Job::CheckHistory`]: does our WAL contain what the leader's does not?
+    /// [`Job::CheckHistory`], and a [`Job::Rewind`] that found nothing to do: does our WAL contain
+    /// what the leader's does not?
     Diverged(bool),
 }
 

@@ -154,6 +154,9 @@ async fn told(handle: &Handle, wish: &Wish, outcome: &Outcome) -> Refused {
 async fn reason(handle: &Handle, wish: &Wish) -> String {
     let view = handle.view();
     let Some(cluster) = view.snapshot.as_deref() else { return "no reason is known".to_owned() };
+    if let Some(refused) = view.refused.clone().filter(|_| view.hold.is_some()) {
+        return refused;
+    }
     let config = config_of(handle, cluster);
     let strict = Wish { action: Action::Switchover, ..wish.clone() };
     let limitations = match strict.candidates(cluster, config.synchronous_mode) {

@@ -223,6 +223,7 @@ fn blank(config: &hart_config::Config) -> View {
         data: Data::Empty,
         sql: None,
         probe: None,
+        refused: None,
         progress: None,
     }
 }

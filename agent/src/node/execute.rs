@@ -19,6 +19,8 @@ use super::view::View;
 use super::writes::Basis;
 
 const QUICK: Duration = Duration::from_secs(10);
+/// A checkpoint of a large, busy server may take minutes.
+const CHECKPOINT: Duration = Duration::from_secs(600);
 
 impl Agent {
     pub(super) async fn execute(&mut self, step: &Step, observation: &Observation) -> Option<Exit> {
@@ -61,6 +63,7 @@ impl Agent {
             Command::Abort => self.jobs.abort(),
             Command::Fence => self.fence(),
             Command::Promote => self.promote(),
+            Command::Checkpoint => self.checkpoint(),
             Command::Follow(upstream) => self.follow(upstream, step),
             Command::Slots { members, reserve } => self.slots(&members, reserve),
             Command::Remember { term } => {
@@ -123,6 +126,15 @@ impl Agent {
                 Err(error) => tracing::warn!("promote: {}", chain(&error)),
             }
             let _ = monitor.send(MonitorOrder::Now(None));
+        });
+    }
+
+    fn checkpoint(&self) {
+        let postgres = self.postgres.clone();
+        tokio::spawn(async move {
+            if let Err(error) = postgres.checkpoint(CHECKPOINT).await {
+                tracing::info!("the checkpoint after the promotion: {}", chain(&error));
+            }
         });
     }
 
@@ -235,6 +247,7 @@ impl Agent {
             data: local.data.clone(),
             sql: local.sql.clone(),
             probe: answer.probe.map(|(_, probe)| probe),
+            refused: step.refused.clone(),
             progress: self.jobs.progress(),
         }));
         self.changes.send_modify(|count| *count += 1);
@@ -267,6 +280,7 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::Abort => "breaking the running action off".to_owned(),
         Command::Fence => "fencing PostgreSQL".to_owned(),
         Command::Promote => "promoting".to_owned(),
+        Command::Checkpoint => "checkpoint".to_owned(),
         Command::Follow(upstream) => format!("following {}", upstream.name),
         Command::Remember { term } => format!("noting term {term}"),
         Command::Bootstrapped => "the bootstrap is complete".to_owned(),

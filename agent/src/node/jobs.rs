@@ -8,7 +8,9 @@ use std::time::Duration;
 use hart_ha::command::Job;
 use hart_ha::keeper::Hold;
 use hart_ha::observation::{FinishedJob, JobDone, RunningJob, SyncProof, Upstream};
-use hart_postgres::{BaseBackup, LocalEnd, Postgres, Progress, Role, needs_rewind, slot_name};
+use hart_postgres::{
+    BaseBackup, LocalEnd, Postgres, Progress, Rewound, Role, needs_rewind, slot_name,
+};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
@@ -164,7 +166,11 @@ impl Worker {
     }
 
     async fn rewind(&self, from: &Upstream) -> Worked {
-        done(self.postgres.rewind(&address(from), self.report(), REWIND).await)
+        match self.postgres.rewind(&address(from), self.report(), REWIND).await {
+            Ok(Rewound::Done) => Ok(JobDone::Done),
+            Ok(Rewound::NotNeeded) => Ok(JobDone::Diverged(true)),
+            Err(error) => Err(chain(&error)),
+        }
     }
 
     async fn check_history(&self, leader: &Upstream) -> Worked {

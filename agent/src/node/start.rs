@@ -143,9 +143,9 @@ fn become_user(args: &AgentArgs, config: &Config) -> Result<cgroup::Prepared, St
 fn cgroup_name(config: &Config) -> String {
     let path = config.postgresql.data_dir.as_os_str().as_encoded_bytes();
     // FNV-1a, 32 bits: stable between runs and versions.
-    let hash = path.iter().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = path
+        .iter()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     format!("{}-{}-{hash:08x}", config.scope, config.name)
 }
 

@@ -48,6 +48,8 @@ pub struct View {
     pub sql: Option<Sql>,
     /// The server's last answer in full.
     pub probe: Option<Arc<hart_postgres::Probe>>,
+    /// Why the last request for a switchover or failover was given up here.
+    pub refused: Option<String>,
     /// Percent of a base backup or rewind that is done.
     pub progress: Option<u8>,
 }

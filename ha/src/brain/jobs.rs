@@ -89,6 +89,10 @@ impl Brain {
         match (&finished.job, finished.result.is_ok()) {
             (Job::PostBootstrap, true) => self.roles_done = true,
             (Job::Clone(_), true) => self.must_clone = false,
+            // It goes by the numbers of timelines and found nothing to do: that is no repair.
+            (Job::Rewind(_), true) if finished.result == Ok(JobDone::Diverged(true)) => {
+                self.must_clone = true;
+            }
             (Job::Rewind(_), false) => self.must_clone = self.settings.clone_after_failed_rewind,
             _ => {}
         }

@@ -155,7 +155,9 @@ impl Brain {
 
     fn lead_primary(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql) {
         turn.phase("leading");
-        self.promoting = None;
+        if self.promoting.take().is_some() {
+            turn.push(Command::Checkpoint, "old primaries are rewound from the new timeline");
+        }
         if turn.obs.local.memory.bootstrapping {
             return self.finish_bootstrap(turn, snapshot);
         }

@@ -78,6 +78,8 @@ pub struct Brain {
     switch: Option<switchover::Switch>,
     /// The reign that was given up last, and when: the watch shows it for a moment longer.
     given_up: Option<(Term, Time)>,
+    /// Why the last request for a switchover or failover was given up.
+    refused: Option<String>,
     /// Since when a standby has not been streaming.
     silent_since: Option<Time>,
     /// The roles of a new cluster are complete.
@@ -100,6 +102,7 @@ impl Brain {
             slots: None,
             switch: None,
             given_up: None,
+            refused: None,
             silent_since: None,
             roles_done: false,
             must_clone: false,
@@ -121,7 +124,7 @@ impl Brain {
             None => self.decide_blind(&mut turn),
         }
         let member = self.entry(&turn);
-        turn.finish(member)
+        turn.finish(member, self.refused.clone())
     }
 
     fn config(&self, observation: &Observation) -> DynamicConfig {

@@ -104,9 +104,10 @@ impl Brain {
         true
     }
 
-    fn no_heir(&self, turn: &mut Turn<'_>, purpose: &Purpose, problem: &str) {
+    fn no_heir(&mut self, turn: &mut Turn<'_>, purpose: &Purpose, problem: &str) {
         match purpose {
             Purpose::Asked { index, .. } => {
+                self.refused = Some(problem.to_owned());
                 turn.push(Command::Write(Write::ClearFailover(*index)), problem);
             }
             Purpose::Shutdown => turn.begin(Job::Stop, format!("asked to stop; {problem}")),
@@ -143,6 +144,7 @@ impl Brain {
             turn.phase("handing the lease over");
             let reason = format!("{} has everything up to {}", heir.name, control.checkpoint);
             self.given_up = turn.obs.lease.hold.map(|hold| (hold.term, turn.now()));
+            self.refused = None;
             turn.push(Command::HandOver(heir), reason);
             return true;
         }
@@ -173,6 +175,7 @@ impl Brain {
         self.switch = None;
         match purpose {
             Purpose::Asked { index, .. } => {
+                self.refused = Some(problem.to_owned());
                 turn.push(Command::Write(Write::ClearFailover(*index)), problem);
                 false
             }

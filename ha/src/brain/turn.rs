@@ -31,6 +31,8 @@ pub struct Step {
     pub verdict: Verdict,
     /// The settings in force.
     pub config: DynamicConfig,
+    /// Why the last request for a switchover or failover was given up.
+    pub refused: Option<String>,
     /// What the node says of itself, whether or not it can be written to the store.
     pub member: Member,
 }
@@ -111,9 +113,10 @@ impl<'a> Turn<'a> {
         self.obs.peers.iter().filter_map(|(name, probe)| Some((name, probe.answer.as_ref()?)))
     }
 
-    pub fn finish(self, member: Member) -> Step {
+    pub fn finish(self, member: Member, refused: Option<String>) -> Step {
         Step {
             member,
+            refused,
             decisions: self.decisions,
             wake: self.wake,
             phase: self.phase,

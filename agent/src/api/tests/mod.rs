@@ -162,6 +162,7 @@ pub fn replica() -> View {
             ..Sql::default()
         }),
         probe: None,
+        refused: None,
         progress: None,
     }
 }
