@@ -52,7 +52,7 @@ pub enum DataDir {
         /// One of its entries.
         entry: String,
     },
-    /// It is a cluster, but another user's; PostgreSQL would refuse it.
+    /// It is another user's, whatever is in it; PostgreSQL would refuse it.
     WrongOwner {
         /// Its owner.
         uid: u32,
@@ -133,17 +133,32 @@ pub(crate) fn look(settings: &Settings) -> Result<DataDir> {
         return Ok(DataDir::Incomplete { work: marker.work });
     }
     let dir = &settings.data_dir;
-    let Some(entry) = first_entry(dir)? else {
-        return Ok(if dir.exists() { DataDir::Empty } else { DataDir::Missing });
+    let metadata = match fs::metadata(dir) {
+        Ok(metadata) => metadata,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(DataDir::Missing),
+        Err(e) => return Err(Error::io("read", dir)(e)),
+    };
+    let (uid, expected) = (metadata.uid(), settings.owner().uid);
+    // Another user's may be closed to us, so that what is in it cannot be said.
+    let entry = match first_entry(dir) {
+        Ok(entry) => entry,
+        Err(_) if uid != expected => return Ok(DataDir::WrongOwner { uid, expected }),
+        Err(error) => return Err(error),
+    };
+    let Some(entry) = entry else {
+        return Ok(if uid == expected {
+            DataDir::Empty
+        } else {
+            DataDir::WrongOwner { uid, expected }
+        });
     };
     let Some(major) = major(dir)? else { return Ok(DataDir::NotACluster { entry }) };
     if !dir.join("global/pg_control").exists() {
         return Ok(DataDir::NotACluster { entry: "PG_VERSION without global/pg_control".into() });
     }
-    let metadata = fs::metadata(dir).map_err(Error::io("read", dir))?;
-    let (expected, mode) = (settings.owner().uid, metadata.permissions().mode() & 0o7777);
-    if metadata.uid() != expected {
-        return Ok(DataDir::WrongOwner { uid: metadata.uid(), expected });
+    let mode = metadata.permissions().mode() & 0o7777;
+    if uid != expected {
+        return Ok(DataDir::WrongOwner { uid, expected });
     }
     // As PostgreSQL's checkDataDir: no group write, nothing for others.
     if mode & 0o027 != 0 {

@@ -41,23 +41,28 @@ impl Postgres {
         control: &ControlData,
         within: Duration,
     ) -> Result<Option<LocalEnd>> {
-        if control.last_timeline() != control.timeline {
-            // Records of two timelines lie behind the checkpoint; pg_waldump reads one.
-            return Ok(None);
-        }
+        let timeline = control.last_timeline();
+        // Where two timelines lie behind the checkpoint, the last one counts, from its beginning.
+        let start = if timeline == control.timeline {
+            Some(control.redo)
+        } else {
+            let history = self.history(timeline, within).await?;
+            history.and_then(|history| history.switches.last().map(|switch| switch.at))
+        };
+        let Some(start) = start else { return Ok(None) };
         let settings = self.settings();
         let program = binaries::program(&settings, "pg_waldump")?;
         let output = Tool::new("pg_waldump", program, &settings)
             .in_english()
             .option("--path", &settings.data_dir.join("pg_wal"))
-            .arg(format!("--timeline={}", control.timeline))
-            .arg(format!("--start={}", control.redo))
+            .arg(format!("--timeline={timeline}"))
+            .arg(format!("--start={start}"))
             .arg("--quiet")
             .run(Limits::total(within), |_| {})
             .await?;
         let at = last_record(&output.tail);
-        let end = |at| LocalEnd { timeline: control.timeline, at, is_start: true };
-        Ok(at.filter(|at| *at >= control.redo).map(end))
+        let end = |at| LocalEnd { timeline, at, is_start: true };
+        Ok(at.filter(|at| *at >= start).map(end))
     }
 }
 

@@ -64,6 +64,15 @@ pub struct Home {
 }
 
 impl Home {
+    /// Is no other agent at work here? Makes nothing.
+    ///
+    /// # Errors
+    /// [`HomeError::Locked`]; the lock cannot be opened.
+    pub fn check_free(dir: &Path) -> Result<(), HomeError> {
+        let path = dir.join("agent.lock");
+        if path.exists() { lock(&path).map(drop) } else { Ok(()) }
+    }
+
     /// Creates the directory where it is missing, locks it and reads what is in it.
     ///
     /// # Errors
@@ -230,7 +239,9 @@ mod tests {
     #[test]
     fn a_second_agent_is_refused() {
         let dir = scratch();
+        assert!(Home::check_free(&dir).is_ok() && !dir.exists());
         let _first = Home::open(&dir).unwrap();
+        assert!(matches!(Home::check_free(&dir), Err(HomeError::Locked(_))));
         assert!(matches!(Home::open(&dir), Err(HomeError::Locked(_))));
         fs::remove_dir_all(&dir).unwrap();
     }

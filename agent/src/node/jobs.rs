@@ -179,7 +179,8 @@ impl Worker {
         if theirs.in_recovery {
             return Err(format!("{} is not primary yet", leader.name));
         }
-        let mine = self.local_end().await?;
+        // An end that cannot be told may lie beyond the fork.
+        let Some(mine) = self.local_end().await? else { return Ok(JobDone::Diverged(true)) };
         let history = self.postgres.history(mine.timeline, QUICK).await.map_err(|e| chain(&e))?;
         let verdict =
             needs_rewind(&mine, history.as_ref(), theirs.timeline, theirs.history.as_ref());
@@ -187,15 +188,14 @@ impl Worker {
         Ok(JobDone::Diverged(verdict.needs_rewind()))
     }
 
-    async fn local_end(&self) -> Result<LocalEnd, String> {
+    async fn local_end(&self) -> Result<Option<LocalEnd>, String> {
         if let Ok(probe) = self.postgres.probe(Duration::from_secs(1)).await {
             // Of a standby only what is replayed counts: what was merely received is no obstacle.
             let at = if probe.in_recovery { probe.replay_lsn } else { probe.flush_lsn };
             let at = at.unwrap_or_default();
-            return Ok(LocalEnd { timeline: probe.timeline, at, is_start: false });
+            return Ok(Some(LocalEnd { timeline: probe.timeline, at, is_start: false }));
         }
-        let end = self.postgres.local_end(QUICK).await.map_err(|e| chain(&e))?;
-        end.ok_or_else(|| "the end of the local WAL cannot be found out".to_owned())
+        self.postgres.local_end(QUICK).await.map_err(|e| chain(&e))
     }
 
     async fn start_primary(&self, hold: Hold, sync: &BTreeSet<String>) -> Worked {

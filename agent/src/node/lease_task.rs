@@ -92,7 +92,7 @@ pub fn start(
 
 enum Answer {
     Txn(u64, Outcome),
-    Read(u64, Option<LeaseView>),
+    Read(u64, Option<Box<LeaseView>>),
 }
 
 struct LeaseTask {
@@ -161,7 +161,7 @@ impl LeaseTask {
         let now = hart_clock::now();
         let request = match answer {
             Answer::Txn(id, outcome) => self.keeper.answered(now, id, outcome),
-            Answer::Read(id, view) => self.keeper.read_back(now, id, view.as_ref()),
+            Answer::Read(id, view) => self.keeper.read_back(now, id, view.as_deref()),
         };
         self.send(request);
     }
@@ -278,10 +278,10 @@ fn operations(keys: &Keys, txn: LeaseTxn) -> serde_json::Result<Vec<TxnOp>> {
 }
 
 /// A consistent read: what it shows may prolong the lease.
-async fn read(client: &Client, keys: &Keys) -> Option<LeaseView> {
+async fn read(client: &Client, keys: &Keys) -> Option<Box<LeaseView>> {
     let answer = client.kv().get_recurse(keys.prefix(), &ReadOptions::consistent()).await;
     match answer {
-        Ok(answer) => Some(LeaseView::from(&keys.snapshot(&answer.value).0)),
+        Ok(answer) => Some(Box::new(LeaseView::from(&keys.snapshot(&answer.value).0))),
         Err(error) => {
             tracing::debug!(%error, "the lease could not be read back");
             None

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use hart_config::{Cgroup, Config, EXIT_USAGE};
 use hart_guard::cgroup::{self, Owner, Want};
-use hart_guard::privilege;
+use hart_guard::privilege::{self, PrivilegeError};
 use hart_ha::command::Exit;
 use hart_postgres::{DataDir, Postgres};
 
@@ -42,7 +42,7 @@ fn refused(error: impl std::error::Error) -> StartError {
     StartError::Refused(chain(&error))
 }
 
-/// What has been prepared while there was one thread and, perhaps, root's rights.
+/// What is known and prepared before anything is touched.
 pub struct Prepared {
     /// The configuration.
     pub config: Arc<Config>,
@@ -58,8 +58,8 @@ pub struct Prepared {
 
 /// `hart agent`.
 pub fn run(args: AgentArgs) -> ExitCode {
-    let ended = match prepare(args) {
-        Ok(prepared) => run_prepared(prepared),
+    let ended = match begin(args) {
+        Ok(begun) => on_runtime(begun),
         Err(error) => Err(error),
     };
     match ended {
@@ -75,7 +75,14 @@ pub fn run(args: AgentArgs) -> ExitCode {
     }
 }
 
-fn prepare(args: AgentArgs) -> Result<Prepared, StartError> {
+/// What has to be done while there is one thread and, perhaps, root's rights.
+struct Begun {
+    config: Arc<Config>,
+    file: Option<PathBuf>,
+    cgroup: cgroup::Prepared,
+}
+
+fn begin(args: AgentArgs) -> Result<Begun, StartError> {
     let loaded = match &args.file {
         Some(path) => hart_config::load(path, hart_config::process_env()),
         None => hart_config::load_from_env(hart_config::process_env()),
@@ -100,9 +107,7 @@ fn prepare(args: AgentArgs) -> Result<Prepared, StartError> {
         return Err(StartError::Usage(text.to_owned()));
     }
     let cgroup = become_user(&args, &config)?;
-    let home = Home::open(&settings::home_dir(&config)).map_err(refused)?;
-    let rest = bind(&config.restapi.listen)?;
-    Ok(Prepared { config: Arc::new(config), file: args.file, cgroup, rest, home })
+    Ok(Begun { config: Arc::new(config), file: args.file, cgroup })
 }
 
 /// As root: prepares directories and cgroup, then becomes the user. Otherwise: just the cgroup.
@@ -122,7 +127,7 @@ fn become_user(args: &AgentArgs, config: &Config) -> Result<cgroup::Prepared, St
         (Some(user), true) => user,
         (Some(user), false) => {
             let me = nix::unistd::geteuid().as_raw();
-            let account = privilege::lookup(user).map_err(refused)?;
+            let account = privilege::lookup(user).map_err(unknown_user)?;
             if account.uid != me {
                 let text = format!("--user {user} takes root's rights; this is uid {me}");
                 return Err(StartError::Usage(text));
@@ -131,12 +136,23 @@ fn become_user(args: &AgentArgs, config: &Config) -> Result<cgroup::Prepared, St
         }
         (None, false) => return Ok(cgroup::prepare(&name, None, &want)),
     };
-    let account = privilege::lookup(user).map_err(refused)?;
+    let account = privilege::lookup(user).map_err(unknown_user)?;
+    if account.uid == 0 {
+        let text = format!("--user {user}: PostgreSQL refuses to run as root; give another user");
+        return Err(StartError::Usage(text));
+    }
     let owner = Owner { uid: account.uid, gid: account.gid };
     make_directories(config, &owner)?;
     let prepared = cgroup::prepare(&name, Some(owner), &want);
     privilege::drop_privileges(user).map_err(refused)?;
     Ok(prepared)
+}
+
+fn unknown_user(error: PrivilegeError) -> StartError {
+    match error {
+        PrivilegeError::NoSuchUser(_) => StartError::Usage(error.to_string()),
+        other => refused(other),
+    }
 }
 
 /// One per data directory: two nodes of one name may run on one machine, in two clusters.
@@ -151,14 +167,14 @@ fn cgroup_name(config: &Config) -> String {
 
 /// What is missing is made, and belongs to the user; what is there stays as it is.
 fn make_directories(config: &Config, owner: &Owner) -> Result<(), StartError> {
-    let mut wanted = vec![settings::home_dir(config)];
+    let mut wanted: Vec<PathBuf> = Vec::new();
     wanted.extend(config.postgresql.data_dir.parent().map(Path::to_owned));
     wanted.extend(config.postgresql.pgpass.as_ref().and_then(|p| p.parent()).map(Path::to_owned));
     let sockets = config.postgresql.parameters.get("unix_socket_directories");
     let sockets = sockets.and_then(|value| value.as_str()).unwrap_or_default();
     wanted.extend(sockets.split(',').map(|dir| PathBuf::from(dir.trim())));
-    let wanted = wanted.into_iter().filter(|dir| dir.is_absolute());
-    wanted.map(|dir| make_directory(&dir, owner)).collect()
+    let mut wanted = wanted.into_iter().filter(|dir| dir.is_absolute());
+    wanted.try_for_each(|dir| make_directory(&dir, owner))
 }
 
 fn make_directory(dir: &Path, owner: &Owner) -> Result<(), StartError> {
@@ -195,16 +211,16 @@ fn bind(address: &hart_config::Address) -> Result<TcpListener, StartError> {
     Ok(listener)
 }
 
-fn run_prepared(prepared: Prepared) -> Result<Exit, StartError> {
+fn on_runtime(begun: Begun) -> Result<Exit, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
         .build()
         .map_err(refused)?;
     let ended = runtime.block_on(async {
-        let (initial, _) = settings::postgres(&prepared.config, &prepared.config.bootstrap.dynamic);
+        let (initial, _) = settings::postgres(&begun.config, &begun.config.bootstrap.dynamic);
         let postgres = Postgres::new(initial);
-        look_around(&postgres, &prepared.config).await?;
+        let prepared = look_around(begun, &postgres).await?;
         assemble::run(prepared, postgres).await
     });
     runtime.shutdown_timeout(Duration::from_secs(2));
@@ -213,9 +229,9 @@ fn run_prepared(prepared: Prepared) -> Result<Exit, StartError> {
 
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Binaries, data directory and port: refused before anything is touched.
-async fn look_around(postgres: &Postgres, config: &Config) -> Result<(), StartError> {
-    postgres.check_version(LOOK).await.map_err(refused)?;
+/// Data directory, programs and ports: refused before anything is touched.
+async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, StartError> {
+    let Begun { config, file, cgroup } = begun;
     match postgres.inspect(LOOK).await.map_err(refused)? {
         DataDir::Missing
         | DataDir::Empty
@@ -223,10 +239,15 @@ async fn look_around(postgres: &Postgres, config: &Config) -> Result<(), StartEr
         | DataDir::Cluster { .. } => {}
         other => return Err(refused(other.refusal(&postgres.settings()))),
     }
+    postgres.check_version(LOOK).await.map_err(refused)?;
+    let dir = settings::home_dir(&config);
+    Home::check_free(&dir).map_err(refused)?;
+    let rest = bind(&config.restapi.listen)?;
     if postgres.processes(LOOK).await.map_err(refused)?.is_empty() {
-        port_is_free(config)?;
+        port_is_free(&config)?;
     }
-    Ok(())
+    let home = Home::open(&dir).map_err(refused)?;
+    Ok(Prepared { config, file, cgroup, rest, home })
 }
 
 fn port_is_free(config: &Config) -> Result<(), StartError> {

@@ -29,6 +29,24 @@ const SERVICE: &[&str] = &[
     "Kind",
 ];
 
+/// The verbs that an identity follows, longer ones first.
+const VERBS: [&str; 8] = [
+    "service/deregister",
+    "service/maintenance",
+    "check/deregister",
+    "check/update",
+    "check/pass",
+    "check/warn",
+    "check/fail",
+    "service",
+];
+
+/// An identity may hold slashes itself, as `<scope>/<name>`.
+fn verb_and_id(rest: &str) -> (&str, &str) {
+    let split = |verb: &&'static str| Some((*verb, rest.strip_prefix(*verb)?.strip_prefix('/')?));
+    VERBS.iter().find_map(split).unwrap_or((rest, ""))
+}
+
 pub(super) fn handle(shared: &Shared, call: &Call, rest: &str) -> Answer {
     let done = || Ok(empty(StatusCode::OK));
     match rest {
@@ -40,7 +58,7 @@ pub(super) fn handle(shared: &Shared, call: &Call, rest: &str) -> Answer {
         "check/register" => return register_check(shared, call),
         _ => {}
     }
-    let (verb, id) = rest.rsplit_once('/').unwrap_or((rest, ""));
+    let (verb, id) = verb_and_id(rest);
     match verb {
         "service" => service(shared, id),
         "service/deregister" => {
@@ -212,4 +230,17 @@ fn member(model: &Model, shared: &Shared) -> Value {
         "Tags": { "dc": settings.datacenter, "id": settings.node_id, "role": "consul" },
         "Status": 1,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verb_and_id;
+
+    #[test]
+    fn identities_may_hold_slashes() {
+        assert_eq!(verb_and_id("service/deregister/ha/n1"), ("service/deregister", "ha/n1"));
+        assert_eq!(verb_and_id("service/ha/n1"), ("service", "ha/n1"));
+        assert_eq!(verb_and_id("check/pass/x"), ("check/pass", "x"));
+        assert_eq!(verb_and_id("nonsense"), ("nonsense", ""));
+    }
 }
