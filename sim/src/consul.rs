@@ -1,0 +1,204 @@
+//! Calls to Consul: what leaves, arrives, is lost, comes late or comes twice.
+
+use std::time::Duration;
+
+use hart_consul_dev::model::{Reply, Request as Call};
+use hart_ha::command::Write;
+use hart_ha::store::Snapshot;
+
+use crate::clock::{MS, SEC, Us};
+use crate::event::{Answer, AtAgent, Event};
+use crate::node::Purpose;
+use crate::store::{Parked, key};
+use crate::world::World;
+
+/// The longest wait of one blocking query.
+const WAIT: Us = 2 * SEC;
+/// Deadline of a call where nothing else is said.
+pub const USUAL: Us = 5 * SEC;
+/// Deadline of a blocking query: its wait, a share for the server's jitter, and a call's deadline.
+const WATCH_DEADLINE: Us = 7_125 * MS;
+
+impl World {
+    /// Sends a call.
+    pub fn call(&mut self, n: usize, purpose: Purpose, what: Call, deadline: Us) {
+        let id = self.number();
+        let life = self.nodes[n].life;
+        let watch = if let Purpose::Watch(index) = purpose { Some(index) } else { None };
+        if let Some(agent) = &mut self.nodes[n].agent {
+            agent.calls.insert(id, purpose);
+        }
+        let consul = self.consul();
+        let to_agent = |answer| Event::Agent(n, life, AtAgent::Answer(id, answer));
+        match self.net.send(&mut self.rng, n, consul) {
+            Some(delay) => {
+                let what = Box::new(what);
+                if watch.is_none() && self.rng.chance(self.net.twice) {
+                    let later = self.t + delay + self.rng.skewed(MS, 3 * SEC);
+                    let what = what.clone();
+                    self.queue.push(later, Event::Call { node: n, life, call: id, what, watch });
+                }
+                self.queue
+                    .push(self.t + delay, Event::Call { node: n, life, call: id, what, watch });
+                self.queue.push(self.t + deadline, to_agent(Answer::Unknown));
+            }
+            // Without a connection it certainly did not get through; on an old one nobody knows.
+            None if self.rng.chance(500) => {
+                let after = deadline.min(SEC);
+                self.queue.push(self.t + after, to_agent(Answer::NotSent));
+            }
+            None => self.queue.push(self.t + deadline, to_agent(Answer::Unknown)),
+        }
+    }
+
+    /// A call arrives at Consul.
+    pub fn call_arrives(&mut self, n: usize, life: u32, id: u64, what: &Call, watch: Option<u64>) {
+        if self.t < self.store.down_until {
+            let answer = if self.rng.chance(500) { Answer::NotSent } else { Answer::Unknown };
+            return self.reply(n, life, id, answer);
+        }
+        if let Some(index) = watch {
+            return self.watch_arrives(Parked { node: n, life, call: id, index });
+        }
+        let old = self.store.now.1.clone();
+        let (reply, changed) = self.store.apply(self.t, what);
+        let unsure = self.rng.chance(self.plan.raft_unsure);
+        self.reply(n, life, id, if unsure { Answer::Unknown } else { Answer::Reply(reply) });
+        if changed {
+            let new = self.store.now.1.clone();
+            self.oracle.keys(self.t, &old, &new);
+            self.explain(&old, &new);
+            self.note_handover(&old, &new);
+            self.keys_changed();
+        }
+    }
+
+    fn explain(&mut self, old: &Snapshot, new: &Snapshot) {
+        if self.trace.is_none() {
+            return;
+        }
+        let nobody = self.consul();
+        if old.lease() != new.lease() {
+            let lease = new.lease().cloned();
+            self.say(nobody, || match lease {
+                Some(l) => format!(
+                    "store: lease {:?} of {} term {} beat {} ttl {}",
+                    l.state, l.holder, l.term, l.beat, l.ttl_ms
+                ),
+                None => "store: no lease".to_owned(),
+            });
+        }
+        if old.sync != new.sync {
+            let sync = new.sync.clone().map(|sync| sync.value);
+            self.say(nobody, || format!("store: sync {sync:?}"));
+        }
+        if old.leader != new.leader {
+            let leader = new.leader.clone();
+            self.say(nobody, || format!("store: leader {leader:?}"));
+        }
+        if old.failover != new.failover {
+            let request = new.failover.clone().map(|request| request.value);
+            self.say(nobody, || format!("store: failover {request:?}"));
+        }
+    }
+
+    fn reply(&mut self, n: usize, life: u32, id: u64, answer: Answer) {
+        let consul = self.consul();
+        if let Some(delay) = self.net.send(&mut self.rng, consul, n) {
+            self.queue.push(self.t + delay, Event::Agent(n, life, AtAgent::Answer(id, answer)));
+        }
+    }
+
+    fn watch_arrives(&mut self, parked: Parked) {
+        if self.store.now.0 > parked.index || parked.index == 0 {
+            return self.answer_watch(parked);
+        }
+        self.store.parked.push(parked);
+        self.queue.push(self.t + WAIT, Event::WaitOver { call: parked.call });
+    }
+
+    /// A blocking query's wait is over without news.
+    pub fn wait_over(&mut self, call: u64) {
+        if let Some(at) = self.store.parked.iter().position(|parked| parked.call == call) {
+            let parked = self.store.parked.swap_remove(at);
+            self.answer_watch(parked);
+        }
+    }
+
+    /// Answers a blocking query. From index 0 it is a consistent read; else it may be stale.
+    pub fn answer_watch(&mut self, parked: Parked) {
+        let stale = parked.index != 0 && self.rng.chance(self.plan.stale);
+        let (index, keys) = if stale {
+            let back = self.rng.range(0, 2 * SEC);
+            self.store.stale(self.t.saturating_sub(back))
+        } else {
+            self.store.now.clone()
+        };
+        self.reply(parked.node, parked.life, parked.call, Answer::Keys(index, keys));
+    }
+
+    /// The watch asks on.
+    pub fn watch_on(&mut self, n: usize, index: u64) {
+        let what = Call::List(crate::store::PREFIX.into());
+        self.call(n, Purpose::Watch(index), what, WATCH_DEADLINE);
+    }
+
+    /// A write of the brain becomes a call, unless one to the same key is under way.
+    pub fn write(&mut self, n: usize, write: Write) {
+        let key = key_of(&write);
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let keys = agent.seen.store.snapshot.clone().unwrap_or_default();
+        let session = agent.session.clone();
+        if !agent.writing.insert(key) {
+            return;
+        }
+        let call = crate::writes::call(&self.names[n], write, &keys, session, &self.bootstrap);
+        match call {
+            Some((call, next)) => {
+                let purpose = Purpose::Write(key, next.map(Box::new));
+                self.call(n, purpose, call, 2 * SEC);
+            }
+            None => {
+                agent.writing.remove(key);
+            }
+        }
+    }
+
+    /// What a person does with Consul directly: it arrives.
+    pub fn person_puts(&mut self, name: &str, value: &serde_json::Value) {
+        let bytes = serde_json::to_vec(value).unwrap_or_default();
+        let how = hart_consul_dev::model::Put::Set;
+        let call = Call::Put { key: key(name), value: bytes.into(), flags: 0, how };
+        self.person_does(&call);
+    }
+
+    /// A person's call.
+    pub fn person_does(&mut self, call: &Call) {
+        let old = self.store.now.1.clone();
+        let (_, changed): (Reply, bool) = self.store.apply(self.t, call);
+        if changed {
+            let new = self.store.now.1.clone();
+            self.oracle.keys(self.t, &old, &new);
+            self.explain(&old, &new);
+            self.keys_changed();
+        }
+    }
+}
+
+/// A duration in true microseconds, as if the clock were right: deadlines of calls need not be exact.
+#[must_use]
+pub fn micros(by: Duration) -> Us {
+    u64::try_from(by.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn key_of(write: &Write) -> &'static str {
+    match write {
+        Write::Claim | Write::Unclaim | Write::Initialize(_) => "initialize",
+        Write::Config => "config",
+        Write::Member(_) => "members",
+        Write::ClearFailover(_) => "failover",
+        Write::Sync { .. } | Write::DeleteSync(_) => "sync",
+        Write::History(_) => "history",
+        Write::Failsafe(_) => "failsafe",
+    }
+}

@@ -1,0 +1,213 @@
+//! What can happen, and when: the queue.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use hart_consul_dev::model::{Reply, Request as Call};
+use hart_ha::observation::PeerAnswer;
+use hart_ha::store::Snapshot;
+use std::sync::Arc;
+
+use crate::clock::Us;
+
+/// Why the agent's loop looks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// Its timer.
+    Timer,
+    /// Consul answered, or failed to.
+    Store,
+    /// The lease stands differently.
+    Lease,
+    /// PostgreSQL said something new, came or went.
+    Server,
+    /// A job, fence or reload ended.
+    Job,
+    /// A peer answered or was silent.
+    Peer,
+    /// A person, or the service manager.
+    Person,
+}
+
+/// All causes.
+pub const CAUSES: [Cause; 7] = [
+    Cause::Timer,
+    Cause::Store,
+    Cause::Lease,
+    Cause::Server,
+    Cause::Job,
+    Cause::Peer,
+    Cause::Person,
+];
+
+/// What an answer of Consul is.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The model's.
+    Reply(Reply),
+    /// The watch's: index and keys.
+    Keys(u64, Arc<Snapshot>),
+    /// It certainly did not happen.
+    NotSent,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// What happens at a node's agent. Void for a later agent.
+#[derive(Clone, Debug)]
+pub enum AtAgent {
+    /// The loop's timer.
+    Step(u64),
+    /// The loop was woken.
+    Woken(Cause),
+    /// The keeper's timer.
+    Lease(u64),
+    /// A look at PostgreSQL.
+    Look(u64),
+    /// An answer of Consul, or its call's deadline.
+    Answer(u64, Answer),
+    /// The session's timer.
+    Session,
+    /// The watch's next call.
+    Watch,
+    /// A job's end.
+    Job(u64),
+    /// The reload for a new upstream is done.
+    Followed(usize),
+    /// A peer's answer, or silence: name, when asked, answer.
+    Peer(usize, hart_ha::time::Time, Option<PeerAnswer>),
+    /// A peer asks.
+    Asked {
+        /// Who.
+        by: usize,
+        /// In which life.
+        life: u32,
+        /// When, on its clock.
+        at: hart_ha::time::Time,
+    },
+    /// The guard reports that a server came or went.
+    Life,
+    /// A checkpoint beside the loop is done.
+    Checkpoint,
+    /// The fence is over.
+    Fenced,
+}
+
+/// What happens at a server. Void for a later start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtServer {
+    /// Recovery has ended.
+    Started,
+    /// `pg_promote()` arrives.
+    Promote,
+    /// The promotion is done.
+    Promoted,
+    /// The guard looks at its deadline.
+    Deadline,
+    /// The last process is gone: killed.
+    Gone,
+    /// The shutdown checkpoint is out, or waiting for it is given up.
+    Stopped,
+    /// The standby connects to its upstream.
+    Connect,
+    /// `synchronous_standby_names` takes effect.
+    SyncApplied,
+}
+
+/// Everything.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// At an agent: node, life.
+    Agent(usize, u32, AtAgent),
+    /// At a server: node, life.
+    Server(usize, u32, AtServer),
+    /// A call arrives at Consul.
+    Call {
+        /// Who.
+        node: usize,
+        /// In which life.
+        life: u32,
+        /// Which call.
+        call: u64,
+        /// What.
+        what: Box<Call>,
+        /// The watch from this index; `what` is the read.
+        watch: Option<u64>,
+    },
+    /// A blocking query's wait is over.
+    WaitOver {
+        /// Which call.
+        call: u64,
+    },
+    /// WAL up to `lsn` arrives at the standby.
+    Wal {
+        /// The standby.
+        to: usize,
+        /// The connection.
+        link: u64,
+        /// Up to here.
+        pos: crate::wal::Pos,
+    },
+    /// A confirmation arrives at the upstream.
+    Ack {
+        /// The upstream.
+        to: usize,
+        /// The connection.
+        link: u64,
+        /// Up to here.
+        lsn: u64,
+    },
+    /// WAL is sent again over a connection.
+    Pump {
+        /// The upstream.
+        from: usize,
+        /// The connection.
+        link: u64,
+    },
+    /// A connection is found to be dead.
+    Cut {
+        /// The connection.
+        link: u64,
+    },
+    /// Clients write.
+    Clients,
+    /// Sessions may be due.
+    Sessions,
+    /// A fault.
+    Fault,
+    /// A fault ends.
+    Heal(crate::faults::Heal),
+    /// All faults cease.
+    Calm,
+    /// Has the cluster healed?
+    Check,
+    /// A node (re)starts its agent.
+    Boot(usize),
+}
+
+/// The queue. Equal times keep their order of entry.
+#[derive(Default)]
+pub struct Queue {
+    order: BinaryHeap<Reverse<(Us, u64)>>,
+    events: BTreeMap<u64, Event>,
+    next: u64,
+}
+
+impl Queue {
+    /// Puts an event in.
+    pub fn push(&mut self, at: Us, event: Event) {
+        self.next += 1;
+        self.order.push(Reverse((at, self.next)));
+        self.events.insert(self.next, event);
+    }
+
+    /// Takes the next one.
+    pub fn pop(&mut self) -> Option<(Us, Event)> {
+        while let Some(Reverse((at, number))) = self.order.pop() {
+            if let Some(event) = self.events.remove(&number) {
+                return Some((at, event));
+            }
+        }
+        None
+    }
+}

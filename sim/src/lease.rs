@@ -1,0 +1,278 @@
+//! The lease thread as it is in `agent/`: the keeper decides; this sends, and arms the guard.
+
+use std::time::Duration;
+
+use hart_consul_dev::model::{Reply, Request as Call};
+use hart_ha::keeper::{AcquirePlan, Call as Wanted, Heir, Hold, Payload, Request};
+use hart_ha::lease::margin;
+use hart_ha::store::{LeaseTxn, LeaseView, Outcome, Snapshot};
+
+use crate::clock::{MS, Us};
+use crate::consul::micros;
+use crate::event::{Answer, AtAgent, AtServer, Cause, Event};
+use crate::mutation::Mutation;
+use crate::node::{GUARD, LEASE, Purpose};
+use crate::pg::Stage;
+use crate::world::World;
+
+/// How long the guard may take to acknowledge.
+const ARM_TIMEOUT: Us = 100 * MS;
+
+/// What the loop tells the keeper.
+pub enum Order {
+    /// Settings.
+    Configure(Duration, Duration),
+    /// The next payload.
+    Carry(Payload),
+    /// The session.
+    Session(Option<String>),
+    /// Take the lease.
+    Acquire(AcquirePlan),
+    /// Give it to another node.
+    HandOver(Heir),
+    /// Give it up.
+    Release,
+    /// A guard came or went.
+    GuardChanged,
+}
+
+impl World {
+    /// One turn of the lease thread.
+    pub fn lease_turn(&mut self, n: usize, order: Option<Order>) {
+        let now = self.local(n);
+        if matches!(order, Some(Order::Release | Order::HandOver(_))) {
+            self.must_be_down(n);
+        }
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let keeper = &mut agent.keeper;
+        let request = match order {
+            None => None,
+            Some(Order::Configure(ttl, every)) => {
+                keeper.configure(ttl, every);
+                None
+            }
+            Some(Order::Carry(payload)) => {
+                keeper.set_payload(payload);
+                None
+            }
+            Some(Order::Session(session)) => {
+                keeper.set_session(now, session);
+                None
+            }
+            Some(Order::Acquire(plan)) => {
+                agent.last_order_was_handover = false;
+                keeper.acquire(now, &plan)
+            }
+            Some(Order::HandOver(heir)) => {
+                agent.ghost = None;
+                agent.last_order_was_handover = true;
+                keeper.hand_over(now, &heir)
+            }
+            Some(Order::Release) => {
+                agent.ghost = None;
+                keeper.release(now)
+            }
+            Some(Order::GuardChanged) => {
+                agent.acked = None;
+                None
+            }
+        };
+        self.send(n, request);
+        self.settle(n);
+    }
+
+    /// Giving the lease up says that PostgreSQL here cannot write any more.
+    fn must_be_down(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        let writes = node.powered && node.server.writes();
+        let holds = node.agent.as_ref().is_some_and(|agent| agent.hold.is_some());
+        if writes && holds {
+            let name = node.name.clone();
+            let text = format!("{name} gives the lease up while its PostgreSQL can write");
+            self.oracle.report(self.t, text);
+        }
+    }
+
+    fn send(&mut self, n: usize, request: Option<Request>) {
+        let Some(request) = request else { return };
+        let Some(agent) = &self.nodes[n].agent else { return };
+        let deadline = micros(agent.keeper.call_timeout());
+        match request.call {
+            Wanted::Txn(txn) => {
+                let renewal = matches!(txn, LeaseTxn::Renew { .. });
+                let takeover = matches!(txn, LeaseTxn::Lock { .. });
+                let blind = renewal && self.mutated(Mutation::RenewWithoutCas)
+                    || takeover && self.mutated(Mutation::TakeoverWithoutCas);
+                let ops = crate::writes::lease(txn, blind);
+                let purpose = Purpose::Lease { id: request.id, sent: self.t };
+                self.call(n, purpose, Call::Txn(ops), deadline);
+            }
+            Wanted::Read => {
+                let what = Call::List(crate::store::PREFIX.into());
+                self.call(n, Purpose::ReadBack(request.id), what, deadline);
+            }
+        }
+    }
+
+    /// A lease transaction's answer.
+    pub fn lease_answered(&mut self, n: usize, id: u64, sent: Us, answer: Answer) {
+        let outcome = match answer {
+            Answer::Reply(Reply::Txn(Ok(entries))) => {
+                let status = entries.iter().find(|entry| entry.key.ends_with("/status"));
+                Outcome::Applied(status.map(|entry| entry.modify_index))
+            }
+            Answer::Reply(_) => Outcome::Rejected,
+            Answer::NotSent => Outcome::NotSent,
+            Answer::Unknown | Answer::Keys(..) => Outcome::Unknown,
+        };
+        let outcome =
+            if outcome == Outcome::Unknown && self.mutated(Mutation::UnknownTakenForApplied) {
+                Outcome::Applied(Some(0))
+            } else {
+                outcome
+            };
+        self.say(n, || format!("lease answer: {outcome:?}"));
+        let (now, late) = (self.local(n), self.t - sent);
+        let count = self.mutated(Mutation::CountFromAnswer);
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        if count && matches!(outcome, Outcome::Applied(_)) {
+            agent.lateness = late;
+        }
+        let request = agent.keeper.answered(now, id, outcome);
+        self.lease_on(n, request);
+    }
+
+    /// The answer to a read-back.
+    pub fn lease_read(&mut self, n: usize, id: u64, answer: &Answer) {
+        let now = self.local(n);
+        let view = match answer {
+            Answer::Reply(Reply::Entries(_, entries)) => {
+                let raw = entries.iter().filter_map(|entry| {
+                    Some(hart_ha::store::RawEntry {
+                        key: entry.key.strip_prefix(crate::store::PREFIX)?,
+                        value: &entry.value,
+                        index: entry.modify_index,
+                        session: entry.session.as_deref(),
+                    })
+                });
+                Some(LeaseView::from(&Snapshot::read(raw).0))
+            }
+            _ => None,
+        };
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let request = agent.keeper.read_back(now, id, view.as_ref());
+        self.lease_on(n, request);
+    }
+
+    fn lease_on(&mut self, n: usize, request: Option<Request>) {
+        self.send(n, request);
+        let now = self.local(n);
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let request = agent.keeper.tick(now);
+        self.send(n, request);
+        self.settle(n);
+    }
+
+    /// Arms the guard with what is certain, tells the loop, and sets the timer.
+    fn settle(&mut self, n: usize) {
+        let now = self.local(n);
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let tick = agent.keeper.tick(now);
+        self.send(n, tick);
+        let hold = self.hold(n);
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        if let Some(hold) = hold
+            && agent.acked != Some(hold)
+        {
+            self.arm(n, hold);
+        }
+        let ghost = self.ghost(n, hold);
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let busy = agent.keeper.is_busy();
+        let changed = (agent.hold, agent.busy) != (ghost, busy);
+        (agent.hold, agent.busy) = (ghost, busy);
+        agent.timers[1] += 1;
+        let (timer, due) = (agent.timers[1], agent.keeper.wake_at());
+        if let Some(due) = due {
+            let at = self.nodes[n].clock.true_at(due).max(self.t + 20);
+            let life = self.nodes[n].life;
+            self.queue.push(at, Event::Agent(n, life, AtAgent::Lease(timer)));
+        }
+        if changed || self.nodes[n].agent.as_ref().is_some_and(|a| a.told != a.acked) {
+            if let Some(agent) = &mut self.nodes[n].agent {
+                agent.told = agent.acked;
+            }
+            self.wake(n, Cause::Lease);
+        }
+    }
+
+    fn hold(&self, n: usize) -> Option<Hold> {
+        let now = self.local(n);
+        let agent = self.nodes[n].agent.as_ref()?;
+        let mut hold = agent.keeper.hold(now)?;
+        if self.mutated(Mutation::CountFromAnswer) {
+            hold.deadline = hold.deadline + Duration::from_micros(agent.lateness);
+        }
+        if self.mutated(Mutation::MarginZero) {
+            let ttl = agent.applied.as_ref().map(|config| config.ttl).unwrap_or_default();
+            hold.deadline = hold.deadline + margin(ttl);
+        }
+        Some(hold)
+    }
+
+    fn ghost(&mut self, n: usize, hold: Option<Hold>) -> Option<Hold> {
+        if !self.mutated(Mutation::HoldOutlivesDeadline) {
+            return hold;
+        }
+        let now = self.local(n);
+        let agent = self.nodes[n].agent.as_mut()?;
+        if hold.is_some() {
+            agent.ghost = hold;
+            return hold;
+        }
+        let ttl = agent.applied.as_ref().map(|config| config.ttl).unwrap_or_default();
+        let mut ghost = agent.ghost?;
+        ghost.deadline = ghost.deadline + ttl;
+        (now < ghost.deadline).then_some(ghost)
+    }
+
+    fn arm(&mut self, n: usize, hold: Hold) {
+        let fake = self.mutated(Mutation::PromoteWithoutArmedGuard);
+        let uncut = self.mutated(Mutation::TtlCutIgnored);
+        let (t, frozen) = (self.t, self.nodes[n].is_frozen(GUARD, self.t));
+        let node = &mut self.nodes[n];
+        let recovery = node.server.recovery;
+        let Some(guard) = node.guard.as_mut().filter(|_| node.server.stage != Stage::Down) else {
+            return;
+        };
+        let Some(agent) = &mut node.agent else { return };
+        if fake && recovery {
+            agent.acked = Some(hold);
+            return;
+        }
+        if frozen {
+            guard.queued.push(hold);
+            node.frozen[LEASE] = node.frozen[LEASE].max(t + ARM_TIMEOUT);
+            return;
+        }
+        if guard.fencing {
+            return;
+        }
+        let shorter = guard.armed.is_some_and(|old| old.deadline > hold.deadline);
+        if !(uncut && shorter) {
+            guard.armed = Some(hold);
+        }
+        agent.acked = Some(hold);
+        self.watch_deadline(n);
+    }
+
+    /// The guard wakes up at its deadline.
+    pub fn watch_deadline(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        let Some(armed) = node.guard.as_ref().and_then(|guard| guard.armed) else { return };
+        let at = node.clock.true_at(armed.deadline).max(self.t);
+        let life = node.server.life;
+        let late = self.rng.range(0, 2 * MS);
+        self.queue.push(at + late, Event::Server(n, life, AtServer::Deadline));
+    }
+}

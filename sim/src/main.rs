@@ -1,0 +1,127 @@
+//! `hart-sim`: see `--help`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hart_sim::clock::SEC;
+use hart_sim::event::CAUSES;
+use hart_sim::mutation::ALL;
+use hart_sim::run::{Sum, run};
+use hart_sim::shell::STATES;
+
+/// Tries to make two primaries or to lose a write, deterministically.
+#[derive(Parser)]
+struct Args {
+    /// Run this many seeds
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Run one seed and print what each node saw and did
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Switch each safety rule off in turn; each must be caught
+    #[arg(long)]
+    mutations: bool,
+    /// Only mutations whose name contains this
+    #[arg(long)]
+    only: Option<String>,
+    /// Seeds within which a mutation must be caught
+    #[arg(long, default_value_t = 3000)]
+    within: u64,
+    /// Run for so many simulated hours and print a summary
+    #[arg(long)]
+    hours: Option<u64>,
+    /// Run one seed under the mutation named by --only
+    #[arg(long)]
+    mutant: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Some(seed) = args.seed {
+        return one(seed, None);
+    }
+    if let (Some(seed), Some(only)) = (args.mutant, &args.only) {
+        let found = ALL.iter().find(|(mutation, _)| mutation.name().contains(only.as_str()));
+        return one(seed, found.map(|(mutation, _)| *mutation));
+    }
+    if args.mutations {
+        return mutations(&args);
+    }
+    many(&args)
+}
+
+fn one(seed: u64, mutation: Option<hart_sim::mutation::Mutation>) -> ExitCode {
+    let outcome = run(seed, mutation, true);
+    for line in &outcome.trace {
+        println!("{line}");
+    }
+    for (t, what) in &outcome.violations {
+        println!("VIOLATION at {}.{:06}: {what}", t / SEC, t % SEC);
+    }
+    let mut sum = Sum::default();
+    println!("hash {:016x}, {} events", outcome.hash, outcome.events);
+    sum.add(outcome);
+    println!("{}", sum.line());
+    if sum.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn mutations(args: &Args) -> ExitCode {
+    let mut missed = false;
+    for (mutation, rule) in ALL {
+        let name = mutation.name();
+        if args.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+            continue;
+        }
+        let caught = (0..args.within).find_map(|k| {
+            let outcome = run(args.from + k, Some(*mutation), false);
+            outcome.violations.into_iter().next().map(|(_, what)| (k + 1, what))
+        });
+        missed |= caught.is_none();
+        match caught {
+            Some((k, what)) => println!("{name:<32} caught after {k} seeds   {rule} | {what}"),
+            None => println!("{name:<32} MISSED   {rule}"),
+        }
+    }
+    if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn many(args: &Args) -> ExitCode {
+    let mut sum = Sum::default();
+    let hours = args.hours.map(|hours| hours * 3600 * SEC);
+    let seeds = args.seeds.unwrap_or(if hours.is_some() { u64::MAX } else { 1000 });
+    for k in 0..seeds {
+        if hours.is_some_and(|hours| sum.took >= hours) {
+            break;
+        }
+        let outcome = run(args.from + k, None, false);
+        for (t, what) in &outcome.violations {
+            println!("seed {} at {}.{:03}: {what}", outcome.seed, t / SEC, t % SEC / 1000);
+        }
+        sum.add(outcome);
+    }
+    if args.hours.is_some() {
+        summary(&sum);
+    }
+    println!("{}", sum.line());
+    if sum.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn summary(sum: &Sum) {
+    println!(
+        "{} events, {} writes acknowledged, {} changes of the primary, {} lost ends in async mode",
+        sum.events, sum.writes, sum.changes, sum.lost
+    );
+    for (kind, count) in &sum.faults {
+        println!("fault {kind:<28} {count}");
+    }
+    for state in STATES {
+        let missing: Vec<_> =
+            CAUSES.iter().filter(|cause| !sum.coverage.contains_key(&(*state, **cause))).collect();
+        if !missing.is_empty() {
+            println!("never reached: {state} × {missing:?}");
+        }
+    }
+}

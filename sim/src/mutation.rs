@@ -1,0 +1,82 @@
+//! Safety rules, switched off one at a time: the simulator must notice.
+
+/// A rule that is switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// A challenger does not wait for the lease to run out.
+    TakeoverWithoutWaiting,
+    /// A takeover does not compare the version of `status`.
+    TakeoverWithoutCas,
+    /// A renewal does not compare the version of `status`, nor the lock.
+    RenewWithoutCas,
+    /// No time is set aside for the fence, on either side.
+    MarginZero,
+    /// The holder counts from the answer instead of the request.
+    CountFromAnswer,
+    /// An answer that never came is taken for a success.
+    UnknownTakenForApplied,
+    /// A shorter ttl does not cut the deadline before its request leaves.
+    TtlCutIgnored,
+    /// The guard never fences by itself.
+    GuardIgnoresDeadline,
+    /// The clock stands still while the machine is frozen.
+    ClockStopsInFreeze,
+    /// The lease is still shown to the brain when it is over.
+    HoldOutlivesDeadline,
+    /// PostgreSQL is promoted under a guard that was not armed.
+    PromoteWithoutArmedGuard,
+    /// The lease is released before PostgreSQL has stopped.
+    ReleaseBeforeStop,
+    /// The server is reported as gone when it was told to go.
+    DownReportedEarly,
+    /// The heir of a hand-over need not have the shutdown checkpoint.
+    HandOverBeforeCaughtUp,
+    /// Peers' positions are not compared before a takeover.
+    PositionsIgnored,
+    /// Standbys are published before commits wait for them.
+    SyncPublishedEarly,
+    /// Who is not in the published synchronous set may lead.
+    SyncSetIgnored,
+    /// The winner does not enter itself into `sync` before the promotion.
+    SyncNotClaimed,
+    /// The term is not kept beside the data directory.
+    TermForgotten,
+}
+
+/// All of them, with the rule's text for the table.
+pub const ALL: &[(Mutation, &str)] = &[
+    (Mutation::TakeoverWithoutWaiting, "a takeover waits until the lease has run out"),
+    (Mutation::TakeoverWithoutCas, "a takeover compares the version of status"),
+    (Mutation::RenewWithoutCas, "a renewal compares the version of status and the lock"),
+    (Mutation::MarginZero, "a margin is set aside for the fence"),
+    (Mutation::CountFromAnswer, "the holder counts from the request, not from the answer"),
+    (Mutation::UnknownTakenForApplied, "an unknown result is read back, not taken for a success"),
+    (Mutation::TtlCutIgnored, "a shorter ttl cuts the deadline before its request leaves"),
+    (Mutation::GuardIgnoresDeadline, "the guard fences at the deadline"),
+    (Mutation::ClockStopsInFreeze, "the clock counts while the machine is frozen"),
+    (Mutation::HoldOutlivesDeadline, "the lease is not shown when it is over"),
+    (Mutation::PromoteWithoutArmedGuard, "nothing is promoted before the guard is armed"),
+    (Mutation::ReleaseBeforeStop, "the lease is given up only after PostgreSQL is gone"),
+    (Mutation::DownReportedEarly, "gone is reported when the last process is gone"),
+    (Mutation::HandOverBeforeCaughtUp, "an heir has the shutdown checkpoint"),
+    (Mutation::PositionsIgnored, "positions are compared before a takeover"),
+    (Mutation::SyncPublishedEarly, "a standby is published when commits wait for it"),
+    (Mutation::SyncSetIgnored, "only the published synchronous set may lead by itself"),
+    (Mutation::SyncNotClaimed, "the winner enters itself into sync before the promotion"),
+    (Mutation::TermForgotten, "the term outlives a wiped store and a restart"),
+];
+
+impl Mutation {
+    /// The name, as `--mutations` prints it.
+    #[must_use]
+    pub fn name(self) -> String {
+        let mut name = String::new();
+        for letter in format!("{self:?}").chars() {
+            if letter.is_uppercase() && !name.is_empty() {
+                name.push(' ');
+            }
+            name.extend(letter.to_lowercase());
+        }
+        name
+    }
+}

@@ -1,0 +1,68 @@
+//! The network: who reaches whom, how slowly, and what is lost.
+
+use crate::clock::{MS, Us};
+use crate::rng::Rng;
+
+/// Links among nodes and to Consul, which has the last number. Each direction is a link of its own.
+#[derive(Clone, Debug)]
+pub struct Net {
+    ends: usize,
+    cut: Vec<bool>,
+    /// Extra delay of messages, up to this much.
+    slow: Vec<Us>,
+    /// Messages of a thousand that are lost, on all links.
+    pub loss: u64,
+    /// Messages of a thousand that arrive twice, on all links.
+    pub twice: u64,
+}
+
+impl Net {
+    /// A good network of so many nodes.
+    #[must_use]
+    pub fn new(nodes: usize) -> Self {
+        let ends = nodes + 1;
+        let links = ends * ends;
+        Self { ends, cut: vec![false; links], slow: vec![0; links], loss: 0, twice: 0 }
+    }
+
+    fn link(&self, from: usize, to: usize) -> usize {
+        from * self.ends + to
+    }
+
+    /// Cuts or mends one direction.
+    pub fn set_cut(&mut self, from: usize, to: usize, cut: bool) {
+        let link = self.link(from, to);
+        self.cut[link] = cut;
+    }
+
+    /// Makes one direction slow.
+    pub fn set_slow(&mut self, from: usize, to: usize, slow: Us) {
+        let link = self.link(from, to);
+        self.slow[link] = slow;
+    }
+
+    /// Mends everything.
+    pub fn mend(&mut self) {
+        *self = Self::new(self.ends - 1);
+    }
+
+    /// Is this direction open?
+    #[must_use]
+    pub fn open(&self, from: usize, to: usize) -> bool {
+        from == to || !self.cut[self.link(from, to)]
+    }
+
+    /// The delay of a message, or `None` where it is lost.
+    pub fn send(&self, rng: &mut Rng, from: usize, to: usize) -> Option<Us> {
+        if !self.open(from, to) || rng.chance(self.loss) {
+            return None;
+        }
+        Some(self.delay(rng, from, to))
+    }
+
+    /// The delay of what TCP delivers sooner or later.
+    pub fn delay(&self, rng: &mut Rng, from: usize, to: usize) -> Us {
+        let slow = self.slow[self.link(from, to)];
+        rng.range(MS / 10, MS) + if slow > 0 { rng.skewed(0, slow) } else { 0 }
+    }
+}

@@ -1,0 +1,121 @@
+//! Runs of seeds, and their sums.
+
+use std::collections::BTreeMap;
+
+use crate::clock::{SEC, Us};
+use crate::mutation::Mutation;
+use crate::world::{Coverage, World};
+
+/// What one seed gave.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Simulated time.
+    pub took: Us,
+    /// Violations and their times.
+    pub violations: Vec<(Us, String)>,
+    /// A hash over all events.
+    pub hash: u64,
+    /// Events.
+    pub events: u64,
+    /// Lines, where a trace was asked for.
+    pub trace: Vec<String>,
+    /// State of the brain × cause.
+    pub coverage: Coverage,
+    /// Faults by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Writes acknowledged.
+    pub writes: u64,
+    /// Changes of the primary.
+    pub changes: u64,
+    /// Furthest acknowledged writes that were lost where the rules allow it.
+    pub lost: u64,
+}
+
+/// More events than this in one run is a loop without end.
+const EVENTS_MAX: u64 = 4_000_000;
+
+/// Runs one seed to its end, or to its first violation where a mutation is to be caught.
+#[must_use]
+pub fn run(seed: u64, mutation: Option<Mutation>, traced: bool) -> Outcome {
+    let mut world = World::new(seed, mutation, traced);
+    let mut events = 0;
+    while world.turn() {
+        events += 1;
+        if events > EVENTS_MAX {
+            world.oracle.report(world.t, "a loop without end".to_owned());
+            break;
+        }
+        if mutation.is_some() && !world.oracle.violations.is_empty() {
+            break;
+        }
+    }
+    Outcome {
+        seed,
+        took: world.t,
+        violations: world.oracle.violations,
+        hash: world.hash,
+        events,
+        trace: world.trace.unwrap_or_default(),
+        coverage: world.coverage,
+        faults: world.faults,
+        writes: world.oracle.writes,
+        changes: world.oracle.changes,
+        lost: world.oracle.lost,
+    }
+}
+
+/// The sum of many runs.
+#[derive(Clone, Debug, Default)]
+pub struct Sum {
+    /// Seeds.
+    pub seeds: u64,
+    /// Simulated time.
+    pub took: Us,
+    /// Events.
+    pub events: u64,
+    /// Violations: seed, time, what.
+    pub violations: Vec<(u64, Us, String)>,
+    /// State of the brain × cause.
+    pub coverage: Coverage,
+    /// Faults by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Writes acknowledged.
+    pub writes: u64,
+    /// Changes of the primary.
+    pub changes: u64,
+    /// See [`Outcome::lost`].
+    pub lost: u64,
+}
+
+impl Sum {
+    /// Adds a run.
+    pub fn add(&mut self, outcome: Outcome) {
+        self.seeds += 1;
+        self.took += outcome.took;
+        self.events += outcome.events;
+        self.writes += outcome.writes;
+        self.changes += outcome.changes;
+        self.lost += outcome.lost;
+        let seed = outcome.seed;
+        self.violations.extend(outcome.violations.into_iter().map(|(t, what)| (seed, t, what)));
+        for (pair, count) in outcome.coverage {
+            *self.coverage.entry(pair).or_default() += count;
+        }
+        for (kind, count) in outcome.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+    }
+
+    /// The last line of a run.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let hours = self.took / SEC / 3600;
+        format!(
+            "{} seeds, {hours} simulated hours, {} violations",
+            self.seeds,
+            self.violations.len()
+        )
+    }
+}
