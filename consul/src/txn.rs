@@ -60,8 +60,10 @@ impl TxnOp {
         )
     }
 
+    /// Consul asks for the right to write for the check that a key does not exist, too.
     fn rule(&self) -> String {
-        encode::rule("key", self.key(), if self.is_read() { "read" } else { "write" })
+        let writes = !self.is_read() || matches!(self, Self::CheckNotExists { .. });
+        encode::rule("key", self.key(), if writes { "write" } else { "read" })
     }
 
     fn wire(&self) -> Wire<'_> {

@@ -80,7 +80,7 @@ async fn a_wrong_token_is_answered_with_the_missing_permission() -> Result<()> {
 
     let sessions = format!("{reading}\nsession_prefix \"\" {{ policy = \"write\" }}");
     change(&consul, &rest, &policy, &sessions).await?;
-    let rule = "key_prefix \"service/ha/\" { policy = \"write\" }";
+    let rule = "key_prefix \"service/ha/initialize\" { policy = \"write\" }";
     line_after(&node, from, rule).await?;
     assert!(!node.data_dir().exists(), "nothing is made without the right to bootstrap");
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -95,7 +95,7 @@ async fn a_wrong_token_is_answered_with_the_missing_permission() -> Result<()> {
         Ok(())
     };
     eventually("a primary", hart_e2e::DEADLINE, primary).await.with_context(|| node.log_tail())?;
-    line_after(&node, from, "service \"ha\"").await?;
+    line_after(&node, from, "service_prefix \"ha\" { policy = \"write\" }").await?;
 
     let all = format!(
         "{writing}\nservice \"ha\" {{ policy = \"write\" }}\nagent_prefix \"\" {{ policy = \"read\" }}"

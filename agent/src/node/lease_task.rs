@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hart_consul::{Client, Outcome as CallOutcome, ReadOptions, TxnOp, TxnOutcome};
@@ -51,6 +52,8 @@ pub struct LeaseLink {
 
 /// How long the guard may take to acknowledge; it answers within microseconds unless it hangs.
 const ARM_TIMEOUT: Duration = Duration::from_millis(100);
+/// A lock that could not be asked for is not asked for again at once.
+const NOT_SENT: Duration = Duration::from_millis(100);
 
 /// Starts the thread. It ends when the orders' sender is dropped.
 ///
@@ -84,6 +87,7 @@ pub fn start(
             wake,
             answers,
             armed: None,
+            denied: Arc::default(),
         };
         runtime.block_on(task.run(inbox, answered));
     })?;
@@ -105,6 +109,8 @@ struct LeaseTask {
     wake: Arc<Notify>,
     answers: mpsc::UnboundedSender<Answer>,
     armed: Option<Hold>,
+    /// Consul's denial has been said.
+    denied: Arc<AtomicBool>,
 }
 
 impl LeaseTask {
@@ -171,9 +177,17 @@ impl LeaseTask {
         let Some(request) = request else { return };
         let client = self.client.with_timeout(self.keeper.call_timeout());
         let (keys, answers) = (self.keys.clone(), self.answers.clone());
+        let denied = self.denied.clone();
         tokio::spawn(async move {
             let answer = match request.call {
-                Call::Txn(txn) => Answer::Txn(request.id, transact(&client, &keys, txn).await),
+                Call::Txn(txn) => {
+                    let locks = matches!(txn, LeaseTxn::Lock { .. });
+                    let outcome = transact(&client, &keys, txn, &denied).await;
+                    if locks && outcome == Outcome::NotSent {
+                        tokio::time::sleep(NOT_SENT).await;
+                    }
+                    Answer::Txn(request.id, outcome)
+                }
                 Call::Read => Answer::Read(request.id, read(&client, &keys).await),
             };
             let _ = answers.send(answer);
@@ -222,7 +236,7 @@ async fn pause(due: Option<Duration>) {
     }
 }
 
-async fn transact(client: &Client, keys: &Keys, txn: LeaseTxn) -> Outcome {
+async fn transact(client: &Client, keys: &Keys, txn: LeaseTxn, denied: &AtomicBool) -> Outcome {
     let ops = match operations(keys, txn) {
         Ok(ops) => ops,
         Err(error) => {
@@ -232,6 +246,7 @@ async fn transact(client: &Client, keys: &Keys, txn: LeaseTxn) -> Outcome {
     };
     match client.txn(&ops).await {
         Ok(TxnOutcome::Applied(pairs)) => {
+            denied.store(false, Ordering::Relaxed);
             let status = pairs.iter().find(|pair| pair.key == keys.status());
             Outcome::Applied(status.map(|pair| pair.modify_index))
         }
@@ -240,6 +255,10 @@ async fn transact(client: &Client, keys: &Keys, txn: LeaseTxn) -> Outcome {
             Outcome::Rejected
         }
         Err(error) => {
+            let is_denied = matches!(error, hart_consul::Error::PermissionDenied { .. });
+            if is_denied && !denied.swap(true, Ordering::Relaxed) {
+                tracing::error!("the lease cannot be written, will keep trying: {error}");
+            }
             tracing::debug!(%error, "a lease transaction failed");
             match error.outcome() {
                 CallOutcome::NotApplied => Outcome::NotSent,

@@ -8,7 +8,7 @@ use hart_consul::{Check, Client, HealthStatus, ServiceRegistration};
 use hart_ha::kv::{Role, State};
 use tokio::sync::watch;
 
-use super::store_task::chain;
+use super::store_task::{back_off, chain};
 use super::view::{Handle, View};
 
 /// How often the registration is looked after.
@@ -19,20 +19,30 @@ const GHOST: Duration = Duration::from_secs(150);
 
 /// Keeps the registration until `stop`; then takes it away.
 pub async fn run(handle: Handle, mut stop: watch::Receiver<bool>) {
-    let services = Services {
+    let mut services = Services {
         client: handle.consul.with_timeout(DEADLINE),
         id: format!("{}/{}", handle.file.scope, handle.file.name),
         handle,
+        complaint: None,
     };
     let mut changes = services.handle.changes();
     let mut registered: Option<(ServiceRegistration, tokio::time::Instant)> = None;
+    let mut failures = 0;
     loop {
         if let Some(wanted) = services.wanted(&services.handle.view()) {
             let fresh = registered
                 .as_ref()
                 .is_some_and(|(service, at)| *service == wanted && at.elapsed() < LOOK_AFTER);
-            if !fresh && services.ensure(&wanted, registered.as_ref().map(|(s, _)| s)).await {
-                registered = Some((wanted, tokio::time::Instant::now()));
+            if !fresh {
+                if services.ensure(&wanted, registered.as_ref().map(|(s, _)| s)).await {
+                    registered = Some((wanted, tokio::time::Instant::now()));
+                    failures = 0;
+                } else {
+                    if pause(&mut stop, back_off(failures)).await {
+                        break;
+                    }
+                    failures += 1;
+                }
             }
         }
         tokio::select! {
@@ -48,10 +58,17 @@ pub async fn run(handle: Handle, mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// Waits, unless the stop comes first: then true.
+async fn pause(stop: &mut watch::Receiver<bool>, pause: Duration) -> bool {
+    tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok()
+}
+
 struct Services {
     handle: Handle,
     client: Client,
     id: String,
+    /// What was said last about a registration that failed.
+    complaint: Option<String>,
 }
 
 impl Services {
@@ -101,7 +118,7 @@ impl Services {
 
     /// Registers, where Consul's agent does not have it as wanted.
     async fn ensure(
-        &self,
+        &mut self,
         wanted: &ServiceRegistration,
         last: Option<&ServiceRegistration>,
     ) -> bool {
@@ -116,12 +133,27 @@ impl Services {
             }
         }
         match self.client.agent().register_service(wanted).await {
-            Ok(()) => true,
+            Ok(()) => {
+                self.complaint = None;
+                true
+            }
             Err(error) => {
-                tracing::info!("the service is not registered yet: {}", chain(&error));
+                self.complain(&error);
                 false
             }
         }
+    }
+
+    /// Says each problem once.
+    fn complain(&mut self, error: &hart_consul::Error) {
+        let text = chain(error);
+        let denied = matches!(error, hart_consul::Error::PermissionDenied { .. });
+        match (self.complaint.as_ref() == Some(&text), denied) {
+            (true, _) => tracing::debug!("the service is not registered yet: {text}"),
+            (false, true) => tracing::warn!("the service cannot be registered: {text}"),
+            (false, false) => tracing::info!("the service is not registered yet: {text}"),
+        }
+        self.complaint = Some(text);
     }
 }
 

@@ -174,7 +174,11 @@ fn make_directories(config: &Config, owner: &Owner) -> Result<(), StartError> {
     let sockets = sockets.and_then(|value| value.as_str()).unwrap_or_default();
     wanted.extend(sockets.split(',').map(|dir| PathBuf::from(dir.trim())));
     let mut wanted = wanted.into_iter().filter(|dir| dir.is_absolute());
-    wanted.try_for_each(|dir| make_directory(&dir, owner))
+    wanted.try_for_each(|dir| make_directory(&dir, owner))?;
+    // Only where the user cannot do it: whether the data directory may be used is not known yet.
+    let home = settings::home_dir(config);
+    let owned = |dir: &Path| fs::metadata(dir).is_ok_and(|found| found.uid() == owner.uid);
+    if home.parent().is_some_and(owned) { Ok(()) } else { make_directory(&home, owner) }
 }
 
 fn make_directory(dir: &Path, owner: &Owner) -> Result<(), StartError> {

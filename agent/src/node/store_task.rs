@@ -66,7 +66,8 @@ pub fn start(
     (receiver, session_changes)
 }
 
-fn back_off(failures: u32) -> Duration {
+/// The pause after so many failures in a row, up to about a second.
+pub fn back_off(failures: u32) -> Duration {
     let pause = (RETRY_FIRST * 2_u32.saturating_pow(failures.min(8))).min(RETRY_MAX);
     pause.mul_f64(0.75 + fastrand::f64() / 2.0)
 }

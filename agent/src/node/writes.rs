@@ -1,7 +1,7 @@
 //! Writes to the cluster's keys, one at a time per key, beside the loop.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hart_consul::{Client, PutOptions, TxnOp, TxnOutcome};
@@ -13,9 +13,29 @@ use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
 use super::keys::Keys;
-use super::store_task::chain;
+use super::store_task::{back_off, chain};
 
 const DEADLINE: Duration = Duration::from_secs(2);
+/// Somebody else was first: the watch shows it within this time.
+const OUTRUN: Duration = Duration::from_millis(25);
+
+/// A write did not get through.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Consul(#[from] hart_consul::Error),
+    #[error("it cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+type Written = Result<bool, WriteError>;
+
+/// Failures in a row of the writes to one key, and the last one's text.
+#[derive(Debug, Default)]
+struct Trouble {
+    count: u32,
+    said: String,
+}
 
 /// What the writes rest on.
 #[derive(Clone)]
@@ -35,6 +55,7 @@ pub struct Writes {
     /// `bootstrap.dcs`, for a cluster without settings.
     bootstrap: Arc<Map<String, Value>>,
     under_way: Arc<Mutex<BTreeSet<&'static str>>>,
+    troubles: Arc<Mutex<BTreeMap<&'static str, Trouble>>>,
     wake: Arc<Notify>,
 }
 
@@ -53,30 +74,54 @@ impl Writes {
             name: name.into(),
             bootstrap: Arc::new(bootstrap),
             under_way: Arc::default(),
+            troubles: Arc::default(),
             wake,
         }
     }
 
-    /// Begins a write, unless one to the same key is under way.
+    /// Begins a write, unless one to the same key is under way. One that fails stays under way for
+    /// a pause, so that it is not tried again at once.
     pub fn begin(&self, write: Write, basis: Basis) {
         let key = key_of(&write);
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if !under_way.insert(key) {
+        if !locked(&self.under_way).insert(key) {
             return;
         }
         let writes = self.clone();
         tokio::spawn(async move {
-            match writes.write(write, &basis).await {
-                Ok(true) => {}
-                Ok(false) => tracing::debug!(key, "somebody else was first"),
-                Err(error) => tracing::info!("{key} was not written: {error}"),
+            let written = writes.write(write, &basis).await;
+            if let Some(pause) = writes.pause_after(key, &written) {
+                tokio::time::sleep(pause).await;
             }
-            writes.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            locked(&writes.under_way).remove(key);
             writes.wake.notify_one();
         });
     }
 
-    async fn write(&self, write: Write, basis: &Basis) -> Result<bool, String> {
+    /// Says what is new about the outcome.
+    fn pause_after(&self, key: &'static str, written: &Written) -> Option<Duration> {
+        let mut troubles = locked(&self.troubles);
+        let error = match written {
+            Ok(applied) => {
+                troubles.remove(key);
+                return (!applied).then_some(OUTRUN);
+            }
+            Err(error) => error,
+        };
+        let (trouble, text) = (troubles.entry(key).or_default(), chain(error));
+        let pause = back_off(trouble.count);
+        trouble.count += 1;
+        let known = std::mem::replace(&mut trouble.said, text.clone()) == text;
+        let denied =
+            matches!(error, WriteError::Consul(hart_consul::Error::PermissionDenied { .. }));
+        match (known, denied) {
+            (true, _) => tracing::debug!("{key} was not written: {text}"),
+            (false, true) => tracing::error!("{key} cannot be written, will keep trying: {text}"),
+            (false, false) => tracing::info!("{key} was not written: {text}"),
+        }
+        Some(pause)
+    }
+
+    async fn write(&self, write: Write, basis: &Basis) -> Written {
         let snapshot = &*basis.snapshot;
         match write {
             Write::Claim => self.claim(basis).await,
@@ -90,7 +135,7 @@ impl Writes {
             }
             Write::DeleteSync(at) => {
                 let key = self.keys.key("sync");
-                self.client.kv().delete(&key, Some(at)).await.map_err(|e| chain(&e))
+                Ok(self.client.kv().delete(&key, Some(at)).await?)
             }
             Write::History(mut history) => {
                 let now = hart_clock::wall().to_string();
@@ -105,34 +150,34 @@ impl Writes {
         }
     }
 
-    async fn put(&self, name: &str, value: &impl Serialize, at: u64) -> Result<bool, String> {
-        let bytes = serde_json::to_vec(value).map_err(|e| e.to_string())?;
+    async fn put(&self, name: &str, value: &impl Serialize, at: u64) -> Written {
+        let bytes = serde_json::to_vec(value)?;
         let put = PutOptions::cas(at);
-        self.client.kv().put(&self.keys.key(name), bytes, &put).await.map_err(|e| chain(&e))
+        Ok(self.client.kv().put(&self.keys.key(name), bytes, &put).await?)
     }
 
-    async fn transact(&self, ops: &[TxnOp]) -> Result<bool, String> {
-        let outcome = self.client.txn(ops).await.map_err(|e| chain(&e))?;
+    async fn transact(&self, ops: &[TxnOp]) -> Written {
+        let outcome = self.client.txn(ops).await?;
         Ok(matches!(outcome, TxnOutcome::Applied(_)))
     }
 
     /// Creates `initialize`, locked, so that it vanishes if this node dies before it is done.
-    async fn claim(&self, basis: &Basis) -> Result<bool, String> {
+    async fn claim(&self, basis: &Basis) -> Written {
         let key = self.keys.key("initialize");
         let Some(session) = basis.session.clone() else { return Ok(false) };
         let free = TxnOp::CheckNotExists { key: key.clone() };
         self.transact(&[free, TxnOp::Lock { key, value: Vec::new(), session }]).await
     }
 
-    async fn unclaim(&self, snapshot: &Snapshot) -> Result<bool, String> {
+    async fn unclaim(&self, snapshot: &Snapshot) -> Written {
         let Some(initialize) = &snapshot.initialize else { return Ok(true) };
         let key = self.keys.key("initialize");
         let kv = self.client.kv();
-        kv.delete(&key, Some(initialize.index)).await.map_err(|e| chain(&e))
+        Ok(kv.delete(&key, Some(initialize.index)).await?)
     }
 
     /// Unlocks the key as it gets its value: from now on it must outlive every session.
-    async fn initialize(&self, id: &str, basis: &Basis) -> Result<bool, String> {
+    async fn initialize(&self, id: &str, basis: &Basis) -> Written {
         let key = self.keys.key("initialize");
         let value = id.as_bytes().to_vec();
         let locked = basis.snapshot.initialize.as_ref().and_then(|init| init.session.clone());
@@ -145,17 +190,21 @@ impl Writes {
 
     /// The entry is locked by the session, so that it vanishes with the node. One that an earlier
     /// session of this node has locked is replaced.
-    async fn member(&self, member: &Member, basis: &Basis) -> Result<bool, String> {
+    async fn member(&self, member: &Member, basis: &Basis) -> Written {
         let Some(session) = basis.session.clone() else { return Ok(false) };
         let key = self.keys.member(&self.name);
-        let value = serde_json::to_vec(member).map_err(|e| e.to_string())?;
+        let value = serde_json::to_vec(member)?;
         let put = PutOptions::acquire(&session);
-        if self.client.kv().put(&key, value.clone(), &put).await.map_err(|e| chain(&e))? {
+        if self.client.kv().put(&key, value.clone(), &put).await? {
             return Ok(true);
         }
         let delete = TxnOp::Delete { key: key.clone() };
         self.transact(&[delete, TxnOp::Lock { key, value, session }]).await
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn key_of(write: &Write) -> &'static str {
