@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::keeper::{AcquirePlan, Heir, Hold, Payload};
 use crate::kv::{Failsafe, History, Member, Term};
+use crate::lsn::Timeline;
 use crate::observation::Upstream;
 use crate::store::Index;
 
@@ -44,6 +45,13 @@ pub enum Command {
     /// Keep this fact beside the data directory before anything else of this reign is done.
     Remember {
         /// The reign's number.
+        term: Term,
+    },
+    /// Keep beside the data directory in which term the newest timeline here began.
+    Origin {
+        /// The timeline.
+        timeline: Timeline,
+        /// The term.
         term: Term,
     },
     /// The bootstrap is complete.

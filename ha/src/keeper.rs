@@ -64,6 +64,8 @@ enum Intent {
 struct Attempt {
     id: u64,
     intent: Intent,
+    /// It takes the lock, rather than rests on it.
+    locks: bool,
     sent: Time,
     /// The lease record it writes.
     lease: Lease,

@@ -195,6 +195,8 @@ pub struct Memory {
     pub term: Term,
     /// The longest ttl of a lease seen lately.
     pub ttl: Duration,
+    /// The newest timeline whose WAL is here, and the term in which it began.
+    pub origin: Option<(Timeline, Term)>,
     /// initdb was ours and its roles are not complete yet.
     pub bootstrapping: bool,
 }

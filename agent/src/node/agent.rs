@@ -202,7 +202,7 @@ impl Agent {
     fn note_streamed(&mut self, answer: &super::monitor::Answer) {
         let now = answer.probe.as_ref().and_then(|(_, probe)| super::local::streamed(probe));
         let newer = now.filter(|(tl, _)| self.home.streamed().is_none_or(|(old, _)| *tl > old));
-        if newer.is_some()
+        if let Some(newer) = newer
             && let Err(error) = self.home.set_streamed(newer)
         {
             tracing::error!("{}", super::store_task::chain(&error));

@@ -72,6 +72,11 @@ impl Agent {
                 }
                 self.wake.notify_one();
             }
+            Command::Origin { timeline, term } => {
+                if let Err(error) = self.home.set_origin(timeline, term) {
+                    tracing::error!("{}", chain(&error));
+                }
+            }
             Command::Bootstrapped => {
                 if let Err(error) = self.home.set_bootstrapping(false) {
                     tracing::error!("{}", chain(&error));
@@ -95,7 +100,7 @@ impl Agent {
             return tracing::error!("{}", chain(&error));
         }
         if matches!(job, Job::Initdb | Job::Clone(_) | Job::Rewind(_))
-            && let Err(error) = self.home.set_streamed(None)
+            && let Err(error) = self.home.forget_wal()
         {
             return tracing::error!("{}", chain(&error));
         }
@@ -269,6 +274,7 @@ impl Agent {
 fn sentence(decision: &Decision) -> Option<String> {
     let what = match &decision.command {
         Command::Carry(_)
+        | Command::Origin { .. }
         | Command::Slots { .. }
         | Command::Probe(_)
         | Command::Exit(_)

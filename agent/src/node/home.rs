@@ -51,6 +51,9 @@ struct Facts {
     /// records of a standby's timeline lag behind; without this a standby whose primary is gone
     /// would seem to be on an ended timeline. Forgotten when the data is made anew.
     streamed: Option<(Timeline, Lsn)>,
+    /// The newest timeline here and the term in which it began. Tells two timelines of one number
+    /// apart. Safety depends on it. Forgotten when the data is made anew.
+    origin: Option<(Timeline, u64)>,
     /// The last session; saves a new lock after a restart of the agent. Only speed depends on it.
     session: Option<String>,
 }
@@ -113,6 +116,7 @@ impl Home {
         Memory {
             term: self.facts.term,
             ttl: Duration::from_millis(self.facts.ttl_ms),
+            origin: self.facts.origin,
             bootstrapping: self.facts.bootstrapping,
         }
     }
@@ -148,13 +152,28 @@ impl Home {
         self.facts.streamed
     }
 
-    /// Notes that WAL of this timeline was received up to this position; `None`: the data is to
-    /// be made anew.
+    /// Notes that WAL of this timeline was received up to this position.
     ///
     /// # Errors
     /// See [`HomeError`].
-    pub fn set_streamed(&mut self, streamed: Option<(Timeline, Lsn)>) -> Result<(), HomeError> {
-        self.change(|facts| facts.streamed = streamed)
+    pub fn set_streamed(&mut self, streamed: (Timeline, Lsn)) -> Result<(), HomeError> {
+        self.change(|facts| facts.streamed = Some(streamed))
+    }
+
+    /// Notes in which term the newest timeline here began.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn set_origin(&mut self, timeline: Timeline, term: u64) -> Result<(), HomeError> {
+        self.change(|facts| facts.origin = Some((timeline, term)))
+    }
+
+    /// The data is to be made anew: what was known of its WAL is not true any more.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn forget_wal(&mut self) -> Result<(), HomeError> {
+        self.change(|facts| (facts.streamed, facts.origin) = (None, None))
     }
 
     /// Notes the session.

@@ -6,7 +6,7 @@ use super::Brain;
 use super::turn::Turn;
 use crate::command::{Command, Job};
 use crate::kv::{Member, Role, State};
-use crate::observation::{Control, Data, Upstream};
+use crate::observation::{Control, Data, Sql, Upstream};
 use crate::store::Snapshot;
 
 /// A standby that has not been streaming for so long has its history compared.
@@ -75,6 +75,13 @@ impl Brain {
             turn.phase("reading the control file");
             return turn.wake_soon();
         };
+        if made_the_same_timeline(control, member) || self.has_another_of_that_number(turn, member)
+        {
+            return self.same_timeline_twice(turn, member, upstream);
+        }
+        if self.jobs.diverged_from(&upstream) == Some(true) {
+            return self.repair(turn, member, upstream);
+        }
         if may_follow_at_once(control, member) {
             let job = Job::StartStandby(Some(upstream));
             return self.start_when_ready(turn, job, "there is a leader to follow");
@@ -84,15 +91,11 @@ impl Brain {
             self.must_clone = true;
             return turn.wake_soon();
         }
-        if made_the_same_timeline(control, member) {
-            return self.same_timeline_twice(turn, member, upstream);
-        }
         match self.jobs.diverged_from(&upstream) {
-            Some(false) => {
+            Some(_) => {
                 let job = Job::StartStandby(Some(upstream));
                 self.start_when_ready(turn, job, "its history contains ours");
             }
-            Some(true) => self.repair(turn, member, upstream),
             None => self.compare(turn, member, upstream),
         }
     }
@@ -131,6 +134,22 @@ impl Brain {
         );
     }
 
+    /// Our WAL of the leader's timeline number began in another term than the leader's.
+    fn has_another_of_that_number(&self, turn: &Turn<'_>, leader: &Member) -> bool {
+        let Some((timeline, term)) = turn.obs.local.memory.origin else { return false };
+        let theirs = leader.timeline_term.filter(|_| leader.timeline == Some(timeline));
+        theirs.is_some_and(|theirs| theirs != term)
+    }
+
+    /// What is streamed from the leader began when the leader's timeline did.
+    fn note_timeline(&self, turn: &mut Turn<'_>, sql: &Sql, leader: &Member) {
+        let theirs = leader.timeline.zip(leader.timeline_term);
+        let Some((timeline, term)) = theirs.filter(|(tl, _)| *tl == sql.timeline) else { return };
+        if sql.streaming && turn.obs.local.memory.origin != theirs {
+            turn.push(Command::Origin { timeline, term }, "");
+        }
+    }
+
     fn follow_running(
         &mut self,
         turn: &mut Turn<'_>,
@@ -149,6 +168,11 @@ impl Brain {
             let reason = format!("{} leads", upstream.name);
             return turn.push(Command::Follow(upstream), reason);
         }
+        if self.has_another_of_that_number(turn, member) {
+            let reason = "this timeline is not the leader's, which has the same number";
+            return turn.begin(Job::Stop, reason);
+        }
+        self.note_timeline(turn, sql, member);
         if turn.obs.asked.restart {
             return turn.begin(Job::Restart, "asked for");
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Brain;
 use crate::command::Job;
-use crate::observation::{FinishedJob, JobDone, Observation, Upstream};
+use crate::observation::{FinishedJob, JobDone, Observation, Process, Upstream};
 use crate::time::Time;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -22,6 +22,8 @@ struct Failures {
 #[derive(Clone, Debug, Default)]
 pub(super) struct JobLog {
     failures: BTreeMap<&'static str, Failures>,
+    /// A server that was started and has not answered yet.
+    starting: Option<&'static str>,
     compared: Option<(Upstream, bool)>,
 }
 
@@ -30,6 +32,30 @@ impl JobLog {
         for finished in &observation.finished {
             self.record(finished, observation.now);
         }
+        self.learn_start(observation);
+    }
+
+    /// A start has succeeded when the server has answered, and failed when it ends before.
+    fn learn_start(&mut self, observation: &Observation) {
+        let Some(kind) = self.starting else { return };
+        let running = matches!(observation.local.process, Process::Running { .. });
+        if running && observation.local.sql.is_some() {
+            self.failures.remove(kind);
+            self.starting = None;
+        } else if observation.job.is_some() {
+            // Stopped on purpose, or started anew.
+            self.starting = None;
+        } else if !running {
+            let error = "PostgreSQL ended before it answered; its log says why";
+            self.start_failed(1, observation.now, error);
+        }
+    }
+
+    /// The server that has been started is of no use: this counts as so many failures.
+    pub fn start_failed(&mut self, times: u32, now: Time, error: &str) {
+        let Some(kind) = self.starting.take() else { return };
+        let count = self.failures.get(kind).map_or(0, |failures| failures.count) + times;
+        self.failures.insert(kind, Failures { count, last: now, error: error.to_owned() });
     }
 
     fn record(&mut self, finished: &FinishedJob, now: Time) {
@@ -40,7 +66,11 @@ impl JobLog {
                 self.failures.insert(kind, Failures { count, last: now, error: error.clone() });
             }
             Ok(done) => {
-                self.failures.remove(kind);
+                if matches!(finished.job, Job::StartPrimary { .. } | Job::StartStandby(_)) {
+                    self.starting = Some(kind);
+                } else {
+                    self.failures.remove(kind);
+                }
                 self.remember_comparison(&finished.job, done);
             }
         }
@@ -51,7 +81,8 @@ impl JobLog {
             (Job::CheckHistory(with), JobDone::Diverged(diverged)) => {
                 self.compared = Some((with.clone(), *diverged));
             }
-            _ if matches!(job, Job::CheckHistory(_) | Job::Checkpoint | Job::Sync(_)) => {}
+            // A stop changes no WAL, least of all one because of what was found.
+            (Job::CheckHistory(_) | Job::Checkpoint | Job::Sync(_) | Job::Stop, _) => {}
             _ => self.compared = None,
         }
     }

@@ -24,8 +24,11 @@ impl Brain {
         self.silent_since = None;
         if turn.obs.local.memory.term < hold.term {
             turn.phase("noting the new term");
-            let reason = "the term must outlive a wiped store";
-            return turn.push(Command::Remember { term: hold.term }, reason);
+            if snapshot.lease().is_none_or(|lease| lease.term < hold.term) {
+                let reason = "the term must outlive a wiped store";
+                turn.push(Command::Remember { term: hold.term }, reason);
+            }
+            return;
         }
         self.carry(turn, snapshot);
         if let Some(running) = &turn.obs.job {
@@ -105,14 +108,16 @@ impl Brain {
         })
     }
 
-    fn lead_starting(&self, turn: &mut Turn<'_>) {
+    fn lead_starting(&mut self, turn: &mut Turn<'_>) {
         turn.phase("PostgreSQL is starting");
         turn.wake_soon();
         let Process::Running { since } = turn.obs.local.process else { return };
         let too_long = turn.now().since(since) > turn.config.primary_start_timeout;
         let snapshot = turn.obs.store.snapshot.as_ref();
         if too_long && snapshot.is_some_and(|snapshot| self.somebody_may_lead(snapshot)) {
-            turn.push(Command::Fence, "PostgreSQL did not start within primary_start_timeout");
+            let reason = "PostgreSQL did not start within primary_start_timeout";
+            self.jobs.start_failed(STARTS_MAX, turn.now(), reason);
+            turn.push(Command::Fence, reason);
         }
     }
 
@@ -158,6 +163,7 @@ impl Brain {
         if self.promoting.take().is_some() {
             turn.push(Command::Checkpoint, "old primaries are rewound from the new timeline");
         }
+        self.note_own_timeline(turn, sql);
         if turn.obs.local.memory.bootstrapping {
             return self.finish_bootstrap(turn, snapshot);
         }
@@ -169,6 +175,16 @@ impl Brain {
         self.keep_sync(turn, snapshot, sql);
         if turn.obs.asked.restart {
             turn.begin(Job::Restart, "asked for");
+        }
+    }
+
+    /// A timeline that this node did not know before began with its promotion.
+    fn note_own_timeline(&self, turn: &mut Turn<'_>, sql: &Sql) {
+        let known = turn.obs.local.memory.origin.map(|(timeline, _)| timeline);
+        let hold = turn.obs.lease.hold.filter(|_| known != Some(sql.timeline));
+        if let Some(hold) = hold {
+            let command = Command::Origin { timeline: sql.timeline, term: hold.term };
+            turn.push(command, "the timeline began in this term");
         }
     }
 

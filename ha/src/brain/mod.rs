@@ -162,6 +162,7 @@ impl Brain {
 
     fn decide(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         turn.verdict = self.verdict(turn, snapshot);
+        self.note_term(turn, snapshot);
         if self.must_fence(turn, snapshot) {
             return self.publish(turn, snapshot);
         }
@@ -188,6 +189,15 @@ impl Brain {
                  directory away to clone the cluster anew"
             )
         })
+    }
+
+    /// A higher term is noted by everybody who sees it: whoever leads after the store was wiped
+    /// must go on from there.
+    fn note_term(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        let term = snapshot.lease().map_or(0, |lease| lease.term);
+        if term > turn.obs.local.memory.term {
+            turn.push(Command::Remember { term }, "the term must outlive a wiped store");
+        }
     }
 
     fn is_me(&self, name: &str) -> bool {

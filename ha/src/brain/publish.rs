@@ -57,6 +57,10 @@ impl Brain {
                 word.to_owned()
             }),
             timeline: sql.map(|sql| sql.timeline),
+            timeline_term: sql.and_then(|sql| {
+                let (timeline, term) = turn.obs.local.memory.origin?;
+                (timeline == sql.timeline).then_some(term)
+            }),
             instance: self.settings.instance.clone(),
             hart: env!("CARGO_PKG_VERSION").to_owned(),
         }

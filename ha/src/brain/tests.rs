@@ -9,7 +9,7 @@ use crate::keeper::{AcquirePlan, Heir, Hold};
 use crate::kv::{FailoverRequest, Lease, LeaseState, Role, State, Status, SyncState};
 use crate::lsn::Lsn;
 use crate::observation::{
-    Control, FinishedJob, PeerAnswer, Probe, Process, Sql, Standby, SyncProof, Upstream,
+    Control, FinishedJob, JobDone, PeerAnswer, Probe, Process, Sql, Standby, SyncProof, Upstream,
 };
 use crate::store::Versioned;
 
@@ -162,6 +162,7 @@ fn commands(brain: &mut Brain, seen: &Observation) -> Vec<Command> {
             command,
             Command::Write(Write::Member(_) | Write::Failsafe(_))
                 | Command::Carry(_)
+                | Command::Origin { .. }
                 | Command::Slots { .. }
         )
     };
@@ -363,6 +364,39 @@ fn a_crashed_primary_is_started_again_and_waits_for_the_published_standbys() {
     assert_eq!(commands(&mut brain("n1"), &seen), [Command::Begin(job)]);
 }
 
+/// A start is a success only when the server answers; one that ends before is tried ever more
+/// slowly, and then another node is the faster way.
+#[test]
+fn a_primary_that_never_answers_gives_way_to_another_node() {
+    let mut brain = brain("n1");
+    let snapshot = cluster();
+    let mut begun = 0;
+    for ms in (100..10_000).step_by(50) {
+        let mut seen = down(sees("n1", 100, snapshot.clone(), primary(0)), true, false);
+        seen.now = at(ms);
+        let hold = Hold { term: 5, deadline: at(ms + 3000) };
+        seen = holding(seen, false);
+        seen.lease.hold = Some(hold);
+        let job = Job::StartPrimary { hold, sync: names(&[]) };
+        match commands(&mut brain, &seen).as_slice() {
+            [Command::Begin(begin)] => {
+                assert_eq!(*begin, job);
+                begun += 1;
+                seen.finished = vec![FinishedJob { job, result: Ok(JobDone::Done) }];
+                seen.local.process = Process::Running { since: at(ms) };
+                assert_eq!(commands(&mut brain, &seen), [], "it is starting");
+            }
+            [] => {}
+            other => {
+                assert_eq!(other, [Command::Release]);
+                assert_eq!(begun, 3);
+                return;
+            }
+        }
+    }
+    panic!("it tries for ever");
+}
+
 #[test]
 fn switchover_checkpoints_stops_waits_for_the_wal_and_hands_over() {
     let mut snapshot = cluster();
@@ -504,12 +538,10 @@ fn an_old_primary_compares_then_rewinds_then_follows() {
     let mut seen = down(sees("n2", 100, snapshot, primary(0)), true, false);
     let check = Job::CheckHistory(upstream("n1"));
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(check.clone())]);
-    seen.finished =
-        vec![FinishedJob { job: check, result: Ok(crate::observation::JobDone::Diverged(true)) }];
+    seen.finished = vec![FinishedJob { job: check, result: Ok(JobDone::Diverged(true)) }];
     let rewind = Job::Rewind(upstream("n1"));
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(rewind.clone())]);
-    seen.finished =
-        vec![FinishedJob { job: rewind, result: Ok(crate::observation::JobDone::Done) }];
+    seen.finished = vec![FinishedJob { job: rewind, result: Ok(JobDone::Done) }];
     seen.local.control = Some(Control {
         was_primary: false,
         clean: false,
@@ -529,6 +561,45 @@ fn two_timelines_of_one_number_are_not_taken_for_one() {
     seen.local.control.as_mut().unwrap().timeline = 2;
     let clone = Job::Clone(upstream("n1"));
     assert_eq!(commands(&mut brain("n2"), &seen), [Command::Begin(clone)]);
+}
+
+#[test]
+fn a_standby_on_another_timeline_of_the_same_number_is_cloned_anew() {
+    let mut snapshot = cluster();
+    let leader = &mut snapshot.members.get_mut("n1").unwrap().value;
+    (leader.timeline, leader.timeline_term) = (Some(2), Some(5));
+    let sql = Sql { timeline: 2, ..standby(1000) };
+    let mut seen = sees("n2", 100, snapshot, sql);
+    seen.local.memory.origin = Some((2, 5));
+    assert_eq!(commands(&mut brain("n2"), &seen), [], "it is the same");
+    seen.local.memory.origin = Some((2, 4));
+    assert_eq!(commands(&mut brain("n2"), &seen), [Command::Begin(Job::Stop)]);
+    let seen = down(seen, false, true);
+    let clone = Command::Begin(Job::Clone(upstream("n1")));
+    assert_eq!(commands(&mut brain("n2"), &seen), [clone]);
+}
+
+#[test]
+fn the_term_of_a_timeline_is_noted_by_who_makes_it_and_by_who_streams_it() {
+    let origins = |name: &str, seen: &Observation| -> Vec<Command> {
+        let decisions = brain(name).step(seen).decisions.into_iter();
+        decisions.map(|d| d.command).filter(|c| matches!(c, Command::Origin { .. })).collect()
+    };
+    let seen = holding(sees("n1", 100, cluster(), primary(2000)), true);
+    assert_eq!(origins("n1", &seen), [Command::Origin { timeline: 1, term: 5 }]);
+    let mut snapshot = cluster();
+    snapshot.members.get_mut("n1").unwrap().value.timeline_term = Some(3);
+    let mut seen = sees("n2", 100, snapshot, standby(1000));
+    assert_eq!(origins("n2", &seen), [Command::Origin { timeline: 1, term: 3 }]);
+    seen.local.memory.origin = Some((1, 3));
+    assert_eq!(origins("n2", &seen), []);
+}
+
+#[test]
+fn a_higher_term_is_noted_by_everybody() {
+    let mut seen = sees("n2", 100, cluster(), standby(1000));
+    seen.local.memory.term = 2;
+    assert_eq!(commands(&mut brain("n2"), &seen), [Command::Remember { term: 5 }]);
 }
 
 #[test]

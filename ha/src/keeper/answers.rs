@@ -58,7 +58,13 @@ impl Keeper {
 
     fn rejected(&mut self, now: Time, attempt: &Attempt) -> Option<Request> {
         let holding = self.holding.as_mut().filter(|_| attempt.intent == Intent::Renew)?;
-        (holding.doubtful, holding.due) = (true, now);
+        holding.doubtful = true;
+        if attempt.locks {
+            // The session may be gone as well; asking again at once would go round and round.
+            holding.due = now + RETRY;
+            return None;
+        }
+        holding.due = now;
         Some(self.read())
     }
 

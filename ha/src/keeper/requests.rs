@@ -189,7 +189,8 @@ impl Keeper {
             holding.deadline = holding.deadline.min(holder_deadline(now, lease.ttl()));
         }
         let id = self.new_id();
-        self.waiting = Waiting::Txn(Attempt { id, intent, sent: now, lease, session });
+        let locks = matches!(txn, LeaseTxn::Lock { .. });
+        self.waiting = Waiting::Txn(Attempt { id, intent, locks, sent: now, lease, session });
         Request { id, call: Call::Txn(txn) }
     }
 }

@@ -130,6 +130,18 @@ fn lease_of(keeper: &Keeper) -> Lease {
 }
 
 #[test]
+fn a_lock_that_is_refused_is_not_asked_for_again_at_once() {
+    let mut keeper = holder(0);
+    let mine = Status { lease: Some(Lease { beat: 41, ..lease_of(&keeper) }), ..Status::default() };
+    let renewal = keeper.tick(at(1000)).unwrap();
+    let read = keeper.answered(at(1010), renewal.id, Outcome::Rejected).unwrap();
+    let lock = keeper.read_back(at(1020), read.id, Some(&view(Some(mine), None))).unwrap();
+    assert_eq!(keeper.answered(at(1030), lock.id, Outcome::Rejected), None);
+    assert_eq!(keeper.tick(at(1031)), None);
+    assert_eq!(keeper.tick(at(1130)).unwrap().call, Call::Read);
+}
+
+#[test]
 fn anothers_lease_ends_ours_at_once() {
     let mut keeper = holder(0);
     let other = Lease { holder: "n2".into(), term: 4, ..lease_of(&keeper) };

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::records::Term;
 use crate::lsn::{Lsn, Timeline};
 
 /// Declares an enum of Patroni's words: read leniently (an unknown word becomes the default), so
@@ -176,6 +177,10 @@ pub struct Member {
     /// The timeline PostgreSQL is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Timeline>,
+    /// hart's own: the term in which `timeline` began. Two nodes may make one timeline number apart
+    /// from each other; the term tells them apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline_term: Option<Term>,
     /// hart's own: random identity of this installation, to tell two nodes of one name apart.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub instance: String,

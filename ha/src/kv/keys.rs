@@ -1,0 +1,62 @@
+//! The keys, one by one.
+
+/// Every key below `<namespace>/<scope>/`: its name, what its value is, and who writes it. The
+/// reference page is made from this table.
+pub const KEYS: &[(&str, &str, &str)] = &[
+    (
+        "initialize",
+        "System identifier, plain text; empty while a node bootstraps.",
+        "the bootstrapping node",
+    ),
+    (
+        "config",
+        "JSON object: the settings that all nodes share, with the keys of `bootstrap.dcs`.",
+        "the bootstrapping node; `PATCH /config` and `PUT /config`",
+    ),
+    (
+        "leader",
+        "Member name, plain text, locked by the holder's session: who leads.",
+        "lease transactions only",
+    ),
+    (
+        "status",
+        "JSON object: `optime` (the primary's last known write position, bytes), `slots` and \
+         `retain_slots` as Patroni has them, and hart's `lease`, which says until when somebody \
+         leads: `holder` (member name), `instance` (identity of the holder's installation), `term` \
+         (number of the reign; never falls), `ttl_ms` (how long a beat lasts), `beat` (grows with \
+         every renewal), `state` (`held` or `released`).",
+        "lease transactions only",
+    ),
+    (
+        "members/<name>",
+        "JSON object, locked by the member's session. Patroni's fields: `conn_url`, `api_url`, \
+         `state`, `role`, `version`, `tags`, `pending_restart`, `xlog_location`, `receive_lsn` and \
+         `replay_lsn` (bytes), `replication_state`, `timeline`. hart's: `instance` (identity of the \
+         installation), `hart` (the agent's version).",
+        "each node its own",
+    ),
+    (
+        "failover",
+        "JSON object: what an operator asked for. `leader` (who is to give way; a switchover names \
+         it), `member` (the candidate; without it the best one), `scheduled_at` (RFC 3339). `{}` \
+         when there is nothing to do.",
+        "REST and command line; cleared by the leader",
+    ),
+    (
+        "sync",
+        "JSON object: who holds every acknowledged commit. `leader` (the primary that wrote this), \
+         `quorum` (0 unless `synchronous_mode: quorum`), `sync_standby` (names, separated by commas).",
+        "the leader",
+    ),
+    (
+        "history",
+        "JSON list of the ends of all timelines, oldest first: `[timeline, LSN in bytes, PostgreSQL's \
+         reason, RFC 3339 time, who leads the next one]`.",
+        "the leader after a promotion",
+    ),
+    (
+        "failsafe",
+        "JSON object: REST address by member name; whom a leader asks that is cut off from Consul.",
+        "the leader",
+    ),
+];
