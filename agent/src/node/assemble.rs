@@ -54,9 +54,13 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
 
     let session_name = format!("{}-{}", config.scope, config.name);
     let old_session = home.session().map(str::to_owned);
-    let checks = config.consul.checks.clone();
-    let (seen, sessions) =
-        store_task::start(&client, &keys, session_name, checks, old_session, &wake);
+    let plan = store_task::SessionPlan {
+        name: session_name,
+        member: config.name.clone(),
+        checks: config.consul.checks.clone(),
+        old: old_session,
+    };
+    let (seen, sessions) = store_task::start(&client, &keys, plan, &wake);
     let lease_config = config.clone();
     let lease = lease_task::start(
         &config.name,

@@ -27,36 +27,53 @@ pub struct Seen {
 const SESSION_TTL: Duration = Duration::from_secs(10);
 /// How often the session is renewed.
 const SESSION_RENEW: Duration = Duration::from_secs(3);
+/// How long Consul may take to answer.
+const ANSWER: Duration = Duration::from_secs(1);
 /// The longest wait of one blocking query.
 const WATCH_WAIT: Duration = Duration::from_secs(2);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// The session that the node wants.
+pub struct SessionPlan {
+    /// Its name, for people.
+    pub name: String,
+    /// The member whose entry it locks.
+    pub member: String,
+    /// `consul.checks`.
+    pub checks: Vec<String>,
+    /// The session of the agent's last run.
+    pub old: Option<String>,
+}
+
 /// Starts both tasks. The session's changes also go to `sessions`.
 pub fn start(
     client: &Client,
     keys: &Keys,
-    session_name: String,
-    checks: Vec<String>,
-    old_session: Option<String>,
+    plan: SessionPlan,
     wake: &Arc<Notify>,
 ) -> (watch::Receiver<Seen>, mpsc::UnboundedReceiver<Option<String>>) {
     let (seen, receiver) = watch::channel(Seen::default());
     let (sessions, session_changes) = mpsc::unbounded_channel();
     let seen = Arc::new(seen);
+    let doubt = Arc::new(Notify::new());
     let watcher = Watcher {
-        client: client.clone(),
+        client: client.with_timeout(ANSWER),
         keys: keys.clone(),
+        member: plan.member,
+        locked: None,
+        doubt: doubt.clone(),
         seen: seen.clone(),
         wake: wake.clone(),
         complained: false,
     };
     tokio::spawn(watcher.run());
     let keeper = SessionKeeper {
-        client: client.clone(),
-        name: session_name,
-        checks,
-        current: old_session,
+        client: client.with_timeout(ANSWER),
+        name: plan.name,
+        checks: plan.checks,
+        current: plan.old,
+        doubt,
         confirmed: false,
         seen,
         sessions,
@@ -78,6 +95,11 @@ struct Watcher {
     seen: Arc<watch::Sender<Seen>>,
     wake: Arc<Notify>,
     complained: bool,
+    member: String,
+    /// The session that locked the member's entry at the last look.
+    locked: Option<String>,
+    /// Notified when that lock has vanished: the session may be gone.
+    doubt: Arc<Notify>,
 }
 
 impl Watcher {
@@ -112,6 +134,12 @@ impl Watcher {
             for problem in problems {
                 tracing::warn!("{}{problem}", self.keys.prefix());
             }
+            let entry = snapshot.members.get(&self.member);
+            let locked = entry.and_then(|member| member.session.clone());
+            if self.locked.is_some() && locked != self.locked {
+                self.doubt.notify_one();
+            }
+            self.locked = locked;
             Arc::new(snapshot)
         });
         self.seen.send_modify(|seen| {
@@ -152,6 +180,8 @@ struct SessionKeeper {
     current: Option<String>,
     /// Consul knew `current` when last asked.
     confirmed: bool,
+    /// Look now: a lease of seconds cannot wait for the next renewal.
+    doubt: Arc<Notify>,
     seen: Arc<watch::Sender<Seen>>,
     sessions: mpsc::UnboundedSender<Option<String>>,
     wake: Arc<Notify>,
@@ -166,7 +196,7 @@ impl SessionKeeper {
                 Ok(()) => {
                     failures = 0;
                     complained = false;
-                    tokio::time::sleep(SESSION_RENEW).await;
+                    let _ = tokio::time::timeout(SESSION_RENEW, self.doubt.notified()).await;
                 }
                 Err(error) => {
                     // The watch says that Consul is away; only what it cannot see is said here.
