@@ -29,7 +29,7 @@ pub struct Launch {
 
 impl Postgres {
     /// The command line to start the server in this role. Call [`Postgres::write_config`] first.
-    /// Removes a `postmaster.pid` that was left behind.
+    /// Removes a `postmaster.pid` and a socket's lock that were left behind.
     ///
     /// # Errors
     /// The data directory holds no whole cluster or one of another version, or a postmaster runs in
@@ -57,7 +57,7 @@ fn prepare(settings: &Settings) -> Result<()> {
         return Err(Error::Running { doing: DOING, data_dir, pid: running.pid });
     }
     match datadir::look(settings)? {
-        DataDir::Cluster { .. } => postmaster::remove_stale_pid_file(settings),
+        DataDir::Cluster { .. } => postmaster::remove_stale_locks(settings),
         other => Err(other.refuse(DOING, settings)),
     }
 }

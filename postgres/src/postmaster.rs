@@ -94,16 +94,30 @@ pub(crate) fn signal(settings: &Settings, doing: &'static str, signal: Signal) -
     }
 }
 
-/// Removes a `postmaster.pid` whose process is gone. PostgreSQL does so itself, except when the
-/// process ID was given to another process of the same user, as after a reboot.
-pub(crate) fn remove_stale_pid_file(settings: &Settings) -> Result<()> {
-    if find(settings)?.is_none() && working_in(&settings.data_dir).is_empty() {
-        let path = settings.data_dir.join("postmaster.pid");
-        if files::remove_if_there(&path)? {
-            tracing::info!(file = %path.display(), "removed the pid file of a dead postmaster");
-        }
+/// Removes `postmaster.pid` and the lock of the socket, both of a postmaster of this data directory
+/// whose process is gone. PostgreSQL does so itself, except when the process ID was given to
+/// another process of the same user, as after a reboot, or when nobody has reaped the dead one yet.
+pub(crate) fn remove_stale_locks(settings: &Settings) -> Result<()> {
+    if find(settings)?.is_some() || !working_in(&settings.data_dir).is_empty() {
+        return Ok(());
+    }
+    let path = settings.data_dir.join("postmaster.pid");
+    if files::remove_if_there(&path)? {
+        tracing::info!(file = %path.display(), "removed the pid file of a dead postmaster");
+    }
+    let lock = settings.socket_dir.join(format!(".s.PGSQL.{}.lock", settings.port));
+    if is_lock_of(&lock, &settings.data_dir)? && files::remove_if_there(&lock)? {
+        tracing::info!(file = %lock.display(), "removed the socket's lock of a dead postmaster");
     }
     Ok(())
+}
+
+/// The lock of a socket has the first lines of a `postmaster.pid`; the second is the data directory.
+fn is_lock_of(lock: &Path, data_dir: &Path) -> Result<bool> {
+    let Some(bytes) = files::read_optional(lock)? else { return Ok(false) };
+    let text = String::from_utf8_lossy(&bytes);
+    let named = text.lines().nth(1).map(|line| Path::new(line.trim()).canonicalize());
+    Ok(named.is_some_and(|named| named.ok() == data_dir.canonicalize().ok()))
 }
 
 fn working_in(data_dir: &Path) -> Vec<i32> {
@@ -148,8 +162,17 @@ mod tests {
         let pid_file = dir.join("postmaster.pid");
         fs::write(&pid_file, format!("{}\n{}\n", std::process::id(), dir.display())).unwrap();
         assert_eq!(find(&settings).unwrap(), None);
-        remove_stale_pid_file(&settings).unwrap();
-        assert!(!pid_file.exists());
+        let socket = |port: u16| dir.join(format!(".s.PGSQL.{port}.lock"));
+        let mut settings = settings;
+        settings.socket_dir.clone_from(&dir);
+        let (ours, anothers) = (socket(settings.port), socket(settings.port + 1));
+        fs::copy(&pid_file, &ours).unwrap();
+        fs::write(&anothers, format!("{}\n/elsewhere\n", std::process::id())).unwrap();
+        remove_stale_locks(&settings).unwrap();
+        assert!(!pid_file.exists() && !ours.exists());
+        settings.port += 1;
+        remove_stale_locks(&settings).unwrap();
+        assert!(anothers.exists(), "it belongs to another data directory");
         fs::remove_dir_all(&dir).unwrap();
     }
 }

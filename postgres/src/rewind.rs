@@ -170,7 +170,7 @@ fn prepare(settings: &Settings) -> Result<()> {
         DataDir::Cluster { .. } => {}
         other => return Err(other.refuse(TOOL, settings)),
     }
-    postmaster::remove_stale_pid_file(settings)?;
+    postmaster::remove_stale_locks(settings)?;
     pgpass::write(settings).map(drop)
 }
 

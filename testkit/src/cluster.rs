@@ -8,13 +8,16 @@ use serde_json::{Value, json};
 
 use crate::consul::Consul;
 use crate::dir::TempDir;
-use crate::lab::{Entered, Lab};
+use crate::lab::{Entered, Host, Lab};
 use crate::node::{Node, NodeConfig};
 use crate::postgres::bin_dir;
 use crate::rest::{Answer, Rest};
 use crate::sql::Sql;
 use crate::wait::eventually;
 use crate::writers::Writers;
+
+/// How long a cable may take until packets pass.
+const NETWORK: Duration = Duration::from_secs(30);
 
 /// How a cluster is made.
 #[derive(Clone, Debug, Default)]
@@ -233,10 +236,23 @@ impl Cluster {
         let at = self.nodes.iter().position(|node| node.name() == name).context("no such node")?;
         let host = self.nodes[at].host().context("every node has a host")?.clone();
         self.lab.heal(&host)?;
+        self.plugged_in(&host).await?;
         if let Some(agent) = self.agents.get_mut(at) {
             agent.restart().await?;
         }
         self.nodes[at].start()
+    }
+
+    /// A cable takes a moment until packets pass: a machine that boots has that behind it.
+    async fn plugged_in(&self, host: &Host) -> Result<()> {
+        let consul = self.consul.address();
+        eventually("the network", NETWORK, async || {
+            let consul = consul.clone();
+            let connected = host.thread(|| tokio::net::TcpStream::connect(consul))?.join();
+            let connected = connected.map_err(|_| anyhow::anyhow!("a thread panicked"))?;
+            Ok(connected?.map(drop)?)
+        })
+        .await
     }
 
     /// Starts a writer on each host that writes to that host's own node, 100 rows/s each, numbered

@@ -1,0 +1,150 @@
+//! A cluster under load, and the account at the end.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use hart_e2e::DEADLINE;
+use hart_testkit::{Cluster, Options, Writers, eventually, until};
+use hart_workload::{Ledger, check};
+
+/// Rows that show that writing goes on: half a second of them.
+const SOME: u64 = 50;
+
+/// Which promises a scenario may break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Every acknowledged row must be there.
+    None,
+    /// Replication is asynchronous and the primary was lost: what only it had may be gone.
+    Some,
+}
+
+/// A cluster with a writer on every host, which writes to that host's own node.
+pub(crate) struct Drill {
+    pub(crate) cluster: Cluster,
+    writers: Option<Writers>,
+    ledgers: Vec<Arc<Ledger>>,
+    next_writer: i32,
+}
+
+impl Drill {
+    /// Three nodes that replicate asynchronously.
+    pub(crate) async fn asynchronous() -> Result<Self> {
+        Self::with(&Options::default()).await
+    }
+
+    /// Three nodes, one of which every commit waits for.
+    pub(crate) async fn synchronous() -> Result<Self> {
+        let drill = Self::with(&Options::default().dcs("synchronous_mode", true)).await?;
+        drill.synchronous_standby().await?;
+        Ok(drill)
+    }
+
+    /// In either mode.
+    pub(crate) async fn in_mode(synchronous: bool) -> Result<Self> {
+        if synchronous { Self::synchronous().await } else { Self::asynchronous().await }
+    }
+
+    pub(crate) async fn with(options: &Options) -> Result<Self> {
+        let cluster = Cluster::start(3, options).await?;
+        cluster.wait_healthy(3, DEADLINE).await?;
+        Ok(Self { cluster, writers: None, ledgers: Vec::new(), next_writer: 1 })
+    }
+
+    /// The name of a published synchronous standby, as soon as there is one.
+    pub(crate) async fn synchronous_standby(&self) -> Result<String> {
+        eventually("a synchronous standby", DEADLINE, async || {
+            for node in self.cluster.nodes() {
+                if self.cluster.rest(node.name(), "GET", "/sync", None).await?.status == 200 {
+                    return Ok(node.name().to_owned());
+                }
+            }
+            anyhow::bail!("none yet")
+        })
+        .await
+    }
+
+    /// Starts the writers, waits until rows are acknowledged, and begins the observation. The
+    /// primary's name.
+    pub(crate) async fn write(&mut self) -> Result<String> {
+        let primary = self.cluster.wait_primary(DEADLINE).await?;
+        self.writers = Some(self.cluster.start_writers(self.next_writer)?);
+        self.next_writer += 3;
+        self.written().await?;
+        self.ledger()?.mark();
+        Ok(primary)
+    }
+
+    /// What the writers have seen.
+    pub(crate) fn ledger(&self) -> Result<&Ledger> {
+        Ok(self.writers.as_ref().context("nobody writes")?.ledger())
+    }
+
+    /// Waits until more rows have been acknowledged.
+    pub(crate) async fn written(&self) -> Result<()> {
+        let ledger = self.ledger()?;
+        let enough = ledger.counts().acknowledged + SOME;
+        until("acknowledged rows", DEADLINE, async || {
+            (ledger.counts().acknowledged >= enough).then_some(())
+        })
+        .await
+        .with_context(|| format!("{:?}\n{}", ledger.counts().failures, self.logs()))
+    }
+
+    /// Stops the writers. No two nodes have acknowledged at the same time.
+    pub(crate) fn pause(&mut self) -> Result<()> {
+        let ledger = self.writers.take().context("nobody writes")?.finish()?;
+        let overlap = ledger.overlap();
+        self.ledgers.push(ledger);
+        ensure!(overlap.is_none(), "two primaries: {overlap:?}\n{}", self.logs());
+        Ok(())
+    }
+
+    /// Every promise of the writers, so far, has been kept by this primary.
+    pub(crate) async fn account(&self, primary: &str, loss: Loss) -> Result<()> {
+        let sql = self.cluster.sql(primary).await?;
+        for ledger in &self.ledgers {
+            let found = check(ledger, sql.client(), DEADLINE, true).await?;
+            let kept = found.unexpected == 0 && (found.lost == 0 || loss == Loss::Some);
+            ensure!(kept, "{found}: {:?}\n{}", found.lost_rows, self.logs());
+        }
+        Ok(())
+    }
+
+    /// Stops the writers, waits until all three nodes are well, and settles the account. Logs must
+    /// contain no warning but those `announced`. The primary's name.
+    pub(crate) async fn finish(&mut self, loss: Loss, announced: &[&str]) -> Result<String> {
+        if self.writers.is_some() {
+            self.pause()?;
+        }
+        let primary = self.cluster.wait_healthy(3, DEADLINE).await?;
+        self.account(&primary, loss).await?;
+        self.calm(announced)?;
+        Ok(primary)
+    }
+
+    /// No log contains a warning but those `announced`.
+    pub(crate) fn calm(&self, announced: &[&str]) -> Result<()> {
+        let lines = self.cluster.unexpected_lines(announced);
+        ensure!(lines.is_empty(), "not announced: {lines:#?}\n{}", self.logs());
+        Ok(())
+    }
+
+    /// The end of each agent's log.
+    pub(crate) fn logs(&self) -> String {
+        let nodes = self.cluster.nodes().iter();
+        nodes.map(|node| format!("--- {}\n{}\n", node.name(), node.log_tail())).collect()
+    }
+
+    /// A node that is not `name`.
+    pub(crate) fn other_than(&self, name: &str) -> Result<String> {
+        let mut names = self.cluster.nodes().iter().map(|node| node.name());
+        Ok(names.find(|other| *other != name).context("there are three nodes")?.to_owned())
+    }
+
+    /// The timeline that the node is on, as `GET /patroni` has it.
+    pub(crate) async fn timeline(&self, name: &str) -> Result<u64> {
+        let status = self.cluster.rest(name, "GET", "/patroni", None).await?.json()?;
+        status["timeline"].as_u64().with_context(|| format!("no timeline: {status}"))
+    }
+}
