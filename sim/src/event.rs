@@ -87,6 +87,8 @@ pub enum AtAgent {
     },
     /// The guard reports that a server came or went.
     Life,
+    /// A write is over, and the pause after it.
+    Written(&'static str),
     /// A checkpoint beside the loop is done.
     Checkpoint,
     /// The fence is over.

@@ -210,6 +210,7 @@ impl World {
 
     fn strike(&mut self, kind: Kind, n: usize) {
         let lasts = self.lasting();
+        let lasts = lasts.min(self.plan.calm_at - self.t);
         let until = self.t + lasts;
         let consul = self.consul();
         match kind {
@@ -354,7 +355,8 @@ impl World {
         let name = self.names[n].as_str();
         let named = keys.sync.as_ref().is_some_and(|sync| sync.value.names(name));
         let leads = keys.leader_name() == Some(name);
-        if self.nodes[n].server.stage == Stage::Down && !named && !leads {
+        let writers = self.nodes.iter().filter(|node| node.writes(self.t)).count();
+        if self.nodes[n].server.stage == Stage::Down && !named && !leads && writers == 1 {
             self.nodes[n].disk.content = Content::Empty;
             if let Some(agent) = &mut self.nodes[n].agent {
                 agent.stale = true;
@@ -440,7 +442,6 @@ impl World {
         self.configure("pause", json!(false));
         for n in 0..self.nodes.len() {
             let node = &mut self.nodes[n];
-            node.frozen = node.frozen.map(|until| until.min(self.t));
             node.wanted = true;
             (node.slow_until, node.slow_fence_until) = (0, 0);
             self.queue.push(self.t + SEC, Event::Boot(n));
@@ -506,7 +507,10 @@ impl World {
         for (n, node) in self.nodes.iter().enumerate() {
             let follows = node.server.receiver.is_some_and(|r| r.from == primary);
             if n != primary && !(node.server.recovery && node.server.answers() && follows) {
-                return format!("{} does not follow {name}", node.name);
+                let (mine, theirs) = (node.disk.pos, self.nodes[primary].disk.pos);
+                let twins = !self.wal.needs_rewind(mine, theirs) && !self.wal.has(theirs, mine);
+                let why = if twins { ": its WAL is another's, with the same numbers" } else { "" };
+                return format!("{} does not follow {name}{why}", node.name);
             }
             if !keys.members.contains_key(&node.name) {
                 return format!("{} has no member entry", node.name);

@@ -65,10 +65,12 @@ impl World {
         let node = &mut self.nodes[n];
         match job {
             Job::Initdb => {
+                node.facts.origin = None;
                 node.facts.bootstrapping = true;
                 node.disk.content = Content::HalfMade;
             }
             Job::Clone(_) | Job::Rewind(_) if node.server.stage == Stage::Down => {
+                node.facts.origin = None;
                 node.disk.content = Content::HalfMade;
             }
             Job::Stop | Job::Restart => self.stop_server(n),
@@ -189,7 +191,7 @@ impl World {
         if self.wal.timeline(mine.branch) == self.wal.timeline(theirs.branch) {
             // pg_rewind: "source and target cluster are on the same timeline".
             self.nodes[n].disk.content = Content::Cluster;
-            return Ok(JobDone::Done);
+            return Ok(JobDone::Diverged(true));
         }
         self.wal.common(mine, theirs).ok_or("no common ancestor")?;
         let checkpoint = self.nodes[u].disk.checkpoint;

@@ -114,7 +114,7 @@ impl World {
         }
     }
 
-    /// A lease transaction's answer.
+    /// A lock that could not be asked for is not asked for again at once.
     pub fn lease_answered(&mut self, n: usize, id: u64, sent: Us, answer: Answer) {
         let outcome = match answer {
             Answer::Reply(Reply::Txn(Ok(entries))) => {

@@ -8,6 +8,7 @@ use hart_ha::brain::Brain;
 use hart_ha::command::Job;
 use hart_ha::keeper::{Hold, Keeper};
 use hart_ha::kv::{DynamicConfig, Member, Term};
+use hart_ha::lsn::Timeline;
 use hart_ha::observation::{FinishedJob, Observation, SyncProof, Upstream};
 use hart_ha::time::Time;
 
@@ -23,6 +24,8 @@ pub struct Facts {
     pub term: Term,
     /// Ttl of the lease last seen.
     pub ttl: Duration,
+    /// In which term the timeline began that the data directory is on.
+    pub origin: Option<(Timeline, Term)>,
     /// A bootstrap is not complete.
     pub bootstrapping: bool,
     /// The last session.
@@ -112,6 +115,8 @@ pub struct Agent {
     pub asking: BTreeSet<String>,
     /// Keys being written.
     pub writing: BTreeSet<&'static str>,
+    /// Failures of writes in a row, by key.
+    pub troubles: BTreeMap<&'static str, u32>,
     /// Calls to Consul without an answer.
     pub calls: BTreeMap<u64, Purpose>,
     /// A reload for a new upstream is under way.

@@ -23,6 +23,8 @@ use crate::pg::{Content, Stage};
 use crate::world::World;
 
 const HURRY: Duration = Duration::from_millis(20);
+/// The pause after a write that somebody else was quicker with.
+const OUTRUN: Us = 25 * MS;
 const SESSION_RENEW: Us = 3 * SEC;
 
 impl World {
@@ -103,6 +105,10 @@ impl World {
             AtAgent::Peer(peer, asked, answer) => self.peer_answered(n, peer, asked, answer),
             AtAgent::Asked { by, life, at } => self.asked(n, by, life, at),
             AtAgent::Life => self.life_changed(n),
+            AtAgent::Written(key) => {
+                agent.writing.remove(key);
+                self.wake(n, Cause::Store);
+            }
             AtAgent::Checkpoint => self.checkpoint(n),
             AtAgent::Fenced => {
                 agent.fencing = false;
@@ -124,12 +130,31 @@ impl World {
                 (Answer::Reply(Reply::Done(false)), Some(next)) => {
                     self.call(n, Purpose::Write(key, None), *next, 2 * SEC);
                 }
-                _ => {
-                    agent.writing.remove(key);
-                    self.wake(n, Cause::Store);
-                }
+                (answer, _) => self.written(n, key, &answer),
             },
         }
+    }
+
+    /// A failed write stays under way for a pause, so that it is not tried again at once.
+    fn written(&mut self, n: usize, key: &'static str, answer: &Answer) {
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let pause = match answer {
+            Answer::Reply(Reply::Done(true) | Reply::Txn(Ok(_))) => {
+                agent.troubles.remove(key);
+                0
+            }
+            Answer::Reply(Reply::Done(false) | Reply::Txn(Err(_))) => {
+                agent.troubles.remove(key);
+                OUTRUN
+            }
+            _ => {
+                let count = agent.troubles.entry(key).or_default();
+                *count += 1;
+                let failures = *count - 1;
+                self.back_off(failures)
+            }
+        };
+        self.after(n, pause, AtAgent::Written(key));
     }
 
     fn back_off(&mut self, failures: u32) -> Us {
@@ -299,7 +324,7 @@ impl World {
         }
         let facts = &node.facts;
         let (term, ttl, bootstrapping) = (facts.term, facts.ttl, facts.bootstrapping);
-        local.memory = Memory { term, ttl, bootstrapping };
+        local.memory = Memory { term, ttl, bootstrapping, origin: facts.origin };
         if early {
             seen.store.arrived = now - Duration::from_secs(7200);
         }
@@ -403,6 +428,10 @@ impl World {
             Command::Remember { term } => {
                 let facts = &mut self.nodes[n].facts;
                 facts.term = facts.term.max(term);
+                self.wake(n, Cause::Job);
+            }
+            Command::Origin { timeline, term } => {
+                self.nodes[n].facts.origin = Some((timeline, term));
                 self.wake(n, Cause::Job);
             }
             Command::Bootstrapped => {
@@ -538,6 +567,7 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         finished: Vec::new(),
         asking: Default::default(),
         writing: Default::default(),
+        troubles: Default::default(),
         calls: Default::default(),
         following: false,
         fencing: false,

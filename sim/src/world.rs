@@ -321,6 +321,7 @@ fn tag(what: &AtAgent) -> u64 {
         AtAgent::Life => 12,
         AtAgent::Fenced => 13,
         AtAgent::Checkpoint => 14,
+        AtAgent::Written(_) => 15,
     }
 }
 
