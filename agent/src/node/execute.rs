@@ -57,7 +57,7 @@ impl Agent {
             Command::HandOver(heir) => lease(LeaseOrder::HandOver(heir)),
             Command::Release => lease(LeaseOrder::Release),
             Command::Carry(payload) => lease(LeaseOrder::Carry(payload)),
-            Command::Write(write) => self.write(write, observation),
+            Command::Write(write) => self.write(write, step, observation),
             Command::Probe(members) => self.peers.ask(members),
             Command::Begin(job) => self.begin(job, step),
             Command::Abort => self.jobs.abort(),
@@ -87,10 +87,11 @@ impl Agent {
         }
     }
 
-    fn write(&self, write: Write, observation: &Observation) {
+    fn write(&self, write: Write, step: &Step, observation: &Observation) {
+        let config = step.config.raw.clone();
         let snapshot = observation.store.snapshot.clone().unwrap_or_default();
         let session = observation.store.session.clone();
-        self.writes.begin(write, Basis { snapshot, session });
+        self.writes.begin(write, Basis { snapshot, session, config });
     }
 
     fn begin(&mut self, job: Job, step: &Step) {

@@ -44,6 +44,8 @@ pub struct Basis {
     pub snapshot: Arc<Snapshot>,
     /// This node's session.
     pub session: Option<String>,
+    /// The shared settings in force, for a store that has none.
+    pub config: Map<String, Value>,
 }
 
 /// Writes.
@@ -52,8 +54,6 @@ pub struct Writes {
     client: Client,
     keys: Keys,
     name: Arc<str>,
-    /// `bootstrap.dcs`, for a cluster without settings.
-    bootstrap: Arc<Map<String, Value>>,
     under_way: Arc<Mutex<BTreeSet<&'static str>>>,
     troubles: Arc<Mutex<BTreeMap<&'static str, Trouble>>>,
     wake: Arc<Notify>,
@@ -61,18 +61,11 @@ pub struct Writes {
 
 impl Writes {
     /// Writes as member `name`.
-    pub fn new(
-        client: &Client,
-        keys: &Keys,
-        name: &str,
-        bootstrap: Map<String, Value>,
-        wake: Arc<Notify>,
-    ) -> Self {
+    pub fn new(client: &Client, keys: &Keys, name: &str, wake: Arc<Notify>) -> Self {
         Self {
             client: client.with_timeout(DEADLINE),
             keys: keys.clone(),
             name: name.into(),
-            bootstrap: Arc::new(bootstrap),
             under_way: Arc::default(),
             troubles: Arc::default(),
             wake,
@@ -127,7 +120,7 @@ impl Writes {
             Write::Claim => self.claim(basis).await,
             Write::Unclaim => self.unclaim(snapshot).await,
             Write::Initialize(id) => self.initialize(&id, basis).await,
-            Write::Config => self.put("config", &*self.bootstrap, 0).await,
+            Write::Config => self.put("config", &basis.config, 0).await,
             Write::Member(member) => self.member(&member, basis).await,
             Write::ClearFailover(at) => self.put("failover", &FailoverRequest::default(), at).await,
             Write::Sync { standbys, at } => {

@@ -72,6 +72,8 @@ pub struct Brain {
     jobs: JobLog,
     /// REST addresses of all members seen, for peers whose entries have vanished.
     addresses: BTreeMap<String, String>,
+    /// The shared settings as last seen.
+    config: Option<DynamicConfig>,
     promoting: Option<(Term, Time)>,
     published: Option<(Member, Time)>,
     slots: Option<(BTreeSet<String>, bool, Time)>,
@@ -97,6 +99,7 @@ impl Brain {
             watch: LeaseWatch::default(),
             jobs: JobLog::default(),
             addresses: BTreeMap::new(),
+            config: None,
             promoting: None,
             published: None,
             slots: None,
@@ -117,7 +120,7 @@ impl Brain {
     /// One look at the world: what is to be done, and why.
     pub fn step(&mut self, observation: &Observation) -> Step {
         self.learn(observation);
-        let config = self.config(observation);
+        let config = self.config(observation).clone();
         let mut turn = Turn::new(observation, config);
         match observation.store.snapshot.as_ref() {
             Some(snapshot) => self.decide(&mut turn, snapshot),
@@ -127,9 +130,13 @@ impl Brain {
         turn.finish(member, self.refused.clone())
     }
 
-    fn config(&self, observation: &Observation) -> DynamicConfig {
+    /// The stored settings; those last seen, where the store has lost them; before that the file's.
+    fn config(&mut self, observation: &Observation) -> &DynamicConfig {
         let stored = observation.store.snapshot.as_ref().and_then(|s| s.config.as_ref());
-        stored.map_or_else(|| self.settings.bootstrap.clone(), |config| config.value.clone())
+        if let Some(stored) = stored.filter(|stored| self.config.as_ref() != Some(&stored.value)) {
+            self.config = Some(stored.value.clone());
+        }
+        self.config.as_ref().unwrap_or(&self.settings.bootstrap)
     }
 
     fn learn(&mut self, observation: &Observation) {
