@@ -27,7 +27,8 @@ pub async fn line_after(node: &Node, from: usize, text: &str) -> Result<()> {
 }
 
 /// Kills the agent, and nothing else, with SIGKILL as soon as it has written one of `moments`
-/// after the first `from` bytes of its log. Which one it was; `None`: `over` was written first.
+/// after the first `from` bytes of its log. Which one it was; `None`: one of `over` was
+/// written first.
 ///
 /// # Errors
 /// When none of them is written in time.
@@ -35,7 +36,7 @@ pub async fn kill_agent_at<'a>(
     node: &mut Node,
     from: usize,
     moments: &[&'a str],
-    over: &str,
+    over: &[&str],
 ) -> Result<Option<&'a str>> {
     let end = Instant::now() + DEADLINE;
     loop {
@@ -45,7 +46,7 @@ pub async fn kill_agent_at<'a>(
             node.kill_agent();
             return Ok(Some(moment));
         }
-        if new.contains(over) {
+        if over.iter().any(|over| new.contains(over)) {
             return Ok(None);
         }
         if Instant::now() >= end {
