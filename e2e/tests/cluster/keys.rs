@@ -18,7 +18,8 @@ pub(crate) async fn raw(consul: &Consul, key: &str) -> Result<String> {
 pub(crate) async fn json(consul: &Consul, key: &str) -> Result<Value> {
     let text = raw(consul, key).await?;
     let value: Value = serde_json::from_str(&text).with_context(|| format!("{key}: {text}"))?;
-    anyhow::ensure!(value.to_string() == text, "{key} is not compact: {text}");
+    let compact = value.to_string();
+    anyhow::ensure!(compact == text, "{key} is not compact: {text}");
     Ok(value)
 }
 
