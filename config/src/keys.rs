@@ -57,7 +57,8 @@ impl fmt::Display for Kind {
 
 impl Kind {
     /// How to write such a value.
-    pub(crate) fn hint(self) -> String {
+    #[must_use]
+    pub fn hint(self) -> String {
         match self {
             Self::Section | Self::Map => "put its keys on the following lines, indented",
             Self::Text | Self::Secret | Self::Path => {

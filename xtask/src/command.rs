@@ -25,6 +25,16 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs to the end and answers what it printed on stdout.
+pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let line = show(command);
+    let done = command.output().with_context(|| format!("cannot run {line}"))?;
+    if !done.status.success() {
+        bail!("failed ({}): {line}", done.status);
+    }
+    Ok(done.stdout)
+}
+
 /// Becomes this program: its output is the last, its exit code is ours, and Ctrl-C is for it
 /// alone. Returns only when it cannot be started.
 pub(crate) fn become_it(command: &mut Command) -> Result<()> {
@@ -75,5 +85,7 @@ mod tests {
         assert!(!succeeds(Command::new("sh").args(["-c", "exit 3"])));
         assert!(!succeeds(&mut Command::new("no-such-program-anywhere")));
         assert!(run(Command::new("sh").args(["-c", "exit 3"])).is_err());
+        assert_eq!(output(Command::new("sh").args(["-c", "echo x"])).unwrap(), b"x\n");
+        assert!(output(Command::new("sh").args(["-c", "echo x; exit 3"])).is_err());
     }
 }

@@ -1,8 +1,9 @@
-//! The chores of the project: `cargo xtask demo|test|bench|setup`.
+//! The chores of the project: `cargo xtask demo|test|bench|docs|setup`.
 
 #![forbid(unsafe_code)]
 
 mod command;
+mod docs;
 mod setup;
 mod tasks;
 
@@ -16,6 +17,7 @@ usage: cargo xtask COMMAND [ARGUMENTS]
                      ARGUMENTS go to the test runner (cargo-nextest if there is one)
   bench [up|switchover|crash|node-lost|memory|all] [--runs N]
                      measure on real hosts in network namespaces, next to Patroni's numbers
+  docs [--check]     write docs/reference from the definitions; with --check, fail if it is stale
   setup              only install what is missing
 
 Installing, tests on real hosts and the benchmark need root.
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         "demo" => tasks::demo(&rest),
         "test" => tasks::test(&rest),
         "bench" => tasks::bench(&rest),
+        "docs" => docs::docs(&rest),
         "setup" => setup::install(&setup::EVERYTHING),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");

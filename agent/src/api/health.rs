@@ -1,6 +1,5 @@
-//! Health checks: a path and a query in, yes or no out. The rules, and the order in which the path
-//! is looked at, are Patroni's (reference: REST API, health check endpoints); a load balancer
-//! configured for Patroni gets the same answers.
+//! Health checks: a check and a query in, yes or no out. The rules are Patroni's (reference: REST
+//! API, health check endpoints); a load balancer configured for Patroni gets the same answers.
 
 use std::time::Duration;
 
@@ -8,51 +7,35 @@ use hart_ha::kv::{Role, State};
 use hart_ha::lsn::Lsn;
 use serde_json::Value;
 
+use super::checks::Check;
 use super::picture::Picture;
 use super::query::{Query, bytes};
 
-/// Does the node pass the check that `path` stands for? Unknown paths are never passed.
-pub(super) fn passes(path: &str, query: &Query, picture: &Picture<'_>) -> bool {
-    let path = if path == "/" { "/primary" } else { path };
-    let has = |part: &str| path.contains(part);
-    if has("standby_leader") || has("standby-leader") {
-        return picture.leads_standbys();
-    }
-    if has("leader") {
-        return picture.leads() || picture.leads_standbys();
-    }
-    if has("master") || has("primary") || has("read-write") {
-        return picture.leads();
-    }
-    passes_on_a_replica(path, query, picture) && tags_match(query, picture)
-}
-
-/// The checks that tags in the query restrict.
-fn passes_on_a_replica(path: &str, query: &Query, picture: &Picture<'_>) -> bool {
-    let has = |part: &str| path.contains(part);
+/// Does the node pass the check? Tags in the query restrict all but those for leaders.
+pub(super) fn passes(check: Check, query: &Query, picture: &Picture<'_>) -> bool {
     let leads = || picture.leads() || picture.leads_standbys();
     let replica = || is_good_replica(query, picture);
-    if has("replica") {
-        return replica();
-    }
-    if has("read-only") && !has("sync") && !has("quorum") {
-        return leads() || replica();
-    }
-    if has("health") {
-        return picture.view.state == State::Running;
-    }
-    let sync = picture.sync_word();
-    match path {
-        "/read-only-sync" | "/read-only-synchronous" | "/read-only-quorum" if leads() => true,
-        // While Consul has been silent for long, nobody knows who is in the synchronous set.
-        _ if picture.cluster().is_none() => false,
-        "/sync" | "/synchronous" | "/read-only-sync" | "/read-only-synchronous" => {
-            sync == Some("sync_standby") && replica()
-        }
-        "/quorum" | "/read-only-quorum" => sync == Some("quorum_standby") && replica(),
-        "/async" | "/asynchronous" => sync.is_none() && replica(),
-        _ => false,
-    }
+    let listed = |word| is_listed(word, picture) && replica();
+    let passed = match check {
+        Check::StandbyLeader => return picture.leads_standbys(),
+        Check::Leader => return leads(),
+        Check::Primary => return picture.leads(),
+        Check::Replica => replica(),
+        Check::ReadOnly => leads() || replica(),
+        Check::Health => picture.view.state == State::Running,
+        Check::Synchronous => listed(Some("sync_standby")),
+        Check::ReadOnlySync => leads() || listed(Some("sync_standby")),
+        Check::Quorum => listed(Some("quorum_standby")),
+        Check::ReadOnlyQuorum => leads() || listed(Some("quorum_standby")),
+        Check::Asynchronous => listed(None),
+    };
+    passed && tags_match(query, picture)
+}
+
+/// Is the node what `word` says of the synchronous set? While Consul has been silent for long,
+/// nobody knows who is in it.
+fn is_listed(word: Option<&str>, picture: &Picture<'_>) -> bool {
+    picture.cluster().is_some() && picture.sync_word() == word
 }
 
 /// A running replica that may serve reads, not further behind than `?lag=`, in the state

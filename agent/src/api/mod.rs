@@ -4,7 +4,8 @@
 //! | file | what |
 //! |---|---|
 //! | `serve` | connections and their limits |
-//! | `route` | which request goes where |
+//! | `table`, `checks` | which request goes where, and what the reference says of it |
+//! | `route` | sends each request there |
 //! | `access` | who may change something |
 //! | `health`, `picture` | health checks |
 //! | `status`, `cluster` | what is shown |
@@ -18,6 +19,7 @@ mod access;
 mod actions;
 mod body;
 mod candidates;
+mod checks;
 pub mod cluster;
 mod health;
 mod outcome;
@@ -32,6 +34,7 @@ mod settings;
 mod status;
 mod store;
 mod switchover;
+mod table;
 #[cfg(test)]
 mod tests;
 mod wish;
@@ -45,6 +48,7 @@ use serde_json::Value;
 use crate::node::view::{Handle, View};
 
 pub use serve::serve;
+pub use table::{Reference, RouteDoc, reference};
 
 /// How long a fresh view is waited for, should the loop be too busy even to be asked.
 const FRESH: Duration = Duration::from_millis(500);

@@ -1,5 +1,5 @@
-//! Which request goes where. Patroni looks at the first part of the path only, and everything that
-//! it does not know is a health check that fails; so does this.
+//! Sends each request where the table of routes says. Patroni looks at the first part of the path
+//! only, and everything that it does not know is a health check that fails; so does this.
 
 use std::net::SocketAddr;
 
@@ -14,8 +14,9 @@ use super::cluster::cluster_json;
 use super::picture::Picture;
 use super::query::Query;
 use super::reply::{self, StatusCode};
+use super::table::{self, Change, Read};
 use super::wish::Action;
-use super::{access, actions, fresh_view, health, settings, status_of, switchover};
+use super::{access, actions, checks, fresh_view, health, settings, status_of, switchover};
 use crate::node::view::{Handle, View};
 
 /// Every request comes here.
@@ -34,36 +35,35 @@ pub(super) async fn dispatch(State(handle): State<Handle>, request: Request) -> 
     response
 }
 
-fn first_part(path: &str) -> &str {
-    path.trim_start_matches('/').split('/').next().unwrap_or("")
-}
-
 /// Calls that change nothing. Only `/patroni` looks at PostgreSQL afresh: peers compare positions
 /// by it. All others answer from the view and wait for nothing.
 async fn read(handle: &Handle, parts: &Parts) -> Response {
     let path = parts.uri.path();
     let query = Query::read(parts.uri.query());
-    match first_part(path) {
-        "patroni" => {
+    match table::read(path) {
+        Some(Read::Patroni) => {
             let view = fresh_view(handle).await;
-            return reply::json(StatusCode::OK, &status_of(handle, &view));
+            reply::json(StatusCode::OK, &status_of(handle, &view))
         }
-        "config" => return settings::get(handle),
-        _ => {}
-    }
-    let view = handle.view();
-    let picture = picture(handle, &view);
-    match first_part(path) {
-        "liveness" => reply::bare(when(health::is_live(&picture))),
-        "readiness" => match health::is_ready(&query, &picture) {
-            Ok(()) => reply::bare(StatusCode::OK),
-            Err(why) => reply::text(StatusCode::SERVICE_UNAVAILABLE, why),
-        },
-        "cluster" => cluster(handle, &view),
-        "history" => history(&view),
-        _ => {
-            let status = when(health::passes(path, &query, &picture));
-            reply::json(status, &status_of(handle, &view))
+        Some(Read::Config) => settings::get(handle),
+        Some(Read::Cluster) => cluster(handle, &handle.view()),
+        Some(Read::History) => history(&handle.view()),
+        Some(Read::Liveness) => {
+            let view = handle.view();
+            reply::bare(when(health::is_live(&picture(handle, &view))))
+        }
+        Some(Read::Readiness) => {
+            let view = handle.view();
+            match health::is_ready(&query, &picture(handle, &view)) {
+                Ok(()) => reply::bare(StatusCode::OK),
+                Err(why) => reply::text(StatusCode::SERVICE_UNAVAILABLE, why),
+            }
+        }
+        None => {
+            let view = handle.view();
+            let picture = picture(handle, &view);
+            let passed = checks::find(path).is_some_and(|c| health::passes(c, &query, &picture));
+            reply::json(when(passed), &status_of(handle, &view))
         }
     }
 }
@@ -110,34 +110,26 @@ async fn guarded(handle: &Handle, parts: &Parts, body: Body) -> Response {
 }
 
 async fn change(handle: &Handle, parts: &Parts, body: Body) -> Result<Response, Box<Response>> {
+    let method = parts.method.as_str();
+    let Some(change) = table::change(method, parts.uri.path()) else {
+        let line = format!("Unsupported method ('{method}') for this path");
+        return Ok(reply::text(StatusCode::NOT_IMPLEMENTED, line));
+    };
+    let object = |need| body::object(parts, body, need);
     let required = Need::Required;
-    Ok(match (parts.method.as_str(), first_part(parts.uri.path())) {
-        ("PATCH", "config") => {
-            settings::patch(handle, body::object(parts, body, required).await?).await
+    Ok(match change {
+        Change::PatchConfig => settings::patch(handle, object(required).await?).await,
+        Change::PutConfig => settings::put(handle, object(required).await?).await,
+        Change::Switchover => {
+            switchover::post(handle, Action::Switchover, &object(required).await?).await
         }
-        ("PUT", "config") => {
-            settings::put(handle, body::object(parts, body, required).await?).await
+        Change::Failover => {
+            switchover::post(handle, Action::Failover, &object(required).await?).await
         }
-        ("POST", "switchover") => {
-            let body = body::object(parts, body, required).await?;
-            switchover::post(handle, Action::Switchover, &body).await
-        }
-        ("POST", "failover") => {
-            let body = body::object(parts, body, required).await?;
-            switchover::post(handle, Action::Failover, &body).await
-        }
-        ("DELETE", "switchover") => switchover::delete(handle).await,
-        ("POST", "restart") => {
-            actions::restart(handle, &body::object(parts, body, Need::Optional).await?).await
-        }
-        ("DELETE", "restart") => reply::text(StatusCode::NOT_FOUND, "no restarts are scheduled"),
-        ("POST", "reinitialize") => {
-            actions::reinitialize(handle, &body::object(parts, body, Need::Optional).await?).await
-        }
-        ("POST", "reload") => actions::reload(handle).await,
-        (method, _) => {
-            let line = format!("Unsupported method ('{method}') for this path");
-            reply::text(StatusCode::NOT_IMPLEMENTED, line)
-        }
+        Change::TakeSwitchoverBack => switchover::delete(handle).await,
+        Change::Restart => actions::restart(handle, &object(Need::Optional).await?).await,
+        Change::TakeRestartBack => reply::text(StatusCode::NOT_FOUND, "no restarts are scheduled"),
+        Change::Reinitialize => actions::reinitialize(handle, &object(Need::Optional).await?).await,
+        Change::Reload => actions::reload(handle).await,
     })
 }

@@ -8,6 +8,9 @@ use clap::Args;
 #[derive(Args, Clone, Debug, Default)]
 pub struct Globals {
     /// A node's or patronictl's configuration file.
+    ///
+    /// Without it, the one that HART_CONFIG_FILE or PATRONICTL_CONFIG_FILE names, then the first of
+    /// ~/.config/patroni/patronictl.yaml, /etc/hart/hart.yml and /etc/patroni/patroni.yml.
     #[arg(short, long, value_name = "FILE")]
     pub config_file: Option<PathBuf>,
 

@@ -1,5 +1,5 @@
-//! The command line. Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed,
-//! 64 wrong usage or configuration (`EX_USAGE` of sysexits.h).
+//! The command line. What the options are for is written at their definitions, from which help and
+//! reference page are made. Wrong usage has the exit code `EX_USAGE` of sysexits.h.
 
 pub mod agent_args;
 mod ask;
@@ -15,6 +15,7 @@ mod globals;
 mod list;
 mod members;
 mod path_args;
+mod reference;
 mod reinit;
 pub mod rest;
 mod restart;
@@ -36,9 +37,13 @@ pub use members::RoleFilter;
 pub use path_args::ClusterArg;
 pub use table::render as render_table;
 
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 64 wrong usage or configuration. Data goes to stdout, everything \
+     else to stderr.";
+
 /// Keeps a PostgreSQL cluster writable, with Consul for agreement and discovery.
 #[derive(Debug, Parser)]
 #[command(name = "hart", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -73,6 +78,9 @@ enum Command {
     Check(check::CheckArgs),
     /// Try hart on this machine: three nodes, a Consul and a writer.
     Demo(crate::demo::DemoArgs),
+    /// Print a page of the reference in Markdown.
+    #[command(hide = true)]
+    Reference(reference::ReferenceArgs),
     /// Show hart's version, and with a cluster those of its members.
     Version(ClusterArg),
 }
@@ -104,6 +112,7 @@ impl Cli {
             Command::Restart(args) => on_runtime(restart::run(globals, args)),
             Command::Dsn(args) => on_runtime(dsn::run(globals, args)),
             Command::Check(args) => on_runtime(check::run(args)),
+            Command::Reference(args) => return reference::run(&args),
             Command::Version(args) => on_runtime(version::run(globals, args)),
         };
         done.unwrap_or_else(|fail| fail.report())

@@ -5,13 +5,13 @@
 pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "initialize",
-        "System identifier, plain text; empty while a node bootstraps.",
-        "the bootstrapping node",
+        "System identifier, plain text; empty, and locked by the session, while a node bootstraps.",
+        "the bootstrapping node; the leader where it does not name the cluster",
     ),
     (
         "config",
         "JSON object: the settings that all nodes share, with the keys of `bootstrap.dcs`.",
-        "the bootstrapping node; `PATCH /config` and `PUT /config`",
+        "the leader where there is none; `PATCH /config` and `PUT /config`",
     ),
     (
         "leader",
@@ -31,8 +31,9 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "members/<name>",
         "JSON object, locked by the member's session. Patroni's fields: `conn_url`, `api_url`, \
          `state`, `role`, `version`, `tags`, `pending_restart`, `xlog_location`, `receive_lsn` and \
-         `replay_lsn` (bytes), `replication_state`, `timeline`. hart's: `instance` (identity of the \
-         installation), `hart` (the agent's version).",
+         `replay_lsn` (bytes), `replication_state`, `timeline`. hart's: `timeline_term` \
+         (the term in which the timeline began), `instance` (identity of the installation), `hart` \
+         (the agent's version).",
         "each node its own",
     ),
     (

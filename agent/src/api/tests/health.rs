@@ -111,6 +111,18 @@ async fn every_path_in_every_situation() {
     }
 }
 
+#[test]
+fn every_documented_check_is_in_every_situation() {
+    let reference = crate::api::reference();
+    let probes = ["/liveness", "/readiness"];
+    let mut documented: Vec<_> =
+        reference.checks.iter().flat_map(|doc| doc.paths).copied().chain(probes).collect();
+    let mut tried = PATHS.concat();
+    documented.sort_unstable();
+    tried.sort_unstable();
+    assert_eq!(tried, documented);
+}
+
 #[tokio::test]
 async fn a_view_without_consul_answers_too() {
     let node = Node::new(View { snapshot: None, ..replica() });

@@ -4,6 +4,7 @@ mod access;
 mod actions;
 mod health;
 mod limits;
+mod routes;
 mod settings;
 mod status;
 mod switchover;

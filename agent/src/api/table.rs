@@ -1,0 +1,283 @@
+//! The routes: which method and path go where, and what the reference page says of them. Requests
+//! are matched by these tables and by [`super::checks`], so that nothing is routed and not
+//! documented, or the other way round.
+
+use super::checks::{self, Check};
+
+/// What the reference page says of one way to call the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteDoc {
+    /// The method; `GET` stands for `HEAD` and `OPTIONS`, too.
+    pub method: &'static str,
+    /// The path, then its other names.
+    pub paths: &'static [&'static str],
+    /// Parameters of the query, or keys of the body; empty where it takes none.
+    pub takes: &'static str,
+    /// Status codes, and what is in the body.
+    pub answers: &'static str,
+    /// What it is for.
+    pub doc: &'static str,
+}
+
+/// A way to call the API and what it leads to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Route<T> {
+    pub(super) doc: RouteDoc,
+    pub(super) to: T,
+}
+
+impl<T: Copy> Route<T> {
+    pub(super) const fn new(
+        to: T,
+        method: &'static str,
+        paths: &'static [&'static str],
+        doc: &'static str,
+    ) -> Self {
+        Self { doc: RouteDoc { method, paths, takes: "", answers: "", doc }, to }
+    }
+
+    pub(super) const fn takes(self, takes: &'static str) -> Self {
+        Self { doc: RouteDoc { takes, ..self.doc }, ..self }
+    }
+
+    pub(super) const fn answers(self, answers: &'static str) -> Self {
+        Self { doc: RouteDoc { answers, ..self.doc }, ..self }
+    }
+}
+
+/// A call that changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    Patroni,
+    Cluster,
+    History,
+    Config,
+    Liveness,
+    Readiness,
+}
+
+/// A call that changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    PatchConfig,
+    PutConfig,
+    Switchover,
+    TakeSwitchoverBack,
+    Failover,
+    Restart,
+    TakeRestartBack,
+    Reinitialize,
+    Reload,
+}
+
+const GET: &str = "GET";
+
+const READS: &[Route<Read>] = &[
+    Route::new(
+        Read::Patroni,
+        GET,
+        &["/patroni"],
+        "The status of this node, after a fresh look at PostgreSQL.",
+    )
+    .answers("200, the status as JSON; hart's own part is under the key `hart`"),
+    Route::new(Read::Cluster, GET, &["/cluster"], "All members, as `hart list` shows them.")
+        .answers("200, JSON; 503 before Consul has answered for the first time"),
+    Route::new(Read::History, GET, &["/history"], "The ends of all timelines, oldest first.")
+        .answers(
+            "200, the key `history` as JSON; 503 before Consul has answered for the first time",
+        ),
+    Route::new(
+        Read::Config,
+        GET,
+        &["/config"],
+        "The settings that all nodes share. Secrets are shown as `***`.",
+    )
+    .answers("200, JSON; 502 while the cluster has none"),
+    Route::new(
+        Read::Liveness,
+        GET,
+        &["/liveness"],
+        "The agent's loop turns: its last turn is `loop_wait` + `ttl` old at most, of a replica \
+         `loop_wait` + 2 × `ttl`. A paused cluster always passes.",
+    )
+    .answers("200 or 503, no body"),
+    Route::new(
+        Read::Readiness,
+        GET,
+        &["/readiness"],
+        "The leader, or a replica that streams and is not too far behind.",
+    )
+    .takes(
+        "`lag`: bytes, or a number with the unit kB, MB, GB or TB (without it \
+         `maximum_lag_on_failover`); `mode`: lag of what is replayed (`apply`, the default) or \
+         received (`write`)",
+    )
+    .answers("200, no body; 503 with the reason"),
+];
+
+const CHANGES: &[Route<Change>] = &[
+    Route::new(
+        Change::PatchConfig,
+        "PATCH",
+        &["/config"],
+        "Merges a change into the shared settings; `null` deletes a key.",
+    )
+    .takes("a JSON object of settings")
+    .answers(
+        "200, the new settings; 400 if a node could not read them; 409 if they were changed by \
+         somebody else meanwhile; 502 or 503 if Consul did not take or give them",
+    ),
+    Route::new(Change::PutConfig, "PUT", &["/config"], "Replaces the shared settings.")
+        .takes("a JSON object of settings")
+        .answers("as `PATCH /config`"),
+    Route::new(
+        Change::Switchover,
+        "POST",
+        &["/switchover"],
+        "Hands the lead over in good order. Any node can be asked.",
+    )
+    .takes(
+        "`leader` (required): who leads now; `candidate` (also `member`): who shall, without it \
+         the best one; `scheduled_at`: a time in the future is checked and refused, hart does not \
+         plan ahead yet",
+    )
+    .answers(
+        "200 when it is done; 400 if the request is wrong; 412 if it does not fit the cluster, with \
+         each candidate's reason; 422 or 501 for a time; 503 if it failed, or if its outcome is not \
+         known after 2 × `loop_wait` seconds, 20 s at least",
+    ),
+    Route::new(
+        Change::TakeSwitchoverBack,
+        "DELETE",
+        &["/switchover"],
+        "Takes back a switchover that Patroni's tools have scheduled.",
+    )
+    .answers("200; 404 if there is none; 409 if it was changed meanwhile; 503 without Consul"),
+    Route::new(
+        Change::Failover,
+        "POST",
+        &["/failover"],
+        "Promotes a named member, also when nobody leads.",
+    )
+    .takes("`candidate` (required, also `member`); with `leader` it is a switchover")
+    .answers("as `POST /switchover`"),
+    Route::new(
+        Change::Restart,
+        "POST",
+        &["/restart"],
+        "Restarts this node's PostgreSQL, if the conditions in the body are met.",
+    )
+    .takes(
+        "optional: `role` (`primary`, `replica` or `standby_leader`); `postgres_version`: only if \
+         the server is older; `restart_pending`: only if parameters wait for it; `timeout`: how long \
+         to wait, in seconds; `schedule` is checked and refused",
+    )
+    .answers(
+        "200 when it is done; 400 if the request is wrong; 422, 500 or 501 for a time; 503 if it \
+         failed, the conditions are not met, or its outcome is not known in time",
+    ),
+    Route::new(
+        Change::TakeRestartBack,
+        "DELETE",
+        &["/restart"],
+        "For Patroni's tools: hart schedules no restarts.",
+    )
+    .answers("404"),
+    Route::new(
+        Change::Reinitialize,
+        "POST",
+        &["/reinitialize"],
+        "Throws this replica's data away and copies the leader's.",
+    )
+    .takes("optional: `force`: also while another job runs")
+    .answers("200 when it has begun; 503 with the reason if it cannot"),
+    Route::new(Change::Reload, "POST", &["/reload"], "Reads the configuration file again.")
+        .answers("202; 500 with the reason; 503 if the agent is too busy"),
+];
+
+/// The first part of the path is all that counts here, as in Patroni.
+fn first_part(path: &str) -> &str {
+    path.trim_start_matches('/').split('/').next().unwrap_or("")
+}
+
+fn find<T: Copy>(routes: &[Route<T>], method: &str, path: &str) -> Option<T> {
+    let part = first_part(path);
+    let names = |doc: &RouteDoc| doc.paths.iter().any(|known| first_part(known) == part);
+    let mut found = routes.iter().filter(|route| route.doc.method == method && names(&route.doc));
+    found.next().map(|route| route.to)
+}
+
+/// Where a call that changes nothing goes; `None`: health checks, and what is not known.
+pub(super) fn read(path: &str) -> Option<Read> {
+    find(READS, GET, path)
+}
+
+/// Where a call that changes something goes.
+pub(super) fn change(method: &str, path: &str) -> Option<Change> {
+    find(CHANGES, method, path)
+}
+
+/// All ways to call the API, by kind.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// Calls that change nothing, other than health checks.
+    pub reads: Vec<RouteDoc>,
+    /// Health checks; the first one that fits a path counts.
+    pub checks: Vec<RouteDoc>,
+    /// Calls that change something.
+    pub changes: Vec<RouteDoc>,
+}
+
+/// What the reference page is made of.
+#[must_use]
+pub fn reference() -> Reference {
+    fn docs<T>(routes: &[Route<T>]) -> Vec<RouteDoc> {
+        routes.iter().map(|route| route.doc).collect()
+    }
+    let check = |route: &Route<Check>| RouteDoc { answers: checks::ANSWERS, ..route.doc };
+    Reference {
+        reads: docs(READS),
+        checks: checks::CHECKS.iter().map(|rule| check(&rule.route)).collect(),
+        changes: docs(CHANGES),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_documented_path_leads_to_its_own_row() {
+        for route in READS {
+            for path in route.doc.paths {
+                assert_eq!(read(path), Some(route.to), "{path}");
+                assert_eq!(checks::find(path), None, "{path} is a health check, too");
+            }
+        }
+        for route in CHANGES {
+            for path in route.doc.paths {
+                assert_eq!(change(route.doc.method, path), Some(route.to), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_documented_leads_nowhere() {
+        assert_eq!(read("/"), None);
+        assert_eq!(read("/patroni2"), None);
+        assert_eq!(read("/switchover"), None);
+        for (method, path) in [("POST", "/"), ("POST", "/config"), ("GET", "/reload")] {
+            assert_eq!(change(method, path), None, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn every_row_is_complete() {
+        let Reference { reads, checks, changes } = reference();
+        for doc in reads.iter().chain(&checks).chain(&changes) {
+            let name = doc.paths[0];
+            assert!(doc.doc.ends_with('.') && !doc.answers.is_empty(), "{name}");
+            assert!(doc.paths.iter().all(|path| path.starts_with('/')), "{name}");
+        }
+    }
+}
