@@ -84,8 +84,10 @@ pub struct Local {
 /// What is in the data directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Data {
-    /// Nothing.
+    /// Not looked at yet: nothing may be decided that touches it.
     #[default]
+    Unknown,
+    /// Nothing.
     Empty,
     /// What a broken-off initdb, base backup or rewind of ours has left; never started.
     HalfMade,
@@ -130,6 +132,8 @@ pub struct Sql {
     pub standbys: Vec<Standby>,
     /// Parameters that wait for a restart.
     pub pending_restart: bool,
+    /// `synchronous_standby_names` is not empty.
+    pub waits: bool,
 }
 
 impl Sql {

@@ -68,6 +68,8 @@ pub struct Snapshot {
     pub history: Option<Versioned<History>>,
     /// Members to ask when the store is gone.
     pub failsafe: Option<Versioned<Failsafe>>,
+    /// There are settings, but they cannot be read.
+    pub config_unreadable: bool,
 }
 
 impl Snapshot {
@@ -90,9 +92,11 @@ impl Snapshot {
             "initialize" => self.initialize = Some(text(entry)?),
             "leader" => self.leader = Some(text(entry)?),
             "config" => {
+                self.config_unreadable = true;
                 let raw = serde_json::from_slice(entry.value).map_err(|e| e.to_string())?;
                 let config = DynamicConfig::from_raw(raw).map_err(|e| e.to_string())?;
                 self.config = Some(versioned(entry, config));
+                self.config_unreadable = false;
             }
             "status" => {
                 let read = serde_json::from_slice(entry.value);
@@ -101,7 +105,12 @@ impl Snapshot {
                 return problem.map_or(Ok(()), Err);
             }
             "failover" => self.failover = Some(json(entry)?),
-            "sync" => self.sync = Some(json(entry)?),
+            "sync" => {
+                // A set that cannot be read names nobody: in doubt nobody may lead.
+                let nobody = SyncState { leader: Some("(unreadable)".into()), ..<_>::default() };
+                self.sync = Some(versioned(entry, nobody));
+                self.sync = Some(json(entry)?);
+            }
             "history" => self.history = Some(json(entry)?),
             "failsafe" => self.failsafe = Some(json(entry)?),
             key => {
@@ -246,6 +255,7 @@ mod tests {
         ]);
         assert_eq!(snapshot.leader_name(), Some("n1"));
         assert_eq!((snapshot.status_index(), snapshot.lease()), (7, None));
+        assert!(snapshot.config_unreadable && snapshot.config.is_none());
         let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
         assert_eq!(keys, ["status", "members/n1", "config"]);
     }

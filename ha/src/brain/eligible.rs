@@ -95,7 +95,7 @@ impl Brain {
         let local = &turn.obs.local;
         let remedy = "see the agent's log for why PostgreSQL is not ready";
         match (&local.data, &local.sql) {
-            (Data::Empty | Data::HalfMade, _) => {
+            (Data::Unknown | Data::Empty | Data::HalfMade, _) => {
                 Some(refuse("data", "no complete data directory", remedy))
             }
             _ if self.must_clone => Some(refuse("data", "must be cloned anew", remedy)),
@@ -109,7 +109,9 @@ impl Brain {
         let list = &snapshot.failsafe.as_ref()?.value;
         let missing = turn.config.failsafe_mode
             && !list.is_empty()
-            && !list.contains_key(&self.settings.name);
+            && !list.contains_key(&self.settings.name)
+            // No promise lasts longer than one ttl.
+            && turn.now() < self.free_at(turn) + turn.config.ttl * 2;
         missing.then(|| {
             refuse("failsafe", "not in the published failsafe list", "let the leader publish it")
         })

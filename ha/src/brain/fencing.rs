@@ -4,14 +4,18 @@
 use super::Brain;
 use super::turn::Turn;
 use crate::command::{Command, Job};
+use crate::lease::margin;
 use crate::store::Snapshot;
 
 impl Brain {
     /// A primary without a lease is fenced, unless an armed guard covers it and the store does not
     /// say that somebody else leads: then the restarted agent takes its lease back.
     pub(super) fn must_fence(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
-        if !turn.is_primary() || turn.obs.lease.hold.is_some() {
+        if !turn.is_primary() {
             return false;
+        }
+        if turn.obs.lease.hold.is_some() {
+            return self.guard_is_silent(turn);
         }
         let mine = snapshot
             .lease()
@@ -24,6 +28,18 @@ impl Brain {
         turn.phase("fencing PostgreSQL");
         turn.push(Command::Fence, format!("PostgreSQL is primary without a lease; {leader} leads"));
         true
+    }
+
+    /// The lease is renewed, but the guard has not acknowledged it for so long that its own
+    /// deadline has passed: it hangs, and nothing would fence if the agent died.
+    fn guard_is_silent(&self, turn: &mut Turn<'_>) -> bool {
+        let late = margin(turn.config.ttl) * 2;
+        let silent = turn.obs.local.armed.is_some_and(|armed| armed.deadline + late < turn.now());
+        if silent {
+            turn.phase("fencing PostgreSQL");
+            turn.push(Command::Fence, "the guard does not acknowledge the lease any more");
+        }
+        silent
     }
 
     /// Without any word from the store: an armed guard covers a primary until its deadline; one

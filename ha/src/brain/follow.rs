@@ -8,9 +8,12 @@ use crate::command::{Command, Job};
 use crate::kv::{Member, Role, State};
 use crate::observation::{Control, Data, Sql, Upstream};
 use crate::store::Snapshot;
+use crate::time::Time;
 
 /// A standby that has not been streaming for so long has its history compared.
 const SILENCE: Duration = Duration::from_secs(3);
+/// Where the histories agree, the pause before the next comparison doubles, up to four times.
+const DOUBLINGS: u32 = 2;
 
 impl Brain {
     pub(super) fn follow(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, leader: &str) {
@@ -180,7 +183,7 @@ impl Brain {
             self.silent_since = None;
             return;
         }
-        let silent = *self.silent_since.get_or_insert(turn.now());
+        let silent = *self.silent_since.get_or_insert((turn.now(), 0));
         self.not_streaming(turn, member, upstream, silent);
     }
 
@@ -189,16 +192,20 @@ impl Brain {
         turn: &mut Turn<'_>,
         member: &Member,
         upstream: Upstream,
-        silent: crate::time::Time,
+        (silent, compared): (Time, u32),
     ) {
-        if turn.now().since(silent) < SILENCE {
-            return turn.wake_at(silent + SILENCE);
+        if compared > 0 {
+            turn.phase(format!("following {}, which sends nothing", upstream.name));
+        }
+        let pause = SILENCE * 2_u32.pow(compared.min(DOUBLINGS));
+        if turn.now().since(silent) < pause {
+            return turn.wake_at(silent + pause);
         }
         match self.jobs.diverged_from(&upstream) {
             Some(true) => turn.begin(Job::Stop, "our WAL has what the leader's has not"),
             Some(false) => {
                 turn.phase(format!("following {}, which sends nothing", upstream.name));
-                self.silent_since = Some(turn.now());
+                self.silent_since = Some((turn.now(), compared + 1));
                 self.jobs.forget_comparison();
             }
             None => self.compare(turn, member, upstream),

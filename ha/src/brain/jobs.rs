@@ -124,7 +124,7 @@ impl Brain {
             (Job::Rewind(_), true) if finished.result == Ok(JobDone::Diverged(true)) => {
                 self.must_clone = true;
             }
-            (Job::Rewind(_), false) => self.must_clone = self.settings.clone_after_failed_rewind,
+            (Job::Rewind(_), false) => self.must_clone |= self.settings.clone_after_failed_rewind,
             _ => {}
         }
     }

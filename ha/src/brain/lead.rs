@@ -8,7 +8,7 @@ use super::race::named_candidate;
 use super::turn::Turn;
 use crate::command::{Command, Job, Write};
 use crate::keeper::{Hold, Payload};
-use crate::kv::{HistoryEntry, Role, State, SynchronousMode};
+use crate::kv::{HistoryEntry, Role, State, SynchronousMode, Term};
 use crate::observation::{Data, Process, Sql};
 use crate::store::Snapshot;
 
@@ -24,11 +24,8 @@ impl Brain {
         self.silent_since = None;
         if turn.obs.local.memory.term < hold.term {
             turn.phase("noting the new term");
-            if snapshot.lease().is_none_or(|lease| lease.term < hold.term) {
-                let reason = "the term must outlive a wiped store";
-                turn.push(Command::Remember { term: hold.term }, reason);
-            }
-            return;
+            let reason = "the term must outlive a wiped store";
+            return turn.push(Command::Remember { term: hold.term }, reason);
         }
         self.carry(turn, snapshot);
         if let Some(running) = &turn.obs.job {
@@ -49,8 +46,28 @@ impl Brain {
 
     /// PostgreSQL is gone: the lease goes back.
     pub(super) fn release(&mut self, turn: &mut Turn<'_>, reason: String) {
-        self.given_up = turn.obs.lease.hold.map(|hold| (hold.term, turn.now()));
+        self.note_given_up(turn, Command::Release);
         turn.push(Command::Release, reason);
+    }
+
+    pub(super) fn note_given_up(&mut self, turn: &Turn<'_>, how: Command) {
+        self.given_up = turn.obs.lease.hold.map(|hold| (hold.term, turn.now(), how));
+    }
+
+    pub(super) fn is_given_up(&self, term: Term) -> bool {
+        self.given_up.as_ref().is_some_and(|(given_up, ..)| *given_up == term)
+    }
+
+    /// The keeper may have been busy. A hand-over that does not come through becomes a release.
+    pub(super) fn give_up_again(&self, turn: &mut Turn<'_>) {
+        let Some((_, since, how)) = &self.given_up else { return };
+        turn.phase("giving the lease up");
+        turn.wake_soon();
+        let late = turn.now().since(*since) > turn.config.ttl / 2;
+        let command = if late { Command::Release } else { how.clone() };
+        if !turn.obs.lease.busy && !turn.is_primary() {
+            turn.push(command, "");
+        }
     }
 
     fn carry(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
@@ -130,6 +147,9 @@ impl Brain {
         }
         if self.is_outside_sync(turn, snapshot) {
             // The takeover compared only the lease; the set may have changed since it was decided.
+            if self.promoting.is_some() {
+                return turn.push(Command::Fence, "promoting, but not in the synchronous set");
+            }
             return self.release(turn, "not in the published synchronous set".to_owned());
         }
         if !self.sync_is_mine(turn, snapshot) {
@@ -160,10 +180,10 @@ impl Brain {
 
     fn lead_primary(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql) {
         turn.phase("leading");
+        self.note_own_timeline(turn, sql);
         if self.promoting.take().is_some() {
             turn.push(Command::Checkpoint, "old primaries are rewound from the new timeline");
         }
-        self.note_own_timeline(turn, sql);
         if turn.obs.local.memory.bootstrapping {
             return self.finish_bootstrap(turn, snapshot);
         }
@@ -178,11 +198,15 @@ impl Brain {
         }
     }
 
-    /// A timeline that this node did not know before began with its promotion.
+    /// Only a timeline that surely began with this reign is noted: a wrong note would make every
+    /// replica's data worthless.
     fn note_own_timeline(&self, turn: &mut Turn<'_>, sql: &Sql) {
-        let known = turn.obs.local.memory.origin.map(|(timeline, _)| timeline);
-        let hold = turn.obs.lease.hold.filter(|_| known != Some(sql.timeline));
-        if let Some(hold) = hold {
+        let memory = &turn.obs.local.memory;
+        let Some(hold) = turn.obs.lease.hold else { return };
+        let promoted = self.promoting.is_some_and(|(term, _)| term == hold.term);
+        let older = memory.origin.is_some_and(|(timeline, _)| timeline < sql.timeline);
+        let known = memory.origin.is_some_and(|(timeline, _)| timeline == sql.timeline);
+        if !known && (promoted || older || memory.bootstrapping) {
             let command = Command::Origin { timeline: sql.timeline, term: hold.term };
             turn.push(command, "the timeline began in this term");
         }

@@ -37,7 +37,7 @@ pub use turn::{Decision, Step};
 use crate::command::{Command, Exit};
 use crate::kv::{DynamicConfig, Member, Tags, Term};
 use crate::observation::{Data, Observation};
-use crate::store::Snapshot;
+use crate::store::{Index, Snapshot};
 use crate::time::Time;
 use jobs::JobLog;
 use turn::Turn;
@@ -78,12 +78,16 @@ pub struct Brain {
     published: Option<(Member, Time)>,
     slots: Option<(BTreeSet<String>, bool, Time)>,
     switch: Option<switchover::Switch>,
-    /// The reign that was given up last, and when: the watch shows it for a moment longer.
-    given_up: Option<(Term, Time)>,
+    /// The reign that was given up last, when, and how: it is never led again, though keeper and
+    /// watch may show it for a moment longer.
+    given_up: Option<(Term, Time, Command)>,
+    /// Names in writes of `sync` that rest on this version and may come true yet.
+    sync_sent: Option<(Index, BTreeSet<String>)>,
     /// Why the last request for a switchover or failover was given up.
     refused: Option<String>,
-    /// Since when a standby has not been streaming.
-    silent_since: Option<Time>,
+    /// Since when a standby has not been streaming, or when its history was compared last, and how
+    /// often it was.
+    silent_since: Option<(Time, u32)>,
     /// The roles of a new cluster are complete.
     roles_done: bool,
     /// A failed rewind or a forked history: the data directory must be made anew.
@@ -105,6 +109,7 @@ impl Brain {
             slots: None,
             switch: None,
             given_up: None,
+            sync_sent: None,
             refused: None,
             silent_since: None,
             roles_done: false,
@@ -173,10 +178,18 @@ impl Brain {
         if self.must_fence(turn, snapshot) {
             return self.publish(turn, snapshot);
         }
+        if turn.obs.local.data == Data::Unknown {
+            return turn.phase("looking at the data directory");
+        }
+        if snapshot.config_unreadable && self.config.is_none() {
+            return turn.phase("the cluster's settings in Consul cannot be read");
+        }
         if let Some(refusal) = self.foreign_data(turn, snapshot) {
             return turn.push(Command::Exit(Exit::Refused(refusal.clone())), refusal);
         }
-        match (turn.obs.lease.hold, turn.obs.shutdown) {
+        let hold = turn.obs.lease.hold.filter(|hold| turn.now() < hold.deadline);
+        match (hold, turn.obs.shutdown) {
+            (Some(hold), _) if self.is_given_up(hold.term) => self.give_up_again(turn),
             (Some(hold), _) => self.lead(turn, snapshot, hold),
             (None, true) => self.stop_replica(turn, snapshot),
             (None, false) => self.not_leading(turn, snapshot),
@@ -202,7 +215,10 @@ impl Brain {
     /// must go on from there.
     fn note_term(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         let term = snapshot.lease().map_or(0, |lease| lease.term);
-        if term > turn.obs.local.memory.term {
+        // A cluster that is not complete yet may still be begun anew by another node.
+        let complete = snapshot.initialize.as_ref().is_some_and(|id| !id.value.is_empty());
+        let mine = turn.obs.lease.hold.is_some();
+        if complete && !mine && term > turn.obs.local.memory.term {
             turn.push(Command::Remember { term }, "the term must outlive a wiped store");
         }
     }

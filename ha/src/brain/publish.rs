@@ -70,7 +70,7 @@ impl Brain {
 /// PostgreSQL's role as it is published: a primary only with the lease.
 pub(super) fn role(turn: &Turn<'_>) -> Role {
     match (&turn.obs.local.data, &turn.obs.local.sql) {
-        (Data::Empty | Data::HalfMade, _) => Role::Uninitialized,
+        (Data::Unknown | Data::Empty | Data::HalfMade, _) => Role::Uninitialized,
         (_, Some(sql)) if turn.is_running() && !sql.in_recovery => Role::Primary,
         _ => Role::Replica,
     }

@@ -31,8 +31,8 @@ impl Brain {
         if !lease.is_held_by(&self.settings.name, &self.settings.instance) || !has_data {
             return false;
         }
-        let just_given_up = self.given_up.is_some_and(|(term, at)| {
-            term == lease.term && turn.now().since(at) < turn.config.ttl / 4
+        let just_given_up = self.given_up.as_ref().is_some_and(|(term, at, _)| {
+            *term == lease.term && turn.now().since(*at) < turn.config.ttl / 4
         });
         if just_given_up || turn.obs.lease.busy {
             turn.phase("waiting for Consul's word on the lease");
@@ -59,7 +59,7 @@ impl Brain {
         held.then_some(name)
     }
 
-    fn free_at(&self, turn: &Turn<'_>) -> Time {
+    pub(super) fn free_at(&self, turn: &Turn<'_>) -> Time {
         self.watch.free_at(turn.obs.local.memory.ttl, turn.config.ttl)
     }
 
@@ -75,6 +75,12 @@ impl Brain {
 
     /// Nothing is here. Who may begin is settled by the key `initialize`.
     fn bootstrap(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        if turn.obs.local.memory.term > 0 && !turn.obs.local.memory.bootstrapping {
+            return turn.phase(
+                "Consul has lost this cluster: waiting for a node with its data (to begin a new \
+                 cluster, remove the directory <data_dir>.hart)",
+            );
+        }
         let Some(session) = &turn.obs.store.session else {
             return turn.phase("waiting for a session");
         };

@@ -143,8 +143,8 @@ impl Brain {
             self.switch = Some(switch);
             turn.phase("handing the lease over");
             let reason = format!("{} has everything up to {}", heir.name, control.checkpoint);
-            self.given_up = turn.obs.lease.hold.map(|hold| (hold.term, turn.now()));
             self.refused = None;
+            self.note_given_up(turn, Command::HandOver(heir.clone()));
             turn.push(Command::HandOver(heir), reason);
             return true;
         }

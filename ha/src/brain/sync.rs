@@ -12,7 +12,7 @@ use super::turn::Turn;
 use crate::command::{Command, Job, Write};
 use crate::kv::SynchronousMode;
 use crate::observation::{Sql, Standby, SyncProof};
-use crate::store::Snapshot;
+use crate::store::{Index, Snapshot};
 
 impl Brain {
     /// The standbys that this node has published as holding every acknowledged commit.
@@ -29,15 +29,15 @@ impl Brain {
         sync.is_some_and(|sync| sync.leader.is_some() && !sync.names(&self.settings.name))
     }
 
-    pub(super) fn keep_sync(&self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql) {
+    pub(super) fn keep_sync(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql) {
         if turn.config.synchronous_mode == SynchronousMode::Off {
             return self.sync_off(turn, snapshot);
         }
         let at = snapshot.sync.as_ref().map_or(0, |sync| sync.index);
         let leader = snapshot.sync.as_ref().and_then(|sync| sync.value.leader.as_deref());
         if leader.is_none_or(|name| !self.is_me(name)) {
-            let write = Write::Sync { standbys: BTreeSet::new(), at };
-            return turn.push(Command::Write(write), "synchronous mode is on");
+            let reason = "synchronous mode is on".to_owned();
+            return self.write_sync(turn, BTreeSet::new(), at, reason);
         }
         let published = self.published_standbys(snapshot);
         let wanted = self.wanted(turn, snapshot, sql, &published);
@@ -45,14 +45,39 @@ impl Brain {
         if kept != published {
             let lost: Vec<_> = published.difference(&wanted).map(String::as_str).collect();
             let reason = format!("no synchronous standby any more: {}", lost.join(", "));
-            return turn.push(Command::Write(Write::Sync { standbys: kept, at }), reason);
+            return self.write_sync(turn, kept, at, reason);
+        }
+        if self.may_come_true(at, &wanted) {
+            let reason = "an earlier write of the set may still come true; this one rules it out";
+            return self.write_sync(turn, kept, at, reason.to_owned());
         }
         match &turn.obs.local.waits_for {
             Some(proof) if proof.names == wanted => {
-                self.publish_sync(turn, sql, &published, proof, at);
+                let proof = proof.clone();
+                self.publish_sync(turn, sql, &published, &proof, at);
             }
-            proof => self.wait_for(turn, proof.as_ref(), wanted),
+            _ => self.wait_for(turn, wanted),
         }
+    }
+
+    /// A write whose answer never came may be applied later, as long as the version stands.
+    fn may_come_true(&self, at: Index, wanted: &BTreeSet<String>) -> bool {
+        let sent = self.sync_sent.as_ref().filter(|(index, _)| *index == at);
+        sent.is_some_and(|(_, names)| !names.is_subset(wanted))
+    }
+
+    fn write_sync(
+        &mut self,
+        turn: &mut Turn<'_>,
+        standbys: BTreeSet<String>,
+        at: Index,
+        reason: String,
+    ) {
+        let earlier = self.sync_sent.take().filter(|(index, _)| *index == at);
+        let mut names = earlier.map(|(_, names)| names).unwrap_or_default();
+        names.extend(standbys.iter().cloned());
+        self.sync_sent = Some((at, names));
+        turn.push(Command::Write(Write::Sync { standbys, at }), reason);
     }
 
     fn sync_off(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
@@ -60,15 +85,19 @@ impl Brain {
             let delete = Command::Write(Write::DeleteSync(sync.index));
             return turn.push(delete, "synchronous mode is off");
         }
-        let waits = turn.obs.local.waits_for.as_ref().is_some_and(|proof| !proof.names.is_empty());
-        if waits {
-            turn.begin(Job::Sync(BTreeSet::new()), "synchronous mode is off");
+        if turn.obs.local.sql.as_ref().is_some_and(|sql| sql.waits) {
+            let job = Job::Sync(BTreeSet::new());
+            let ready = self.jobs.ready_at(&job);
+            if turn.now() < ready {
+                return turn.wake_at(ready);
+            }
+            turn.begin(job, "synchronous mode is off");
         }
     }
 
-    fn wait_for(&self, turn: &mut Turn<'_>, proof: Option<&SyncProof>, wanted: BTreeSet<String>) {
+    fn wait_for(&self, turn: &mut Turn<'_>, wanted: BTreeSet<String>) {
         let strict = turn.config.synchronous_mode_strict;
-        if wanted.is_empty() && strict && proof.is_some() {
+        if wanted.is_empty() && strict {
             return turn.phase("leading; strict synchronous mode, no standby: commits wait");
         }
         let reason = if wanted.is_empty() {
@@ -86,7 +115,7 @@ impl Brain {
     }
 
     fn publish_sync(
-        &self,
+        &mut self,
         turn: &mut Turn<'_>,
         sql: &Sql,
         published: &BTreeSet<String>,
@@ -99,8 +128,8 @@ impl Brain {
         let ready = sql.standbys.iter().filter(complete).map(|row| row.name.clone());
         let standbys: BTreeSet<_> = published.iter().cloned().chain(ready).collect();
         if standbys != *published {
-            let write = Write::Sync { standbys, at };
-            turn.push(Command::Write(write), "commits wait for them, and they have all before");
+            let reason = "commits wait for them, and they have all before".to_owned();
+            self.write_sync(turn, standbys, at, reason);
         } else if standbys != proof.names {
             turn.wake_soon();
         }
@@ -118,7 +147,10 @@ impl Brain {
         let fit = |row: &&Standby| {
             row.streaming
                 && !self.is_me(&row.name)
-                && tags(row).is_some_and(|tags| !tags.nosync && tags.sync_priority != Some(0))
+                // An entry that blinks does not make a standby worse.
+                && tags(row).map_or(published.contains(&row.name), |tags| {
+                    !tags.nosync && tags.sync_priority != Some(0)
+                })
         };
         let mut rows: Vec<_> = sql.standbys.iter().filter(fit).collect();
         rows.sort_by_key(|row| {

@@ -477,6 +477,8 @@ fn the_first_node_claims_initdbs_and_leads() {
     let mut brain = brain("n1");
     let mut seen = sees("n1", 100, Snapshot::default(), Sql::default());
     (seen.local.data, seen.local.process, seen.local.sql) = (Data::Empty, Process::Down, None);
+    assert_eq!(commands(&mut brain, &seen), [], "it was a member once: the store was wiped");
+    seen.local.memory.term = 0;
     assert_eq!(commands(&mut brain, &seen), [Command::Write(Write::Claim)]);
     let claimed = Snapshot {
         initialize: Some(versioned(String::new(), Some("s-n1"))),
@@ -585,7 +587,9 @@ fn the_term_of_a_timeline_is_noted_by_who_makes_it_and_by_who_streams_it() {
         let decisions = brain(name).step(seen).decisions.into_iter();
         decisions.map(|d| d.command).filter(|c| matches!(c, Command::Origin { .. })).collect()
     };
-    let seen = holding(sees("n1", 100, cluster(), primary(2000)), true);
+    let mut seen = holding(sees("n1", 100, cluster(), primary(2000)), true);
+    assert_eq!(origins("n1", &seen), [], "who knows when it began");
+    seen.local.memory.origin = Some((0, 4));
     assert_eq!(origins("n1", &seen), [Command::Origin { timeline: 1, term: 5 }]);
     let mut snapshot = cluster();
     snapshot.members.get_mut("n1").unwrap().value.timeline_term = Some(3);
@@ -652,6 +656,61 @@ fn a_standby_is_published_only_after_commits_wait_and_it_has_caught_up() {
     let publish = Command::Write(Write::Sync { standbys: names(&["n2"]), at: 7 });
     assert_eq!(sync_leader(&[], row(1500, true), proof.clone()), [publish]);
     assert_eq!(sync_leader(&["n2"], row(1500, true), proof), []);
+}
+
+#[test]
+fn a_write_of_the_set_that_may_still_come_true_is_ruled_out_first() {
+    let row =
+        |streaming| Standby { name: "n2".into(), streaming, sync: true, flush_lsn: Lsn(1500) };
+    let see = |row: Standby, at: u64, replaces: u64| {
+        let mut snapshot = with_sync(cluster(), "n1", &[]);
+        let sync = snapshot.sync.as_mut().unwrap();
+        (sync.index, sync.value.replaces) = (at, replaces);
+        let sql = Sql { standbys: vec![row], ..primary(2000) };
+        let mut seen = holding(sees("n1", 100, snapshot, sql), true);
+        seen.local.waits_for = Some(SyncProof { names: names(&["n2"]), since: Lsn(1500) });
+        seen
+    };
+    let mut brain = brain("n1");
+    let publish = |names, at| Command::Write(Write::Sync { standbys: names, at });
+    assert_eq!(commands(&mut brain, &see(row(true), 7, 0)), [publish(names(&["n2"]), 7)]);
+    let gone = see(row(false), 7, 0);
+    assert_eq!(commands(&mut brain, &gone), [publish(names(&[]), 7)], "n2 may yet be published");
+    assert_eq!(commands(&mut brain, &gone), [publish(names(&[]), 7)], "until the version moves");
+    let moved = see(row(false), 8, 7);
+    assert_eq!(commands(&mut brain, &moved), [Command::Begin(Job::Sync(names(&[])))]);
+}
+
+#[test]
+fn a_reign_that_was_given_up_is_never_led_again() {
+    let mut snapshot = cluster();
+    snapshot.members.retain(|name, _| name == "n1");
+    let mut brain = brain("n1");
+    let mut seen = holding(sees("n1", 100, snapshot, primary(2000)), true);
+    seen.shutdown = true;
+    brain.step(&seen);
+    let mut seen = down(seen, true, true);
+    assert_eq!(commands(&mut brain, &seen), [Command::Release]);
+    seen.shutdown = false;
+    assert_eq!(commands(&mut brain, &seen), [Command::Release], "the keeper may have been busy");
+}
+
+#[test]
+fn an_unknown_data_directory_and_an_expired_lease_decide_nothing() {
+    let mut seen = holding(sees("n1", 100, cluster(), standby(1000)), true);
+    seen.local.data = Data::Unknown;
+    assert_eq!(commands(&mut brain("n1"), &seen), []);
+    let mut seen = holding(sees("n1", 100, cluster(), standby(1000)), true);
+    seen.now = at(100_000);
+    let promotes = commands(&mut brain("n1"), &seen).contains(&Command::Promote);
+    assert!(!promotes);
+}
+
+#[test]
+fn a_guard_that_does_not_acknowledge_is_noticed() {
+    let mut seen = holding(sees("n1", 100_000, cluster(), primary(1000)), true);
+    seen.local.armed = Some(Hold { term: 5, deadline: at(99_000) });
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Fence]);
 }
 
 #[test]

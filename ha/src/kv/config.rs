@@ -82,6 +82,9 @@ impl Default for DynamicConfig {
 /// The shortest lease: renewals run every ttl/4, and the margin is at least 300 ms.
 pub const TTL_MIN: Duration = Duration::from_secs(2);
 
+/// The longest lease; more than a day is a mistake.
+pub const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+
 impl DynamicConfig {
     /// Reads the stored form.
     ///
@@ -89,7 +92,7 @@ impl DynamicConfig {
     /// Names the first field whose value has the wrong shape.
     pub fn from_raw(raw: Map<String, Value>) -> Result<Self, ConfigError> {
         let top = Fields { at: "", map: &raw };
-        let ttl = top.seconds("ttl", 6.0)?.max(TTL_MIN);
+        let ttl = top.seconds("ttl", 6.0)?.clamp(TTL_MIN, TTL_MAX);
         let postgresql = top.section("postgresql")?;
         Ok(Self {
             ttl,

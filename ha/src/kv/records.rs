@@ -44,7 +44,7 @@ impl Lease {
     /// `ttl_ms` as a duration.
     #[must_use]
     pub fn ttl(&self) -> Duration {
-        Duration::from_millis(self.ttl_ms)
+        Duration::from_millis(self.ttl_ms).min(super::config::TTL_MAX)
     }
 
     /// Is it held (not released)?
@@ -114,6 +114,15 @@ pub struct SyncState {
     pub quorum: u32,
     /// Comma-separated names that hold every acknowledged commit.
     pub sync_standby: Option<String>,
+    /// hart's own: the version that this state replaced. Makes each write differ from the last, so
+    /// that it moves the version even where the names are the same.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub replaces: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if wants it")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 impl SyncState {
@@ -125,7 +134,14 @@ impl SyncState {
             leader: Some(leader.to_owned()),
             quorum: 0,
             sync_standby: (!standbys.is_empty()).then_some(joined),
+            replaces: 0,
         }
+    }
+
+    /// The same state, written in place of the version `at`.
+    #[must_use]
+    pub fn replacing(self, at: u64) -> Self {
+        Self { replaces: at, ..self }
     }
 
     /// The published standbys.
