@@ -69,6 +69,15 @@ impl World {
             self.oracle.keys(self.t, &old, &new);
             self.explain(&old, &new);
             self.note_handover(&old, &new);
+            self.note_takeover(n, &old, &new);
+            let holder = |keys: &Snapshot| keys.lease().map(|lease| lease.holder.clone());
+            if old.sync != new.sync || old.failover != new.failover || holder(&old) != holder(&new)
+            {
+                self.worst_moment();
+            }
+            if old.lease() != new.lease() {
+                self.renewed = self.t;
+            }
             self.keys_changed();
         }
     }

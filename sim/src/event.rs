@@ -177,6 +177,8 @@ pub enum Event {
     Sessions,
     /// A fault.
     Fault,
+    /// A fault at the worst moment.
+    Worst,
     /// A fault ends.
     Heal(crate::faults::Heal),
     /// All faults cease.

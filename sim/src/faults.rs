@@ -128,6 +128,8 @@ pub struct Plan {
     pub stale: u64,
     /// Writes of a thousand whose result Consul's leader does not know.
     pub raft_unsure: u64,
+    /// Turning points of a thousand that a fault follows closely.
+    pub worst: u64,
     /// Jobs of a thousand that fail for no reason of ours.
     pub job_failures: u64,
     /// No fault in the plan may make the primary change by itself.
@@ -150,6 +152,7 @@ impl Plan {
             stale: if rng.chance(250) && !harmless { rng.range(5, 200) } else { 0 },
             raft_unsure: if rng.chance(200) && !harmless { rng.range(5, 200) } else { 0 },
             job_failures: if rng.chance(100) && !harmless { rng.range(5, 150) } else { 0 },
+            worst: if rng.chance(500) && !harmless { rng.range(50, 600) } else { 0 },
             harmless,
             settled: None,
         }
@@ -183,6 +186,25 @@ impl World {
             }
             self.plan.settled = Some(self.oracle.changes);
         }
+        self.any_fault();
+    }
+
+    /// Something has just changed that a fault may hurt most: perhaps one strikes now.
+    pub fn worst_moment(&mut self) {
+        if self.t < self.plan.calm_at && self.rng.chance(self.plan.worst) {
+            let at = self.t + self.rng.skewed(0, 600 * MS);
+            self.queue.push(at, Event::Worst);
+        }
+    }
+
+    /// A fault out of turn.
+    pub fn strike_now(&mut self) {
+        if self.t < self.plan.calm_at && !self.plan.harmless {
+            self.any_fault();
+        }
+    }
+
+    fn any_fault(&mut self) {
         let kind = self.plan.kinds[self.rng.index(self.plan.kinds.len())];
         let n = self.victim();
         *self.faults.entry(name_of(kind)).or_default() += 1;

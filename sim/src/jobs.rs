@@ -297,6 +297,7 @@ impl World {
             streaming: server.receiver.is_some(),
             standbys: server.senders.iter().map(standby).collect(),
             pending_restart: false,
+            waits: !node.disk.sync_file.is_empty(),
         };
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let old = agent.seen.local.sql.replace(sql);

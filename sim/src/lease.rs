@@ -133,6 +133,9 @@ impl World {
             };
         self.say(n, || format!("lease answer: {outcome:?}"));
         let (now, late) = (self.local(n), self.t - sent);
+        if late > 250 * MS {
+            self.worst_moment();
+        }
         let count = self.mutated(Mutation::CountFromAnswer);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         if count && matches!(outcome, Outcome::Applied(_)) {

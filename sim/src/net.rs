@@ -46,6 +46,12 @@ impl Net {
         *self = Self::new(self.ends - 1);
     }
 
+    /// Is any link cut or slow, or anything lost?
+    #[must_use]
+    pub fn is_disturbed(&self) -> bool {
+        self.loss > 0 || self.cut.contains(&true) || self.slow.iter().any(|slow| *slow > 0)
+    }
+
     /// Is this direction open?
     #[must_use]
     pub fn open(&self, from: usize, to: usize) -> bool {
@@ -63,6 +69,6 @@ impl Net {
     /// The delay of what TCP delivers sooner or later.
     pub fn delay(&self, rng: &mut Rng, from: usize, to: usize) -> Us {
         let slow = self.slow[self.link(from, to)];
-        rng.range(MS / 10, MS) + if slow > 0 { rng.skewed(0, slow) } else { 0 }
+        rng.range(MS / 10, MS) + if slow > 0 { rng.range(slow / 3, slow) } else { 0 }
     }
 }

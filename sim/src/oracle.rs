@@ -18,6 +18,10 @@ pub struct Oracle {
     pub violations: Vec<(Us, String)>,
     /// The highest term ever in the store, and its holder.
     reign: (u64, String),
+    /// The highest term that each node was told to note.
+    known: BTreeMap<String, u64>,
+    /// The keys were wiped in this reign.
+    wiped: bool,
     /// Positions of writes that were acknowledged in synchronous mode: the furthest per branch.
     safe: BTreeMap<Branch, u64>,
     /// The furthest acknowledged write of each node, in any mode.
@@ -124,11 +128,15 @@ impl Oracle {
 
     fn lease(&mut self, t: Us, lease: &Lease) {
         let (term, holder) = self.reign.clone();
-        if lease.term < term || (lease.term == term && lease.holder != holder) {
+        let falls = lease.term < term || (lease.term == term && lease.holder != holder);
+        // After the keys were wiped a node can only go on from what it has seen itself.
+        let known = self.known.get(&lease.holder).copied().unwrap_or_default();
+        if falls && (!self.wiped || lease.term <= known) {
             let new = &lease.holder;
             self.report(t, format!("term {} of {new} after term {term} of {holder}", lease.term));
         }
-        if lease.term > term {
+        if lease.term > term || falls {
+            self.wiped = false;
             self.reign = (lease.term, lease.holder.clone());
         }
     }
@@ -145,6 +153,12 @@ impl Oracle {
         }
     }
 
+    /// A node notes a term.
+    pub fn noted(&mut self, name: &str, term: u64) {
+        let known = self.known.entry(name.to_owned()).or_default();
+        *known = term.max(*known);
+    }
+
     /// Late acknowledgements must be on the node that was named instead.
     pub fn check_late(&mut self, named: impl Fn(&str) -> Option<Pos>, keys: &Snapshot, wal: &Wal) {
         let leader = keys.sync.as_ref().and_then(|sync| sync.value.leader.clone());
@@ -158,6 +172,7 @@ impl Oracle {
 
     /// Nothing that was acknowledged is remembered: an operator gave it up, or Consul was wiped.
     pub fn forgive(&mut self) {
+        self.wiped = true;
         self.safe.clear();
     }
 }

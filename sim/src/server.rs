@@ -8,11 +8,12 @@ use crate::clock::{MS, SEC, Us};
 use crate::event::{AtAgent, AtServer, Cause, Event};
 use crate::lease::Order;
 use crate::mutation::Mutation;
-use crate::node::{Guard, POSTGRES};
+use crate::node::{GUARD, Guard, POSTGRES};
 use crate::pg::{Content, Receiver, Sender, Server, Stage, Waiting};
 use crate::wal::Pos;
 use crate::world::World;
 
+const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 /// Size of a checkpoint's record.
 const CHECKPOINT: u64 = 120;
 /// A connection through which nothing gets for so long is given up.
@@ -105,8 +106,18 @@ impl World {
         let pos = self.nodes[n].disk.pos;
         self.say(n, || format!("PostgreSQL is primary at {pos:?}"));
         self.append_checkpoint(n);
-        self.oracle.primary(self.t, n, &self.names, pos, &self.wal);
-        self.check_promotion(n);
+        if !self.is_undead(n) {
+            self.oracle.primary(self.t, n, &self.names, pos, &self.wal);
+            self.check_promotion(n);
+        }
+    }
+
+    /// Woken up before its guard, which was frozen when the deadline came and fences it now.
+    fn is_undead(&self, n: usize) -> bool {
+        let guard = self.nodes[n].guard.as_ref();
+        let overdue = |guard: &Guard| guard.armed.is_some_and(|a| self.local(n) >= a.deadline);
+        let frozen = self.nodes[n].is_frozen(GUARD, self.t);
+        guard.is_some_and(|guard| guard.late || frozen && overdue(guard))
     }
 
     /// In synchronous mode whoever becomes primary has entered itself before.
@@ -429,9 +440,10 @@ impl World {
 
     fn acknowledge(&mut self, n: usize, waiting: Waiting) {
         let keys = self.keys();
-        // A frozen primary that nobody was to follow up, before synchronous mode was switched on.
+        // A frozen primary whose mode was asynchronous when its lease ended.
         let late = self.nodes[n].guard.as_ref().is_some_and(|guard| guard.late);
-        if late && self.nodes[n].server.sync.is_empty() {
+        let switched = self.plan.kinds.contains(&crate::faults::Kind::SyncChanged);
+        if late && (switched || self.nodes[n].server.sync.is_empty()) {
             return;
         }
         self.oracle.acknowledged(self.t, n, &self.names, waiting.at, &keys);
@@ -509,6 +521,48 @@ impl World {
             let pos = self.nodes[heir].disk.pos;
             self.oracle.handed_over(self.t, giver, pos, &self.names, &self.wal);
         }
+    }
+
+    /// The lease was taken over: was there a better node that could be asked and could lead?
+    pub fn note_takeover(&mut self, n: usize, old: &Snapshot, new: &Snapshot) {
+        let (Some(from), Some(to)) = (old.lease(), new.lease()) else { return };
+        let forced = old.failover.as_ref().is_some_and(|request| request.value.member.is_some());
+        if from.term >= to.term || to.holder != self.names[n] || forced {
+            return;
+        }
+        // Later the winner need not be the best any more: its patience is over.
+        let ttl = from.ttl_ms * MS;
+        if self.t > self.renewed + ttl * 17 / 10 || self.net.loss > 0 || self.disturbed() {
+            return;
+        }
+        let better = (0..self.nodes.len()).find(|other| *other != n && self.is_better(*other, n));
+        if let Some(other) = better {
+            let (winner, better) = (&self.names[n], &self.names[other]);
+            let text = format!("{winner} took over although {better} has more and may lead");
+            self.oracle.report(self.t, text);
+        }
+    }
+
+    /// Is anything but the old primary out of order, now or a moment ago?
+    fn disturbed(&self) -> bool {
+        let shaken = |node: &crate::node::Node| {
+            let thawed = node.frozen.iter().any(|until| *until + SEC > self.t);
+            thawed || self.t < node.slow_until
+        };
+        let running = |node: &&crate::node::Node| node.agent.is_some() && node.server.recovery;
+        self.nodes.iter().filter(running).any(shaken) || self.net.is_disturbed()
+    }
+
+    fn is_better(&self, other: usize, n: usize) -> bool {
+        let (there, here) = (&self.nodes[other], &self.nodes[n]);
+        let able = there.powered && there.server.answers() && there.server.recovery;
+        let known = self.local(other);
+        let says = there.agent.as_ref().is_some_and(|agent| {
+            let looked = agent.seen.local.sql.as_ref();
+            agent.view.may_lead && looked.is_some_and(|sql| known.since(sql.at) < HOUR)
+        });
+        let rank = |pos: Pos| (self.wal.timeline(pos.branch), pos.lsn);
+        able && says && rank(there.disk.pos) > rank(here.disk.pos)
     }
 
     fn handing(&self, giver: usize) -> bool {

@@ -426,6 +426,7 @@ impl World {
             Command::Slots { .. } => {}
             Command::Checkpoint => self.after(n, 200 * MS, AtAgent::Checkpoint),
             Command::Remember { term } => {
+                self.oracle.noted(&self.names[n], term);
                 let facts = &mut self.nodes[n].facts;
                 facts.term = facts.term.max(term);
                 self.wake(n, Cause::Job);

@@ -57,6 +57,8 @@ pub struct World {
     pub faults: BTreeMap<&'static str, u64>,
     /// The run is over.
     pub over: bool,
+    /// When the lease last changed in the store.
+    pub renewed: Us,
     /// Since when the cluster has been healthy after the faults.
     pub healthy_since: Option<Us>,
     numbers: u64,
@@ -108,6 +110,7 @@ impl World {
             coverage: Coverage::new(),
             faults: BTreeMap::new(),
             over: false,
+            renewed: 0,
             healthy_since: None,
             numbers: 0,
         };
@@ -222,6 +225,7 @@ impl World {
                 }
             }
             Event::Fault => self.fault(),
+            Event::Worst => self.strike_now(),
             Event::Heal(heal) => self.heal(heal),
             Event::Calm => self.calm(),
             Event::Check => self.check(),

@@ -60,7 +60,9 @@ pub fn call(
             return Some((first, Some(next)));
         }
         Write::ClearFailover(at) => cas("failover", &FailoverRequest::default(), at),
-        Write::Sync { standbys, at } => cas("sync", &SyncState::new(name, &standbys), at),
+        Write::Sync { standbys, at } => {
+            cas("sync", &SyncState::new(name, &standbys).replacing(at), at)
+        }
         Write::DeleteSync(at) => Call::Delete { key: key("sync"), cas: Some(at) },
         Write::History(history) => {
             cas("history", &history, keys.history.as_ref().map_or(0, |history| history.index))
