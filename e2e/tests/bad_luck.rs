@@ -43,6 +43,18 @@ async fn a_wrong_replication_password_is_named_and_tried_again() -> Result<()> {
     assert_eq!(local.wait_healthy(2).await?, "n1");
     started_only_when_whole(local.node("n2")?)?;
     assert_eq!(local.node("n2")?.unexpected_lines(&[refused]), [""; 0]);
+
+    // Later, while it runs: the password is changed, and the connection breaks.
+    local.sql("n1", "alter role replicator password 'another'").await?;
+    local.sql("n1", "select pg_terminate_backend(pid) from pg_stat_replication").await?;
+    let silent = "PostgreSQL gets no WAL from the leader";
+    line_after(local.node("n2")?, 0, silent).await?;
+    let failed = "password authentication failed for user \"replicator\"";
+    assert!(local.node("n2")?.log_contains(failed), "{}", local.logs());
+    local.sql("n1", "alter role replicator password 'mistaken'").await?;
+    assert_eq!(local.wait_healthy(2).await?, "n1");
+    line_after(local.node("n2")?, 0, "gets WAL from the leader again").await?;
+    assert_eq!(local.node("n2")?.unexpected_lines(&[refused, silent]), [""; 0]);
     Ok(())
 }
 
