@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use hart_config::Config;
 use hart_ha::brain::{Brain, Step};
 use hart_ha::command::{Exit, Job};
-use hart_ha::observation::{Observation, StoreView};
+use hart_ha::observation::{LeaseStanding, Observation, StoreView};
 use hart_postgres::Postgres;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -61,6 +61,8 @@ pub struct Agent {
     pub(super) follow_pending: bool,
     pub(super) fencing: bool,
     pub(super) applied: Option<hart_ha::kv::DynamicConfig>,
+    /// The facts beside the data directory cannot be written.
+    pub(super) broken: Option<String>,
     pub(super) refreshing: Vec<(oneshot::Receiver<()>, oneshot::Sender<()>)>,
     pub(super) restarting: Option<oneshot::Sender<Result<(), String>>>,
     pub(super) hurry: Duration,
@@ -104,15 +106,21 @@ impl Agent {
         let standing = *self.lease.standing.borrow_and_update();
         let seen = self.seen.borrow_and_update().clone();
         self.note_ttl(&seen);
+        let now = hart_clock::now();
+        // The lease thread may be late in taking it back, as after a suspend.
+        let hold = standing.lease.hold.filter(|hold| now < hold.deadline);
+        if hold.is_some() {
+            self.known.asked.reinit = false;
+        }
         Observation {
-            now: hart_clock::now(),
+            now,
             store: StoreView {
                 snapshot: seen.snapshot,
                 arrived: seen.arrived,
                 reachable: seen.reachable,
                 session: seen.session,
             },
-            lease: standing.lease,
+            lease: LeaseStanding { hold, ..standing.lease },
             local: self.known.picture(
                 &answer,
                 standing.armed,
@@ -133,9 +141,8 @@ impl Agent {
                 Effect::Fenced => self.fencing = false,
                 Effect::Followed(upstream, result) => {
                     self.follow_pending = false;
-                    match result {
-                        Ok(()) => self.known.upstream = Some(upstream),
-                        Err(error) => tracing::info!("not following yet: {error}"),
+                    if result.is_ok() {
+                        self.known.upstream = Some(upstream);
                     }
                 }
             }
@@ -173,6 +180,9 @@ impl Agent {
             if let Some(upstream) = ended.upstream {
                 self.known.upstream = upstream;
             }
+            if let Some(complaint) = ended.complaint {
+                self.known.gets_nothing(complaint);
+            }
             self.after_job(job, &ended.finished.result);
             finished.push(ended.finished);
         }
@@ -201,6 +211,9 @@ impl Agent {
     /// Written once per timeline.
     fn note_streamed(&mut self, answer: &super::monitor::Answer) {
         let now = answer.probe.as_ref().and_then(|(_, probe)| super::local::streamed(probe));
+        if now.is_some() {
+            self.known.gets_wal();
+        }
         let newer = now.filter(|(tl, _)| self.home.streamed().is_none_or(|(old, _)| *tl > old));
         if let Some(newer) = newer
             && let Err(error) = self.home.set_streamed(newer)

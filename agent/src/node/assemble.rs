@@ -96,6 +96,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         follow_pending: false,
         fencing: false,
         applied: None,
+        broken: None,
         refreshing: Vec::new(),
         restarting: None,
         hurry: Duration::from_secs(1),

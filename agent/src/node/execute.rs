@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use hart_ha::brain::{Decision, Step};
 use hart_ha::command::{Command, Exit, Job, Write};
-use hart_ha::observation::{Observation, Upstream};
+use hart_ha::kv::SynchronousMode;
+use hart_ha::observation::{Data, Observation, Upstream};
 use hart_postgres::{Follow, Role, slot_name};
 
 use super::agent::{Agent, Effect};
+use super::jobs::How;
 use super::lease_task::Order as LeaseOrder;
 use super::monitor::Order as MonitorOrder;
 use super::server::Life;
@@ -19,6 +21,8 @@ use super::view::View;
 use super::writes::Basis;
 
 const QUICK: Duration = Duration::from_secs(10);
+/// After a failure to turn to another server.
+const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
 /// A checkpoint of a large, busy server may take minutes.
 const CHECKPOINT: Duration = Duration::from_secs(600);
 
@@ -31,6 +35,10 @@ impl Agent {
                 Command::Exit(how) => exit = Some(how.clone()),
                 command => self.perform(command.clone(), step, observation),
             }
+        }
+        if let Some(broken) = self.broken.take().filter(|_| observation.lease.hold.is_some()) {
+            // A reign that is not written down must not begin. The lease runs out.
+            return Some(Exit::Refused(broken));
         }
         exit
     }
@@ -54,24 +62,23 @@ impl Agent {
         };
         match command {
             Command::Acquire(plan) => lease(LeaseOrder::Acquire(plan)),
+            Command::HandOver(_) | Command::Release if self.is_mistaken() => self.look_again(),
             Command::HandOver(heir) => lease(LeaseOrder::HandOver(heir)),
             Command::Release => lease(LeaseOrder::Release),
             Command::Carry(payload) => lease(LeaseOrder::Carry(payload)),
             Command::Write(write) => self.write(write, step, observation),
             Command::Probe(members) => self.peers.ask(members),
-            Command::Begin(job) => self.begin(job, step),
+            Command::Begin(job) => self.begin(job, step, observation),
             Command::Abort => self.jobs.abort(),
             Command::Fence => self.fence(),
             Command::Promote => self.promote(),
             Command::Checkpoint => self.checkpoint(),
             Command::Follow(upstream) => self.follow(upstream, step),
             Command::Slots { members, reserve } => self.slots(&members, reserve),
-            Command::Remember { term } => {
-                if let Err(error) = self.home.remember_term(term) {
-                    tracing::error!("{}", chain(&error));
-                }
-                self.wake.notify_one();
-            }
+            Command::Remember { term } => match self.home.remember_term(term) {
+                Ok(()) => self.wake.notify_one(),
+                Err(error) => self.broken = Some(chain(&error)),
+            },
             Command::Origin { timeline, term } => {
                 if let Err(error) = self.home.set_origin(timeline, term) {
                     tracing::error!("{}", chain(&error));
@@ -87,6 +94,22 @@ impl Agent {
         }
     }
 
+    /// PostgreSQL is believed to be gone, and yet its guard lives.
+    fn is_mistaken(&self) -> bool {
+        self.known.life == Life::Down && self.server.guard_lives()
+    }
+
+    fn look_again(&self) {
+        tracing::debug!("the lease is not given up yet: PostgreSQL's guard still lives");
+        let (server, wake) = (self.server.clone(), self.wake.clone());
+        tokio::spawn(async move {
+            if let Err(error) = server.find().await {
+                tracing::error!("{error}");
+            }
+            wake.notify_one();
+        });
+    }
+
     fn write(&self, write: Write, step: &Step, observation: &Observation) {
         let config = step.config.raw.clone();
         let snapshot = observation.store.snapshot.clone().unwrap_or_default();
@@ -94,7 +117,7 @@ impl Agent {
         self.writes.begin(write, Basis { snapshot, session, config });
     }
 
-    fn begin(&mut self, job: Job, step: &Step) {
+    fn begin(&mut self, job: Job, step: &Step, observation: &Observation) {
         if matches!(job, Job::Initdb)
             && let Err(error) = self.home.set_bootstrapping(true)
         {
@@ -105,8 +128,14 @@ impl Agent {
         {
             return tracing::error!("{}", chain(&error));
         }
-        let use_slots = step.config.postgresql.use_slots;
-        self.jobs.begin(job, step.config.ttl, use_slots, &self.config.name);
+        let config = &step.config;
+        let sync = config.synchronous_mode != SynchronousMode::Off;
+        let how = How {
+            slot: config.postgresql.use_slots.then(|| slot_name(&self.config.name)),
+            strict: sync && config.synchronous_mode_strict,
+            replace: matches!(observation.local.data, Data::Cluster { .. }),
+        };
+        self.jobs.begin(job, how);
     }
 
     fn fence(&mut self) {
@@ -158,6 +187,10 @@ impl Agent {
                 Ok(_) => Ok(()),
                 Err(error) => Err(chain(&error)),
             };
+            if let Err(error) = &result {
+                tracing::info!("not following {} yet: {error}", upstream.name);
+                tokio::time::sleep(FOLLOW_AGAIN).await;
+            }
             let _ = effects.send(Effect::Followed(upstream, result));
             wake.notify_one();
         });

@@ -187,7 +187,11 @@ impl Home {
     fn change(&mut self, change: impl FnOnce(&mut Facts)) -> Result<(), HomeError> {
         let before = self.facts.clone();
         change(&mut self.facts);
-        if self.facts != before { self.save() } else { Ok(()) }
+        if self.facts == before {
+            return Ok(());
+        }
+        // What is not written down is not known.
+        self.save().inspect_err(|_| self.facts = before)
     }
 
     fn save(&self) -> Result<(), HomeError> {

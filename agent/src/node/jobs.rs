@@ -8,9 +8,7 @@ use std::time::Duration;
 use hart_ha::command::Job;
 use hart_ha::keeper::Hold;
 use hart_ha::observation::{FinishedJob, JobDone, RunningJob, SyncProof, Upstream};
-use hart_postgres::{
-    BaseBackup, LocalEnd, Postgres, Progress, Rewound, Role, needs_rewind, slot_name,
-};
+use hart_postgres::{BaseBackup, LocalEnd, Postgres, Progress, Rewound, Role, needs_rewind};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
@@ -23,6 +21,8 @@ const CHECKPOINT: Duration = Duration::from_secs(60);
 const REWIND: Duration = Duration::from_secs(24 * 3600);
 /// A base backup that transfers nothing for so long is given up.
 const STALL: Duration = Duration::from_secs(60);
+/// A name that no standby has: commits wait for ever.
+const NOBODY: &str = "\"__hart_nobody__\"";
 /// No percentage is known.
 const NO_PROGRESS: u8 = u8::MAX;
 
@@ -35,6 +35,19 @@ pub struct Ended {
     pub proof: Option<SyncProof>,
     /// What the server follows now.
     pub upstream: Option<Option<Upstream>>,
+    /// Why the server gets no WAL from a leader with the same history.
+    pub complaint: Option<String>,
+}
+
+/// What jobs need to know beside what they are.
+#[derive(Clone, Debug)]
+pub struct How {
+    /// This member's slot on the primary, where slots are used.
+    pub slot: Option<String>,
+    /// Commits wait for standbys from the first one after a promotion on.
+    pub strict: bool,
+    /// A whole cluster was seen in the data directory, and the brain wants another in its place.
+    pub replace: bool,
 }
 
 /// Runs jobs.
@@ -76,7 +89,7 @@ impl Jobs {
     }
 
     /// Begins a job; ignored while another one runs.
-    pub fn begin(&mut self, job: Job, ttl: Duration, use_slots: bool, name: &str) {
+    pub fn begin(&mut self, job: Job, how: How) {
         if self.running.is_some() {
             return;
         }
@@ -84,8 +97,7 @@ impl Jobs {
             postgres: self.postgres.clone(),
             server: self.server.clone(),
             progress: self.progress.clone(),
-            ttl,
-            slot: use_slots.then(|| slot_name(name)),
+            how,
         };
         let (ended, wake) = (self.ended.0.clone(), self.wake.clone());
         let todo = job.clone();
@@ -96,13 +108,20 @@ impl Jobs {
         self.running = Some((RunningJob { job, since: hart_clock::now() }, task));
     }
 
-    /// Ends the running job; programs that it started are killed.
+    /// Ends the running job, if it is one that makes data; programs that it started are killed.
     pub fn abort(&mut self) {
+        let making = |job: &Job| {
+            matches!(job, Job::Initdb | Job::Clone(_) | Job::Rewind(_) | Job::CheckHistory(_))
+        };
+        if !self.running.as_ref().is_some_and(|(running, _)| making(&running.job)) {
+            return;
+        }
         if let Some((running, task)) = self.running.take() {
             task.abort();
             let result = Err("broken off".to_owned());
             let finished = FinishedJob { job: running.job, result };
-            let _ = self.ended.0.send(Ended { finished, proof: None, upstream: None });
+            let _ =
+                self.ended.0.send(Ended { finished, proof: None, upstream: None, complaint: None });
             self.wake.notify_one();
         }
     }
@@ -112,8 +131,7 @@ struct Worker {
     postgres: Postgres,
     server: Server,
     progress: Arc<AtomicU8>,
-    ttl: Duration,
-    slot: Option<String>,
+    how: How,
 }
 
 type Worked = Result<JobDone, String>;
@@ -144,7 +162,11 @@ impl Worker {
                 JobDone::Done
             }),
         };
-        Ended { finished: FinishedJob { job, result }, proof, upstream }
+        let complaint = match &result {
+            Ok(JobDone::Diverged(false)) => self.server.receiver_complaint(),
+            _ => None,
+        };
+        Ended { finished: FinishedJob { job, result }, proof, upstream, complaint }
     }
 
     async fn initdb(&self) -> Worked {
@@ -161,8 +183,18 @@ impl Worker {
 
     /// The brain has decided that what is there now may go.
     async fn clone_from(&self, from: &Upstream) -> Worked {
-        let options = BaseBackup { slot: None, replace: true, stall: STALL };
+        if self.how.replace {
+            // What is here goes only when something else is there to be had.
+            self.is_primary(from).await?;
+        }
+        let options = BaseBackup { slot: None, replace: self.how.replace, stall: STALL };
         done(self.postgres.base_backup(&address(from), &options, self.report()).await)
+    }
+
+    async fn is_primary(&self, from: &Upstream) -> Result<(), String> {
+        let state = self.postgres.upstream_state(&address(from), QUICK).await;
+        let recovering = state.map_err(|e| chain(&e))?.in_recovery;
+        if recovering { Err(format!("{} is not primary", from.name)) } else { Ok(()) }
     }
 
     async fn rewind(&self, from: &Upstream) -> Worked {
@@ -198,23 +230,23 @@ impl Worker {
         self.postgres.local_end(QUICK).await.map_err(|e| chain(&e))
     }
 
-    async fn start_primary(&self, hold: Hold, sync: &BTreeSet<String>) -> Worked {
-        self.postgres
-            .write_synchronous_standby_names(&sync_value(sync), QUICK)
-            .await
-            .map_err(|e| chain(&e))?;
+    /// The names that this server waited for before stay in force: they are at least those that
+    /// are published, also where the publication is not seen here yet.
+    async fn start_primary(&self, hold: Hold, published: &BTreeSet<String>) -> Worked {
+        tracing::debug!(?published, "the synchronous names stay as they are");
         self.start(Role::Primary, Some(hold)).await
     }
 
     async fn start_standby(&self, leader: Option<&Upstream>) -> Worked {
-        self.postgres.write_synchronous_standby_names("", QUICK).await.map_err(|e| chain(&e))?;
-        let slot = self.slot.clone().filter(|_| leader.is_some());
+        let names = if self.how.strict { NOBODY } else { "" };
+        self.postgres.write_synchronous_standby_names(names, QUICK).await.map_err(|e| chain(&e))?;
+        let slot = self.how.slot.clone().filter(|_| leader.is_some());
         self.start(Role::Standby { upstream: leader.map(address), slot }, None).await
     }
 
     async fn start(&self, role: Role, hold: Option<Hold>) -> Worked {
         self.postgres.write_config(&role, QUICK).await.map_err(|e| chain(&e))?;
-        self.server.start(&role, hold, self.ttl).await.map(|()| JobDone::Done)
+        self.server.start(&role, hold).await.map(|()| JobDone::Done)
     }
 
     async fn set_sync(&self, names: &BTreeSet<String>) -> Result<SyncProof, String> {

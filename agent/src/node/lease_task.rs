@@ -124,20 +124,20 @@ impl LeaseTask {
             let due = self.keeper.wake_at().map(|at| now.until(at));
             tokio::select! {
                 biased;
-                Some(answer) = answered.recv() => self.on_answer(answer),
+                Some(answer) = answered.recv() => self.on_answer(answer).await,
                 () = pause(due) => {}
                 order = inbox.recv() => match order {
-                    Some(order) => self.on_order(order),
+                    Some(order) => self.on_order(order).await,
                     None => return,
                 },
             }
             let request = self.keeper.tick(hart_clock::now());
-            self.send(request);
+            self.send(request).await;
             self.settle().await;
         }
     }
 
-    fn on_order(&mut self, order: Order) {
+    async fn on_order(&mut self, order: Order) {
         let now = hart_clock::now();
         let request = match order {
             Order::Configure(ttl, every) => {
@@ -160,21 +160,25 @@ impl LeaseTask {
                 None
             }
         };
-        self.send(request);
+        self.send(request).await;
     }
 
-    fn on_answer(&mut self, answer: Answer) {
+    async fn on_answer(&mut self, answer: Answer) {
         let now = hart_clock::now();
         let request = match answer {
             Answer::Txn(id, outcome) => self.keeper.answered(now, id, outcome),
             Answer::Read(id, view) => self.keeper.read_back(now, id, view.as_deref()),
         };
-        self.send(request);
+        self.send(request).await;
     }
 
     /// The keeper noted the time just before; the request leaves now.
-    fn send(&self, request: Option<Request>) {
+    async fn send(&mut self, request: Option<Request>) {
         let Some(request) = request else { return };
+        if !self.guard_knows_the_cut().await && matches!(request.call, Call::Txn(_)) {
+            let _ = self.answers.send(Answer::Txn(request.id, Outcome::NotSent));
+            return;
+        }
         let client = self.client.with_timeout(self.keeper.call_timeout());
         let (keys, answers) = (self.keys.clone(), self.answers.clone());
         let denied = self.denied.clone();
@@ -192,6 +196,17 @@ impl LeaseTask {
             };
             let _ = answers.send(answer);
         });
+    }
+
+    /// A request with a shorter ttl has cut the deadline: the guard has the cut before it leaves.
+    async fn guard_knows_the_cut(&mut self) -> bool {
+        let hold = self.keeper.hold(hart_clock::now());
+        let (Some(hold), Some(armed)) = (hold, self.armed) else { return true };
+        if armed.term != hold.term || armed.deadline <= hold.deadline {
+            return true;
+        }
+        self.arm(hold).await;
+        self.armed == Some(hold)
     }
 
     /// Arms the guard with what is certain, then tells the loop.

@@ -32,6 +32,8 @@ pub struct Known {
     /// What people asked for.
     pub asked: Asked,
     complaint: Option<String>,
+    /// Why a running standby gets no WAL, and how often that was found.
+    silence: (String, u32),
 }
 
 impl Known {
@@ -64,7 +66,7 @@ impl Known {
                 let system_id = control.system_identifier.clone();
                 if self.life == Life::Down {
                     let label = postgres.settings().data_dir.join("backup_label");
-                    let fresh = tokio::fs::try_exists(label).await.unwrap_or(false);
+                    let fresh = tokio::fs::try_exists(label).await.map_err(|e| e.to_string())?;
                     self.control = Some(read_control(&control, fresh));
                 }
                 Data::Cluster { system_id }
@@ -72,6 +74,24 @@ impl Known {
             other => return Err(format!("{other:?}")),
         };
         Ok(())
+    }
+
+    /// A standby with the leader's history gets no WAL. Said when it is found a second time: just
+    /// after a change of the leader the reason may be one of the past.
+    pub fn gets_nothing(&mut self, why: String) {
+        let count = if self.silence.0 == why { self.silence.1 + 1 } else { 1 };
+        if count == 2 {
+            tracing::warn!("PostgreSQL gets no WAL from the leader, will keep trying: {why}");
+        }
+        self.silence = (why, count);
+    }
+
+    /// It streams.
+    pub fn gets_wal(&mut self) {
+        if self.silence.1 > 1 {
+            tracing::info!("PostgreSQL gets WAL from the leader again");
+        }
+        self.silence = Default::default();
     }
 
     /// Follows the timeline's history, which grows with each promotion.
@@ -116,10 +136,10 @@ impl Known {
         }
     }
 
-    /// The later of what the guard was started with and what it acknowledged since.
+    /// What the guard acknowledged last; before that, what it was started with.
     fn armed(&self, acknowledged: Option<Hold>) -> Option<Hold> {
         let Life::Up { armed: first, .. } = self.life else { return None };
-        [first, acknowledged].into_iter().flatten().max_by_key(|hold| (hold.term, hold.deadline))
+        acknowledged.or(first)
     }
 }
 
@@ -146,6 +166,7 @@ fn sql(at: hart_ha::time::Time, probe: &Probe) -> Sql {
         streaming: probe.receiver.as_ref().is_some_and(hart_postgres::Receiver::streaming),
         standbys: probe.standbys.iter().filter_map(standby).collect(),
         pending_restart: !probe.pending_restart.is_empty(),
+        waits: !probe.synchronous_standby_names.is_empty(),
     }
 }
 

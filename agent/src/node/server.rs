@@ -2,13 +2,15 @@
 //! restart of the agent.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use hart_guard::{Armed, Client, ExitRecord, Layers, Signal, Spec};
 use hart_ha::keeper::Hold;
-use hart_ha::lease::margin;
+use hart_ha::lease::MARGIN_MIN;
 use hart_ha::time::Time;
 use hart_postgres::{Postgres, Role};
 use tokio::sync::{Notify, watch};
@@ -40,6 +42,14 @@ const SPAWN: Duration = Duration::from_secs(10);
 const FAST: Duration = Duration::from_secs(60);
 /// ... and that one becomes a fence.
 const IMMEDIATE: Duration = Duration::from_secs(10);
+/// The same where PostgreSQL must be gone: then the guard is no longer waited for.
+const FENCE_TALK: Duration = Duration::from_millis(100);
+/// How long the guard may take for a fence before it is done without it.
+const FENCE_DONE: Duration = Duration::from_secs(3);
+/// How often a guard that holds its lock is looked for before it is taken for hung.
+const SETTLE_TRIES: u32 = 5;
+/// Before another attempt to kill what does not go.
+const KILL_AGAIN: Duration = Duration::from_millis(200);
 /// How long the last process may take to go after a fence.
 const GONE: Duration = Duration::from_secs(30);
 
@@ -68,6 +78,8 @@ pub struct Server {
     paths: Arc<GuardPaths>,
     postgres: Postgres,
     life: Arc<watch::Sender<Life>>,
+    /// Process id of the guard last talked to; 0 before the first.
+    guard_pid: Arc<AtomicI32>,
     wake: Arc<Notify>,
 }
 
@@ -75,7 +87,8 @@ impl Server {
     /// A handle that has not looked yet.
     pub fn new(paths: GuardPaths, postgres: Postgres, wake: Arc<Notify>) -> Self {
         let life = Arc::new(watch::Sender::new(Life::Down));
-        Self { paths: Arc::new(paths), postgres, life, wake }
+        let guard_pid = Arc::new(AtomicI32::new(0));
+        Self { paths: Arc::new(paths), postgres, life, guard_pid, wake }
     }
 
     /// The process as it is known, and its changes.
@@ -124,6 +137,7 @@ impl Server {
             Err(hart_guard::ClientError::Ended(_)) => return Ok(()),
             Err(error) => return Err(chain(&error)),
         };
+        self.guard_pid.store(status.guard_pid, Ordering::Relaxed);
         tracing::info!(postmaster = status.postmaster_pid, "found PostgreSQL under its guard");
         let armed = status.armed.map(|a| Hold { term: a.term, deadline: a.deadline });
         self.up(armed, status.layers);
@@ -164,27 +178,64 @@ impl Server {
                 Ok(_) => return,
                 Err(error) => tracing::error!("PostgreSQL is still there: {}", chain(&error)),
             }
+            tokio::time::sleep(KILL_AGAIN).await;
         }
+    }
+
+    /// Is a guard alive, whatever was thought of it?
+    pub fn guard_lives(&self) -> bool {
+        hart_guard::guard_lives(&self.paths.lock).unwrap_or(true)
+    }
+
+    /// A start that failed half-way: what runs is adopted, or killed. Only then may anybody
+    /// believe that PostgreSQL is down.
+    async fn settle(&self) {
+        for _ in 0..SETTLE_TRIES {
+            if !self.guard_lives() {
+                if !self.postgres.processes(TALK).await.is_ok_and(|left| left.is_empty()) {
+                    self.kill_what_is_left().await;
+                }
+                return;
+            }
+            match self.adopt().await {
+                Ok(()) => return,
+                // It may be on its way out.
+                Err(error) => tracing::debug!("the guard cannot be reached: {error}"),
+            }
+            tokio::time::sleep(KILL_AGAIN).await;
+        }
+        self.kill_without_guard().await;
+    }
+
+    /// The guard hangs: PostgreSQL is killed past it, and then the guard itself.
+    async fn kill_without_guard(&self) {
+        tracing::error!("the guard does not answer: killing PostgreSQL without it");
+        self.kill_what_is_left().await;
+        let pid = self.guard_pid.load(Ordering::Relaxed);
+        if pid > 0 && self.guard_lives() {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            if let Err(error) = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL) {
+                tracing::error!("the guard (pid {pid}) was not killed: {error}");
+            }
+        }
+        self.life.send_replace(Life::Down);
+        self.wake.notify_one();
     }
 
     /// Starts PostgreSQL under a new guard, armed from the first moment where `hold` is given.
     ///
     /// # Errors
     /// What failed, for people.
-    pub async fn start(
-        &self,
-        role: &Role,
-        hold: Option<Hold>,
-        ttl: Duration,
-    ) -> Result<(), String> {
+    pub async fn start(&self, role: &Role, hold: Option<Hold>) -> Result<(), String> {
         let launch = self.postgres.launch(role, SPAWN).await.map_err(|e| chain(&e))?;
         let mut command = vec![launch.program.into_os_string()];
         command.extend(launch.args.into_iter().map(OsString::from));
-        let replaced = |name: &str| {
-            launch.unset.iter().any(|unset| unset == name)
-                || launch.env.iter().any(|(set, _)| set == name)
+        let passed = |name: &str| {
+            is_passed_on(name)
+                && !launch.unset.iter().any(|unset| unset == name)
+                && !launch.env.iter().any(|(set, _)| set == name)
         };
-        let kept = std::env::vars_os().filter(|(name, _)| !replaced(&name.to_string_lossy()));
+        let kept = std::env::vars_os().filter(|(name, _)| passed(&name.to_string_lossy()));
         let set = launch.env.iter().map(|(name, value)| (name.into(), value.into()));
         let env: Vec<(OsString, OsString)> = kept.chain(set).collect();
         let paths = &*self.paths;
@@ -199,9 +250,25 @@ impl Server {
             env,
             cwd: paths.cwd.clone(),
             arm: hold.map(|hold| Armed { term: hold.term, deadline: hold.deadline }),
-            grace: margin(ttl) / 3,
+            // The margin may shrink while PostgreSQL runs; this fits into the smallest.
+            grace: MARGIN_MIN / 3,
         };
-        hart_guard::spawn(&spec, SPAWN).await.map_err(|e| chain(&e))?;
+        let server = self.clone();
+        // A task of its own: a job that is broken off must not leave this half-done.
+        let started = tokio::spawn(async move {
+            let started = server.spawn_and_watch(&spec, hold).await;
+            if started.is_err() {
+                server.settle().await;
+            }
+            started
+        });
+        started.await.map_err(|error| format!("the start was broken off: {error}"))?
+    }
+
+    async fn spawn_and_watch(&self, spec: &Spec, hold: Option<Hold>) -> Result<(), String> {
+        let paths = &*self.paths;
+        let started = hart_guard::spawn(spec, SPAWN).await.map_err(|e| chain(&e))?;
+        self.guard_pid.store(started.guard_pid, Ordering::Relaxed);
         let mut client = Client::connect(&paths.socket, TALK).await.map_err(|e| chain(&e))?;
         let layers = match client.status(TALK).await {
             Ok(status) => status.layers,
@@ -217,9 +284,18 @@ impl Server {
 
     /// The end of PostgreSQL's log, for an error text.
     fn last_words(&self) -> String {
-        let log = std::fs::read_to_string(&self.paths.log).unwrap_or_default();
+        let log = log_tail(&self.paths.log).unwrap_or_default();
         let said = log.lines().rev().find(|l| l.contains("FATAL") || l.contains("PANIC"));
         said.map(|line| format!("; it said: {line}")).unwrap_or_default()
+    }
+
+    /// Why a running standby gets nothing, by the end of PostgreSQL's log.
+    pub fn receiver_complaint(&self) -> Option<String> {
+        if *self.life.borrow() == Life::Down {
+            return None;
+        }
+        let log = log_tail(&self.paths.log).ok()?;
+        complaint(&log).map(str::to_owned)
     }
 
     /// Stops PostgreSQL: fast, then immediate, then by the fence; each rung has its deadline.
@@ -253,17 +329,21 @@ impl Server {
     /// # Errors
     /// What failed, for people. PostgreSQL may still be there.
     pub async fn fence(&self) -> Result<(), String> {
-        match Client::connect(&self.paths.socket, TALK).await {
-            Ok(mut client) => match client.fence(TALK).await {
-                Ok(_) | Err(hart_guard::ClientError::Ended(_)) => {}
-                Err(error) => tracing::warn!("{}", chain(&error)),
-            },
-            Err(hart_guard::ClientError::NoGuard { .. }) => {}
-            Err(error) => return Err(chain(&error)),
+        let asked = match Client::connect(&self.paths.socket, FENCE_TALK).await {
+            Ok(mut client) => client.fence(FENCE_TALK).await.map(drop),
+            Err(error) => Err(error),
+        };
+        let heard = match asked {
+            Ok(()) | Err(hart_guard::ClientError::Ended(_)) => true,
+            Err(error) => {
+                tracing::warn!("fence: {}", chain(&error));
+                false
+            }
+        };
+        if !heard || !self.wait_down(FENCE_DONE).await {
+            self.kill_without_guard().await;
         }
-        let gone = self.wait_down(GONE).await;
-        gone.then_some(())
-            .ok_or_else(|| format!("PostgreSQL is still there {GONE:?} after SIGKILL"))
+        Ok(())
     }
 
     async fn wait_down(&self, patience: Duration) -> bool {
@@ -273,6 +353,37 @@ impl Server {
     }
 }
 
+/// PostgreSQL gets what programs need to run, and none of the agent's settings and secrets.
+fn is_passed_on(name: &str) -> bool {
+    let names = ["PATH", "LD_LIBRARY_PATH", "LANG", "LANGUAGE", "TZ", "HOME", "USER", "LOGNAME"];
+    names.contains(&name) || name.starts_with("LC_")
+}
+
+/// What the WAL receiver ends with when it gets nothing.
+const COMPLAINTS: &[&str] = &[
+    "could not connect to the primary server",
+    "could not start WAL streaming",
+    "could not receive data from WAL stream",
+];
+/// The part of PostgreSQL's log that is looked at.
+const TAIL: u64 = 16 * 1024;
+
+fn complaint(log: &str) -> Option<&str> {
+    let is = |line: &&str| COMPLAINTS.iter().any(|complaint| line.contains(complaint));
+    let line = log.lines().rev().find(is)?;
+    // Without the time and the process, which differ each time.
+    Some(line.find("FATAL").and_then(|at| line.get(at..)).unwrap_or(line))
+}
+
+fn log_tail(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn report(record: &ExitRecord) {
     if record.fenced {
         tracing::warn!("PostgreSQL was fenced: {record}");
@@ -280,5 +391,31 @@ fn report(record: &ExitRecord) {
         tracing::info!("PostgreSQL has stopped");
     } else {
         tracing::warn!("PostgreSQL has ended: {record}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_receivers_last_complaint_is_found() {
+        let log = "2026-01-01 UTC [1] FATAL:  could not connect to the primary server: failed: \
+                   FATAL:  password authentication failed for user \"replicator\"\n\
+                   2026-01-01 UTC [2] LOG:  waiting for WAL to become available at 0/3000B80\n\
+                   2026-01-01 UTC [3] FATAL:  the database system is shutting down\n";
+        let found = complaint(log).unwrap();
+        assert!(found.starts_with("FATAL:  could not connect"), "{found}");
+        assert!(found.ends_with("user \"replicator\""), "{found}");
+        assert_eq!(complaint("LOG:  started streaming WAL\n"), None);
+    }
+
+    #[test]
+    fn only_the_end_of_a_long_log_is_read() {
+        let path = std::env::temp_dir().join(format!("hart-log-{:x}", fastrand::u64(..)));
+        std::fs::write(&path, "x".repeat(100_000) + "\nlast\n").unwrap();
+        let tail = log_tail(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(tail.ends_with("\nlast\n") && tail.len() == 16 * 1024, "{}", tail.len());
     }
 }

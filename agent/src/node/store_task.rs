@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hart_consul::{Behavior, Client, ReadOptions, SessionRequest, next_index};
-use hart_ha::store::Snapshot;
+use hart_ha::store::{Snapshot, Unreadable};
 use hart_ha::time::Time;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -61,6 +61,7 @@ pub fn start(
         client: client.with_timeout(ANSWER),
         keys: keys.clone(),
         member: plan.member,
+        unreadable: Vec::new(),
         locked: None,
         doubt: doubt.clone(),
         seen: seen.clone(),
@@ -96,6 +97,8 @@ struct Watcher {
     wake: Arc<Notify>,
     complained: bool,
     member: String,
+    /// What could not be read at the last look.
+    unreadable: Vec<Unreadable>,
     /// The session that locked the member's entry at the last look.
     locked: Option<String>,
     /// Notified when that lock has vanished: the session may be gone.
@@ -131,9 +134,11 @@ impl Watcher {
         }
         let snapshot = pairs.map(|pairs| {
             let (snapshot, problems) = self.keys.snapshot(pairs);
-            for problem in problems {
+            // Each is said once, not at every renewal.
+            for problem in problems.iter().filter(|problem| !self.unreadable.contains(problem)) {
                 tracing::warn!("{}{problem}", self.keys.prefix());
             }
+            self.unreadable = problems;
             let entry = snapshot.members.get(&self.member);
             let locked = entry.and_then(|member| member.session.clone());
             if self.locked.is_some() && locked != self.locked {

@@ -124,7 +124,7 @@ impl Writes {
             Write::Member(member) => self.member(&member, basis).await,
             Write::ClearFailover(at) => self.put("failover", &FailoverRequest::default(), at).await,
             Write::Sync { standbys, at } => {
-                self.put("sync", &SyncState::new(&self.name, &standbys), at).await
+                self.put("sync", &SyncState::new(&self.name, &standbys).replacing(at), at).await
             }
             Write::DeleteSync(at) => {
                 let key = self.keys.key("sync");

@@ -46,7 +46,8 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "sync",
         "JSON object: who holds every acknowledged commit. `leader` (the primary that wrote this), \
-         `quorum` (0 unless `synchronous_mode: quorum`), `sync_standby` (names, separated by commas).",
+         `quorum` (0 unless `synchronous_mode: quorum`), `sync_standby` (names, separated by commas). \
+         hart's: `replaces` (the version that this state replaced).",
         "the leader",
     ),
     (

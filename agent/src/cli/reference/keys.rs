@@ -62,6 +62,7 @@ mod tests {
             sync,
             history,
             failsafe,
+            config_unreadable: _,
         } = snapshot;
         assert!(initialize.is_some() && config.is_some() && leader.is_some());
         assert!(status.is_some() && failover.is_some() && sync.is_some());
@@ -76,7 +77,7 @@ mod tests {
             ("status", json!(lease())),
             ("members/<name>", member()),
             ("failover", failover()),
-            ("sync", json!(SyncState { leader: None, quorum: 0, sync_standby: None })),
+            ("sync", json!(SyncState { replaces: 1, ..SyncState::default() })),
         ] {
             let text = KEYS.iter().find(|row| row.0 == key).unwrap().1;
             for field in value.as_object().unwrap().keys() {
