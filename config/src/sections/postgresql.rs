@@ -77,7 +77,8 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     )
     .env("POSTGRESQL_CONNECT_ADDRESS"),
     key("postgresql.proxy_address", Kind::Address, "Where a proxy in front of it is reached.")
-        .env("POSTGRESQL_PROXY_ADDRESS").later(),
+        .env("POSTGRESQL_PROXY_ADDRESS")
+        .later(),
     key("postgresql.data_dir", Kind::Path, "The data directory.")
         .required()
         .env("POSTGRESQL_DATA_DIR"),

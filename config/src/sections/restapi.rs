@@ -108,7 +108,8 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key("restapi.http_extra_headers", Kind::Map, "Headers of every answer.")
         .env("RESTAPI_HTTP_EXTRA_HEADERS"),
     key("restapi.https_extra_headers", Kind::Map, "Headers of every answer over HTTPS.")
-        .env("RESTAPI_HTTPS_EXTRA_HEADERS").later(),
+        .env("RESTAPI_HTTPS_EXTRA_HEADERS")
+        .later(),
     ignored("restapi.ciphers").env("RESTAPI_CIPHERS"),
     ignored("restapi.request_queue_size").env("RESTAPI_REQUEST_QUEUE_SIZE"),
     ignored("restapi.thread_pool_size").env("RESTAPI_THREAD_POOL_SIZE"),
