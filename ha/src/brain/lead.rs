@@ -8,7 +8,7 @@ use super::race::named_candidate;
 use super::turn::Turn;
 use crate::command::{Command, Job, Write};
 use crate::keeper::{Hold, Payload};
-use crate::kv::{HistoryEntry, Role, State, SynchronousMode, Term};
+use crate::kv::{Failsafe, HistoryEntry, Role, State, SynchronousMode, Term};
 use crate::observation::{Data, Process, Sql};
 use crate::store::Snapshot;
 
@@ -189,7 +189,7 @@ impl Brain {
         }
         self.keep_identity(turn, snapshot);
         self.keep_history(turn, snapshot, sql);
-        self.keep_failsafe(turn, snapshot);
+        self.keep_failsafe(turn, snapshot, sql);
         self.keep_slots(turn, snapshot, true);
         self.clear_fulfilled_request(turn, snapshot);
         self.keep_sync(turn, snapshot, sql);
@@ -262,13 +262,20 @@ impl Brain {
         }
     }
 
-    fn keep_failsafe(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+    /// A member whose entry blinks stays on the list while it streams.
+    fn keep_failsafe(&self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql) {
         if !turn.config.failsafe_mode {
             return;
         }
-        let members =
-            snapshot.members.iter().filter(|(_, member)| member.value.role != Role::Uninitialized);
-        let list = members.map(|(name, m)| (name.clone(), m.value.api_url.clone())).collect();
+        let listed = snapshot.failsafe.iter().flat_map(|failsafe| &failsafe.value);
+        let streams = |name: &str| sql.standbys.iter().any(|row| row.name == name && row.streaming);
+        let stay = listed.filter(|(name, _)| self.is_me(name) || streams(name));
+        let mut list: Failsafe = stay.map(|(name, url)| (name.clone(), url.clone())).collect();
+        for (name, member) in &snapshot.members {
+            if member.value.role != Role::Uninitialized {
+                list.insert(name.clone(), member.value.api_url.clone());
+            }
+        }
         if snapshot.failsafe.as_ref().is_none_or(|failsafe| failsafe.value != list) {
             turn.push(Command::Write(Write::Failsafe(list)), "the members have changed");
         }

@@ -81,6 +81,8 @@ pub struct Brain {
     /// The reign that was given up last, when, and how: it is never led again, though keeper and
     /// watch may show it for a moment longer.
     given_up: Option<(Term, Time, Command)>,
+    /// The last attempt to take the lease: the version it rested on, and when.
+    acquired: Option<(Index, Time)>,
     /// Names in writes of `sync` that rest on this version and may come true yet.
     sync_sent: Option<(Index, BTreeSet<String>)>,
     /// Why the last request for a switchover or failover was given up.
@@ -109,6 +111,7 @@ impl Brain {
             slots: None,
             switch: None,
             given_up: None,
+            acquired: None,
             sync_sent: None,
             refused: None,
             silent_since: None,

@@ -127,10 +127,19 @@ impl Brain {
         self.watch.term().max(turn.obs.local.memory.term) + 1
     }
 
-    fn acquire(&self, turn: &mut Turn<'_>, snapshot: &Snapshot, term: u64, reason: String) {
+    fn acquire(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, term: u64, reason: String) {
         if turn.obs.lease.busy || turn.obs.store.session.is_none() {
             return;
         }
+        // Asked and not got: the picture is old, or the session is gone. A newer one will come.
+        let at = snapshot.status_index();
+        let pause = turn.config.ttl / 8;
+        if let Some((_, asked)) = self.acquired.filter(|(index, _)| *index == at)
+            && turn.now().since(asked) < pause
+        {
+            return turn.wake_at(asked + pause);
+        }
+        self.acquired = Some((at, turn.now()));
         let plan = AcquirePlan {
             at: snapshot.status_index(),
             unlock: snapshot.leader_session().cloned(),
