@@ -32,7 +32,8 @@ impl NodeClock {
     #[must_use]
     pub fn local(&self, t: Us) -> Time {
         let t = t.saturating_sub(self.missed);
-        let drift = i128::from(t) * i128::from(self.ppm) / 1_000_000;
+        let drift = i128::from(t) * i128::from(self.ppm);
+        let drift = drift.div_euclid(1_000_000);
         let shown = i128::from(self.origin) + i128::from(t) + drift;
         Time::from_origin(Duration::from_micros(u64::try_from(shown).unwrap_or(0)))
     }

@@ -437,8 +437,8 @@ impl World {
 
     fn configure(&mut self, key: &str, value: Value) {
         let keys = self.keys();
-        let Some(config) = &keys.config else { return };
-        let mut raw = config.value.raw.clone();
+        let stored = keys.config.as_ref().map(|config| config.value.raw.clone());
+        let mut raw = stored.unwrap_or_else(|| self.bootstrap.clone());
         raw.insert(key.to_owned(), value);
         self.person_puts("config", &Value::Object(raw));
     }
@@ -461,7 +461,9 @@ impl World {
         self.net.mend();
         self.store.down_until = self.store.down_until.min(self.t);
         (self.plan.stale, self.plan.raft_unsure, self.plan.job_failures) = (0, 0, 0);
-        self.configure("pause", json!(false));
+        if self.plan.kinds.contains(&Pause) {
+            self.configure("pause", json!(false));
+        }
         for n in 0..self.nodes.len() {
             let node = &mut self.nodes[n];
             node.wanted = true;

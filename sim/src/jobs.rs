@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use hart_ha::brain::Step;
 use hart_ha::command::Job;
 use hart_ha::keeper::Hold;
+use hart_ha::kv::SynchronousMode;
 use hart_ha::lsn::Lsn;
 use hart_ha::observation::{
     FinishedJob, JobDone, PeerAnswer, Probe, Sql, Standby, SyncProof, Upstream,
@@ -123,6 +124,13 @@ impl World {
 
     /// Breaks the job off.
     pub fn abort(&mut self, n: usize) {
+        let making = |job: &Job| {
+            matches!(job, Job::Initdb | Job::Clone(_) | Job::Rewind(_) | Job::CheckHistory(_))
+        };
+        let running = self.nodes[n].agent.as_ref().and_then(|agent| agent.job.as_ref());
+        if !running.is_some_and(|running| making(&running.job)) {
+            return;
+        }
         self.job_ended(n, Err("broken off".to_owned()));
     }
 
@@ -217,7 +225,13 @@ impl World {
     }
 
     fn start_standby(&mut self, n: usize, from: Option<&Upstream>) -> Worked {
-        self.nodes[n].disk.sync_file.clear();
+        // In strict mode commits wait from the first one after a promotion on.
+        let applied = self.nodes[n].agent.as_ref().and_then(|agent| agent.applied.as_ref());
+        let strict = applied.is_some_and(|config| {
+            config.synchronous_mode_strict && config.synchronous_mode != SynchronousMode::Off
+        });
+        let nobody = strict.then(|| "__hart_nobody__".to_owned());
+        self.nodes[n].disk.sync_file = nobody.into_iter().collect();
         let target = from.and_then(|u| self.names.iter().position(|name| *name == u.name));
         self.start_server(n, Some(target), None)
     }

@@ -158,7 +158,7 @@ impl World {
     }
 
     fn back_off(&mut self, failures: u32) -> Us {
-        let pause = (100 * MS << failures.min(8)).min(SEC);
+        let pause = ((100 * MS) << failures.min(8)).min(SEC);
         self.rng.range(pause * 3 / 4, pause * 5 / 4)
     }
 
@@ -286,7 +286,7 @@ impl World {
             };
             let down = agent.up_since.is_none() && node.disk.content == Content::Cluster;
             let disk = &node.disk;
-            agent.seen.local.control = down.then(|| Control {
+            agent.seen.local.control = down.then_some(Control {
                 was_primary: disk.was_primary,
                 clean: disk.clean,
                 fresh_backup: disk.fresh_backup,
@@ -296,7 +296,10 @@ impl World {
         }
         let seen = &mut agent.seen;
         seen.now = now;
-        seen.lease = LeaseStanding { hold: agent.hold, busy: agent.busy };
+        // The lease thread may be late in taking it back, as after a freeze.
+        let hold = agent.hold.filter(|hold| now < hold.deadline);
+        seen.lease = LeaseStanding { hold, busy: agent.busy };
+        seen.asked.reinit &= hold.is_none();
         seen.job =
             agent.job.as_ref().map(|running| RunningJob { job: running.job.clone(), since: now });
         seen.finished = std::mem::take(&mut agent.finished);

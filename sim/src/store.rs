@@ -120,7 +120,7 @@ impl Store {
             merge(snapshot, entry);
         }
         let Some(next) = next else { return false };
-        self.past.push_back(std::mem::replace(&mut self.now, (0, Arc::default())).at(t));
+        self.past.push_back(std::mem::take(&mut self.now).at(t));
         let index = self.model.kv().prefix_index(PREFIX).max(1);
         self.now = (index, Arc::new(next));
         while self.past.front().is_some_and(|(until, ..)| until + STALE < t) {
