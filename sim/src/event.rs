@@ -67,7 +67,7 @@ pub enum AtAgent {
     /// An answer of Consul, or its call's deadline.
     Answer(u64, Answer),
     /// The session's timer.
-    Session,
+    Session(u64),
     /// The watch's next call.
     Watch,
     /// A job's end.

@@ -445,6 +445,7 @@ impl World {
 
     /// A fault ends.
     pub fn heal(&mut self, heal: Heal) {
+        self.mended = self.t;
         match heal {
             Heal::Open(from, to) => self.net.set_cut(from, to, false),
             Heal::Fast(from, to) => self.net.set_slow(from, to, 0),

@@ -151,8 +151,10 @@ pub struct Agent {
     pub pace: Duration,
     /// A step is due at once.
     pub woken: bool,
-    /// Numbers of timers in force: step, lease, monitor.
-    pub timers: [u64; 3],
+    /// Numbers of timers in force: step, lease, monitor, session.
+    pub timers: [u64; 4],
+    /// The session that locked our entry when it was seen last.
+    pub locked: Option<String>,
     /// What REST shows.
     pub view: View,
     /// For a mutation: how late the last answer was.

@@ -20,6 +20,8 @@ pub struct Oracle {
     reign: (u64, String),
     /// The highest term that each node was told to note.
     known: BTreeMap<String, u64>,
+    /// Synchronous mode was off since the set last changed hands.
+    switched: bool,
     /// The keys were wiped in this reign.
     wiped: bool,
     /// Positions of writes that were acknowledged in synchronous mode: the furthest per branch.
@@ -110,13 +112,16 @@ impl Oracle {
             self.lease(t, lease);
         }
         let claimed = |keys: &Snapshot| keys.sync.as_ref().and_then(|s| s.value.leader.clone());
+        self.switched |= !sync_is_on(new);
         if !sync_is_on(new) || new.sync.is_none() {
             self.safe.clear();
         } else if let (Some(before), Some(after)) = (claimed(old), claimed(new))
             && before != after
             && sync_is_on(old)
         {
-            let named = old.sync.as_ref().is_some_and(|sync| sync.value.names(&after));
+            // Where the mode was off meanwhile, anybody could take the lease.
+            let switched = std::mem::take(&mut self.switched);
+            let named = switched || old.sync.as_ref().is_some_and(|sync| sync.value.names(&after));
             if !named && !forced(old, &after) {
                 self.report(t, format!("{after} took sync over without having been in it"));
             }

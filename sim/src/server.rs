@@ -6,6 +6,7 @@ use hart_ha::store::Snapshot;
 
 use crate::clock::{MS, SEC, Us};
 use crate::event::{AtAgent, AtServer, Cause, Event};
+use crate::faults::Kind;
 use crate::lease::Order;
 use crate::mutation::Mutation;
 use crate::node::{GUARD, Guard, POSTGRES};
@@ -442,7 +443,8 @@ impl World {
         let keys = self.keys();
         // A frozen primary whose mode was asynchronous when its lease ended.
         let late = self.nodes[n].guard.as_ref().is_some_and(|guard| guard.late);
-        let switched = self.plan.kinds.contains(&crate::faults::Kind::SyncChanged);
+        let forgotten = [Kind::SyncChanged, Kind::StoreWiped];
+        let switched = self.plan.kinds.iter().any(|kind| forgotten.contains(kind));
         if late && (switched || self.nodes[n].server.sync.is_empty()) {
             return;
         }
@@ -532,7 +534,14 @@ impl World {
         }
         // Later the winner need not be the best any more: its patience is over.
         let ttl = from.ttl_ms * MS;
-        if self.t > self.renewed + ttl * 17 / 10 || self.net.loss > 0 || self.disturbed() {
+        if self.t > self.renewed + ttl * 17 / 10
+            || self.t < self.mended + 2 * SEC
+            || self.disturbed()
+        {
+            return;
+        }
+        // While a frozen primary still sends, positions move.
+        if self.nodes.iter().any(|node| node.server.writes()) {
             return;
         }
         let better = (0..self.nodes.len()).find(|other| *other != n && self.is_better(*other, n));

@@ -59,7 +59,7 @@ impl World {
         agent.session = None;
         node.agent = Some(agent);
         self.say(n, || format!("agent starts{}", if up { ", finds PostgreSQL" } else { "" }));
-        self.after(n, MS, AtAgent::Session);
+        self.session_in(n, MS);
         self.after(n, MS, AtAgent::Watch);
         self.schedule_look(n, MS);
         self.wake(n, Cause::Person);
@@ -96,9 +96,9 @@ impl World {
                 let pace = self.nodes[n].clock.span(agent.pace);
                 self.schedule_look(n, pace);
             }
-            AtAgent::Step(_) | AtAgent::Lease(_) | AtAgent::Look(_) => {}
+            AtAgent::Session(timer) if timer == agent.timers[3] => self.keep_session(n),
+            AtAgent::Step(_) | AtAgent::Lease(_) | AtAgent::Look(_) | AtAgent::Session(_) => {}
             AtAgent::Answer(call, answer) => self.answered(n, call, answer),
-            AtAgent::Session => self.keep_session(n),
             AtAgent::Watch => self.watch_on(n, 0),
             AtAgent::Job(number) => self.job_due(n, number),
             AtAgent::Followed(upstream) => self.followed(n, upstream),
@@ -171,6 +171,9 @@ impl World {
             store.reachable = true;
             if answered != index {
                 (store.snapshot, store.arrived) = (Some(keys), now);
+                self.doubt_session(n);
+                let Some(agent) = &mut self.nodes[n].agent else { return };
+                let store = &mut agent.seen.store;
                 let snapshot = store.snapshot.as_ref();
                 if let Some(lease) = snapshot.and_then(|keys| keys.lease()) {
                     self.nodes[n].facts.ttl = lease.ttl();
@@ -186,6 +189,26 @@ impl World {
             self.after(n, pause, AtAgent::Watch);
         }
         self.wake(n, Cause::Store);
+    }
+
+    fn session_in(&mut self, n: usize, delay: Us) {
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        agent.timers[3] += 1;
+        let timer = agent.timers[3];
+        self.after(n, delay, AtAgent::Session(timer));
+    }
+
+    /// Our own entry is not locked as it was: is the session still there?
+    fn doubt_session(&mut self, n: usize) {
+        let name = self.names[n].clone();
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let keys = agent.seen.store.snapshot.as_ref();
+        let locked = keys.and_then(|k| k.members.get(&name)).and_then(|m| m.session.clone());
+        let before = std::mem::replace(&mut agent.locked, locked);
+        let asking = agent.calls.values().any(|p| matches!(p, Purpose::Renew | Purpose::Create(_)));
+        if before.is_some() && before != agent.locked && !asking && agent.failures.0 == 0 {
+            self.session_in(n, 100);
+        }
     }
 
     fn keep_session(&mut self, n: usize) {
@@ -229,7 +252,7 @@ impl World {
                     let session = self.nodes[n].facts.session.clone();
                     self.new_session(n, session);
                 }
-                self.after(n, SESSION_RENEW, AtAgent::Session);
+                self.session_in(n, SESSION_RENEW);
             }
             Answer::Reply(Reply::Session(None)) => {
                 self.say(n, || "the session is gone".to_owned());
@@ -245,7 +268,7 @@ impl World {
         let failures = agent.failures.0;
         agent.failures.0 += 1;
         let pause = self.back_off(failures);
-        self.after(n, pause, AtAgent::Session);
+        self.session_in(n, pause);
     }
 
     fn session_created(&mut self, n: usize, id: String, answer: &Answer) {
@@ -255,7 +278,7 @@ impl World {
         let Some(agent) = &mut self.nodes[n].agent else { return };
         (agent.confirmed, agent.failures.0) = (true, 0);
         self.new_session(n, Some(id));
-        self.after(n, SESSION_RENEW, AtAgent::Session);
+        self.session_in(n, SESSION_RENEW);
     }
 
     fn new_session(&mut self, n: usize, session: Option<String>) {
@@ -589,7 +612,8 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         failures: (0, 0),
         pace: Duration::from_secs(1),
         woken: false,
-        timers: [0; 3],
+        timers: [0; 4],
+        locked: None,
         view: View::default(),
         lateness: 0,
         ghost: None,

@@ -57,6 +57,8 @@ pub struct World {
     pub faults: BTreeMap<&'static str, u64>,
     /// The run is over.
     pub over: bool,
+    /// When a link was mended last.
+    pub mended: Us,
     /// When the lease last changed in the store.
     pub renewed: Us,
     /// Since when the cluster has been healthy after the faults.
@@ -110,6 +112,7 @@ impl World {
             coverage: Coverage::new(),
             faults: BTreeMap::new(),
             over: false,
+            mended: 0,
             renewed: 0,
             healthy_since: None,
             numbers: 0,
@@ -316,7 +319,7 @@ fn tag(what: &AtAgent) -> u64 {
         AtAgent::Lease(_) => 3,
         AtAgent::Look(_) => 4,
         AtAgent::Answer(..) => 5,
-        AtAgent::Session => 6,
+        AtAgent::Session(_) => 6,
         AtAgent::Watch => 7,
         AtAgent::Job(_) => 8,
         AtAgent::Followed(_) => 9,
