@@ -297,6 +297,20 @@ impl Cluster {
         Ok(primary.to_owned())
     }
 
+    /// The members that stream from `primary`, by its `pg_stat_replication`, in order. The WAL stream
+    /// of a base backup has another name than the member that it is for, and does not count.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn streaming(&self, primary: &str) -> Result<Vec<String>> {
+        let sql = "select string_agg(distinct application_name, ',') from pg_stat_replication \
+                   where state = 'streaming'";
+        let rows = self.sql(primary).await?.value(sql).await?.unwrap_or_default();
+        let names = self.nodes.iter().map(Node::name).filter(|name| *name != primary);
+        let streams = |name: &&str| rows.split(',').any(|row| row == *name);
+        Ok(names.filter(streams).map(str::to_owned).collect())
+    }
+
     async fn healthy(&self, count: usize) -> Result<String> {
         let primary = self.primary().await?;
         let answer = self.rest(&primary, "GET", "/cluster", None).await?.json()?;
@@ -305,11 +319,8 @@ impl Cluster {
             |member: &&Value| matches!(member["state"].as_str(), Some("running" | "streaming"));
         let running = members.iter().filter(up).count();
         ensure!(running == count && members.len() == count, "members: {}", answer["members"]);
-        let sql = "select count(*) from pg_stat_replication where state = 'streaming' \
-                   and application_name <> 'pg_basebackup'";
-        let streaming = self.sql(&primary).await?.value(sql).await?;
-        let expected = count.saturating_sub(1).to_string();
-        ensure!(streaming.as_ref() == Some(&expected), "streaming: {streaming:?} of {expected}");
+        let streaming = self.streaming(&primary).await?;
+        ensure!(streaming.len() + 1 == count, "streaming: {streaming:?}");
         Ok(primary)
     }
 

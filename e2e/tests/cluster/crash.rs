@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use hart_e2e::DEADLINE;
-use hart_testkit::until;
+use hart_testkit::{Node, until};
 use hart_workload::Failure;
 
 use crate::Drill;
@@ -16,10 +16,17 @@ async fn a_killed_postmaster_is_started_again_where_it_was() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
     let primary = drill.write().await?;
     let replica = drill.other_than(&primary)?;
+    let postmaster = |drill: &Drill, name: &str| drill.cluster.node(name).map(Node::postmaster);
+    let before = [postmaster(&drill, &replica)?, postmaster(&drill, &primary)?];
     drill.cluster.node(&replica)?.kill_postmaster()?;
     drill.cluster.node(&primary)?.kill_postmaster()?;
     drill.written().await?;
     let last = drill.finish(Loss::None, &[ENDED]).await?;
+    for (name, before) in [&replica, &primary].into_iter().zip(before) {
+        let after = postmaster(&drill, name)?;
+        ensure!(before.is_some() && after.is_some() && after != before, "{name}: {after:?}");
+        ensure!(drill.cluster.node(name)?.log_contains(ENDED), "nothing noticed\n{}", drill.logs());
+    }
     ensure!(last == primary, "{last} leads\n{}", drill.logs());
     ensure!(drill.timeline(&last).await? == 1, "promoted\n{}", drill.logs());
     Ok(())

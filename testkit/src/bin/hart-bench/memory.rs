@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hart_testkit::{Cluster, Options};
+use hart_testkit::{Cluster, Options, hart_binary};
 
 use crate::scenario::{IDLE, MEMORY};
 use crate::summary::Summary;
@@ -22,7 +22,9 @@ const TICKS: f64 = 100.0;
 
 /// One value per agent, so that minimum and maximum are of the three nodes.
 pub(crate) async fn measure() -> Result<Vec<Summary>> {
-    let mut cluster = Cluster::start(3, &Options::default()).await?;
+    let mut cluster = Cluster::prepare(3, &Options::default()).await?;
+    unshare(&mut cluster)?;
+    cluster.start_nodes()?;
     cluster.wait_healthy(3, HEALTHY).await?;
     let agents = agents(&mut cluster)?;
     eprintln!("memory: {} s of rest", (SETTLE + OBSERVE).as_secs());
@@ -33,6 +35,20 @@ pub(crate) async fn measure() -> Result<Vec<Summary>> {
     let (seconds, after) = (hart_clock::now().since(start).as_secs_f64(), ticks_of(&agents)?);
     let percent = before.iter().zip(&after).map(|(b, a)| (a - b) / TICKS / seconds * 100.0);
     Ok(vec![Summary::new(MEMORY, megabytes?, None), Summary::new(IDLE, percent.collect(), None)])
+}
+
+/// A copy of the binary per node: Pss divides what processes share, and on a host of its own an
+/// agent shares the program with its guard only, not with the agents of two other nodes.
+fn unshare(cluster: &mut Cluster) -> Result<()> {
+    let program = hart_binary()?;
+    let homes = cluster.nodes().iter().map(|node| (node.name().to_owned(), node.home().to_owned()));
+    let homes: Vec<_> = homes.collect();
+    for (name, home) in homes {
+        let copy = home.join("hart");
+        fs::copy(&program, &copy).with_context(|| format!("cannot make {}", copy.display()))?;
+        cluster.node_mut(&name)?.set_binary(&copy);
+    }
+    Ok(())
 }
 
 fn agents(cluster: &mut Cluster) -> Result<Vec<u32>> {

@@ -29,15 +29,16 @@ async fn once() -> Result<Duration> {
 }
 
 async fn complete(cluster: &Cluster) -> Result<()> {
-    let sql = cluster.sql(&cluster.primary().await?).await?;
+    let primary = cluster.primary().await?;
+    let sql = cluster.sql(&primary).await?;
     // A transaction number is only given where writing is possible.
     sql.value("select pg_current_xact_id()").await?;
-    let streaming = sql
-        .value(
-            "select count(*) from pg_stat_replication \
-             where state = 'streaming' and application_name <> 'pg_basebackup'",
-        )
-        .await?;
-    ensure!(streaming.as_deref() == Some("2"), "streaming: {streaming:?}");
+    let streaming = cluster.streaming(&primary).await?;
+    ensure!(streaming.len() == 2, "streaming: {streaming:?}");
+    for replica in &streaming {
+        // It has a whole copy, and answers reads.
+        let recovers = cluster.sql(replica).await?.value("select pg_is_in_recovery()").await?;
+        ensure!(recovers.as_deref() == Some("t"), "{replica} is no replica");
+    }
     Ok(())
 }
