@@ -240,6 +240,10 @@ fn defaults(settings: &Settings) -> Vec<(&'static str, String)> {
         ("wal_keep_size", "128MB".to_owned()),
         // PostgreSQL's 5 s would be most of the time that replicas need to follow a new primary.
         ("wal_retrieve_retry_interval", "500ms".to_owned()),
+        // A host that is gone without a word holds commits up, or reads back, for that long;
+        // PostgreSQL's default is a minute.
+        ("wal_sender_timeout", "5s".to_owned()),
+        ("wal_receiver_timeout", "5s".to_owned()),
     ];
     // After a crash each file would be opened and synced; one syncfs is a fraction of that time.
     if datadir::major(&settings.data_dir).ok().flatten().is_some_and(|major| major >= 14) {

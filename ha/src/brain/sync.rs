@@ -106,6 +106,14 @@ impl Brain {
             let names: Vec<_> = wanted.iter().map(String::as_str).collect();
             format!("synchronous standbys are to be {}", names.join(", "))
         };
+        let stuck = self.jobs.failed(&Job::Sync(wanted.clone())) > 0 && !strict;
+        let hanging = turn.obs.local.sql.as_ref().is_some_and(|sql| sql.waits);
+        if stuck && hanging && !wanted.is_empty() {
+            // Commits hang for a standby that is gone, and may hold all connections. Nobody is
+            // published now, so they may go; then the new one is tried again.
+            let reason = "commits wait for a standby that is gone: letting them go first";
+            return turn.begin(Job::Sync(BTreeSet::new()), reason);
+        }
         let job = Job::Sync(wanted);
         let ready = self.jobs.ready_at(&job);
         if turn.now() < ready {

@@ -682,6 +682,19 @@ fn a_write_of_the_set_that_may_still_come_true_is_ruled_out_first() {
 }
 
 #[test]
+fn commits_that_hang_for_a_lost_standby_are_let_go_when_the_next_one_cannot_be_proved() {
+    let row = Standby { name: "n3".into(), streaming: true, sync: false, flush_lsn: Lsn(1) };
+    let snapshot = with_sync(cluster(), "n1", &[]);
+    let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
+    let mut seen = holding(sees("n1", 100, snapshot, sql), true);
+    let mut brain = brain("n1");
+    let job = Job::Sync(names(&["n3"]));
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(job.clone())]);
+    seen.finished = vec![FinishedJob { job, result: Err("no connection is left".into()) }];
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Sync(names(&[])))]);
+}
+
+#[test]
 fn a_reign_that_was_given_up_is_never_led_again() {
     let mut snapshot = cluster();
     snapshot.members.retain(|name, _| name == "n1");
