@@ -29,6 +29,12 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     become_it(tests.args(arguments))
 }
 
+/// `cargo xtask sim`: the deterministic simulator.
+pub(crate) fn sim(arguments: &[String]) -> Result<()> {
+    let sim = ["run", "--release", "--package", "hart-sim", "--bin", "hart-sim", "--"];
+    become_it(cargo(&sim).args(arguments))
+}
+
 /// The table of outages, of the optimised build.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     ensure!(is_root(), "the benchmark makes network namespaces: run it as root");
