@@ -24,6 +24,8 @@ impl World {
     pub fn call(&mut self, n: usize, purpose: Purpose, what: Call, deadline: Us) {
         let id = self.number();
         let life = self.nodes[n].life;
+        // HTTP repeats nothing by itself, and the agent sends no lease transaction twice.
+        let once = purpose.is_lease();
         let watch = if let Purpose::Watch(index) = purpose { Some(index) } else { None };
         if let Some(agent) = &mut self.nodes[n].agent {
             agent.calls.insert(id, purpose);
@@ -33,7 +35,7 @@ impl World {
         match self.net.send(&mut self.rng, n, consul) {
             Some(delay) => {
                 let what = Box::new(what);
-                if watch.is_none() && self.rng.chance(self.net.twice) {
+                if watch.is_none() && !once && self.rng.chance(self.net.twice) {
                     let later = self.t + delay + self.rng.skewed(MS, 3 * SEC);
                     let what = what.clone();
                     self.queue.push(later, Event::Call { node: n, life, call: id, what, watch });

@@ -106,6 +106,8 @@ pub enum AtServer {
     Promoted,
     /// The guard looks at its deadline.
     Deadline,
+    /// The agent asks the guard to fence.
+    FenceAsked,
     /// The last process is gone: killed.
     Gone,
     /// The shutdown checkpoint is out, or waiting for it is given up.

@@ -51,9 +51,10 @@ impl World {
         let number = self.number();
         let until = self.t + 10 * SEC;
         let mark = self.nodes[n].disk.pos.lsn;
+        let before = self.nodes[n].disk.sync_file.clone();
         self.start_work(n, &job);
         if let Some(agent) = &mut self.nodes[n].agent {
-            agent.job = Some(Running { job: job.clone(), number, until, mark });
+            agent.job = Some(Running { job: job.clone(), number, until, before, mark });
         }
         if !Self::stops(&job) {
             self.after(n, took, AtAgent::Job(number));
@@ -275,9 +276,7 @@ impl World {
             return None;
         }
         // The former value is back in force.
-        let before = self.nodes[n].agent.as_ref().and_then(|agent| agent.proof.clone());
-        let before = before.map(|proof| proof.names).unwrap_or_default();
-        self.nodes[n].disk.sync_file = before;
+        self.nodes[n].disk.sync_file.clone_from(&running.before);
         self.sync_applied(n);
         Some(Err("the standbys did not confirm in time".to_owned()))
     }

@@ -6,7 +6,7 @@ use clap::Parser;
 use hart_sim::clock::SEC;
 use hart_sim::event::CAUSES;
 use hart_sim::mutation::ALL;
-use hart_sim::run::{Sum, is_unsafe, run};
+use hart_sim::run::{Sum, run};
 use hart_sim::shell::STATES;
 
 /// Tries to make two primaries or to lose a write, deterministically.
@@ -78,7 +78,7 @@ fn mutations(args: &Args) -> ExitCode {
         let caught = (0..args.within).find_map(|k| {
             let outcome = run(args.from + k, Some(*mutation), false);
             // A seed that fails by itself proves nothing.
-            let found = outcome.violations.into_iter().find(|(_, what)| is_unsafe(what))?;
+            let found = outcome.violations.into_iter().find(|(_, what)| mutation.explains(what))?;
             let clean = run(args.from + k, None, false).violations.is_empty();
             clean.then_some((k + 1, found.1))
         });

@@ -67,6 +67,25 @@ pub const ALL: &[(Mutation, &str)] = &[
 ];
 
 impl Mutation {
+    /// Does this violation come from the rule that is switched off, and not from another one?
+    #[must_use]
+    pub fn explains(self, violation: &str) -> bool {
+        let any = |words: &[&str]| words.iter().any(|word| violation.contains(word));
+        match self {
+            Self::HandOverBeforeCaughtUp => any(&["handed over to a node"]),
+            Self::PositionsIgnored => any(&["took over although"]),
+            Self::SyncPublishedEarly => any(&["is lost"]),
+            Self::SyncSetIgnored => any(&["is lost", "without having been in it"]),
+            Self::SyncNotClaimed => any(&["is lost", "is primary, sync is"]),
+            Self::ReleaseBeforeStop => any(&["gives the lease up while"]),
+            Self::DownReportedEarly => {
+                any(&["a second server", "gives the lease up", "two primaries"])
+            }
+            Self::TermForgotten | Self::RenewWithoutCas => any(&["after term", "two primaries"]),
+            _ => any(&["two primaries"]),
+        }
+    }
+
     /// The name, as `--mutations` prints it.
     #[must_use]
     pub fn name(self) -> String {

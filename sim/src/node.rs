@@ -84,6 +84,8 @@ pub struct Running {
     pub number: u64,
     /// When it is given up.
     pub until: Us,
+    /// What `synchronous_standby_names` was before, for a proof that fails.
+    pub before: std::collections::BTreeSet<String>,
     /// Where WAL had to be confirmed to, for the proof of synchronous commits.
     pub mark: u64,
 }

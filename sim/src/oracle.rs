@@ -9,7 +9,7 @@ use crate::clock::{MS, Us};
 use crate::wal::{Branch, Pos, Wal};
 
 /// How long a fence may take after a frozen guard has woken up.
-const WAKING: Us = 300 * MS;
+const WAKING: Us = 400 * MS;
 
 /// See the module's text.
 #[derive(Default)]
@@ -102,6 +102,8 @@ impl Oracle {
                 self.report(t, text);
             }
         }
+        // What it once lost in asynchronous mode is lost.
+        self.acked.retain(|acker, at| *acker != node || wal.has(pos, *at));
         let others = self.acked.iter().filter(|(other, at)| **other != node && !wal.has(pos, **at));
         self.lost += others.count() as u64;
     }

@@ -53,7 +53,8 @@ pub fn run(seed: u64, mutation: Option<Mutation>, traced: bool) -> Outcome {
             world.oracle.report(world.t, "a loop without end".to_owned());
             break;
         }
-        if mutation.is_some() && world.oracle.violations.iter().any(|(_, what)| is_unsafe(what)) {
+        let found = &world.oracle.violations;
+        if mutation.is_some_and(|mutation| found.iter().any(|(_, what)| mutation.explains(what))) {
             break;
         }
     }

@@ -15,6 +15,7 @@ use crate::wal::Pos;
 use crate::world::World;
 
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
+const SETTLED: std::time::Duration = std::time::Duration::from_secs(2);
 /// Size of a checkpoint's record.
 const CHECKPOINT: u64 = 120;
 /// A connection through which nothing gets for so long is given up.
@@ -78,6 +79,12 @@ impl World {
             AtServer::Promote if stage == Stage::Up => self.promote_begins(n),
             AtServer::Promoted if stage == Stage::Up => self.promoted(n),
             AtServer::Deadline => self.deadline(n),
+            AtServer::FenceAsked => {
+                if let Some(guard) = &mut self.nodes[n].guard {
+                    guard.fencing = true;
+                }
+                self.kill_server(n);
+            }
             AtServer::Gone => self.server_gone(n),
             AtServer::Stopped if stage == Stage::Stopping => self.stopped(n),
             AtServer::Connect if stage == Stage::Up => self.connect(n),
@@ -271,10 +278,7 @@ impl World {
         if self.nodes[n].server.stage == Stage::Down {
             return self.after(n, MS, AtAgent::Fenced);
         }
-        if let Some(guard) = &mut self.nodes[n].guard {
-            guard.fencing = true;
-        }
-        self.kill_server(n);
+        self.at_server_later(n, 100, AtServer::FenceAsked);
     }
 
     /// Asks the server to stop in good order.
@@ -568,7 +572,11 @@ impl World {
         let known = self.local(other);
         let says = there.agent.as_ref().is_some_and(|agent| {
             let looked = agent.seen.local.sql.as_ref();
-            agent.view.may_lead && looked.is_some_and(|sql| known.since(sql.at) < HOUR)
+            // One that has just come up was not there when the others were asked.
+            let there_already = agent.up_since.is_some_and(|since| known.since(since) > SETTLED);
+            agent.view.may_lead
+                && there_already
+                && looked.is_some_and(|sql| known.since(sql.at) < HOUR)
         });
         let rank = |pos: Pos| (self.wal.timeline(pos.branch), pos.lsn);
         able && says && rank(there.disk.pos) > rank(here.disk.pos)

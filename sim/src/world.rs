@@ -258,10 +258,9 @@ impl World {
             return;
         }
         let part = match what {
-            AtServer::Deadline => GUARD,
-            // The kernel reaps what was killed, frozen or not.
-            AtServer::Gone if self.t >= self.nodes[n].frozen[GUARD] => return self.server_gone(n),
-            AtServer::Gone => GUARD,
+            AtServer::Deadline | AtServer::FenceAsked => GUARD,
+            // What was killed goes, whoever is frozen.
+            AtServer::Gone => return self.server_gone(n),
             _ => POSTGRES,
         };
         if part == GUARD && what == AtServer::Deadline && self.t < self.nodes[n].frozen[GUARD] {
@@ -279,9 +278,13 @@ impl World {
         if writing == 0 {
             return;
         }
-        let seen = |node: &Node| Seen {
-            writes: node.writes(t),
-            overslept: node.guard.as_ref().and_then(|g| g.late.then_some(node.frozen[GUARD])),
+        let seen = |node: &Node| {
+            let overdue = |guard: &crate::node::Guard| {
+                let late = guard.armed.is_none_or(|armed| node.clock.local(t) >= armed.deadline);
+                guard.late || node.is_frozen(GUARD, t) && late
+            };
+            let overslept = node.guard.as_ref().is_some_and(overdue);
+            Seen { writes: node.writes(t), overslept: overslept.then_some(node.frozen[GUARD]) }
         };
         let seen: Vec<Seen> = self.nodes.iter().map(seen).collect();
         self.oracle.writers(t, &seen, &self.names);
