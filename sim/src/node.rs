@@ -85,7 +85,7 @@ pub struct Running {
     /// When it is given up.
     pub until: Us,
     /// What `synchronous_standby_names` was before, for a proof that fails.
-    pub before: std::collections::BTreeSet<String>,
+    pub before: BTreeSet<String>,
     /// Where WAL had to be confirmed to, for the proof of synchronous commits.
     pub mark: u64,
 }
