@@ -14,7 +14,7 @@ use super::turn::Turn;
 use crate::command::{Command, Exit, Job, Write};
 use crate::keeper::Heir;
 use crate::kv::SynchronousMode;
-use crate::lsn::Lsn;
+use crate::lsn::{Lsn, Timeline};
 use crate::observation::{Control, PeerAnswer};
 use crate::store::{Index, Snapshot};
 use crate::time::Time;
@@ -74,7 +74,7 @@ impl Brain {
     ) -> bool {
         let shutdown = matches!(purpose, Purpose::Shutdown);
         let leading = turn.obs.local.sql.as_ref().filter(|sql| !sql.in_recovery);
-        let Some(position) = leading.map(|sql| sql.write_lsn) else {
+        let Some(position) = leading.map(|sql| (sql.timeline, sql.write_lsn)) else {
             if shutdown {
                 turn.begin(Job::Stop, "the agent was asked to stop");
             }
@@ -167,7 +167,7 @@ impl Brain {
         purpose: &Purpose,
         control: &Control,
     ) -> Option<Heir> {
-        let past = Lsn(control.checkpoint.0 + 1);
+        let past = (control.timeline, Lsn(control.checkpoint.0 + 1));
         self.heir(turn, snapshot, purpose, past, 0).ok()
     }
 
@@ -193,7 +193,7 @@ impl Brain {
         turn: &Turn<'_>,
         snapshot: &Snapshot,
         purpose: &Purpose,
-        position: Lsn,
+        position: (Timeline, Lsn),
         lag_max: u64,
     ) -> Result<Heir, String> {
         let named = match purpose {
@@ -203,7 +203,12 @@ impl Brain {
         let fit = |name: &str, peer: &PeerAnswer| {
             self.unfit(turn, snapshot, name, peer)
                 .or_else(|| {
-                    let lag = position.bytes_since(peer.position);
+                    let (ours, theirs) = (position.0, peer.timeline);
+                    let text = format!("{name} is on timeline {theirs}, this node on {ours}");
+                    (ours != theirs).then_some(text)
+                })
+                .or_else(|| {
+                    let lag = position.1.bytes_since(peer.position);
                     (lag > lag_max).then(|| format!("{name} is {lag} bytes behind"))
                 })
                 .map_or(Ok(()), Err)

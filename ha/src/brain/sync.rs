@@ -56,7 +56,7 @@ impl Brain {
                 let proof = proof.clone();
                 self.publish_sync(turn, sql, &published, &proof, at);
             }
-            _ => self.wait_for(turn, wanted),
+            _ => self.wait_for(turn, &published, wanted),
         }
     }
 
@@ -95,7 +95,12 @@ impl Brain {
         }
     }
 
-    fn wait_for(&self, turn: &mut Turn<'_>, wanted: BTreeSet<String>) {
+    fn wait_for(
+        &self,
+        turn: &mut Turn<'_>,
+        published: &BTreeSet<String>,
+        wanted: BTreeSet<String>,
+    ) {
         let strict = turn.config.synchronous_mode_strict;
         if wanted.is_empty() && strict {
             return turn.phase("leading; strict synchronous mode, no standby: commits wait");
@@ -108,9 +113,9 @@ impl Brain {
         };
         let stuck = self.jobs.failed(&Job::Sync(wanted.clone())) > 0 && !strict;
         let hanging = turn.obs.local.sql.as_ref().is_some_and(|sql| sql.waits);
-        if stuck && hanging && !wanted.is_empty() {
+        if stuck && hanging && published.is_empty() && !wanted.is_empty() {
             // Commits hang for a standby that is gone, and may hold all connections. Nobody is
-            // published now, so they may go; then the new one is tried again.
+            // published, so they may go; then the new one is tried again.
             let reason = "commits wait for a standby that is gone: letting them go first";
             return turn.begin(Job::Sync(BTreeSet::new()), reason);
         }

@@ -695,6 +695,17 @@ fn commits_that_hang_for_a_lost_standby_are_let_go_when_the_next_one_cannot_be_p
 }
 
 #[test]
+fn commits_wait_on_for_a_standby_that_is_published() {
+    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1) };
+    let snapshot = with_sync(cluster(), "n1", &["n2"]);
+    let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
+    let mut seen = holding(sees("n1", 100, snapshot, sql), true);
+    let job = Job::Sync(names(&["n2"]));
+    seen.finished = vec![FinishedJob { job, result: Err("no connection is left".into()) }];
+    assert_eq!(commands(&mut brain("n1"), &seen), [], "and are not let go");
+}
+
+#[test]
 fn a_reign_that_was_given_up_is_never_led_again() {
     let mut snapshot = cluster();
     snapshot.members.retain(|name, _| name == "n1");
