@@ -64,6 +64,7 @@ async fn a_crashed_primary_that_lost_nothing_follows_without_a_rewind() {
     let mut first = Node::primary("n1").await;
     let second = Node::replica("n2", &first).await;
     first.sql("CREATE TABLE public.t AS SELECT generate_series(1, 1000) AS i").await;
+    second.caught_up_with(&first).await;
     first.stop(Signal::SIGQUIT).await;
     let LocalEnd { at, .. } = first.postgres.local_end(LONG).await.unwrap().unwrap();
     second.until("it has everything", |p| (p.position() > at).then_some(())).await;
