@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::unistd::{Gid, Uid, chown};
@@ -55,10 +56,18 @@ pub(crate) fn write_atomic(
     }
     let dir = parent(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = dir.join(format!(".{name}.hart-tmp"));
+    // A name of its own: a writer whose caller has gone may still be at work on the same file, and
+    // would put this one's half-written file in place.
+    static WRITERS: AtomicU64 = AtomicU64::new(0);
+    let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
+    let temporary = dir.join(format!(".{name}.hart-tmp.{}.{writer}", std::process::id()));
     let _ = fs::remove_file(&temporary);
-    write_new(&temporary, content, mode, owner)?;
-    fs::rename(&temporary, path).map_err(Error::io("replace", path))?;
+    let written = write_new(&temporary, content, mode, owner)
+        .and_then(|()| fs::rename(&temporary, path).map_err(Error::io("replace", path)));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
     sync_path(&dir)?;
     Ok(true)
 }
@@ -135,6 +144,29 @@ mod tests {
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "no temporary file stays");
         assert!(remove_if_there(&path).unwrap());
         assert!(!remove_if_there(&path).unwrap());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    /// A writer whose caller gave up waiting is still at work when the next one begins.
+    #[test]
+    fn writers_at_one_time_leave_a_whole_file() {
+        let dir = std::env::temp_dir().join(format!("hart-writers-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("pass");
+        std::thread::scope(|scope| {
+            for letter in [b"a", b"b", b"c", b"d"] {
+                let path = &path;
+                scope.spawn(move || {
+                    for round in 1..60 {
+                        let text = letter.repeat(round * 100);
+                        write_atomic(path, &text, 0o600, None).unwrap();
+                        let found = fs::read(path).unwrap();
+                        assert!(found.len() >= 100 && found.iter().all(|b| *b == found[0]));
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "a temporary file stayed");
         fs::remove_dir_all(&dir).unwrap();
     }
 }

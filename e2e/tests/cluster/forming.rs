@@ -104,6 +104,15 @@ const CHECKS: [(&str, u16, u16); 20] = [
 ];
 
 async fn answers(cluster: &Cluster, primary: &str) -> Result<()> {
+    // A fresh copy streams before it has replayed what it was given.
+    eventually("every node ready", DEADLINE, async || {
+        for node in cluster.nodes() {
+            let answer = cluster.rest(node.name(), "GET", "/readiness", None).await?;
+            ensure!(answer.status == 200, "{}: {answer:?}", node.name());
+        }
+        Ok(())
+    })
+    .await?;
     for node in cluster.nodes() {
         let name = node.name();
         for (path, leads, follows) in CHECKS {
