@@ -17,8 +17,9 @@ use crate::wait::eventually;
 /// How long an agent may take to have a leader and to be in its own catalogue.
 const START: Duration = Duration::from_secs(60);
 
-/// A `consul agent`: a single server that has elected itself, or a client of one. Its data is in a
-/// temporary directory; the process ends with the value. What `consul` is, the `PATH` says.
+/// A `consul agent`: a single server that has elected itself, one of several, or a client of
+/// servers. Its data is in a temporary directory; the process ends with the value. What `consul`
+/// is, the `PATH` says.
 #[derive(Debug)]
 pub struct Consul {
     process: Option<Process>,
@@ -47,14 +48,43 @@ impl Consul {
         Self::launch(place, Rest::new()?, server(host.name()), "").await
     }
 
-    /// Starts a client agent on `host` that joins `server`; it answers on the host's
+    /// Starts a server on each of these hosts, which elect one of them, and waits until all are
+    /// ready. The calling thread must be in the hub.
+    ///
+    /// # Errors
+    /// When one of them does not become ready within a minute.
+    pub async fn servers_on(hosts: &[Host]) -> Result<Vec<Self>> {
+        if let [alone] = hosts {
+            return Ok(vec![Self::on_host(alone).await?]);
+        }
+        let joins = hosts.iter().map(|host| format!("-retry-join={}", host.address()));
+        let joins: Vec<String> = joins.collect();
+        // A server that is down for a while stays a member, as with a minimum quorum in production.
+        let hcl = r#"retry_interval = "1s" autopilot { cleanup_dead_servers = false }"#;
+        let mut servers = Vec::new();
+        for host in hosts {
+            let mut arguments = vec!["-server".to_owned(), format!("-node={}", host.name())];
+            arguments.push(format!("-bootstrap-expect={}", hosts.len()));
+            arguments.extend(joins.clone());
+            let mut server = Self::prepare(Place::on(host), Rest::new()?, arguments, hcl)?;
+            server.start()?;
+            servers.push(server);
+        }
+        for server in &mut servers {
+            server.ready().await?;
+        }
+        Ok(servers)
+    }
+
+    /// Starts a client agent on `host` that joins `servers`; it answers on the host's
     /// `127.0.0.1:8500` and on its address.
     ///
     /// # Errors
     /// When it does not become ready within a minute.
-    pub async fn client_on_host(host: &Host, server: &Self) -> Result<Self> {
-        let joined = server.place.address;
-        let arguments = vec![format!("-node={}", host.name()), format!("-retry-join={joined}")];
+    pub async fn client_on_host(host: &Host, servers: &[Self]) -> Result<Self> {
+        let joins = servers.iter().map(|server| format!("-retry-join={}", server.place.address));
+        let mut arguments = vec![format!("-node={}", host.name())];
+        arguments.extend(joins);
         let hcl = r#"retry_interval = "1s""#;
         Self::launch(Place::on(host), Rest::new()?, arguments, hcl).await
     }
@@ -155,25 +185,29 @@ impl Consul {
         self.start_again().await
     }
 
-    async fn launch(
-        place: Place,
-        rest: Rest,
-        mut arguments: Vec<String>,
-        hcl: &str,
-    ) -> Result<Self> {
+    async fn launch(place: Place, rest: Rest, arguments: Vec<String>, hcl: &str) -> Result<Self> {
+        let mut consul = Self::prepare(place, rest, arguments, hcl)?;
+        consul.start()?;
+        consul.ready().await?;
+        Ok(consul)
+    }
+
+    fn prepare(place: Place, rest: Rest, mut arguments: Vec<String>, hcl: &str) -> Result<Self> {
         let dir = TempDir::new()?;
         let address = place.address;
         arguments.push(format!("-bind={address}"));
         arguments.push(format!("-client={}", place.listen()));
         arguments.push(format!("-data-dir={}", dir.path().join("data").display()));
         arguments.push(format!("-config-file={}", write_config(dir.path(), hcl)?.display()));
-        let mut consul = Self { process: None, place, rest, arguments, dir };
-        consul.start()?;
-        consul.ready().await?;
-        Ok(consul)
+        Ok(Self { process: None, place, rest, arguments, dir })
     }
 
-    fn start(&mut self) -> Result<()> {
+    /// Starts the process without waiting until it is ready: of several servers, a majority must
+    /// run for that.
+    ///
+    /// # Errors
+    /// When Consul is not installed.
+    pub fn start(&mut self) -> Result<()> {
         let mut command = Command::new("consul");
         command.arg("agent").args(&self.arguments);
         let log = self.dir.path().join("log");
@@ -183,6 +217,28 @@ impl Consul {
         };
         self.process = Some(process.context("is Consul installed? `cargo xtask setup` does it")?);
         Ok(())
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| process.exit_status().is_none())
+    }
+
+    /// Whether the servers have a leader and it is this one.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn leads(&self) -> Result<bool> {
+        let leader = self.rest.get(&self.url("/v1/status/leader")).await?.text;
+        Ok(leader.trim_matches('"').split(':').next() == Some(&*self.place.address.to_string()))
+    }
+
+    /// Waits until it has a leader and is in the catalogue, so that sessions can be made.
+    ///
+    /// # Errors
+    /// When it is not so within a minute.
+    pub async fn wait_ready(&mut self) -> Result<()> {
+        self.ready().await
     }
 
     /// Ready is: there is a leader, and the agent is in the catalogue with its health check, so

@@ -60,6 +60,43 @@ pub(crate) fn in_namespace(inode: u64) -> Vec<u32> {
     pids().into_iter().filter(|pid| *pid != own && inside(pid)).collect()
 }
 
+/// Stops with SIGSTOP what `find` finds, again and again until it finds nothing that runs, for a
+/// process may fork while it is being looked for.
+///
+/// # Errors
+/// When processes go on after several rounds.
+pub fn freeze_all(find: impl Fn() -> Vec<u32>) -> Result<()> {
+    for _ in 0..500 {
+        let running: Vec<u32> = find().into_iter().filter(|pid| runs(*pid)).collect();
+        if running.is_empty() {
+            return Ok(());
+        }
+        for pid in running {
+            // It may have ended meanwhile.
+            let _ = signal(pid, Signal::STOP);
+        }
+    }
+    anyhow::bail!("processes {:?} go on after SIGSTOP", find())
+}
+
+/// Lets processes go on that were stopped with SIGSTOP; those that have ended are left out.
+pub fn thaw(pids: &[u32]) {
+    for pid in pids {
+        let _ = signal(*pid, Signal::CONT);
+    }
+}
+
+/// Neither stopped nor ended. One in uninterruptible sleep stops before it comes back to itself.
+fn runs(pid: u32) -> bool {
+    state(pid).is_some_and(|state| !matches!(state, 'T' | 't' | 'Z' | 'X' | 'D'))
+}
+
+/// The name of a process's program, its first 15 bytes.
+pub(crate) fn program(pid: u32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}
+
 /// Sends a signal to a process.
 pub(crate) fn signal(pid: u32, signal: Signal) -> Result<()> {
     let target = to_pid(pid)?;

@@ -45,7 +45,7 @@ async fn a_client_agent_on_a_host_speaks_for_the_server() {
     let server_host = lab.add_host("consul").expect("host").clone();
     let server = Consul::on_host(&server_host).await.expect("server");
     let host = lab.host("n1").expect("host");
-    let client = Consul::client_on_host(host, &server).await.expect("client");
+    let client = Consul::client_on_host(host, std::slice::from_ref(&server)).await.expect("client");
     let rest = Rest::new().expect("client");
     rest.call("PUT", &client.url("/v1/kv/test"), Some(&7.into())).await.expect("put");
     let read = rest.get(&server.url("/v1/kv/test?raw")).await.expect("read");

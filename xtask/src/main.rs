@@ -1,4 +1,4 @@
-//! The chores of the project: `cargo xtask demo|test|bench|sim|docs|setup`.
+//! The chores of the project: `cargo xtask demo|test|bench|torture|sim|docs|setup`.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,8 @@ usage: cargo xtask COMMAND [ARGUMENTS]
                      ARGUMENTS go to the test runner (cargo-nextest if there is one)
   bench [up|switchover|crash|node-lost|memory|all] [--runs N]
                      measure on real hosts in network namespaces, next to Patroni's numbers
+  torture [--minutes M] [--seed N] [--sync] [--servers 1|3|5] [--logs DIR]
+                     random faults on real hosts, with an account of every row
   sim --seeds N [--from S] | --seed N | --mutations | --hours H
                      run the decisions against models of everything else, with faults
   docs [--check]     write docs/reference from the definitions; with --check, fail if it is stale
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         "demo" => tasks::demo(&rest),
         "test" => tasks::test(&rest),
         "bench" => tasks::bench(&rest),
+        "torture" => tasks::torture(&rest),
         "sim" => tasks::sim(&rest),
         "docs" => docs::docs(&rest),
         "setup" => setup::install(&setup::EVERYTHING),

@@ -29,6 +29,15 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     become_it(tests.args(arguments))
 }
 
+/// Random faults on real hosts, on the optimised build.
+pub(crate) fn torture(arguments: &[String]) -> Result<()> {
+    ensure!(is_root(), "the torture run makes network namespaces: run it as root");
+    setup::install(&setup::EVERYTHING)?;
+    run(&mut cargo(&["build", "--release", "--package", "hart"]))?;
+    let torture = ["run", "--release", "--package", "hart-testkit", "--bin", "hart-torture", "--"];
+    become_it(cargo(&torture).args(arguments))
+}
+
 /// `cargo xtask sim`: the deterministic simulator.
 pub(crate) fn sim(arguments: &[String]) -> Result<()> {
     let sim = ["run", "--release", "--package", "hart-sim", "--bin", "hart-sim", "--"];

@@ -71,6 +71,20 @@ impl Lab {
         host.kill_processes()
     }
 
+    /// Ends every fault between hosts: all cables are in, nobody is separated from anybody.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn heal_all(&self) -> Result<()> {
+        for host in self.hosts() {
+            self.heal(host)?;
+            let mut batch = Batch::in_namespace(host.netns());
+            batch.add("neighbour flush nud permanent dev eth0".into());
+            batch.run()?;
+        }
+        Ok(())
+    }
+
     fn cable(&self, host: &Host, state: &str) -> Result<()> {
         let mut hub = Batch::in_namespace(&self.hub);
         hub.add(format!("link set {} {state}", host.port()));

@@ -21,6 +21,8 @@ pub struct NodeConfig {
     pub postgres_port: u16,
     /// Consul as `host:port`.
     pub consul: String,
+    /// Further endpoints of Consul, asked when the first does not answer.
+    pub other_consuls: Vec<String>,
     /// Directory of the node; see [`super::Node::new`].
     pub home: PathBuf,
     /// Directory of PostgreSQL's programs.
@@ -47,6 +49,7 @@ impl NodeConfig {
             rest_port: 8008,
             postgres_port: 5432,
             consul: consul.into(),
+            other_consuls: Vec::new(),
             home: PathBuf::new(),
             bin_dir,
             dcs: Vec::new(),
@@ -101,14 +104,24 @@ impl NodeConfig {
     }
 
     fn head(&self) -> String {
-        let Self { scope, name, address, rest_port, consul, .. } = self;
+        let Self { scope, name, address, rest_port, .. } = self;
+        let consul = self.endpoints();
         format!(
             "scope: {scope}\n\
              name: {name}\n\
              restapi: {{listen: \"{address}:{rest_port}\", \
              connect_address: \"{address}:{rest_port}\"}}\n\
-             consul: {{host: \"{consul}\", register_service: true}}\n"
+             consul: {{{consul}, register_service: true}}\n"
         )
+    }
+
+    fn endpoints(&self) -> String {
+        if self.other_consuls.is_empty() {
+            return format!("host: \"{}\"", self.consul);
+        }
+        let all = std::iter::once(&self.consul).chain(&self.other_consuls);
+        let all: Vec<String> = all.map(|endpoint| format!("\"{endpoint}\"")).collect();
+        format!("hosts: [{}]", all.join(", "))
     }
 
     fn postgresql(&self) -> String {
@@ -190,6 +203,13 @@ profile: fast
         config.dcs("synchronous_mode", "quorum".into());
         config.extra = "profile: fast\n".into();
         assert_eq!(config.render(), EXPECTED);
+    }
+
+    #[test]
+    fn several_endpoints_are_a_list() {
+        let mut config = NodeConfig::new("n1", Ipv4Addr::LOCALHOST, "a:1", "/bin".into());
+        config.other_consuls = vec!["b:2".into()];
+        assert!(config.render().contains("consul: {hosts: [\"a:1\", \"b:2\"], register_service"));
     }
 
     #[test]

@@ -171,6 +171,27 @@ impl Node {
         self.agent = None;
     }
 
+    /// Whether the agent runs.
+    pub fn agent_runs(&mut self) -> bool {
+        self.agent.as_mut().is_some_and(|agent| agent.exit_status().is_none())
+    }
+
+    /// Process id of the guard, if one runs.
+    #[must_use]
+    pub fn guard(&self) -> Option<u32> {
+        let agent = self.agent.as_ref().map(Process::id);
+        let is =
+            |pid: &u32| Some(*pid) != agent && procfs::program(*pid).as_deref() == Some("hart");
+        self.processes().into_iter().find(is)
+    }
+
+    /// The postmaster and its children.
+    #[must_use]
+    pub fn postgres(&self) -> Vec<u32> {
+        let is = |pid: &u32| procfs::program(*pid).is_some_and(|name| name == "postgres");
+        self.processes().into_iter().filter(is).collect()
+    }
+
     /// Process id of the postmaster, from `postmaster.pid`, if that process lives.
     #[must_use]
     pub fn postmaster(&self) -> Option<u32> {

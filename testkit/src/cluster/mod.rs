@@ -1,10 +1,15 @@
 //! A whole cluster in a lab.
 
+mod faults;
+mod options;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hart_workload::{Plan, Target};
 use serde_json::{Value, json};
+
+pub use options::Options;
 
 use crate::consul::Consul;
 use crate::dir::TempDir;
@@ -16,30 +21,6 @@ use crate::sql::Sql;
 use crate::wait::eventually;
 use crate::writers::Writers;
 
-/// How long a cable may take until packets pass.
-const NETWORK: Duration = Duration::from_secs(30);
-
-/// How a cluster is made.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Entries of `bootstrap.dcs` that differ from [`NodeConfig::new`].
-    pub dcs: Vec<(String, Value)>,
-    /// Lines appended to every configuration file.
-    pub extra: String,
-    /// Whether each host has a Consul client agent at `127.0.0.1:8500`, as production has;
-    /// otherwise all nodes ask the server.
-    pub consul_agents: bool,
-}
-
-impl Options {
-    /// Adds an entry of `bootstrap.dcs`.
-    #[must_use]
-    pub fn dcs(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.dcs.push((key.to_owned(), value.into()));
-        self
-    }
-}
-
 /// Hosts `n1`, `n2`, … with a node each, and a host `consul` with a Consul server. The thread that
 /// made it is in the lab's hub while it lives, so that REST and SQL reach the hosts; it must use a
 /// `current_thread` runtime, as `#[tokio::test]` does.
@@ -50,7 +31,7 @@ pub struct Cluster {
     // In the order in which they must go.
     nodes: Vec<Node>,
     agents: Vec<Consul>,
-    consul: Consul,
+    servers: Vec<Consul>,
     rest: Rest,
     _in_hub: Entered,
     lab: Lab,
@@ -76,22 +57,27 @@ impl Cluster {
         let mut lab = Lab::new(count)?;
         let hosts = lab.hosts().to_vec();
         let in_hub = lab.enter_hub()?;
-        let consul = Consul::on_host(lab.add_host("consul")?).await?;
+        let servers = Consul::servers_on(&server_hosts(&mut lab, options.servers)?).await?;
+        let endpoints: Vec<String> = servers.iter().map(Consul::address).collect();
         let (dir, bin_dir) = (TempDir::new()?, bin_dir()?);
         let (mut nodes, mut agents) = (Vec::new(), Vec::new());
         for host in hosts {
-            let mut found_at = consul.address();
+            let mut found_at = endpoints.clone();
             if options.consul_agents {
-                agents.push(Consul::client_on_host(&host, &consul).await?);
-                found_at = "127.0.0.1:8500".into();
+                agents.push(Consul::client_on_host(&host, &servers).await?);
+                found_at.insert(0, "127.0.0.1:8500".into());
             }
             let name = host.name().to_owned();
-            let mut config = NodeConfig::new(&name, host.address(), &found_at, bin_dir.clone());
+            let (first, others) = found_at.split_first().context("no Consul servers")?;
+            let mut config = NodeConfig::new(&name, host.address(), first, bin_dir.clone());
+            if options.other_endpoints {
+                config.other_consuls = others.to_vec();
+            }
             options.dcs.iter().for_each(|(key, value)| config.dcs(key, value.clone()));
             config.extra.clone_from(&options.extra);
             nodes.push(Node::new(&dir, Some(host), config)?);
         }
-        Ok(Self { nodes, agents, consul, rest: Rest::new()?, _in_hub: in_hub, lab, dir })
+        Ok(Self { nodes, agents, servers, rest: Rest::new()?, _in_hub: in_hub, lab, dir })
     }
 
     /// Starts every node.
@@ -108,9 +94,9 @@ impl Cluster {
         &self.lab
     }
 
-    /// The Consul server.
-    pub const fn consul(&mut self) -> &mut Consul {
-        &mut self.consul
+    /// The Consul server, or the first of them.
+    pub fn consul(&mut self) -> &mut Consul {
+        &mut self.servers[0]
     }
 
     /// The Consul client agents, in the order of the nodes, if there are any.
@@ -218,43 +204,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// Takes the power from a host; see [`Lab::kill_node`].
-    ///
-    /// # Errors
-    /// When something survives.
-    pub fn kill_node(&mut self, name: &str) -> Result<()> {
-        let host = self.node(name)?.host().context("every node has a host")?.clone();
-        self.lab.kill_node(&host)?;
-        self.node_mut(name)?.kill_all()
-    }
-
-    /// Gives a host its network back and starts its node, and its Consul agent if it had one.
-    ///
-    /// # Errors
-    /// When one of them does not start.
-    pub async fn revive_node(&mut self, name: &str) -> Result<()> {
-        let at = self.nodes.iter().position(|node| node.name() == name).context("no such node")?;
-        let host = self.nodes[at].host().context("every node has a host")?.clone();
-        self.lab.heal(&host)?;
-        self.plugged_in(&host).await?;
-        if let Some(agent) = self.agents.get_mut(at) {
-            agent.restart().await?;
-        }
-        self.nodes[at].start()
-    }
-
-    /// A cable takes a moment until packets pass: a machine that boots has that behind it.
-    async fn plugged_in(&self, host: &Host) -> Result<()> {
-        let consul = self.consul.address();
-        eventually("the network", NETWORK, async || {
-            let consul = consul.clone();
-            let connected = host.thread(|| tokio::net::TcpStream::connect(consul))?.join();
-            let connected = connected.map_err(|_| anyhow::anyhow!("a thread panicked"))?;
-            Ok(connected?.map(drop)?)
-        })
-        .await
-    }
-
     /// Starts a writer on each host that writes to that host's own node, 100 rows/s each, numbered
     /// from `first` on.
     ///
@@ -329,10 +278,20 @@ impl Cluster {
         result.with_context(|| self.logs())
     }
 
-    fn logs(&self) -> String {
+    /// The end of each agent's log.
+    #[must_use]
+    pub fn logs(&self) -> String {
         let log = |node: &Node| format!("--- {}\n{}\n", node.name(), node.log_tail());
         self.nodes.iter().map(log).collect()
     }
+}
+
+fn server_hosts(lab: &mut Lab, servers: usize) -> Result<Vec<Host>> {
+    let name = |number: usize| match number {
+        1 => "consul".to_owned(),
+        _ => format!("consul{number}"),
+    };
+    (1..=servers.max(1)).map(|number| lab.add_host(&name(number)).cloned()).collect()
 }
 
 impl Drop for Cluster {

@@ -1,0 +1,54 @@
+//! How a cluster is made.
+
+use serde_json::Value;
+
+/// How a cluster is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Entries of `bootstrap.dcs` that differ from [`crate::NodeConfig::new`].
+    pub dcs: Vec<(String, Value)>,
+    /// Lines appended to every configuration file.
+    pub extra: String,
+    /// How many Consul servers there are, each on a host of its own: `consul`, `consul2`, ….
+    pub servers: usize,
+    /// Whether each host has a Consul client agent at `127.0.0.1:8500`, as production has;
+    /// otherwise all nodes ask the first server.
+    pub consul_agents: bool,
+    /// Whether the servers are named in `consul.hosts` behind the first endpoint, to be asked when
+    /// that one does not answer.
+    pub other_endpoints: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            dcs: Vec::new(),
+            extra: String::new(),
+            servers: 1,
+            consul_agents: false,
+            other_endpoints: false,
+        }
+    }
+}
+
+impl Options {
+    /// As production has it: three Consul servers, and a client agent on each host.
+    #[must_use]
+    pub fn three_servers() -> Self {
+        Self { servers: 3, consul_agents: true, ..Self::default() }
+    }
+
+    /// Adds an entry of `bootstrap.dcs`.
+    #[must_use]
+    pub fn dcs(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.dcs.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Names the servers in `consul.hosts` behind the first endpoint.
+    #[must_use]
+    pub const fn with_other_endpoints(mut self) -> Self {
+        self.other_endpoints = true;
+        self
+    }
+}
