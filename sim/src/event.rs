@@ -1,14 +1,9 @@
 //! What can happen, and when: the queue.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-
 use hart_consul_dev::model::{Reply, Request as Call};
 use hart_ha::observation::PeerAnswer;
 use hart_ha::store::Snapshot;
 use std::sync::Arc;
-
-use crate::clock::Us;
 
 /// Why the agent's loop looks again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,7 +145,7 @@ pub enum Event {
         /// The connection.
         link: u64,
         /// Up to here.
-        pos: crate::wal::Pos,
+        pos: crate::pg::wal::Pos,
     },
     /// A confirmation arrives at the upstream.
     Ack {
@@ -189,31 +184,4 @@ pub enum Event {
     Check,
     /// A node (re)starts its agent.
     Boot(usize),
-}
-
-/// The queue. Equal times keep their order of entry.
-#[derive(Default)]
-pub struct Queue {
-    order: BinaryHeap<Reverse<(Us, u64)>>,
-    events: BTreeMap<u64, Event>,
-    next: u64,
-}
-
-impl Queue {
-    /// Puts an event in.
-    pub fn push(&mut self, at: Us, event: Event) {
-        self.next += 1;
-        self.order.push(Reverse((at, self.next)));
-        self.events.insert(self.next, event);
-    }
-
-    /// Takes the next one.
-    pub fn pop(&mut self) -> Option<(Us, Event)> {
-        while let Some(Reverse((at, number))) = self.order.pop() {
-            if let Some(event) = self.events.remove(&number) {
-                return Some((at, event));
-            }
-        }
-        None
-    }
 }

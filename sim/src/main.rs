@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use hart_sim::agent::states::STATES;
 use hart_sim::clock::SEC;
 use hart_sim::event::CAUSES;
 use hart_sim::mutation::ALL;
 use hart_sim::run::{Sum, run};
-use hart_sim::shell::STATES;
 
 /// Tries to make two primaries or to lose a write, deterministically.
 #[derive(Parser)]

@@ -1,4 +1,4 @@
-//! The whole: nodes, Consul, network and queue, and the dispatch of events.
+//! The whole: nodes, Consul, network and queue.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,16 +7,17 @@ use hart_ha::time::Time;
 use serde_json::{Map, Value, json};
 
 use crate::clock::{MS, NodeClock, PPM_MAX, SEC, Us};
-use crate::event::{AtAgent, AtServer, Cause, Event, Queue};
+use crate::consul::store::Store;
+use crate::event::{Cause, Event};
 use crate::faults::Plan;
 use crate::mutation::Mutation;
 use crate::net::Net;
-use crate::node::{Facts, GUARD, LEASE, LOOP, Node, POSTGRES};
-use crate::oracle::{Oracle, Seen};
+use crate::node::{Facts, Node};
+use crate::oracle::Oracle;
+use crate::pg::wal::Wal;
 use crate::pg::{Disk, Server};
+use crate::queue::Queue;
 use crate::rng::Rng;
-use crate::store::Store;
-use crate::wal::Wal;
 
 /// What a run has covered: (state of the brain, cause) → how often.
 pub type Coverage = BTreeMap<(&'static str, Cause), u64>;
@@ -160,178 +161,10 @@ impl World {
         }
     }
 
-    /// Does one event. False: there is nothing more to do.
-    pub fn turn(&mut self) -> bool {
-        if self.over {
-            return false;
-        }
-        let Some((at, event)) = self.queue.pop() else { return false };
-        self.t = self.t.max(at);
-        self.mix(&event);
-        self.dispatch(event);
-        self.judge();
-        true
-    }
-
-    fn mix(&mut self, event: &Event) {
-        let (kind, node) = match event {
-            Event::Agent(n, _, what) => (1 + tag(what), *n),
-            Event::Server(n, _, what) => (100 + *what as u64, *n),
-            Event::Call { node, .. } => (200, *node),
-            Event::Wal { to, .. } => (201, *to),
-            Event::Ack { to, .. } => (202, *to),
-            _ => (203, 0),
-        };
-        for word in [self.t, kind, node as u64] {
-            self.hash = (self.hash ^ word).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    /// A frozen part sees what comes only when it wakes up, in any order.
-    fn deferred(&mut self, n: usize, part: usize, event: Event) -> Option<Event> {
-        let until = self.nodes[n].frozen[part];
-        if self.t >= until {
-            return Some(event);
-        }
-        let at = until + self.rng.range(0, 2 * MS);
-        self.queue.push(at, event);
-        None
-    }
-
-    fn dispatch(&mut self, event: Event) {
-        match event {
-            Event::Agent(n, life, what) => self.at_agent(n, life, what),
-            Event::Server(n, life, what) => self.at_server(n, life, what),
-            Event::Call { node, life, call, what, watch } => {
-                self.call_arrives(node, life, call, &what, watch);
-            }
-            Event::WaitOver { call } => self.wait_over(call),
-            Event::Wal { to, link, pos } => {
-                if let Some(Event::Wal { to, link, pos }) =
-                    self.deferred(to, POSTGRES, Event::Wal { to, link, pos })
-                {
-                    self.wal_arrives(to, link, pos);
-                }
-            }
-            Event::Ack { to, link, lsn } => {
-                if self.deferred(to, POSTGRES, Event::Ack { to, link, lsn }).is_some() {
-                    self.ack_arrives(to, link, lsn);
-                }
-            }
-            Event::Pump { from, link } => self.pump(from, link),
-            Event::Cut { link } => self.cut_link(link),
-            Event::Clients => self.clients(),
-            Event::Sessions => {
-                self.queue.push(self.t + SEC, Event::Sessions);
-                if self.t >= self.store.down_until && self.advance_store() {
-                    self.keys_changed();
-                }
-            }
-            Event::Fault => self.fault(),
-            Event::Worst => self.strike_now(),
-            Event::Heal(heal) => self.heal(heal),
-            Event::Calm => self.calm(),
-            Event::Check => self.check(),
-            Event::Boot(n) => self.boot(n),
-        }
-    }
-
-    fn at_agent(&mut self, n: usize, life: u32, what: AtAgent) {
-        let Some(agent) = self.nodes[n].agent.as_ref().filter(|_| self.nodes[n].life == life)
-        else {
-            return;
-        };
-        let lease = match &what {
-            AtAgent::Lease(_) => true,
-            AtAgent::Answer(call, _) => agent.calls.get(call).is_some_and(|p| p.is_lease()),
-            _ => false,
-        };
-        let part = if lease { LEASE } else { LOOP };
-        let event = Event::Agent(n, life, what);
-        if let Some(Event::Agent(_, _, what)) = self.deferred(n, part, event) {
-            self.agent_event(n, what);
-        }
-    }
-
-    fn at_server(&mut self, n: usize, life: u32, what: AtServer) {
-        if self.nodes[n].server.life != life || !self.nodes[n].powered {
-            return;
-        }
-        let part = match what {
-            AtServer::Deadline | AtServer::FenceAsked => GUARD,
-            // What was killed goes, whoever is frozen.
-            AtServer::Gone => return self.server_gone(n),
-            _ => POSTGRES,
-        };
-        if part == GUARD && what == AtServer::Deadline && self.t < self.nodes[n].frozen[GUARD] {
-            self.overslept(n);
-        }
-        if self.deferred(n, part, Event::Server(n, life, what)).is_some() {
-            self.server_event(n, what);
-        }
-    }
-
-    /// The oracle looks at the nodes.
-    fn judge(&mut self) {
-        let t = self.t;
-        let writing = self.nodes.iter().filter(|node| node.writes(t)).count();
-        if writing == 0 {
-            return;
-        }
-        let seen = |node: &Node| {
-            let overdue = |guard: &crate::node::Guard| {
-                let late = guard.armed.is_none_or(|armed| node.clock.local(t) >= armed.deadline);
-                guard.late || node.is_frozen(GUARD, t) && late
-            };
-            let overslept = node.guard.as_ref().is_some_and(overdue);
-            Seen { writes: node.writes(t), overslept: overslept.then_some(node.frozen[GUARD]) }
-        };
-        let seen: Vec<Seen> = self.nodes.iter().map(seen).collect();
-        self.oracle.writers(t, &seen, &self.names);
-    }
-
-    /// Keys have changed: the oracle looks, and blocking queries answer.
-    pub fn keys_changed(&mut self) {
-        for parked in self.store.due() {
-            self.answer_watch(parked);
-        }
-    }
-
-    /// Lets sessions end, with the oracle looking on.
-    pub fn advance_store(&mut self) -> bool {
-        let old = self.store.now.1.clone();
-        let changed = self.store.advance(self.t);
-        if changed {
-            let new = self.store.now.1.clone();
-            self.oracle.keys(self.t, &old, &new);
-        }
-        changed
-    }
-
     /// The settings in the store, or those of the bootstrap.
     #[must_use]
     pub fn keys(&self) -> Arc<hart_ha::store::Snapshot> {
         self.store.now.1.clone()
-    }
-}
-
-fn tag(what: &AtAgent) -> u64 {
-    match what {
-        AtAgent::Step(_) => 1,
-        AtAgent::Woken(_) => 2,
-        AtAgent::Lease(_) => 3,
-        AtAgent::Look(_) => 4,
-        AtAgent::Answer(..) => 5,
-        AtAgent::Session(_) => 6,
-        AtAgent::Watch => 7,
-        AtAgent::Job(_) => 8,
-        AtAgent::Followed(_) => 9,
-        AtAgent::Peer(..) => 10,
-        AtAgent::Asked { .. } => 11,
-        AtAgent::Life => 12,
-        AtAgent::Fenced => 13,
-        AtAgent::Checkpoint => 14,
-        AtAgent::Written(_) => 15,
     }
 }
 

@@ -7,16 +7,12 @@ use hart_ha::keeper::{AcquirePlan, Call as Wanted, Heir, Hold, Payload, Request}
 use hart_ha::lease::margin;
 use hart_ha::store::{LeaseTxn, LeaseView, Outcome, Snapshot};
 
+use crate::agent::state::Purpose;
 use crate::clock::{MS, Us};
 use crate::consul::micros;
-use crate::event::{Answer, AtAgent, AtServer, Cause, Event};
+use crate::event::{Answer, AtAgent, Cause, Event};
 use crate::mutation::Mutation;
-use crate::node::{GUARD, LEASE, Purpose};
-use crate::pg::Stage;
 use crate::world::World;
-
-/// How long the guard may take to acknowledge.
-const ARM_TIMEOUT: Us = 100 * MS;
 
 /// What the loop tells the keeper.
 pub enum Order {
@@ -82,7 +78,7 @@ impl World {
     }
 
     /// Giving the lease up says that PostgreSQL here cannot write any more.
-    fn must_be_down(&mut self, n: usize) {
+    pub(crate) fn must_be_down(&mut self, n: usize) {
         let node = &self.nodes[n];
         let writes = node.powered && node.server.writes();
         let holds = node.agent.as_ref().is_some_and(|agent| agent.hold.is_some());
@@ -93,7 +89,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, n: usize, request: Option<Request>) {
+    pub(crate) fn send(&mut self, n: usize, request: Option<Request>) {
         let Some(request) = request else { return };
         let Some(agent) = &self.nodes[n].agent else { return };
         let deadline = micros(agent.keeper.call_timeout());
@@ -103,12 +99,12 @@ impl World {
                 let takeover = matches!(txn, LeaseTxn::Lock { .. });
                 let blind = renewal && self.mutated(Mutation::RenewWithoutCas)
                     || takeover && self.mutated(Mutation::TakeoverWithoutCas);
-                let ops = crate::writes::lease(txn, blind);
+                let ops = crate::consul::wire::lease(txn, blind);
                 let purpose = Purpose::Lease { id: request.id, sent: self.t };
                 self.call(n, purpose, Call::Txn(ops), deadline);
             }
             Wanted::Read => {
-                let what = Call::List(crate::store::PREFIX.into());
+                let what = Call::List(crate::consul::store::PREFIX.into());
                 self.call(n, Purpose::ReadBack(request.id), what, deadline);
             }
         }
@@ -152,7 +148,7 @@ impl World {
             Answer::Reply(Reply::Entries(_, entries)) => {
                 let raw = entries.iter().filter_map(|entry| {
                     Some(hart_ha::store::RawEntry {
-                        key: entry.key.strip_prefix(crate::store::PREFIX)?,
+                        key: entry.key.strip_prefix(crate::consul::store::PREFIX)?,
                         value: &entry.value,
                         index: entry.modify_index,
                         session: entry.session.as_deref(),
@@ -167,7 +163,7 @@ impl World {
         self.lease_on(n, request);
     }
 
-    fn lease_on(&mut self, n: usize, request: Option<Request>) {
+    pub(crate) fn lease_on(&mut self, n: usize, request: Option<Request>) {
         self.send(n, request);
         let now = self.local(n);
         let Some(agent) = &mut self.nodes[n].agent else { return };
@@ -177,7 +173,7 @@ impl World {
     }
 
     /// Arms the guard with what is certain, tells the loop, and sets the timer.
-    fn settle(&mut self, n: usize) {
+    pub(crate) fn settle(&mut self, n: usize) {
         let now = self.local(n);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let tick = agent.keeper.tick(now);
@@ -209,7 +205,7 @@ impl World {
         }
     }
 
-    fn hold(&self, n: usize) -> Option<Hold> {
+    pub(crate) fn hold(&self, n: usize) -> Option<Hold> {
         let now = self.local(n);
         let agent = self.nodes[n].agent.as_ref()?;
         let mut hold = agent.keeper.hold(now)?;
@@ -223,7 +219,7 @@ impl World {
         Some(hold)
     }
 
-    fn ghost(&mut self, n: usize, hold: Option<Hold>) -> Option<Hold> {
+    pub(crate) fn ghost(&mut self, n: usize, hold: Option<Hold>) -> Option<Hold> {
         if !self.mutated(Mutation::HoldOutlivesDeadline) {
             return hold;
         }
@@ -237,45 +233,5 @@ impl World {
         let mut ghost = agent.ghost?;
         ghost.deadline = ghost.deadline + ttl;
         (now < ghost.deadline).then_some(ghost)
-    }
-
-    fn arm(&mut self, n: usize, hold: Hold) {
-        let fake = self.mutated(Mutation::PromoteWithoutArmedGuard);
-        let uncut = self.mutated(Mutation::TtlCutIgnored);
-        let (t, frozen) = (self.t, self.nodes[n].is_frozen(GUARD, self.t));
-        let node = &mut self.nodes[n];
-        let recovery = node.server.recovery;
-        let Some(guard) = node.guard.as_mut().filter(|_| node.server.stage != Stage::Down) else {
-            return;
-        };
-        let Some(agent) = &mut node.agent else { return };
-        if fake && recovery {
-            agent.acked = Some(hold);
-            return;
-        }
-        if frozen {
-            guard.queued.push(hold);
-            node.frozen[LEASE] = node.frozen[LEASE].max(t + ARM_TIMEOUT);
-            return;
-        }
-        if guard.fencing {
-            return;
-        }
-        let shorter = guard.armed.is_some_and(|old| old.deadline > hold.deadline);
-        if !(uncut && shorter) {
-            guard.armed = Some(hold);
-        }
-        agent.acked = Some(hold);
-        self.watch_deadline(n);
-    }
-
-    /// The guard wakes up at its deadline.
-    pub fn watch_deadline(&mut self, n: usize) {
-        let node = &self.nodes[n];
-        let Some(armed) = node.guard.as_ref().and_then(|guard| guard.armed) else { return };
-        let at = node.clock.true_at(armed.deadline).max(self.t);
-        let life = node.server.life;
-        let late = self.rng.range(0, 2 * MS);
-        self.queue.push(at + late, Event::Server(n, life, AtServer::Deadline));
     }
 }

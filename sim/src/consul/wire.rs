@@ -10,7 +10,7 @@ use hart_ha::store::{LeaseTxn, Snapshot};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::store::key;
+use crate::consul::store::key;
 
 fn json(value: &impl Serialize) -> Arc<[u8]> {
     serde_json::to_vec(value).unwrap_or_default().into()

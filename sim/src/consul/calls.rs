@@ -3,21 +3,18 @@
 use std::time::Duration;
 
 use hart_consul_dev::model::{Reply, Request as Call};
-use hart_ha::command::Write;
 use hart_ha::store::Snapshot;
 
+use crate::agent::state::Purpose;
 use crate::clock::{MS, SEC, Us};
+use crate::consul::store::{Parked, key};
 use crate::event::{Answer, AtAgent, Event};
-use crate::node::Purpose;
-use crate::store::{Parked, key};
 use crate::world::World;
 
 /// The longest wait of one blocking query.
 const WAIT: Us = 2 * SEC;
 /// Deadline of a call where nothing else is said.
 pub const USUAL: Us = 5 * SEC;
-/// Deadline of a blocking query: its wait, a share for the server's jitter, and a call's deadline.
-const WATCH_DEADLINE: Us = 7_125 * MS;
 
 impl World {
     /// Sends a call.
@@ -84,7 +81,7 @@ impl World {
         }
     }
 
-    fn explain(&mut self, old: &Snapshot, new: &Snapshot) {
+    pub(crate) fn explain(&mut self, old: &Snapshot, new: &Snapshot) {
         if self.trace.is_none() {
             return;
         }
@@ -113,14 +110,14 @@ impl World {
         }
     }
 
-    fn reply(&mut self, n: usize, life: u32, id: u64, answer: Answer) {
+    pub(crate) fn reply(&mut self, n: usize, life: u32, id: u64, answer: Answer) {
         let consul = self.consul();
         if let Some(delay) = self.net.send(&mut self.rng, consul, n) {
             self.queue.push(self.t + delay, Event::Agent(n, life, AtAgent::Answer(id, answer)));
         }
     }
 
-    fn watch_arrives(&mut self, parked: Parked) {
+    pub(crate) fn watch_arrives(&mut self, parked: Parked) {
         if self.store.now.0 > parked.index || parked.index == 0 {
             return self.answer_watch(parked);
         }
@@ -148,33 +145,6 @@ impl World {
         self.reply(parked.node, parked.life, parked.call, Answer::Keys(index, keys));
     }
 
-    /// The watch asks on.
-    pub fn watch_on(&mut self, n: usize, index: u64) {
-        let what = Call::List(crate::store::PREFIX.into());
-        self.call(n, Purpose::Watch(index), what, WATCH_DEADLINE);
-    }
-
-    /// A write of the brain becomes a call, unless one to the same key is under way.
-    pub fn write(&mut self, n: usize, write: Write) {
-        let key = key_of(&write);
-        let Some(agent) = &mut self.nodes[n].agent else { return };
-        let keys = agent.seen.store.snapshot.clone().unwrap_or_default();
-        let session = agent.session.clone();
-        if !agent.writing.insert(key) {
-            return;
-        }
-        let call = crate::writes::call(&self.names[n], write, &keys, session, &self.bootstrap);
-        match call {
-            Some((call, next)) => {
-                let purpose = Purpose::Write(key, next.map(Box::new));
-                self.call(n, purpose, call, 2 * SEC);
-            }
-            None => {
-                agent.writing.remove(key);
-            }
-        }
-    }
-
     /// What a person does with Consul directly: it arrives.
     pub fn person_puts(&mut self, name: &str, value: &serde_json::Value) {
         let bytes = serde_json::to_vec(value).unwrap_or_default();
@@ -200,16 +170,4 @@ impl World {
 #[must_use]
 pub fn micros(by: Duration) -> Us {
     u64::try_from(by.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn key_of(write: &Write) -> &'static str {
-    match write {
-        Write::Claim | Write::Unclaim | Write::Initialize(_) => "initialize",
-        Write::Config => "config",
-        Write::Member(_) => "members",
-        Write::ClearFailover(_) => "failover",
-        Write::Sync { .. } | Write::DeleteSync(_) => "sync",
-        Write::History(_) => "history",
-        Write::Failsafe(_) => "failsafe",
-    }
 }

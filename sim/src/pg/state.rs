@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::clock::Us;
-use crate::wal::Pos;
+use crate::pg::wal::Pos;
 
 /// What is in the data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,135 @@
+//! An agent begins and ends.
+
+use std::time::Duration;
+
+use hart_consul_dev::model::Request as Call;
+use hart_ha::brain::{Brain, Settings};
+use hart_ha::command::Exit;
+use hart_ha::keeper::Keeper;
+use hart_ha::kv::{DynamicConfig, Tags};
+use hart_ha::observation::Observation;
+
+use crate::agent::state::{Agent, View};
+use crate::clock::{MS, SEC};
+use crate::event::{AtAgent, Cause, Event};
+use crate::mutation::Mutation;
+use crate::node::Node;
+use crate::pg::Stage;
+use crate::world::World;
+
+impl World {
+    /// The service manager starts the machine and the agent.
+    pub fn boot(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        if node.agent.is_some() || !node.wanted {
+            return;
+        }
+        node.powered = true;
+        node.life += 1;
+        let raw = self.bootstrap.clone();
+        let bootstrap = DynamicConfig::from_raw(raw).unwrap_or_default();
+        let (name, instance) = (node.name.clone(), node.facts.instance.clone());
+        let settings = Settings {
+            instance: instance.clone(),
+            tags: Tags::default(),
+            bootstrap,
+            conn_url: format!("postgres://{name}:5432/postgres"),
+            api_url: format!("http://{name}:8008/patroni"),
+            clone_after_failed_rewind: true,
+            clone_when_diverged: true,
+            name: name.clone(),
+        };
+        let keeper = Keeper::new(&name, &instance);
+        let mut agent = Box::new(agent(Brain::new(settings), keeper, node));
+        let up = node.guard.is_some() && node.server.stage != Stage::Down;
+        if up {
+            agent.up_since = Some(node.clock.local(self.t));
+            agent.first_armed = node.guard.as_ref().and_then(|guard| guard.armed);
+        }
+        agent.session = None;
+        node.agent = Some(agent);
+        self.say(n, || format!("agent starts{}", if up { ", finds PostgreSQL" } else { "" }));
+        self.session_in(n, MS);
+        self.after(n, MS, AtAgent::Watch);
+        self.schedule_look(n, MS);
+        self.wake(n, Cause::Person);
+    }
+
+    /// The agent is gone, in whatever way.
+    pub fn lose_agent(&mut self, n: usize) {
+        let forgets = self.mutated(Mutation::TermForgotten);
+        let node = &mut self.nodes[n];
+        if node.agent.take().is_some() && forgets {
+            node.facts.term = 0;
+        }
+        node.life += 1;
+    }
+
+    pub(crate) fn exit(&mut self, n: usize, exit: &Exit) {
+        self.say(n, || format!("agent ends: {exit:?}"));
+        let session = self.nodes[n].facts.session.clone();
+        self.lose_agent(n);
+        match exit {
+            Exit::Stopped => {
+                self.nodes[n].wanted = false;
+                if let Some(id) = session
+                    && self.net.open(n, self.consul())
+                    && self.t >= self.store.down_until
+                {
+                    self.person_does(&Call::SessionDestroy(id.as_str().into()));
+                }
+            }
+            Exit::Refused(_) => self.queue.push(self.t + 2 * SEC, Event::Boot(n)),
+        }
+    }
+
+    /// Is shutdown asked for; the loop looks.
+    pub fn ask_to_stop(&mut self, n: usize) {
+        if let Some(agent) = &mut self.nodes[n].agent {
+            agent.seen.shutdown = true;
+            self.wake(n, Cause::Person);
+        }
+    }
+}
+
+fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
+    let mut seen = Observation::default();
+    seen.store.session = None;
+    seen.local.memory.term = node.facts.term;
+    Agent {
+        brain,
+        keeper,
+        seen,
+        applied: None,
+        job: None,
+        finished: Vec::new(),
+        asking: Default::default(),
+        writing: Default::default(),
+        troubles: Default::default(),
+        calls: Default::default(),
+        following: false,
+        fencing: false,
+        stale: true,
+        upstream: None,
+        proof: None,
+        up_since: None,
+        first_armed: None,
+        acked: None,
+        told: None,
+        hold: None,
+        busy: false,
+        session: None,
+        confirmed: false,
+        failures: (0, 0),
+        pace: Duration::from_secs(1),
+        woken: false,
+        timers: [0; 4],
+        locked: None,
+        view: View::default(),
+        lateness: 0,
+        ghost: None,
+        shifted: false,
+        last_order_was_handover: false,
+        last_phase: String::new(),
+    }
+}

@@ -1,0 +1,103 @@
+//! What happens at an agent, and its timers.
+
+use std::time::Duration;
+
+use hart_consul_dev::model::Reply;
+use hart_ha::command::Job;
+
+use crate::agent::state::Purpose;
+use crate::clock::{SEC, Us};
+use crate::consul::micros;
+use crate::event::{Answer, AtAgent, Cause, Event};
+use crate::world::World;
+
+impl World {
+    /// Something happens at the agent of `n`, later.
+    pub fn after(&mut self, n: usize, delay: Us, what: AtAgent) {
+        let life = self.nodes[n].life;
+        self.queue.push(self.t + delay, Event::Agent(n, life, what));
+    }
+
+    /// The loop is to look again.
+    pub fn wake(&mut self, n: usize, cause: Cause) {
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        if !std::mem::replace(&mut agent.woken, true) {
+            let delay = self.rng.range(20, 300);
+            self.after(n, delay, AtAgent::Woken(cause));
+        }
+    }
+
+    /// An event at a live agent that is not frozen.
+    pub fn agent_event(&mut self, n: usize, what: AtAgent) {
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        match what {
+            AtAgent::Step(timer) if timer == agent.timers[0] => self.step(n, Cause::Timer),
+            AtAgent::Woken(cause) => {
+                agent.woken = false;
+                self.step(n, cause);
+            }
+            AtAgent::Lease(timer) if timer == agent.timers[1] => self.lease_turn(n, None),
+            AtAgent::Look(timer) if timer == agent.timers[2] => {
+                self.look(n);
+                let Some(agent) = &self.nodes[n].agent else { return };
+                let pace = self.nodes[n].clock.span(agent.pace);
+                self.schedule_look(n, pace);
+            }
+            AtAgent::Session(timer) if timer == agent.timers[3] => self.keep_session(n),
+            AtAgent::Step(_) | AtAgent::Lease(_) | AtAgent::Look(_) | AtAgent::Session(_) => {}
+            AtAgent::Answer(call, answer) => self.answered(n, call, answer),
+            AtAgent::Watch => self.watch_on(n, 0),
+            AtAgent::Job(number) => self.job_due(n, number),
+            AtAgent::Followed(upstream) => self.followed(n, upstream),
+            AtAgent::Peer(peer, asked, answer) => self.peer_answered(n, peer, asked, answer),
+            AtAgent::Asked { by, life, at } => self.asked(n, by, life, at),
+            AtAgent::Life => self.life_changed(n),
+            AtAgent::Written(key) => {
+                agent.writing.remove(key);
+                self.wake(n, Cause::Store);
+            }
+            AtAgent::Checkpoint => self.checkpoint(n),
+            AtAgent::Fenced => {
+                agent.fencing = false;
+                self.wake(n, Cause::Job);
+            }
+        }
+    }
+
+    pub(crate) fn answered(&mut self, n: usize, call: u64, answer: Answer) {
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let Some(purpose) = agent.calls.remove(&call) else { return };
+        match purpose {
+            Purpose::Lease { id, sent } => self.lease_answered(n, id, sent, answer),
+            Purpose::ReadBack(id) => self.lease_read(n, id, &answer),
+            Purpose::Watch(index) => self.watch_answered(n, index, answer),
+            Purpose::Renew => self.session_renewed(n, &answer),
+            Purpose::Create(id) => self.session_created(n, id, &answer),
+            Purpose::Write(key, next) => match (answer, next) {
+                (Answer::Reply(Reply::Done(false)), Some(next)) => {
+                    self.call(n, Purpose::Write(key, None), *next, 2 * SEC);
+                }
+                (answer, _) => self.written(n, key, &answer),
+            },
+        }
+    }
+
+    /// PostgreSQL is looked at after `delay`, and not before.
+    pub fn schedule_look(&mut self, n: usize, delay: Us) {
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        agent.timers[2] += 1;
+        let timer = agent.timers[2];
+        self.after(n, delay, AtAgent::Look(timer));
+    }
+
+    /// Waits until a job of this kind is over, for jobs that stop the server.
+    pub fn stops(job: &Job) -> bool {
+        matches!(job, Job::Stop | Job::Restart)
+    }
+
+    /// A duration on the node's clock in true time.
+    #[must_use]
+    pub fn span(&self, n: usize, by: Duration) -> Us {
+        self.nodes[n].clock.span(by).max(micros(by) / 2)
+    }
+}

@@ -1,0 +1,186 @@
+//! Long actions on PostgreSQL, one at a time, as the agent's jobs do them.
+
+use std::collections::BTreeSet;
+
+use hart_ha::brain::Step;
+use hart_ha::command::Job;
+use hart_ha::lsn::Lsn;
+use hart_ha::observation::{FinishedJob, JobDone, SyncProof};
+
+use crate::agent::lease::Order;
+use crate::agent::state::Running;
+use crate::clock::{MS, SEC};
+use crate::event::{AtAgent, AtServer, Cause, Event};
+use crate::mutation::Mutation;
+use crate::pg::{Content, Stage};
+use crate::world::World;
+
+/// A job's end.
+pub type Worked = Result<JobDone, String>;
+
+impl World {
+    /// Begins a job; ignored while another one runs.
+    pub fn begin(&mut self, n: usize, job: Job, step: &Step) {
+        let Some(agent) = &self.nodes[n].agent else { return };
+        if agent.job.is_some() {
+            return;
+        }
+        if self.mutated(Mutation::ReleaseBeforeStop) && job == Job::Stop && agent.hold.is_some() {
+            self.lease_turn(n, Some(Order::Release));
+        }
+        let _ = step;
+        let slow = if self.t < self.nodes[n].slow_until { 8 } else { 1 };
+        let took = self.rng.range(20 * MS, 60 * MS);
+        let took = slow
+            * match &job {
+                Job::Initdb => self.rng.range(300 * MS, 1500 * MS),
+                Job::PostBootstrap => self.rng.range(20 * MS, 80 * MS),
+                Job::Clone(_) => self.rng.range(300 * MS, 4000 * MS),
+                Job::Rewind(_) => self.rng.range(200 * MS, 1500 * MS),
+                Job::Checkpoint => self.rng.range(10 * MS, 600 * MS),
+                _ => took,
+            };
+        let number = self.number();
+        let until = self.t + 10 * SEC;
+        let mark = self.nodes[n].disk.pos.lsn;
+        let before = self.nodes[n].disk.sync_file.clone();
+        self.start_work(n, &job);
+        if let Some(agent) = &mut self.nodes[n].agent {
+            agent.job = Some(Running { job: job.clone(), number, until, before, mark });
+        }
+        if !Self::stops(&job) {
+            self.after(n, took, AtAgent::Job(number));
+        } else if self.nodes[n].server.stage == Stage::Down {
+            self.after(n, MS, AtAgent::Job(number));
+        }
+    }
+
+    pub(crate) fn start_work(&mut self, n: usize, job: &Job) {
+        let node = &mut self.nodes[n];
+        match job {
+            Job::Initdb => {
+                node.facts.origin = None;
+                node.facts.bootstrapping = true;
+                node.disk.content = Content::HalfMade;
+            }
+            Job::Clone(_) | Job::Rewind(_) if node.server.stage == Stage::Down => {
+                node.facts.origin = None;
+                node.disk.content = Content::HalfMade;
+            }
+            Job::Stop | Job::Restart => self.stop_server(n),
+            Job::Sync(names) => {
+                node.disk.sync_file.clone_from(names);
+                let life = node.server.life;
+                let delay = self.rng.skewed(MS, 400 * MS);
+                self.queue.push(self.t + delay, Event::Server(n, life, AtServer::SyncApplied));
+            }
+            _ => {}
+        }
+    }
+
+    /// A job's time is over.
+    pub fn job_due(&mut self, n: usize, number: u64) {
+        let Some(agent) = &self.nodes[n].agent else { return };
+        let Some(running) = agent.job.clone().filter(|job| job.number == number) else { return };
+        let result = match &running.job {
+            Job::Sync(names) => match self.prove_sync(n, names, &running) {
+                Some(result) => result,
+                None => return self.after(n, 20 * MS, AtAgent::Job(number)),
+            },
+            job => self.work(n, job),
+        };
+        self.job_ended(n, result);
+    }
+
+    /// The job under way has ended.
+    pub fn job_ended(&mut self, n: usize, result: Worked) {
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let Some(running) = agent.job.take() else { return };
+        agent.stale = true;
+        match (&running.job, &result) {
+            (Job::Clone(_), Ok(_)) => {
+                agent.seen.asked.reinit = false;
+                self.nodes[n].facts.bootstrapping = false;
+            }
+            (Job::Restart, _) => agent.seen.asked.restart = false,
+            (Job::StartPrimary { .. }, Ok(_)) => agent.upstream = None,
+            (Job::StartStandby(upstream), Ok(_)) => agent.upstream.clone_from(upstream),
+            _ => {}
+        }
+        let ended = format!("{}: {result:?}", running.job.name());
+        if let Some(agent) = &mut self.nodes[n].agent {
+            agent.finished.push(FinishedJob { job: running.job, result });
+        }
+        self.say(n, || ended);
+        self.wake(n, Cause::Job);
+    }
+
+    /// Breaks the job off.
+    pub fn abort(&mut self, n: usize) {
+        let making = |job: &Job| {
+            matches!(job, Job::Initdb | Job::Clone(_) | Job::Rewind(_) | Job::CheckHistory(_))
+        };
+        let running = self.nodes[n].agent.as_ref().and_then(|agent| agent.job.as_ref());
+        if !running.is_some_and(|running| making(&running.job)) {
+            return;
+        }
+        self.job_ended(n, Err("broken off".to_owned()));
+    }
+
+    pub(crate) fn work(&mut self, n: usize, job: &Job) -> Worked {
+        if self.rng.chance(self.plan.job_failures) && !Self::stops(job) {
+            return Err("it failed".to_owned());
+        }
+        match job {
+            Job::Initdb => self.initdb(n),
+            Job::PostBootstrap if self.nodes[n].server.answers() => Ok(JobDone::Done),
+            Job::PostBootstrap => Err("no server".to_owned()),
+            Job::Clone(from) => self.clone_from(n, from),
+            Job::Rewind(from) => self.rewind(n, from),
+            Job::CheckHistory(from) => self.check_history(n, from),
+            Job::StartPrimary { hold, sync } => self.start_primary(n, *hold, sync),
+            Job::StartStandby(from) => self.start_standby(n, from.as_ref()),
+            Job::Checkpoint => {
+                self.checkpoint(n);
+                Ok(JobDone::Done)
+            }
+            Job::Stop | Job::Restart | Job::Sync(_) => Ok(JobDone::Done),
+        }
+    }
+
+    /// The proof: after the setting took effect, a commit of our own was confirmed by all.
+    pub(crate) fn prove_sync(
+        &mut self,
+        n: usize,
+        names: &BTreeSet<String>,
+        running: &Running,
+    ) -> Option<Worked> {
+        let all = &self.names;
+        let node = &self.nodes[n];
+        if !node.server.answers() || node.server.recovery {
+            return Some(Err("no primary runs".to_owned()));
+        }
+        let early = self.mutation == Some(Mutation::SyncPublishedEarly);
+        let applied = node.server.sync == *names;
+        let confirmed = names.is_empty()
+            || names.iter().all(|name| {
+                let row = node.server.senders.iter().find(|row| all[row.to] == *name);
+                row.is_some_and(|row| row.acked >= running.mark)
+            });
+        if applied && confirmed || early {
+            let since = Lsn(if early { 0 } else { node.disk.pos.lsn });
+            let proof = SyncProof { names: names.clone(), since };
+            if let Some(agent) = &mut self.nodes[n].agent {
+                agent.proof = Some(proof);
+            }
+            return Some(Ok(JobDone::Done));
+        }
+        if self.t < running.until {
+            return None;
+        }
+        // The former value is back in force.
+        self.nodes[n].disk.sync_file.clone_from(&running.before);
+        self.sync_applied(n);
+        Some(Err("the standbys did not confirm in time".to_owned()))
+    }
+}

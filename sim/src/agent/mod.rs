@@ -1,0 +1,28 @@
+//! The agent, as it is in `agent/src/node`, with messages to models in place of its effects.
+//!
+//! | file | is |
+//! |---|---|
+//! | `state` | what it keeps in memory |
+//! | `boot`, `inbox` | its begin and end, and what happens at it |
+//! | `observe`, `step` | the loop |
+//! | `jobs`, `work`, `follow`, `look` | its actions on PostgreSQL |
+//! | `lease` | the lease thread |
+//! | `session`, `watch`, `writes` | its other calls to Consul |
+//! | `peers` | its questions to other agents, and its answers |
+//! | `states` | the brain's phases, for the coverage table |
+
+mod boot;
+mod follow;
+mod inbox;
+pub mod jobs;
+pub mod lease;
+mod look;
+mod observe;
+mod peers;
+mod session;
+pub mod state;
+pub mod states;
+mod step;
+mod watch;
+mod work;
+mod writes;

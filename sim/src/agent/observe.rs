@@ -1,0 +1,107 @@
+//! The picture that the brain is shown.
+
+use std::time::Duration;
+
+use hart_ha::lease::margin;
+use hart_ha::lsn::Lsn;
+use hart_ha::observation::{Control, Data, LeaseStanding, Memory, Process, RunningJob};
+
+use crate::mutation::Mutation;
+use crate::pg::Content;
+use crate::world::World;
+
+impl World {
+    pub(crate) fn observe(&mut self, n: usize) {
+        let now = self.local(n);
+        let early = self.mutated(Mutation::TakeoverWithoutWaiting);
+        let marginless = self.mutated(Mutation::MarginZero);
+        let (sync_ignored, unclaimed) =
+            (self.mutated(Mutation::SyncSetIgnored), self.mutated(Mutation::SyncNotClaimed));
+        let blind = self.mutated(Mutation::PositionsIgnored);
+        let timeline = self.wal.timeline(self.nodes[n].disk.pos.branch);
+        let history = self.wal.history(self.nodes[n].disk.pos.branch);
+        let node = &mut self.nodes[n];
+        let Some(agent) = &mut node.agent else { return };
+        if std::mem::take(&mut agent.stale) {
+            agent.seen.local.data = match node.disk.content {
+                Content::Empty => Data::Empty,
+                Content::HalfMade => Data::HalfMade,
+                Content::Cluster => Data::Cluster { system_id: node.disk.system_id.to_string() },
+            };
+            let down = agent.up_since.is_none() && node.disk.content == Content::Cluster;
+            let disk = &node.disk;
+            agent.seen.local.control = down.then_some(Control {
+                was_primary: disk.was_primary,
+                clean: disk.clean,
+                fresh_backup: disk.fresh_backup,
+                checkpoint: Lsn(disk.checkpoint),
+                timeline,
+            });
+        }
+        let seen = &mut agent.seen;
+        seen.now = now;
+        // The lease thread may be late in taking it back, as after a freeze.
+        let hold = agent.hold.filter(|hold| now < hold.deadline);
+        seen.lease = LeaseStanding { hold, busy: agent.busy };
+        seen.asked.reinit &= hold.is_none();
+        seen.job =
+            agent.job.as_ref().map(|running| RunningJob { job: running.job.clone(), since: now });
+        seen.finished = std::mem::take(&mut agent.finished);
+        let local = &mut seen.local;
+        local.process = match agent.up_since {
+            Some(since) => Process::Running { since },
+            None => Process::Down,
+        };
+        let armed = [agent.first_armed, agent.acked].into_iter().flatten();
+        local.armed = armed
+            .max_by_key(|hold| (hold.term, hold.deadline))
+            .filter(|_| agent.up_since.is_some());
+        if agent.up_since.is_none() {
+            local.sql = None;
+        } else {
+            local.control = None;
+        }
+        local.upstream.clone_from(&agent.upstream);
+        local.waits_for.clone_from(&agent.proof);
+        if local.sql.as_ref().is_some_and(|sql| !sql.in_recovery) {
+            local.history = history
+                .into_iter()
+                .map(|(timeline, end)| (timeline, Lsn(end), "no recovery target".to_owned()))
+                .collect();
+        }
+        let facts = &node.facts;
+        let (term, ttl, bootstrapping) = (facts.term, facts.ttl, facts.bootstrapping);
+        local.memory = Memory { term, ttl, bootstrapping, origin: facts.origin };
+        if early {
+            seen.store.arrived = now - Duration::from_secs(7200);
+        }
+        if marginless
+            && let Some(lease) = seen.store.snapshot.as_ref().and_then(|keys| keys.lease())
+            && !agent.shifted
+        {
+            agent.shifted = true;
+            seen.store.arrived = seen.store.arrived - margin(lease.ttl());
+        }
+        if blind {
+            seen.peers.values_mut().for_each(|probe| probe.answer = None);
+        }
+        if (sync_ignored || unclaimed)
+            && let Some(keys) = &mut seen.store.snapshot
+            && let Some(sync) = &keys.sync
+            && (sync_ignored || agent.hold.is_some())
+            && sync.value.leader.as_deref() != Some(node.name.as_str())
+            && sync.value.leader.is_some()
+            && seen.local.sql.as_ref().is_some_and(|sql| sql.in_recovery)
+        {
+            let mut changed = (**keys).clone();
+            if let Some(sync) = &mut changed.sync {
+                if unclaimed {
+                    sync.value.leader = Some(node.name.clone());
+                } else if !sync.value.names(&node.name) {
+                    sync.value.sync_standby = Some(node.name.clone());
+                }
+            }
+            *keys = changed.into();
+        }
+    }
+}

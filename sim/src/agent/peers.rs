@@ -1,0 +1,73 @@
+//! Asking the other members over REST.
+
+use hart_ha::lsn::Lsn;
+use hart_ha::observation::{PeerAnswer, Probe};
+use hart_ha::time::Time;
+
+use crate::clock::{MS, Us};
+use crate::event::{AtAgent, Cause, Event};
+use crate::mutation::Mutation;
+use crate::world::World;
+
+/// How long a member may take to answer a probe.
+const PROBE: Us = 350 * MS;
+
+impl World {
+    /// Asks a peer for its position, unless it is being asked.
+    pub fn ask(&mut self, n: usize, name: &str) {
+        let Some(peer) = self.names.iter().position(|known| known == name) else { return };
+        let asked = self.local(n);
+        let life = self.nodes[n].life;
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        if !agent.asking.insert(name.to_owned()) {
+            return;
+        }
+        if let Some(delay) = self.net.send(&mut self.rng, n, peer) {
+            let what = AtAgent::Asked { by: n, life, at: asked };
+            self.after(peer, delay, what);
+        }
+        self.after(n, PROBE, AtAgent::Peer(peer, asked, None));
+    }
+
+    /// A peer asks: a fresh look, a step, and the answer.
+    pub fn asked(&mut self, n: usize, by: usize, life: u32, at: Time) {
+        self.look(n);
+        self.agent_event(n, AtAgent::Woken(Cause::Peer));
+        let Some(agent) = &self.nodes[n].agent else { return };
+        let member = &agent.view.member;
+        let answer = PeerAnswer {
+            state: member.state,
+            role: member.role,
+            timeline: member.timeline.unwrap_or_default(),
+            position: member.xlog_location.unwrap_or_default(),
+            tags: member.tags.clone(),
+            may_lead: Some(agent.view.may_lead),
+        };
+        let ahead = self.mutated(Mutation::HandOverBeforeCaughtUp);
+        let position = if ahead { Lsn(u64::MAX / 2) } else { answer.position };
+        let answer = PeerAnswer { position, ..answer };
+        if let Some(delay) = self.net.send(&mut self.rng, n, by) {
+            let what = AtAgent::Peer(n, at, Some(answer));
+            self.queue.push(self.t + delay, Event::Agent(by, life, what));
+        }
+    }
+
+    /// A peer's answer, or its silence.
+    pub fn peer_answered(
+        &mut self,
+        n: usize,
+        peer: usize,
+        asked: Time,
+        answer: Option<PeerAnswer>,
+    ) {
+        let name = self.names[peer].clone();
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let known = agent.seen.peers.get(&name).map(|probe| probe.asked);
+        if !agent.asking.contains(&name) || known.is_some_and(|known| known >= asked) {
+            return;
+        }
+        agent.asking.remove(&name);
+        agent.seen.peers.insert(name, Probe { asked, answer });
+        self.wake(n, Cause::Peer);
+    }
+}

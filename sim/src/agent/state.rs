@@ -1,0 +1,140 @@
+//! What an agent keeps in memory. All of it is lost when it dies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use hart_consul_dev::model::Request as Call;
+use hart_ha::brain::Brain;
+use hart_ha::command::Job;
+use hart_ha::keeper::{Hold, Keeper};
+use hart_ha::kv::{DynamicConfig, Member};
+use hart_ha::observation::{FinishedJob, Observation, SyncProof, Upstream};
+use hart_ha::time::Time;
+
+use crate::clock::Us;
+
+/// What a call to Consul is for.
+#[derive(Clone, Debug)]
+pub enum Purpose {
+    /// A lease transaction: the keeper's id.
+    Lease {
+        /// The keeper's request.
+        id: u64,
+        /// When it left, for mutations.
+        sent: Us,
+    },
+    /// A read-back for the keeper.
+    ReadBack(u64),
+    /// The watch, from this index.
+    Watch(u64),
+    /// Renewal of the session.
+    Renew,
+    /// A new session.
+    Create(String),
+    /// A write to a key, and what is tried when it is not done.
+    Write(&'static str, Option<Box<Call>>),
+}
+
+impl Purpose {
+    /// Is it the lease thread's?
+    #[must_use]
+    pub fn is_lease(&self) -> bool {
+        matches!(self, Self::Lease { .. } | Self::ReadBack(_))
+    }
+}
+
+/// A job under way.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// What is done.
+    pub job: Job,
+    /// Its number.
+    pub number: u64,
+    /// When it is given up.
+    pub until: Us,
+    /// What `synchronous_standby_names` was before, for a proof that fails.
+    pub before: BTreeSet<String>,
+    /// Where WAL had to be confirmed to, for the proof of synchronous commits.
+    pub mark: u64,
+}
+
+/// What REST shows.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The entry.
+    pub member: Member,
+    /// May it lead?
+    pub may_lead: bool,
+}
+
+/// The agent's memory. All of it is lost when it dies.
+pub struct Agent {
+    /// The decisions.
+    pub brain: Brain,
+    /// The lease.
+    pub keeper: Keeper,
+    /// The picture, kept from step to step.
+    pub seen: Observation,
+    /// Settings last applied.
+    pub applied: Option<DynamicConfig>,
+    /// The job under way.
+    pub job: Option<Running>,
+    /// What ended.
+    pub finished: Vec<FinishedJob>,
+    /// Members being asked.
+    pub asking: BTreeSet<String>,
+    /// Keys being written.
+    pub writing: BTreeSet<&'static str>,
+    /// Failures of writes in a row, by key.
+    pub troubles: BTreeMap<&'static str, u32>,
+    /// Calls to Consul without an answer.
+    pub calls: BTreeMap<u64, Purpose>,
+    /// A reload for a new upstream is under way.
+    pub following: bool,
+    /// A fence is under way.
+    pub fencing: bool,
+    /// Read the data directory again.
+    pub stale: bool,
+    /// What the server follows, as far as is known.
+    pub upstream: Option<Upstream>,
+    /// The proof of synchronous commits.
+    pub proof: Option<SyncProof>,
+    /// The guard is known to be there since.
+    pub up_since: Option<Time>,
+    /// What the guard was armed with when it was started or found.
+    pub first_armed: Option<Hold>,
+    /// What the guard acknowledged since.
+    pub acked: Option<Hold>,
+    /// What the guard had acknowledged when the loop was told last.
+    pub told: Option<Hold>,
+    /// The last hold that was reported.
+    pub hold: Option<Hold>,
+    /// A lease transaction is under way.
+    pub busy: bool,
+    /// The session in force.
+    pub session: Option<String>,
+    /// Consul knew it when last asked.
+    pub confirmed: bool,
+    /// Failures in a row: session, watch.
+    pub failures: (u32, u32),
+    /// PostgreSQL is looked at this often.
+    pub pace: Duration,
+    /// A step is due at once.
+    pub woken: bool,
+    /// Numbers of timers in force: step, lease, monitor, session.
+    pub timers: [u64; 4],
+    /// The session that locked our entry when it was seen last.
+    pub locked: Option<String>,
+    /// What REST shows.
+    pub view: View,
+    /// For a mutation: how late the last answer was.
+    pub lateness: Us,
+    /// The last order to the keeper that gave the lease away was a hand-over.
+    pub last_order_was_handover: bool,
+    /// For a mutation: the arrival was moved.
+    pub shifted: bool,
+    /// The last phase, for the trace.
+    pub last_phase: String,
+    /// For a mutation: the last hold, extended.
+    pub ghost: Option<Hold>,
+}

@@ -1,0 +1,129 @@
+//! The loop as it is in `agent/src/node`: observe, step, execute.
+
+use std::time::Duration;
+
+use hart_ha::brain::Step;
+use hart_ha::command::{Command, Write};
+
+use crate::agent::lease::Order;
+use crate::agent::state::View;
+use crate::agent::states::state_class;
+use crate::clock::MS;
+use crate::event::{AtAgent, Cause, Event};
+use crate::world::World;
+
+const HURRY: Duration = Duration::from_millis(20);
+
+impl World {
+    pub(crate) fn step(&mut self, n: usize, cause: Cause) {
+        self.observe(n);
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let step = agent.brain.step(&agent.seen);
+        agent.seen.finished.clear();
+        *self.coverage.entry((state_class(&step.phase), cause)).or_default() += 1;
+        if self.trace.is_some() {
+            self.tell(n, &step);
+        }
+        self.apply_config(n, &step);
+        self.execute(n, &step);
+        self.show(n, &step);
+    }
+
+    pub(crate) fn tell(&mut self, n: usize, step: &Step) {
+        let quiet = |c: &Command| {
+            matches!(
+                c,
+                Command::Carry(_)
+                    | Command::Slots { .. }
+                    | Command::Probe(_)
+                    | Command::Write(Write::Member(_))
+            )
+        };
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let mut lines = Vec::new();
+        if agent.last_phase != step.phase {
+            agent.last_phase.clone_from(&step.phase);
+            lines.push(format!("phase: {}", step.phase));
+        }
+        let said = step.decisions.iter().filter(|d| !quiet(&d.command));
+        lines.extend(said.map(|d| format!("{:?} ({})", d.command, d.reason)));
+        for line in lines {
+            self.say(n, || line);
+        }
+    }
+
+    pub(crate) fn apply_config(&mut self, n: usize, step: &Step) {
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        if agent.applied.as_ref() != Some(&step.config) {
+            agent.applied = Some(step.config.clone());
+            let order = Order::Configure(step.config.ttl, step.config.renew_every());
+            self.lease_turn(n, Some(order));
+        }
+    }
+
+    pub(crate) fn execute(&mut self, n: usize, step: &Step) {
+        for decision in &step.decisions {
+            self.perform(n, decision.command.clone(), step);
+        }
+    }
+
+    pub(crate) fn perform(&mut self, n: usize, command: Command, step: &Step) {
+        match command {
+            Command::Acquire(plan) => self.lease_turn(n, Some(Order::Acquire(plan))),
+            Command::HandOver(heir) => self.lease_turn(n, Some(Order::HandOver(heir))),
+            Command::Release => self.lease_turn(n, Some(Order::Release)),
+            Command::Carry(payload) => self.lease_turn(n, Some(Order::Carry(payload))),
+            Command::Write(write) => self.write(n, write),
+            Command::Probe(members) => members.keys().for_each(|name| self.ask(n, name)),
+            Command::Begin(job) => self.begin(n, job, step),
+            Command::Abort => self.abort(n),
+            Command::Fence => self.fence(n),
+            Command::Promote => self.promote(n),
+            Command::Follow(upstream) => self.follow(n, &upstream),
+            Command::Slots { .. } => {}
+            Command::Checkpoint => self.after(n, 200 * MS, AtAgent::Checkpoint),
+            Command::Remember { term } => {
+                self.oracle.noted(&self.names[n], term);
+                let facts = &mut self.nodes[n].facts;
+                facts.term = facts.term.max(term);
+                self.wake(n, Cause::Job);
+            }
+            Command::Origin { timeline, term } => {
+                self.nodes[n].facts.origin = Some((timeline, term));
+                self.wake(n, Cause::Job);
+            }
+            Command::Bootstrapped => {
+                self.nodes[n].facts.bootstrapping = false;
+                self.wake(n, Cause::Job);
+            }
+            Command::Exit(exit) => self.exit(n, &exit),
+        }
+    }
+
+    pub(crate) fn show(&mut self, n: usize, step: &Step) {
+        let now = self.local(n);
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        agent.view = View { member: step.member.clone(), may_lead: step.verdict.may_lead() };
+        let sql = agent.seen.local.sql.as_ref();
+        let sync_unsettled = || {
+            let Some(proof) = &agent.seen.local.waits_for else { return false };
+            let sync = agent.seen.store.snapshot.as_ref().and_then(|s| s.sync.as_ref());
+            sync.is_some_and(|sync| sync.value.standbys() != proof.names)
+        };
+        let unsettled = agent.up_since.is_some()
+            && sql.is_none_or(|sql| {
+                sql.in_recovery && agent.hold.is_some() || !sql.in_recovery && sync_unsettled()
+            });
+        let pace = if unsettled { HURRY } else { step.config.loop_wait };
+        let changed = std::mem::replace(&mut agent.pace, pace) != pace;
+        agent.timers[0] += 1;
+        let timer = agent.timers[0];
+        if changed {
+            let pace = self.nodes[n].clock.span(pace);
+            self.schedule_look(n, pace);
+        }
+        let at = self.nodes[n].clock.true_at(step.wake.max(now)).max(self.t + 20);
+        let life = self.nodes[n].life;
+        self.queue.push(at, Event::Agent(n, life, AtAgent::Step(timer)));
+    }
+}

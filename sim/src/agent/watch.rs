@@ -1,0 +1,53 @@
+//! The watch on the cluster's keys.
+
+use hart_consul_dev::model::Request as Call;
+
+use crate::agent::state::Purpose;
+use crate::clock::{MS, SEC, Us};
+use crate::event::{Answer, AtAgent, Cause};
+use crate::world::World;
+
+/// Deadline of a blocking query: its wait, a share for the server's jitter, and a call's deadline.
+const WATCH_DEADLINE: Us = 7_125 * MS;
+
+impl World {
+    /// The watch asks on.
+    pub fn watch_on(&mut self, n: usize, index: u64) {
+        let what = Call::List(crate::consul::store::PREFIX.into());
+        self.call(n, Purpose::Watch(index), what, WATCH_DEADLINE);
+    }
+
+    pub(crate) fn watch_answered(&mut self, n: usize, index: u64, answer: Answer) {
+        let now = self.local(n);
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let store = &mut agent.seen.store;
+        if let Answer::Keys(answered, keys) = answer {
+            agent.failures.1 = 0;
+            store.reachable = true;
+            if answered != index {
+                (store.snapshot, store.arrived) = (Some(keys), now);
+                self.doubt_session(n);
+                let Some(agent) = &mut self.nodes[n].agent else { return };
+                let store = &mut agent.seen.store;
+                let snapshot = store.snapshot.as_ref();
+                if let Some(lease) = snapshot.and_then(|keys| keys.lease()) {
+                    self.nodes[n].facts.ttl = lease.ttl();
+                }
+            }
+            let next = if answered < index { 0 } else { answered };
+            self.watch_on(n, next);
+        } else {
+            store.reachable = false;
+            let failures = agent.failures.1;
+            agent.failures.1 += 1;
+            let pause = self.back_off(failures);
+            self.after(n, pause, AtAgent::Watch);
+        }
+        self.wake(n, Cause::Store);
+    }
+
+    pub(crate) fn back_off(&mut self, failures: u32) -> Us {
+        let pause = ((100 * MS) << failures.min(8)).min(SEC);
+        self.rng.range(pause * 3 / 4, pause * 5 / 4)
+    }
+}

@@ -1,0 +1,109 @@
+//! What the jobs do.
+
+use std::collections::BTreeSet;
+
+use hart_ha::keeper::Hold;
+use hart_ha::kv::SynchronousMode;
+use hart_ha::observation::{JobDone, Upstream};
+
+use crate::agent::jobs::Worked;
+use crate::node::POSTGRES;
+use crate::pg::wal::FIRST_LSN;
+use crate::pg::{Content, Stage};
+use crate::world::World;
+
+impl World {
+    pub(crate) fn initdb(&mut self, n: usize) -> Worked {
+        let pos = self.wal.initdb();
+        let system_id = 7_000_000_000 + self.number();
+        let disk = &mut self.nodes[n].disk;
+        (disk.content, disk.system_id, disk.pos) = (Content::Cluster, system_id, pos);
+        (disk.was_primary, disk.clean, disk.fresh_backup) = (true, true, false);
+        (disk.checkpoint, disk.sync_file) = (FIRST_LSN - 120, BTreeSet::new());
+        Ok(JobDone::Done)
+    }
+
+    /// The upstream's number, where it can be reached and answers.
+    pub(crate) fn reach(&self, n: usize, from: &Upstream) -> Result<usize, String> {
+        let u = self.names.iter().position(|name| *name == from.name).ok_or("no such node")?;
+        let there = &self.nodes[u];
+        let open = self.net.open(n, u) && self.net.open(u, n);
+        let alive = there.powered && there.server.answers() && !there.is_frozen(POSTGRES, self.t);
+        (open && alive && u != n).then_some(u).ok_or_else(|| format!("{} is away", from.name))
+    }
+
+    pub(crate) fn clone_from(&mut self, n: usize, from: &Upstream) -> Worked {
+        if self.nodes[n].server.stage != Stage::Down {
+            return Err("the server runs".to_owned());
+        }
+        let u = self.reach(n, from)?;
+        let source = self.nodes[u].disk.clone();
+        let disk = &mut self.nodes[n].disk;
+        (disk.content, disk.system_id, disk.pos) = (Content::Cluster, source.system_id, source.pos);
+        (disk.was_primary, disk.clean, disk.fresh_backup) = (false, false, true);
+        (disk.checkpoint, disk.sync_file) = (source.checkpoint, BTreeSet::new());
+        Ok(JobDone::Done)
+    }
+
+    pub(crate) fn rewind(&mut self, n: usize, from: &Upstream) -> Worked {
+        if self.nodes[n].server.stage != Stage::Down {
+            return Err("the server runs".to_owned());
+        }
+        let u = self.reach(n, from)?;
+        let (mine, theirs) = (self.nodes[n].disk.pos, self.nodes[u].disk.pos);
+        if self.nodes[u].server.recovery {
+            return Err("the source is a standby".to_owned());
+        }
+        if self.wal.timeline(mine.branch) == self.wal.timeline(theirs.branch) {
+            // pg_rewind: "source and target cluster are on the same timeline".
+            self.nodes[n].disk.content = Content::Cluster;
+            return Ok(JobDone::Diverged(true));
+        }
+        self.wal.common(mine, theirs).ok_or("no common ancestor")?;
+        let checkpoint = self.nodes[u].disk.checkpoint;
+        let disk = &mut self.nodes[n].disk;
+        (disk.content, disk.pos, disk.checkpoint) = (Content::Cluster, theirs, checkpoint);
+        (disk.was_primary, disk.clean, disk.fresh_backup) = (false, false, true);
+        Ok(JobDone::Done)
+    }
+
+    /// As `hart_postgres::needs_rewind` decides: by timeline IDs and positions.
+    pub(crate) fn check_history(&mut self, n: usize, from: &Upstream) -> Worked {
+        let u = self.reach(n, from)?;
+        if self.nodes[u].server.recovery {
+            return Err(format!("{} is not primary yet", from.name));
+        }
+        let (mine, theirs) = (self.nodes[n].disk.pos, self.nodes[u].disk.pos);
+        Ok(JobDone::Diverged(self.wal.needs_rewind(mine, theirs)))
+    }
+
+    pub(crate) fn start_primary(
+        &mut self,
+        n: usize,
+        hold: Hold,
+        sync: &BTreeSet<String>,
+    ) -> Worked {
+        self.nodes[n].disk.sync_file.clone_from(sync);
+        self.start_server(n, None, Some(hold))
+    }
+
+    pub(crate) fn start_standby(&mut self, n: usize, from: Option<&Upstream>) -> Worked {
+        // In strict mode commits wait from the first one after a promotion on.
+        let applied = self.nodes[n].agent.as_ref().and_then(|agent| agent.applied.as_ref());
+        let strict = applied.is_some_and(|config| {
+            config.synchronous_mode_strict && config.synchronous_mode != SynchronousMode::Off
+        });
+        let nobody = strict.then(|| "__hart_nobody__".to_owned());
+        self.nodes[n].disk.sync_file = nobody.into_iter().collect();
+        let target = from.and_then(|u| self.names.iter().position(|name| *name == u.name));
+        self.start_server(n, Some(target), None)
+    }
+
+    /// A checkpoint beside the loop.
+    pub fn checkpoint(&mut self, n: usize) {
+        let server = &self.nodes[n].server;
+        if server.answers() && !server.recovery {
+            self.append_checkpoint(n);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The kinds of faults.
+
+macro_rules! kinds {
+    ($($kind:ident => $name:literal,)*) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[expect(missing_docs, reason = "the names say it")]
+        pub enum Kind {
+            $($kind,)*
+        }
+
+        /// All of them.
+        pub const KINDS: &[Kind] = &[$(Kind::$kind,)*];
+
+        impl Kind {
+            /// For people.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    AgentKilled => "agent killed",
+    AgentStopped => "agent stopped",
+    AgentFrozen => "agent frozen",
+    LoopStalled => "loop stalled",
+    GuardKilled => "guard killed",
+    GuardFrozen => "guard frozen",
+    AgentAndGuardFrozen => "agent and guard frozen",
+    PostgresKilled => "PostgreSQL killed",
+    PostgresFrozen => "PostgreSQL frozen",
+    PostgresSlow => "PostgreSQL slow",
+    SlowFence => "slow fence",
+    NodeCrashed => "node crashed",
+    NodeFrozen => "node frozen",
+    NodesCutFromEachOther => "nodes cut from each other",
+    NodeIsolated => "node isolated",
+    NodeCutFromConsul => "node cut from Consul",
+    OneWayCut => "one-way cut",
+    SlowLink => "slow link",
+    LossyNetwork => "lossy network",
+    DuplicatesOnNetwork => "duplicates on the network",
+    ConsulDown => "Consul down",
+    ConsulBlink => "Consul blinks",
+    SessionsLost => "sessions lost",
+    StoreWiped => "store wiped",
+    SyncWaitCancelled => "sync wait cancelled",
+    Switchover => "switchover",
+    Failover => "failover",
+    Pause => "pause",
+    Reinit => "reinit",
+    Restart => "restart",
+    TtlChanged => "ttl changed",
+    SyncChanged => "sync mode changed",
+    DataLost => "data lost",
+}
+
+/// Kinds that must not make the primary change.
+pub const HARMLESS: &[Kind] = &[Kind::ConsulBlink, Kind::SessionsLost, Kind::DuplicatesOnNetwork];

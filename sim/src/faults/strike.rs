@@ -1,0 +1,171 @@
+//! Each fault, as it strikes.
+
+use hart_consul_dev::model::Request as Call;
+
+use crate::clock::{MS, SEC, Us};
+use crate::event::Event;
+use crate::faults::Kind;
+use crate::faults::kinds::Kind::*;
+use crate::faults::plan::Heal;
+use crate::mutation::Mutation;
+use crate::node::{GUARD, LEASE, LOOP, POSTGRES};
+use crate::pg::{Content, Stage};
+use crate::world::World;
+
+impl World {
+    pub(crate) fn strike(&mut self, kind: Kind, n: usize) {
+        let lasts = self.lasting();
+        let lasts = lasts.min(self.plan.calm_at - self.t);
+        let until = self.t + lasts;
+        let consul = self.consul();
+        match kind {
+            AgentKilled => {
+                self.lose_agent(n);
+                let back = if self.rng.chance(500) { self.rng.range(50 * MS, SEC) } else { lasts };
+                self.queue.push(self.t + back, Event::Boot(n));
+            }
+            AgentStopped => {
+                self.ask_to_stop(n);
+                self.nodes[n].wanted = true;
+                self.queue.push(until + 3 * SEC, Event::Boot(n));
+            }
+            AgentFrozen => self.freeze(n, &[LOOP, LEASE], until),
+            LoopStalled => self.freeze(n, &[LOOP], until),
+            GuardKilled => self.guard_killed(n),
+            GuardFrozen => self.freeze(n, &[GUARD], until),
+            AgentAndGuardFrozen => self.freeze(n, &[LOOP, LEASE, GUARD], until),
+            PostgresKilled => self.kill_server(n),
+            PostgresFrozen => self.freeze(n, &[POSTGRES], until),
+            PostgresSlow => self.nodes[n].slow_until = until,
+            SlowFence => self.nodes.iter_mut().for_each(|node| node.slow_fence_until = until),
+            NodeCrashed => self.node_crashed(n, lasts),
+            NodeFrozen => self.freeze(n, &[LOOP, LEASE, GUARD, POSTGRES], until),
+            NodeIsolated => (0..=consul).for_each(|other| self.cut_both(n, other, until)),
+            NodeCutFromConsul => self.cut_both(n, consul, until),
+            NodesCutFromEachOther => {
+                let other = self.rng.index(self.nodes.len());
+                self.cut_both(n, other, until);
+            }
+            OneWayCut => {
+                let other = self.rng.index(consul + 1);
+                let (from, to) = if self.rng.chance(500) { (n, other) } else { (other, n) };
+                self.cut(from, to, until);
+            }
+            SlowLink => {
+                let other = if self.rng.chance(600) { consul } else { self.rng.index(consul) };
+                let by = self.rng.skewed(50 * MS, 4 * SEC);
+                for (from, to) in [(n, other), (other, n)] {
+                    if self.rng.chance(700) {
+                        self.net.set_slow(from, to, by);
+                        self.queue.push(until, Event::Heal(Heal::Fast(from, to)));
+                    }
+                }
+            }
+            LossyNetwork => {
+                self.net.loss = self.rng.range(10, 400);
+                self.queue.push(until, Event::Heal(Heal::NoLoss));
+            }
+            DuplicatesOnNetwork => {
+                self.net.twice = self.rng.range(10, 500);
+                self.queue.push(until, Event::Heal(Heal::NoTwice));
+            }
+            ConsulDown => self.store.down_until = until,
+            ConsulBlink => self.consul_blinks(),
+            SessionsLost => self.sessions_lost(),
+            StoreWiped if self.rng.chance(300) => self.store_wiped(),
+            StoreWiped => {}
+            SyncWaitCancelled => self.nodes[n].server.waiting.clear(),
+            DataLost => self.data_lost(n),
+            _ => self.person(kind, n),
+        }
+    }
+
+    pub(crate) fn freeze(&mut self, n: usize, parts: &[usize], until: Us) {
+        if !self.nodes[n].powered {
+            return;
+        }
+        for part in parts {
+            let frozen = &mut self.nodes[n].frozen[*part];
+            *frozen = until.max(*frozen);
+        }
+        let whole = parts.len() == 4;
+        if whole && self.mutated(Mutation::ClockStopsInFreeze) {
+            let missed = until - self.t;
+            self.nodes[n].clock.missed += missed;
+        }
+    }
+
+    pub(crate) fn guard_killed(&mut self, n: usize) {
+        self.kill_server(n);
+        if let Some(guard) = &mut self.nodes[n].guard {
+            guard.fencing = true;
+        }
+    }
+
+    pub(crate) fn node_crashed(&mut self, n: usize, lasts: Us) {
+        if !self.nodes[n].powered {
+            return;
+        }
+        self.lose_agent(n);
+        self.cut_all(n, false);
+        let origin = self.rng.range(100_000 * SEC, 9_000_000 * SEC);
+        let node = &mut self.nodes[n];
+        node.powered = false;
+        node.guard = None;
+        (node.server.stage, node.server.closed) = (Stage::Down, true);
+        node.server.life += 1;
+        node.server.waiting.clear();
+        node.frozen = [0; 4];
+        node.clock.origin = origin;
+        self.queue.push(self.t + lasts + 2 * SEC, Event::Boot(n));
+    }
+
+    pub(crate) fn cut(&mut self, from: usize, to: usize, until: Us) {
+        if from != to {
+            self.net.set_cut(from, to, true);
+            self.queue.push(until, Event::Heal(Heal::Open(from, to)));
+        }
+    }
+
+    pub(crate) fn cut_both(&mut self, one: usize, other: usize, until: Us) {
+        self.cut(one, other, until);
+        self.cut(other, one, until);
+    }
+
+    pub(crate) fn consul_blinks(&mut self) {
+        let ttl = self.keys().lease().map_or(2 * SEC, |lease| lease.ttl_ms * MS);
+        let lasts = self.rng.range(10 * MS, ttl / 8);
+        self.store.down_until = self.t + lasts;
+    }
+
+    /// As a restarted Consul agent does it to those that hang on its checks.
+    pub(crate) fn sessions_lost(&mut self) {
+        let ids: Vec<_> = self.store.model.sessions().iter().map(|s| s.id.clone()).collect();
+        let all = self.rng.chance(500);
+        for id in ids {
+            if all || self.rng.chance(500) {
+                self.person_does(&Call::SessionDestroy(id));
+            }
+        }
+    }
+
+    pub(crate) fn store_wiped(&mut self) {
+        self.oracle.forgive();
+        self.person_does(&Call::DeleteTree(crate::consul::store::PREFIX.into()));
+    }
+
+    /// Only a standby's: what the primary alone has cannot be expected to survive its disk.
+    pub(crate) fn data_lost(&mut self, n: usize) {
+        let keys = self.keys();
+        let name = self.names[n].as_str();
+        let named = keys.sync.as_ref().is_some_and(|sync| sync.value.names(name));
+        let leads = keys.leader_name() == Some(name);
+        let writers = self.nodes.iter().filter(|node| node.writes(self.t)).count();
+        if self.nodes[n].server.stage == Stage::Down && !named && !leads && writers == 1 {
+            self.nodes[n].disk.content = Content::Empty;
+            if let Some(agent) = &mut self.nodes[n].agent {
+                agent.stale = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What must never happen, and what happened.
+
+mod judge;
+mod takeover;
+#[cfg(test)]
+mod tests;
+
+pub use judge::{Oracle, Seen, sync_is_on};

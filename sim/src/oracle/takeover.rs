@@ -1,0 +1,86 @@
+//! Was the right node given the lease?
+
+use hart_ha::store::Snapshot;
+
+use crate::clock::{MS, SEC};
+use crate::pg::Stage;
+use crate::pg::wal::Pos;
+use crate::world::World;
+
+const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
+const SETTLED: std::time::Duration = std::time::Duration::from_secs(2);
+
+impl World {
+    /// The lease has a new holder by the old one's own hand: has the heir everything?
+    pub fn note_handover(&mut self, old: &Snapshot, new: &Snapshot) {
+        let (Some(from), Some(to)) = (old.lease(), new.lease()) else { return };
+        if from.holder == to.holder || !from.is_held() {
+            return;
+        }
+        let find = |name: &str| self.names.iter().position(|known| known == name);
+        let (Some(giver), Some(heir)) = (find(&from.holder), find(&to.holder)) else { return };
+        let orderly = self.nodes[giver].disk.clean && self.nodes[giver].disk.was_primary;
+        if orderly && self.nodes[giver].server.stage == Stage::Down && self.handing(giver) {
+            let pos = self.nodes[heir].disk.pos;
+            self.oracle.handed_over(self.t, giver, pos, &self.names, &self.wal);
+        }
+    }
+
+    /// The lease was taken over: was there a better node that could be asked and could lead?
+    pub fn note_takeover(&mut self, n: usize, old: &Snapshot, new: &Snapshot) {
+        let (Some(from), Some(to)) = (old.lease(), new.lease()) else { return };
+        let forced = old.failover.as_ref().is_some_and(|request| request.value.member.is_some());
+        if from.term >= to.term || to.holder != self.names[n] || forced {
+            return;
+        }
+        // Later the winner need not be the best any more: its patience is over.
+        let ttl = from.ttl_ms * MS;
+        if self.t > self.renewed + ttl * 17 / 10
+            || self.t < self.mended + 2 * SEC
+            || self.disturbed()
+        {
+            return;
+        }
+        // While a frozen primary still sends, positions move.
+        if self.nodes.iter().any(|node| node.server.writes()) {
+            return;
+        }
+        let better = (0..self.nodes.len()).find(|other| *other != n && self.is_better(*other, n));
+        if let Some(other) = better {
+            let (winner, better) = (&self.names[n], &self.names[other]);
+            let text = format!("{winner} took over although {better} has more and may lead");
+            self.oracle.report(self.t, text);
+        }
+    }
+
+    /// Is anything but the old primary out of order, now or a moment ago?
+    pub(crate) fn disturbed(&self) -> bool {
+        let shaken = |node: &crate::node::Node| {
+            let thawed = node.frozen.iter().any(|until| *until + SEC > self.t);
+            thawed || self.t < node.slow_until
+        };
+        let running = |node: &&crate::node::Node| node.agent.is_some() && node.server.recovery;
+        self.nodes.iter().filter(running).any(shaken) || self.net.is_disturbed()
+    }
+
+    pub(crate) fn is_better(&self, other: usize, n: usize) -> bool {
+        let (there, here) = (&self.nodes[other], &self.nodes[n]);
+        let able = there.powered && there.server.answers() && there.server.recovery;
+        let known = self.local(other);
+        let says = there.agent.as_ref().is_some_and(|agent| {
+            let looked = agent.seen.local.sql.as_ref();
+            // One that has just come up was not there when the others were asked.
+            let there_already = agent.up_since.is_some_and(|since| known.since(since) > SETTLED);
+            agent.view.may_lead
+                && there_already
+                && looked.is_some_and(|sql| known.since(sql.at) < HOUR)
+        });
+        let rank = |pos: Pos| (self.wal.timeline(pos.branch), pos.lsn);
+        able && says && rank(there.disk.pos) > rank(here.disk.pos)
+    }
+
+    pub(crate) fn handing(&self, giver: usize) -> bool {
+        let handing = |agent: &crate::agent::state::Agent| agent.last_order_was_handover;
+        self.nodes[giver].agent.as_ref().is_some_and(|agent| handing(agent))
+    }
+}

@@ -1,0 +1,65 @@
+//! Clients' writes, and when they are acknowledged.
+
+use crate::clock::MS;
+use crate::event::Event;
+use crate::faults::Kind;
+use crate::pg::Waiting;
+use crate::world::World;
+
+impl World {
+    /// Clients write wherever they are let in.
+    pub fn clients(&mut self) {
+        let next = self.t + self.rng.range(150 * MS, 450 * MS);
+        self.queue.push(next, Event::Clients);
+        for n in 0..self.nodes.len() {
+            if !self.nodes[n].writes(self.t) {
+                continue;
+            }
+            let write = self.number();
+            self.nodes[n].disk.pos.lsn += self.rng.range(100, 400);
+            let at = self.nodes[n].disk.pos;
+            self.nodes[n].server.waiting.push(Waiting { write, at });
+            self.confirm(n);
+            self.pump_all(n);
+        }
+    }
+
+    /// The setting in the file is in force now.
+    pub fn sync_applied(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        node.server.sync.clone_from(&node.disk.sync_file);
+        self.confirm(n);
+    }
+
+    /// Acknowledges the commits that everybody has confirmed.
+    pub(crate) fn confirm(&mut self, n: usize) {
+        let upto = self.nodes[n].server.confirmed(&self.names);
+        let server = &mut self.nodes[n].server;
+        if server.waiting.is_empty() || !server.writes() {
+            return;
+        }
+        let (done, rest): (Vec<_>, Vec<_>) =
+            server.waiting.drain(..).partition(|waiting| waiting.at.lsn <= upto);
+        server.waiting = rest;
+        for waiting in done {
+            self.acknowledge(n, waiting);
+        }
+    }
+
+    pub(crate) fn acknowledge(&mut self, n: usize, waiting: Waiting) {
+        let keys = self.keys();
+        // A frozen primary whose mode was asynchronous when its lease ended.
+        let late = self.nodes[n].guard.as_ref().is_some_and(|guard| guard.late);
+        let forgotten = [Kind::SyncChanged, Kind::StoreWiped];
+        let switched = self.plan.kinds.iter().any(|kind| forgotten.contains(kind));
+        if late && (switched || self.nodes[n].server.sync.is_empty()) {
+            return;
+        }
+        self.oracle.acknowledged(self.t, n, &self.names, waiting.at, &keys);
+        let pos = |name: &str| {
+            let found = self.names.iter().position(|known| known == name)?;
+            Some(self.nodes[found].disk.pos)
+        };
+        self.oracle.check_late(pos, &keys, &self.wal);
+    }
+}

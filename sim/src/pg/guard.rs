@@ -1,0 +1,103 @@
+//! The guard: it is armed, watches its deadline, and fences.
+
+use hart_ha::keeper::Hold;
+
+use crate::clock::{MS, Us};
+use crate::event::{AtAgent, AtServer, Event};
+use crate::mutation::Mutation;
+use crate::node::{GUARD, Guard, LEASE};
+use crate::pg::Stage;
+use crate::world::World;
+
+/// How long the guard may take to acknowledge.
+const ARM_TIMEOUT: Us = 100 * MS;
+
+impl World {
+    pub(crate) fn arm(&mut self, n: usize, hold: Hold) {
+        let fake = self.mutated(Mutation::PromoteWithoutArmedGuard);
+        let uncut = self.mutated(Mutation::TtlCutIgnored);
+        let (t, frozen) = (self.t, self.nodes[n].is_frozen(GUARD, self.t));
+        let node = &mut self.nodes[n];
+        let recovery = node.server.recovery;
+        let Some(guard) = node.guard.as_mut().filter(|_| node.server.stage != Stage::Down) else {
+            return;
+        };
+        let Some(agent) = &mut node.agent else { return };
+        if fake && recovery {
+            agent.acked = Some(hold);
+            return;
+        }
+        if frozen {
+            guard.queued.push(hold);
+            node.frozen[LEASE] = node.frozen[LEASE].max(t + ARM_TIMEOUT);
+            return;
+        }
+        if guard.fencing {
+            return;
+        }
+        let shorter = guard.armed.is_some_and(|old| old.deadline > hold.deadline);
+        if !(uncut && shorter) {
+            guard.armed = Some(hold);
+        }
+        agent.acked = Some(hold);
+        self.watch_deadline(n);
+    }
+
+    /// The guard wakes up at its deadline.
+    pub fn watch_deadline(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        let Some(armed) = node.guard.as_ref().and_then(|guard| guard.armed) else { return };
+        let at = node.clock.true_at(armed.deadline).max(self.t);
+        let life = node.server.life;
+        let late = self.rng.range(0, 2 * MS);
+        self.queue.push(at + late, Event::Server(n, life, AtServer::Deadline));
+    }
+
+    /// The guard looks at the clock; only then at what has come meanwhile.
+    pub(crate) fn deadline(&mut self, n: usize) {
+        let now = self.local(n);
+        if self.mutated(Mutation::GuardIgnoresDeadline) {
+            return;
+        }
+        let Some(guard) = &mut self.nodes[n].guard else { return };
+        let Some(armed) = guard.armed.filter(|_| !guard.fencing) else { return };
+        if now >= armed.deadline {
+            guard.fencing = true;
+            self.say(n, || format!("guard: deadline of term {} passed, fencing", armed.term));
+            return self.kill_server(n);
+        }
+        let queued = std::mem::take(&mut guard.queued);
+        if let Some(last) = queued.into_iter().next_back() {
+            guard.armed = Some(last);
+        }
+        self.watch_deadline(n);
+    }
+
+    /// The guard was frozen when its deadline came.
+    pub fn overslept(&mut self, n: usize) {
+        let now = self.local(n);
+        if let Some(guard) = &mut self.nodes[n].guard {
+            guard.late |= guard.armed.is_some_and(|armed| now >= armed.deadline);
+        }
+    }
+
+    /// Woken up before its guard, which was frozen when the deadline came and fences it now.
+    pub(crate) fn is_undead(&self, n: usize) -> bool {
+        let guard = self.nodes[n].guard.as_ref();
+        let overdue = |guard: &Guard| guard.armed.is_some_and(|a| self.local(n) >= a.deadline);
+        let frozen = self.nodes[n].is_frozen(GUARD, self.t);
+        guard.is_some_and(|guard| guard.late || frozen && overdue(guard))
+    }
+
+    /// The agent has the server fenced.
+    pub fn fence(&mut self, n: usize) {
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        if std::mem::replace(&mut agent.fencing, true) {
+            return;
+        }
+        if self.nodes[n].server.stage == Stage::Down {
+            return self.after(n, MS, AtAgent::Fenced);
+        }
+        self.at_server_later(n, 100, AtServer::FenceAsked);
+    }
+}

@@ -1,0 +1,10 @@
+//! PostgreSQL and its guard.
+
+mod commits;
+mod guard;
+mod process;
+mod state;
+mod stream;
+pub mod wal;
+
+pub use state::{Content, Disk, Receiver, Sender, Server, Stage, Waiting};

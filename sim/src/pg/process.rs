@@ -1,0 +1,259 @@
+//! PostgreSQL's processes: start, recovery, promotion, stop, end.
+
+use hart_ha::keeper::Hold;
+use hart_ha::observation::JobDone;
+
+use crate::agent::lease::Order;
+use crate::clock::{MS, SEC, Us};
+use crate::event::{AtAgent, AtServer, Cause, Event};
+use crate::mutation::Mutation;
+use crate::node::Guard;
+use crate::pg::{Content, Server, Stage};
+use crate::world::World;
+
+/// Size of a checkpoint's record.
+const CHECKPOINT: u64 = 120;
+
+impl World {
+    /// Starts the server under a new guard: as primary, or (`standby`) following somebody.
+    pub fn start_server(
+        &mut self,
+        n: usize,
+        standby: Option<Option<usize>>,
+        hold: Option<Hold>,
+    ) -> Result<JobDone, String> {
+        let local = self.local(n);
+        let quick = self.rng.range(30 * MS, 200 * MS);
+        let recovery = self.rng.skewed(100 * MS, 3 * SEC);
+        let node = &mut self.nodes[n];
+        if node.server.stage != Stage::Down {
+            if node.server.writes() {
+                let text = format!("{}: a second server is started on the same data", node.name);
+                self.oracle.report(self.t, text);
+            }
+            return Err("a server runs already".to_owned());
+        }
+        if node.disk.content != Content::Cluster {
+            return Err("there is no cluster in the data directory".to_owned());
+        }
+        let took = if node.disk.clean { quick } else { recovery };
+        node.server = Server {
+            stage: Stage::Starting,
+            life: node.server.life + 1,
+            recovery: standby.is_some(),
+            upstream: standby.flatten(),
+            sync: node.disk.sync_file.clone(),
+            ..Server::default()
+        };
+        node.guard = Some(Guard { armed: hold, ..Guard::default() });
+        (node.disk.clean, node.disk.fresh_backup) = (false, false);
+        node.disk.was_primary = standby.is_none();
+        let life = node.server.life;
+        if let Some(agent) = &mut node.agent {
+            (agent.up_since, agent.first_armed, agent.stale) = (Some(local), hold, true);
+            (agent.seen.local.sql, agent.proof) = (None, None);
+        }
+        self.queue.push(self.t + took, Event::Server(n, life, AtServer::Started));
+        self.lease_turn(n, Some(Order::GuardChanged));
+        if hold.is_some() {
+            self.watch_deadline(n);
+        }
+        self.schedule_look(n, MS);
+        Ok(JobDone::Done)
+    }
+
+    /// An event at a live server that is not frozen.
+    pub fn server_event(&mut self, n: usize, what: AtServer) {
+        let stage = self.nodes[n].server.stage;
+        match what {
+            AtServer::Started if stage == Stage::Starting => self.started(n),
+            AtServer::Promote if stage == Stage::Up => self.promote_begins(n),
+            AtServer::Promoted if stage == Stage::Up => self.promoted(n),
+            AtServer::Deadline => self.deadline(n),
+            AtServer::FenceAsked => {
+                if let Some(guard) = &mut self.nodes[n].guard {
+                    guard.fencing = true;
+                }
+                self.kill_server(n);
+            }
+            AtServer::Gone => self.server_gone(n),
+            AtServer::Stopped if stage == Stage::Stopping => self.stopped(n),
+            AtServer::Connect if stage == Stage::Up => self.connect(n),
+            AtServer::SyncApplied if stage == Stage::Up => self.sync_applied(n),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn at_server_later(&mut self, n: usize, delay: Us, what: AtServer) {
+        let life = self.nodes[n].server.life;
+        self.queue.push(self.t + delay, Event::Server(n, life, what));
+    }
+
+    pub(crate) fn started(&mut self, n: usize) {
+        let server = &mut self.nodes[n].server;
+        server.stage = Stage::Up;
+        if server.recovery {
+            self.at_server_later(n, MS, AtServer::Connect);
+        } else {
+            self.nodes[n].server.closed = false;
+            self.becomes_primary(n);
+        }
+        self.schedule_look(n, MS);
+    }
+
+    pub(crate) fn becomes_primary(&mut self, n: usize) {
+        let pos = self.nodes[n].disk.pos;
+        self.say(n, || format!("PostgreSQL is primary at {pos:?}"));
+        self.append_checkpoint(n);
+        if !self.is_undead(n) {
+            self.oracle.primary(self.t, n, &self.names, pos, &self.wal);
+            self.check_promotion(n);
+        }
+    }
+
+    /// In synchronous mode whoever becomes primary has entered itself before.
+    pub(crate) fn check_promotion(&mut self, n: usize) {
+        let keys = self.keys();
+        if !crate::oracle::sync_is_on(&keys) {
+            return;
+        }
+        let leader = keys.sync.as_ref().and_then(|sync| sync.value.leader.clone());
+        if leader.as_ref().is_some_and(|leader| *leader != self.names[n]) {
+            let text = format!("{} is primary, sync is {leader:?}'s", self.names[n]);
+            self.oracle.report(self.t, text);
+        }
+    }
+
+    /// Writes a checkpoint's record.
+    pub fn append_checkpoint(&mut self, n: usize) {
+        let disk = &mut self.nodes[n].disk;
+        disk.checkpoint = disk.pos.lsn;
+        disk.pos.lsn += CHECKPOINT;
+        self.pump_all(n);
+    }
+
+    /// `pg_promote()` is sent.
+    pub fn promote(&mut self, n: usize) {
+        let delay = self.rng.skewed(MS, 100 * MS);
+        self.at_server_later(n, delay, AtServer::Promote);
+    }
+
+    pub(crate) fn promote_begins(&mut self, n: usize) {
+        let slow = self.t < self.nodes[n].slow_until;
+        let server = &mut self.nodes[n].server;
+        if server.recovery && !std::mem::replace(&mut server.promoting, true) {
+            let took = self.rng.skewed(15 * MS, if slow { 3 * SEC } else { 300 * MS });
+            self.cut_receiver(n);
+            self.at_server_later(n, took, AtServer::Promoted);
+        }
+    }
+
+    pub(crate) fn promoted(&mut self, n: usize) {
+        let links: Vec<u64> = self.nodes[n].server.senders.iter().map(|s| s.link).collect();
+        links.into_iter().for_each(|link| self.cut_link(link));
+        let pos = self.wal.fork(self.nodes[n].disk.pos);
+        let node = &mut self.nodes[n];
+        node.disk.pos = pos;
+        node.disk.was_primary = true;
+        let server = &mut node.server;
+        (server.recovery, server.closed, server.promoting) = (false, false, false);
+        server.upstream = None;
+        server.sync.clone_from(&node.disk.sync_file);
+        self.becomes_primary(n);
+        self.schedule_look(n, MS);
+    }
+
+    /// Sends SIGQUIT or SIGKILL; what runs may write until it is gone.
+    pub fn kill_server(&mut self, n: usize) {
+        let slow = self.t < self.nodes[n].slow_fence_until;
+        let took =
+            if slow { self.rng.range(150 * MS, 280 * MS) } else { self.rng.range(1, 20 * MS) };
+        let server = &mut self.nodes[n].server;
+        if matches!(server.stage, Stage::Down | Stage::Dying) {
+            return;
+        }
+        server.stage = Stage::Dying;
+        self.at_server_later(n, took, AtServer::Gone);
+        if self.mutated(Mutation::DownReportedEarly) {
+            self.after(n, MS, AtAgent::Life);
+        }
+    }
+
+    /// The last process is gone.
+    pub fn server_gone(&mut self, n: usize) {
+        if self.nodes[n].server.stage == Stage::Down {
+            return;
+        }
+        self.say(n, || "PostgreSQL is gone".to_owned());
+        self.cut_all(n, true);
+        let node = &mut self.nodes[n];
+        node.server.stage = Stage::Down;
+        node.server.closed = true;
+        node.server.waiting.clear();
+        node.guard = None;
+        let delay = self.rng.range(200, 2 * MS);
+        self.after(n, delay, AtAgent::Life);
+    }
+
+    pub(crate) fn stopped(&mut self, n: usize) {
+        self.nodes[n].disk.clean = true;
+        self.server_gone(n);
+    }
+
+    /// Asks the server to stop in good order.
+    pub fn stop_server(&mut self, n: usize) {
+        let slow = self.t < self.nodes[n].slow_until;
+        let server = &mut self.nodes[n].server;
+        match (server.stage, server.recovery) {
+            (Stage::Up, false) => {
+                (server.stage, server.closed) = (Stage::Stopping, true);
+                server.waiting.clear();
+                self.append_checkpoint(n);
+                let limit = if slow { 20 * SEC } else { 6 * SEC };
+                self.at_server_later(n, limit, AtServer::Stopped);
+                self.maybe_stopped(n);
+            }
+            (Stage::Up, true) => {
+                server.stage = Stage::Stopping;
+                let took = self.rng.range(5 * MS, 150 * MS);
+                self.at_server_later(n, took, AtServer::Stopped);
+            }
+            (Stage::Starting, _) => self.kill_server(n),
+            _ => {}
+        }
+    }
+
+    /// A stopping primary is gone when every connected standby has the last record.
+    pub(crate) fn maybe_stopped(&mut self, n: usize) {
+        let (server, end) = (&self.nodes[n].server, self.nodes[n].disk.pos.lsn);
+        let all = server.senders.iter().all(|sender| sender.acked >= end);
+        if server.stage == Stage::Stopping && !server.recovery && all {
+            let took = self.rng.range(5 * MS, 60 * MS);
+            self.at_server_later(n, took, AtServer::Stopped);
+        }
+    }
+
+    /// The agent learns that the server came or went.
+    pub fn life_changed(&mut self, n: usize) {
+        let early = self.mutated(Mutation::DownReportedEarly);
+        let node = &mut self.nodes[n];
+        let stage = node.server.stage;
+        let down = stage == Stage::Down || early && stage == Stage::Dying;
+        let Some(agent) = &mut node.agent else { return };
+        if !down {
+            return;
+        }
+        agent.up_since = None;
+        (agent.first_armed, agent.stale, agent.proof) = (None, true, None);
+        agent.seen.local.sql = None;
+        let stopping = agent.job.as_ref().is_some_and(|running| Self::stops(&running.job));
+        self.lease_turn(n, Some(Order::GuardChanged));
+        if stopping {
+            self.job_ended(n, Ok(JobDone::Done));
+        }
+        if self.nodes[n].agent.as_ref().is_some_and(|agent| agent.fencing) {
+            self.after(n, 100, AtAgent::Fenced);
+        }
+        self.wake(n, Cause::Server);
+    }
+}
