@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::keeper::{AcquirePlan, Heir, Hold, Payload};
+use crate::keeper::{AcquirePlan, Heir, Hold, Pact, Payload};
 use crate::kv::{Failsafe, History, Member, Term};
 use crate::lsn::Timeline;
 use crate::observation::Upstream;
@@ -19,6 +19,8 @@ pub enum Command {
     Release,
     /// What the next renewal's `status` shall carry.
     Carry(Payload),
+    /// Whose word is enough to go on without the store; `None`: nobody's.
+    Pact(Option<Pact>),
     /// Write to the store.
     Write(Write),
     /// Ask these members (name → REST address) for their positions, all at once.
@@ -95,8 +97,13 @@ pub enum Write {
     DeleteSync(Index),
     /// `history`.
     History(History),
-    /// `failsafe`.
-    Failsafe(Failsafe),
+    /// `failsafe`, from its version (0: create), while this node holds the lock.
+    Failsafe {
+        /// The new list.
+        list: Failsafe,
+        /// The version it replaces.
+        at: Index,
+    },
 }
 
 /// A long action on PostgreSQL. One runs at a time.

@@ -8,8 +8,13 @@
 //! - each attempt has a beat of its own, so a read-back tells exactly which attempt was applied;
 //! - before a request with a shorter ttl leaves, the deadline is cut to what that request allows,
 //!   because an answer that never comes may still have been applied.
+//!
+//! How the lease goes on without the store is told in `failsafe`.
 
 mod answers;
+mod failsafe;
+#[cfg(test)]
+mod failsafe_tests;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -20,6 +25,7 @@ use crate::kv::{Lease, Status, Term};
 use crate::store::{Index, LeaseTxn, SessionId};
 use crate::time::Time;
 
+pub use failsafe::{Pact, Promise, Question, Round};
 pub use requests::{AcquirePlan, Heir, Payload};
 
 /// Something to be sent to the store now.
@@ -80,10 +86,21 @@ struct Holding {
     /// Version of `status` as last known.
     index: Index,
     deadline: Time,
+    /// The shortest ttl that the record in the store may show.
+    ttl: Duration,
+    /// Until when everybody who could take it over has promised not to.
+    promised: Option<Time>,
     /// When the next request is due.
     due: Time,
     /// The lock must be looked at before the next renewal.
     doubtful: bool,
+}
+
+impl Holding {
+    /// When it is over, unless it is prolonged.
+    fn end(&self) -> Time {
+        self.promised.map_or(self.deadline, |promised| promised.max(self.deadline))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +124,7 @@ pub struct Keeper {
     waiting: Waiting,
     /// Attempts whose outcome is not known; a read-back settles them.
     unsettled: Vec<Attempt>,
+    failsafe: failsafe::State,
     beat: u64,
     next_id: u64,
 }
@@ -125,6 +143,7 @@ impl Keeper {
             holding: None,
             waiting: Waiting::Nothing,
             unsettled: Vec::new(),
+            failsafe: failsafe::State::default(),
             beat: 0,
             next_id: 0,
         }
@@ -133,8 +152,8 @@ impl Keeper {
     /// The lease, if it is certain that it is ours at `now`.
     #[must_use]
     pub fn hold(&self, now: Time) -> Option<Hold> {
-        let holding = self.holding.as_ref().filter(|holding| now < holding.deadline)?;
-        Some(Hold { term: holding.term, deadline: holding.deadline })
+        let holding = self.holding.as_ref().filter(|holding| now < holding.end())?;
+        Some(Hold { term: holding.term, deadline: holding.end() })
     }
 
     /// Is a request under way, or an outcome unknown?
@@ -153,11 +172,8 @@ impl Keeper {
     #[must_use]
     pub fn wake_at(&self) -> Option<Time> {
         let holding = self.holding.as_ref()?;
-        Some(if self.waiting == Waiting::Nothing {
-            holding.due.min(holding.deadline)
-        } else {
-            holding.deadline
-        })
+        let due = Some(holding.due).filter(|_| self.waiting == Waiting::Nothing);
+        [due, self.ask_at()].into_iter().flatten().chain([holding.end()]).min()
     }
 
     fn new_id(&mut self) -> u64 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::Job;
-use crate::keeper::Hold;
+use crate::keeper::{Hold, Promise};
 use crate::kv::{Role, State, Tags, Term};
 use crate::lsn::{Lsn, Timeline};
 use crate::store::{SessionId, Snapshot};
@@ -48,12 +48,18 @@ pub struct StoreView {
 }
 
 /// Where this node stands with the lease.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaseStanding {
     /// The lease, if it is certainly ours.
     pub hold: Option<Hold>,
     /// A transaction on it is under way.
     pub busy: bool,
+    /// The store is silent; the lease goes on because all members agreed.
+    pub by_promises: bool,
+    /// The number of the pact in force; 0 without one.
+    pub pact: u64,
+    /// This node has promised not to take the lease.
+    pub promised: Option<Promise>,
 }
 
 /// This node's PostgreSQL.
@@ -77,8 +83,23 @@ pub struct Local {
     pub memory: Memory,
     /// The positions of slots, for `status`.
     pub slots: BTreeMap<String, u64>,
+    /// What is wrong with a server that runs.
+    pub trouble: Option<Trouble>,
+    /// The server's own word that the WAL it needs next is nowhere to be had any more.
+    pub wal_gone: Option<String>,
     /// This timeline's ancestors, from its `.history` file: (timeline, end, reason).
     pub history: Vec<(Timeline, Lsn, String)>,
+}
+
+/// A server that runs and does not do its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// The last time that it was certainly well.
+    pub since: Time,
+    /// What is wrong, for people. The same words as long as it is the same.
+    pub what: String,
+    /// It does not even answer, so that an orderly stop has no prospect.
+    pub silent: bool,
 }
 
 /// What is in the data directory.

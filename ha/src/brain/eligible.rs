@@ -52,7 +52,7 @@ impl Verdict {
     }
 }
 
-fn refuse(rule: &str, value: impl Into<String>, remedy: &str) -> Verdict {
+pub(super) fn refuse(rule: &str, value: impl Into<String>, remedy: &str) -> Verdict {
     let (rule, value, remedy) = (rule.to_owned(), value.into(), remedy.to_owned());
     Verdict::MayNot(Refusal { rule, value, remedy })
 }
@@ -71,6 +71,7 @@ impl Brain {
             Self::not_stopping,
             Self::tags_allow,
             Self::has_data,
+            Self::is_healthy,
             Self::in_failsafe_list,
             Self::in_sync_set,
             Self::not_forked,
@@ -104,16 +105,17 @@ impl Brain {
         }
     }
 
-    /// A cut-off leader may have been promised by everybody on the list that nobody else leads.
-    fn in_failsafe_list(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Verdict> {
+    /// A cut-off leader may go on for as long as everybody on the list promises not to lead. The
+    /// list counts, not the present setting, of which the leader may not know.
+    fn in_failsafe_list(&self, _: &Turn<'_>, snapshot: &Snapshot) -> Option<Verdict> {
         let list = &snapshot.failsafe.as_ref()?.value;
-        let missing = turn.config.failsafe_mode
-            && !list.is_empty()
-            && !list.contains_key(&self.settings.name)
-            // No promise lasts longer than one ttl.
-            && turn.now() < self.free_at(turn) + turn.config.ttl * 2;
+        let missing = !list.is_empty() && !list.contains_key(&self.settings.name);
         missing.then(|| {
-            refuse("failsafe", "not in the published failsafe list", "let the leader publish it")
+            let names: Vec<_> = list.keys().map(String::as_str).collect();
+            let value = format!("the key failsafe names {}, and not this node", names.join(", "));
+            let remedy = "bring one of them back: the next leader enters this node; or, when \
+                          PostgreSQL surely runs on none of them, delete the key";
+            refuse("failsafe", value, remedy)
         })
     }
 

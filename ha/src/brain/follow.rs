@@ -29,7 +29,12 @@ impl Brain {
         };
         let foreign = self.has_leftover_data(turn, snapshot);
         match &turn.obs.local.data {
-            Data::Cluster { .. } if !foreign && !self.must_clone && !turn.obs.asked.reinit => {
+            Data::Cluster { .. }
+                if !foreign
+                    && !self.must_clone
+                    && !self.wal_is_lost_with(leader)
+                    && !turn.obs.asked.reinit =>
+            {
                 self.follow_with_data(turn, snapshot, member, upstream);
             }
             _ if turn.is_running() => turn.begin(Job::Stop, "the data is to be made anew"),
@@ -160,6 +165,9 @@ impl Brain {
         member: &Member,
         upstream: Upstream,
     ) {
+        if self.wal_is_gone(turn, member, &upstream) {
+            return;
+        }
         let Some(sql) = &turn.obs.local.sql else {
             turn.phase("PostgreSQL is starting");
             return turn.wake_soon();

@@ -119,7 +119,10 @@ impl Brain {
     pub(super) fn after_job(&mut self, finished: &FinishedJob) {
         match (&finished.job, finished.result.is_ok()) {
             (Job::PostBootstrap, true) => self.roles_done = true,
-            (Job::Clone(_), true) => self.must_clone = false,
+            (Job::Clone(_), true) => {
+                self.must_clone = false;
+                self.wal_lost_with = None;
+            }
             // It goes by the numbers of timelines and found nothing to do: that is no repair.
             (Job::Rewind(_), true) if finished.result == Ok(JobDone::Diverged(true)) => {
                 self.must_clone = true;

@@ -8,7 +8,7 @@ use super::race::named_candidate;
 use super::turn::Turn;
 use crate::command::{Command, Job, Write};
 use crate::keeper::{Hold, Payload};
-use crate::kv::{Failsafe, HistoryEntry, Role, State, SynchronousMode, Term};
+use crate::kv::{HistoryEntry, State, SynchronousMode, Term};
 use crate::observation::{Data, Process, Sql};
 use crate::store::Snapshot;
 
@@ -31,7 +31,7 @@ impl Brain {
         if let Some(running) = &turn.obs.job {
             return turn.phase(format!("leading; {}", running.job.name()));
         }
-        if self.handing_over(turn, snapshot) {
+        if self.handing_over(turn, snapshot) || self.gives_up_sick(turn, snapshot, hold) {
             return;
         }
         if !turn.is_running() {
@@ -40,7 +40,10 @@ impl Brain {
         match &turn.obs.local.sql {
             None => self.lead_starting(turn),
             Some(sql) if sql.in_recovery => self.promote(turn, snapshot, hold),
-            Some(sql) => self.lead_primary(turn, snapshot, sql),
+            Some(sql) => self.lead_primary(turn, snapshot, sql, hold),
+        }
+        if let Some(problem) = turn.found_problem().map(str::to_owned) {
+            turn.phase(format!("leading; {problem}"));
         }
     }
 
@@ -110,6 +113,9 @@ impl Brain {
         let ready = self.jobs.ready_at(&job);
         if turn.now() < ready {
             let error = self.jobs.error(&job).unwrap_or_default();
+            if self.jobs.failed(&job) >= STARTS_MAX {
+                turn.problem(format!("{} keeps failing: {error}", job.name()));
+            }
             turn.phase(format!("{} failed, trying again: {error}", job.name()));
             return turn.wake_at(ready);
         }
@@ -129,6 +135,7 @@ impl Brain {
         turn.phase("PostgreSQL is starting");
         turn.wake_soon();
         let Process::Running { since } = turn.obs.local.process else { return };
+        let since = since.max(self.sick.last_answer());
         let too_long = turn.now().since(since) > turn.config.primary_start_timeout;
         let snapshot = turn.obs.store.snapshot.as_ref();
         if too_long && snapshot.is_some_and(|snapshot| self.somebody_may_lead(snapshot)) {
@@ -178,7 +185,7 @@ impl Brain {
         false
     }
 
-    fn lead_primary(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql) {
+    fn lead_primary(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql, hold: Hold) {
         turn.phase("leading");
         self.note_own_timeline(turn, sql);
         if self.promoting.take().is_some() {
@@ -189,7 +196,7 @@ impl Brain {
         }
         self.keep_identity(turn, snapshot);
         self.keep_history(turn, snapshot, sql);
-        self.keep_failsafe(turn, snapshot, sql);
+        self.keep_failsafe(turn, snapshot, sql, hold);
         self.keep_slots(turn, snapshot, true);
         self.clear_fulfilled_request(turn, snapshot);
         self.keep_sync(turn, snapshot, sql);
@@ -259,25 +266,6 @@ impl Brain {
         let history: Vec<_> = known.map(entry).collect();
         if !history.is_empty() {
             turn.push(Command::Write(Write::History(history)), "a timeline has ended");
-        }
-    }
-
-    /// A member whose entry blinks stays on the list while it streams.
-    fn keep_failsafe(&self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql) {
-        if !turn.config.failsafe_mode {
-            return;
-        }
-        let listed = snapshot.failsafe.iter().flat_map(|failsafe| &failsafe.value);
-        let streams = |name: &str| sql.standbys.iter().any(|row| row.name == name && row.streaming);
-        let stay = listed.filter(|(name, _)| self.is_me(name) || streams(name));
-        let mut list: Failsafe = stay.map(|(name, url)| (name.clone(), url.clone())).collect();
-        for (name, member) in &snapshot.members {
-            if member.value.role != Role::Uninitialized {
-                list.insert(name.clone(), member.value.api_url.clone());
-            }
-        }
-        if snapshot.failsafe.as_ref().is_none_or(|failsafe| failsafe.value != list) {
-            turn.push(Command::Write(Write::Failsafe(list)), "the members have changed");
         }
     }
 

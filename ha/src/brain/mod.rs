@@ -8,23 +8,29 @@
 //! | `eligible` | may this node lead, and is a peer better placed? |
 //! | `race` | taking over, taking back, the first bootstrap |
 //! | `lead` | what the holder does |
+//! | `failsafe` | whose word lets it go on without the store |
 //! | `switchover` | handing the lease over: asked for, or because the agent stops |
 //! | `sync` | who is a synchronous standby, and when that may be published |
 //! | `follow` | what a replica does |
+//! | `wal_gone` | a replica whose next WAL nobody has any more |
+//! | `sick` | a primary that runs and does not work |
 //! | `publish` | what the node says of itself |
 
 mod eligible;
+mod failsafe;
 mod fencing;
 mod follow;
 mod jobs;
 mod lead;
 mod publish;
 mod race;
+mod sick;
 mod switchover;
 mod sync;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod wal_gone;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +68,8 @@ pub struct Settings {
     pub clone_after_failed_rewind: bool,
     /// A diverged node that may not be rewound is cloned anew.
     pub clone_when_diverged: bool,
+    /// A replica whose next WAL is nowhere to be had is cloned anew.
+    pub clone_when_wal_is_gone: bool,
 }
 
 /// The state that the brain keeps between steps. All of it can be lost: it is gathered again.
@@ -85,6 +93,14 @@ pub struct Brain {
     acquired: Option<(Index, Time)>,
     /// Names in writes of `sync` that rest on this version and may come true yet.
     sync_sent: Option<(Index, BTreeSet<String>)>,
+    /// Whether standbys confirm what is written.
+    confirmations: sync::Confirmations,
+    /// How long this node has been sick as the holder, and whether it gives up.
+    sick: sick::Sickness,
+    /// The leader that has not got the WAL which this node needs next.
+    wal_lost_with: Option<String>,
+    /// Who has to agree before the lease goes on without the store.
+    agreement: failsafe::Agreement,
     /// Why the last request for a switchover or failover was given up.
     refused: Option<String>,
     /// Since when a standby has not been streaming, or when its history was compared last, and how
@@ -113,6 +129,10 @@ impl Brain {
             given_up: None,
             acquired: None,
             sync_sent: None,
+            confirmations: sync::Confirmations::default(),
+            sick: sick::Sickness::default(),
+            wal_lost_with: None,
+            agreement: failsafe::Agreement::default(),
             refused: None,
             silent_since: None,
             roles_done: false,

@@ -61,6 +61,7 @@ impl Brain {
                 let (timeline, term) = turn.obs.local.memory.origin?;
                 (timeline == sql.timeline).then_some(term)
             }),
+            problem: turn.found_problem().map(str::to_owned),
             instance: self.settings.instance.clone(),
             hart: env!("CARGO_PKG_VERSION").to_owned(),
         }

@@ -5,6 +5,7 @@ use super::Brain;
 use super::turn::Turn;
 use crate::command::{Command, Job, Write};
 use crate::keeper::AcquirePlan;
+use crate::kv::Term;
 use crate::lease::margin;
 use crate::observation::Data;
 use crate::store::Snapshot;
@@ -145,6 +146,7 @@ impl Brain {
             unlock: snapshot.leader_session().cloned(),
             term,
             beat: self.watch.beat(),
+            released: released_by(snapshot),
         };
         turn.push(Command::Acquire(plan), reason);
     }
@@ -169,6 +171,11 @@ impl Brain {
         }
         if turn.config.pause && !self.is_named_candidate(snapshot) {
             return turn.phase("paused: nobody takes over by itself");
+        }
+        if let Some((holder, until)) = promised_to(turn, snapshot) {
+            let left = turn.now().until(until).as_secs_f32();
+            turn.phase(format!("has promised {holder} not to lead for {left:.1} s more"));
+            return turn.wake_at(until);
         }
         let free_at = self.free_at(turn);
         let window = margin(turn.config.ttl);
@@ -233,6 +240,20 @@ impl Brain {
     pub(super) fn is_named_candidate(&self, snapshot: &Snapshot) -> bool {
         named_candidate(snapshot).is_some_and(|name| self.is_me(name))
     }
+}
+
+/// Who gave the lease up, and in which term, where the record says so.
+fn released_by(snapshot: &Snapshot) -> Option<(String, Term)> {
+    let lease = snapshot.lease().filter(|lease| !lease.is_held())?;
+    Some((lease.holder.clone(), lease.term))
+}
+
+/// A cut-off holder has our word, and has not given up since. The keeper would refuse, too.
+fn promised_to(turn: &Turn<'_>, snapshot: &Snapshot) -> Option<(String, Time)> {
+    let promise = turn.obs.lease.promised.as_ref().filter(|p| turn.now() < p.until)?;
+    let over = released_by(snapshot)
+        .is_some_and(|(holder, term)| holder == promise.holder && term >= promise.term);
+    (!over).then(|| (promise.holder.clone(), promise.until))
 }
 
 /// The node that an operator wants to lead.

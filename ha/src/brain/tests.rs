@@ -17,11 +17,11 @@ const TTL_MS: u64 = 4000;
 /// ttl × 1.01 + 400 ms.
 const FREE_MS: u64 = 4440;
 
-fn at(ms: u64) -> Time {
+pub(super) fn at(ms: u64) -> Time {
     Time::from_millis(ms)
 }
 
-fn brain(name: &str) -> Brain {
+pub(super) fn brain(name: &str) -> Brain {
     let raw = serde_json::json!({"ttl": 4, "loop_wait": 1, "postgresql": {"use_pg_rewind": true}});
     Brain::new(Settings {
         name: name.into(),
@@ -32,14 +32,15 @@ fn brain(name: &str) -> Brain {
         api_url: format!("http://{name}:8008/patroni"),
         clone_after_failed_rewind: false,
         clone_when_diverged: false,
+        clone_when_wal_is_gone: true,
     })
 }
 
-fn versioned<T>(value: T, session: Option<&str>) -> Versioned<T> {
+pub(super) fn versioned<T>(value: T, session: Option<&str>) -> Versioned<T> {
     Versioned { value, index: 7, session: session.map(str::to_owned) }
 }
 
-fn member(name: &str, role: Role) -> Versioned<Member> {
+pub(super) fn member(name: &str, role: Role) -> Versioned<Member> {
     let value = Member {
         conn_url: format!("postgres://{name}:5432/postgres"),
         api_url: format!("http://{name}:8008/patroni"),
@@ -58,7 +59,7 @@ fn lease(holder: &str, beat: u64, state: LeaseState) -> Lease {
 }
 
 /// n1 leads n2 and n3.
-fn cluster() -> Snapshot {
+pub(super) fn cluster() -> Snapshot {
     let status = Status {
         optime: Some(Lsn(1000)),
         lease: Some(lease("n1", 9, LeaseState::Held)),
@@ -82,11 +83,11 @@ fn with_lease(mut snapshot: Snapshot, lease: Option<Lease>) -> Snapshot {
     snapshot
 }
 
-fn upstream(name: &str) -> Upstream {
+pub(super) fn upstream(name: &str) -> Upstream {
     Upstream { name: name.into(), host: name.into(), port: 5432 }
 }
 
-fn standby(position: u64) -> Sql {
+pub(super) fn standby(position: u64) -> Sql {
     Sql {
         in_recovery: true,
         timeline: 1,
@@ -97,12 +98,12 @@ fn standby(position: u64) -> Sql {
     }
 }
 
-fn primary(position: u64) -> Sql {
+pub(super) fn primary(position: u64) -> Sql {
     Sql { timeline: 1, write_lsn: Lsn(position), ..Sql::default() }
 }
 
 /// What `name` sees: a running server with these positions.
-fn sees(name: &str, now: u64, snapshot: Snapshot, sql: Sql) -> Observation {
+pub(super) fn sees(name: &str, now: u64, snapshot: Snapshot, sql: Sql) -> Observation {
     let mut seen = Observation { now: at(now), ..Observation::default() };
     seen.store.arrived = at(now);
     seen.store.reachable = true;
@@ -116,14 +117,14 @@ fn sees(name: &str, now: u64, snapshot: Snapshot, sql: Sql) -> Observation {
     seen
 }
 
-fn holding(mut seen: Observation, armed: bool) -> Observation {
+pub(super) fn holding(mut seen: Observation, armed: bool) -> Observation {
     let hold = Hold { term: 5, deadline: seen.now + Duration::from_secs(3) };
     seen.lease.hold = Some(hold);
     seen.local.armed = armed.then_some(hold);
     seen
 }
 
-fn down(mut seen: Observation, was_primary: bool, clean: bool) -> Observation {
+pub(super) fn down(mut seen: Observation, was_primary: bool, clean: bool) -> Observation {
     seen.local.process = Process::Down;
     seen.local.sql = None;
     seen.local.control = Some(Control {
@@ -136,7 +137,7 @@ fn down(mut seen: Observation, was_primary: bool, clean: bool) -> Observation {
     seen
 }
 
-fn answer(position: u64) -> PeerAnswer {
+pub(super) fn answer(position: u64) -> PeerAnswer {
     PeerAnswer {
         state: State::Running,
         role: Role::Replica,
@@ -147,7 +148,7 @@ fn answer(position: u64) -> PeerAnswer {
     }
 }
 
-fn peers(seen: &mut Observation, answers: &[(&str, Option<PeerAnswer>)]) {
+pub(super) fn peers(seen: &mut Observation, answers: &[(&str, Option<PeerAnswer>)]) {
     let asked = seen.now;
     seen.peers = answers
         .iter()
@@ -156,11 +157,11 @@ fn peers(seen: &mut Observation, answers: &[(&str, Option<PeerAnswer>)]) {
 }
 
 /// The commands of a step, less those that only keep books.
-fn commands(brain: &mut Brain, seen: &Observation) -> Vec<Command> {
+pub(super) fn commands(brain: &mut Brain, seen: &Observation) -> Vec<Command> {
     let books = |command: &Command| {
         matches!(
             command,
-            Command::Write(Write::Member(_) | Write::Failsafe(_))
+            Command::Write(Write::Member(_) | Write::Failsafe { .. })
                 | Command::Carry(_)
                 | Command::Origin { .. }
                 | Command::Slots { .. }
@@ -174,7 +175,7 @@ fn addresses(names: &[&str]) -> BTreeMap<String, String> {
     names.iter().map(|n| ((*n).to_owned(), format!("http://{n}:8008/patroni"))).collect()
 }
 
-fn names(names: &[&str]) -> BTreeSet<String> {
+pub(super) fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
@@ -196,7 +197,7 @@ fn a_replica_waits_for_the_whole_lease_then_compares_then_takes_over() {
     seen.now = at(100 + FREE_MS - 1);
     assert_eq!(commands(&mut brain, &seen), [], "the lease is not over");
     seen.now = at(100 + FREE_MS);
-    let plan = AcquirePlan { at: 7, unlock: Some("s-n1".into()), term: 6, beat: 9 };
+    let plan = AcquirePlan { at: 7, unlock: Some("s-n1".into()), term: 6, beat: 9, released: None };
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }
 
@@ -221,7 +222,8 @@ fn race(name: &str, position: u64, rivals: &[(&str, Option<PeerAnswer>)]) -> Vec
 }
 
 fn takes_over() -> Vec<Command> {
-    vec![Command::Acquire(AcquirePlan { at: 7, unlock: None, term: 6, beat: 9 })]
+    let released = Some(("n1".to_owned(), 5));
+    vec![Command::Acquire(AcquirePlan { at: 7, unlock: None, term: 6, beat: 9, released })]
 }
 
 #[test]
@@ -324,7 +326,7 @@ fn a_primary_without_a_lease_is_fenced() {
 fn a_restarted_agent_takes_its_lease_back_under_an_armed_guard() {
     let mut seen = sees("n1", 100, cluster(), primary(1000));
     seen.local.armed = Some(Hold { term: 5, deadline: at(900) });
-    let plan = AcquirePlan { at: 7, unlock: Some("s-n1".into()), term: 5, beat: 9 };
+    let plan = AcquirePlan { at: 7, unlock: Some("s-n1".into()), term: 5, beat: 9, released: None };
     assert_eq!(commands(&mut brain("n1"), &seen), [Command::Acquire(plan)]);
     seen.now = at(900);
     assert_eq!(commands(&mut brain("n1"), &seen), [Command::Fence], "but not after its deadline");
@@ -488,7 +490,7 @@ fn the_first_node_claims_initdbs_and_leads() {
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Initdb)]);
     seen.local.data = Data::Cluster { system_id: "42".into() };
     (seen.local.memory.bootstrapping, seen.local.memory.term) = (true, 0);
-    let plan = AcquirePlan { at: 0, unlock: None, term: 1, beat: 0 };
+    let plan = AcquirePlan { at: 0, unlock: None, term: 1, beat: 0, released: None };
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }
 
@@ -528,7 +530,7 @@ fn a_wiped_store_never_makes_a_new_cluster_over_old_data() {
     assert_eq!(commands(&mut brain, &seen), [], "the holder still believes in its lease");
     seen.now = at(200 + FREE_MS);
     peers(&mut seen, &[("n1", None), ("n3", None)]);
-    let plan = AcquirePlan { at: 0, unlock: None, term: 6, beat: 9 };
+    let plan = AcquirePlan { at: 0, unlock: None, term: 6, beat: 9, released: None };
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }
 

@@ -47,13 +47,22 @@ pub(super) struct Turn<'a> {
     decisions: Vec<Decision>,
     wake: Time,
     phase: String,
+    problem: Option<String>,
 }
 
 impl<'a> Turn<'a> {
     pub fn new(obs: &'a Observation, config: DynamicConfig) -> Self {
         let wake = obs.now + config.loop_wait;
         let verdict = Verdict::unknown();
-        Self { obs, config, verdict, decisions: Vec::new(), wake, phase: String::new() }
+        Self {
+            obs,
+            config,
+            verdict,
+            decisions: Vec::new(),
+            wake,
+            phase: String::new(),
+            problem: None,
+        }
     }
 
     pub fn now(&self) -> Time {
@@ -73,6 +82,16 @@ impl<'a> Turn<'a> {
 
     pub fn phase(&mut self, phase: impl Into<String>) {
         self.phase = phase.into();
+    }
+
+    /// Something is wrong here that people should see, in Consul too. The first one counts.
+    pub fn problem(&mut self, problem: impl Into<String>) {
+        self.problem.get_or_insert_with(|| problem.into());
+    }
+
+    /// What is wrong here.
+    pub fn found_problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
     pub fn wake_at(&mut self, at: Time) {

@@ -35,12 +35,15 @@ impl Keeper {
         if matches!(attempt.intent, Intent::HandOver | Intent::Release) {
             return;
         }
-        let deadline = holder_deadline(attempt.sent, attempt.lease.ttl());
+        let ttl = attempt.lease.ttl();
+        let before = self.holding.as_ref().filter(|holding| holding.term == attempt.lease.term);
         self.holding = Some(Holding {
             term: attempt.lease.term,
             session: attempt.session.clone(),
             index,
-            deadline,
+            deadline: holder_deadline(attempt.sent, ttl),
+            ttl,
+            promised: before.and_then(|holding| holding.promised),
             due: attempt.sent + self.renew_every,
             doubtful: self.session.as_ref().is_some_and(|mine| *mine != attempt.session),
         });

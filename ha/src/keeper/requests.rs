@@ -36,6 +36,8 @@ pub struct AcquirePlan {
     pub term: Term,
     /// The highest beat seen: ours go on from there.
     pub beat: u64,
+    /// Who gave the lease up, and in which reign, where the record in the store says so.
+    pub released: Option<(String, Term)>,
 }
 
 impl Keeper {
@@ -60,12 +62,14 @@ impl Keeper {
     }
 
     /// Takes the lease as the brain decided. `None` when something is under way, when there is no
-    /// session, or when the lease is held already.
+    /// session, when the lease is held already, or when this node has promised not to.
     pub fn acquire(&mut self, now: Time, plan: &AcquirePlan) -> Option<Request> {
-        if self.waiting != Waiting::Nothing || self.hold(now).is_some() {
+        let idle = self.waiting == Waiting::Nothing && self.hold(now).is_none();
+        if !idle || self.is_bound(now, plan.released.as_ref()) {
             return None;
         }
         self.holding = None;
+        self.failsafe.forget_reign();
         self.unsettled.clear();
         self.beat = self.beat.max(plan.beat);
         let session = self.session.clone()?;
@@ -116,9 +120,10 @@ impl Keeper {
     /// What is due: a renewal, or a look at the keys. Also notices that the lease is over.
     pub fn tick(&mut self, now: Time) -> Option<Request> {
         let holding = self.holding.as_ref()?;
-        if now >= holding.deadline {
+        if now >= holding.end() {
             self.holding = None;
             self.unsettled.clear();
+            self.failsafe.forget_reign();
             return None;
         }
         if self.waiting != Waiting::Nothing || now < holding.due {
@@ -186,7 +191,12 @@ impl Keeper {
         txn: LeaseTxn,
     ) -> Request {
         if let Some(holding) = &mut self.holding {
-            holding.deadline = holding.deadline.min(holder_deadline(now, lease.ttl()));
+            let allowed = holder_deadline(now, lease.ttl());
+            holding.deadline = holding.deadline.min(allowed);
+            if lease.ttl() < holding.ttl {
+                holding.ttl = lease.ttl();
+                holding.promised = holding.promised.map(|promised| promised.min(allowed));
+            }
         }
         let id = self.new_id();
         let locks = matches!(txn, LeaseTxn::Lock { .. });

@@ -19,7 +19,7 @@ fn keeper() -> Keeper {
 }
 
 fn plan() -> AcquirePlan {
-    AcquirePlan { at: 10, unlock: Some("old".into()), term: 3, beat: 40 }
+    AcquirePlan { at: 10, unlock: Some("old".into()), term: 3, beat: 40, released: None }
 }
 
 /// A keeper that took the lease with a request sent at `sent`.

@@ -55,6 +55,11 @@ pub struct DynamicConfig {
     pub synchronous_mode_strict: bool,
     /// How many synchronous standbys there should be.
     pub synchronous_node_count: usize,
+    /// A standby further behind than this (bytes) is not made, and does not stay, synchronous;
+    /// `None` (-1): any may.
+    pub maximum_lag_on_syncnode: Option<u64>,
+    /// How long a primary may be sick before another node is preferred; `None` (0): for ever.
+    pub unhealthy_timeout: Option<Duration>,
     /// PostgreSQL's part.
     pub postgresql: PostgresqlSection,
     /// As stored.
@@ -85,6 +90,10 @@ pub const TTL_MIN: Duration = Duration::from_secs(2);
 /// The longest lease; more than a day is a mistake.
 pub const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// The default of `unhealthy_timeout` is twice the ttl, but at least this: a busy server must not
+/// be taken for a sick one.
+pub const UNHEALTHY_MIN: Duration = Duration::from_secs(10);
+
 impl DynamicConfig {
     /// Reads the stored form.
     ///
@@ -111,6 +120,8 @@ impl DynamicConfig {
             synchronous_node_count: usize::try_from(top.bytes("synchronous_node_count", 1)?)
                 .unwrap_or(1)
                 .max(1),
+            maximum_lag_on_syncnode: top.limit("maximum_lag_on_syncnode")?,
+            unhealthy_timeout: top.unhealthy_timeout(ttl)?,
             postgresql: PostgresqlSection {
                 use_pg_rewind: postgresql.flag("use_pg_rewind", false)?,
                 use_slots: postgresql.flag("use_slots", true)?,
@@ -203,6 +214,20 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Bytes; a negative number is no limit.
+    fn limit(&self, key: &str) -> Result<Option<u64>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
+        let number = number.ok_or_else(|| self.wrong(key, "a whole number, or -1 for no limit"))?;
+        Ok(u64::try_from(number).ok())
+    }
+
+    fn unhealthy_timeout(&self, ttl: Duration) -> Result<Option<Duration>, ConfigError> {
+        let default = (ttl * 2).max(UNHEALTHY_MIN);
+        let given = self.seconds("unhealthy_timeout", default.as_secs_f64())?;
+        Ok((!given.is_zero()).then(|| given.max(ttl)))
+    }
+
     fn synchronous_mode(&self) -> Result<SynchronousMode, ConfigError> {
         let key = "synchronous_mode";
         match self.get(key) {
@@ -265,6 +290,23 @@ mod tests {
         let error = read(json!({"ttl": "soon"})).unwrap_err();
         assert_eq!(error.to_string(), "ttl: expected a number of seconds, found \"soon\"");
         assert!(read(json!({"ttl": -1})).is_err());
+    }
+
+    #[test]
+    fn limits_may_be_switched_off() {
+        let config = read(json!({"ttl": 3})).unwrap();
+        assert_eq!(config.unhealthy_timeout, Some(UNHEALTHY_MIN));
+        assert_eq!(config.maximum_lag_on_syncnode, None);
+        let config = read(json!({"ttl": 15, "maximum_lag_on_syncnode": -1})).unwrap();
+        assert_eq!(config.unhealthy_timeout, Some(Duration::from_secs(30)));
+        assert_eq!(config.maximum_lag_on_syncnode, None);
+        let config =
+            read(json!({"unhealthy_timeout": 0, "maximum_lag_on_syncnode": "1024"})).unwrap();
+        assert_eq!(config.unhealthy_timeout, None);
+        assert_eq!(config.maximum_lag_on_syncnode, Some(1024));
+        let short = read(json!({"ttl": 4, "unhealthy_timeout": 1})).unwrap();
+        assert_eq!(short.unhealthy_timeout, Some(Duration::from_secs(4)), "at least one ttl");
+        assert!(read(json!({"maximum_lag_on_syncnode": "much"})).is_err());
     }
 
     #[test]

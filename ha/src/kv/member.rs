@@ -184,6 +184,9 @@ pub struct Member {
     /// hart's own: random identity of this installation, to tell two nodes of one name apart.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub instance: String,
+    /// hart's own: what is wrong on this node, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
     /// hart's own: the agent's version.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hart: String,

@@ -3,9 +3,17 @@
 //! - out: first out of the published set, then PostgreSQL stops waiting for it;
 //! - in: first PostgreSQL waits for it (proved), then it has caught up with everything that was
 //!   acknowledged before, then it is published.
+//!
+//! `synchronous_mode: quorum` acts as `on`: commits wait for all of `synchronous_node_count` named
+//! standbys, and each of them alone has everything. A real quorum would need the word of several
+//! nodes at a takeover, and that word to bind them.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+
+mod confirmations;
+#[cfg(test)]
+mod tests;
 
 use super::Brain;
 use super::turn::Turn;
@@ -13,6 +21,8 @@ use crate::command::{Command, Job, Write};
 use crate::kv::SynchronousMode;
 use crate::observation::{Sql, Standby, SyncProof};
 use crate::store::{Index, Snapshot};
+
+pub(super) use confirmations::Confirmations;
 
 impl Brain {
     /// The standbys that this node has published as holding every acknowledged commit.
@@ -40,7 +50,13 @@ impl Brain {
             return self.write_sync(turn, BTreeSet::new(), at, reason);
         }
         let published = self.published_standbys(snapshot);
+        let mut watched = published.clone();
+        watched.extend(turn.obs.local.waits_for.iter().flat_map(|proof| proof.names.clone()));
+        self.watch_confirmations(turn, sql, &watched);
         let wanted = self.wanted(turn, snapshot, sql, &published);
+        if wanted.is_empty() && stay_alone(turn, sql) {
+            return;
+        }
         let kept: BTreeSet<_> = published.intersection(&wanted).cloned().collect();
         if kept != published {
             let lost: Vec<_> = published.difference(&wanted).map(String::as_str).collect();
@@ -102,14 +118,11 @@ impl Brain {
         wanted: BTreeSet<String>,
     ) {
         let strict = turn.config.synchronous_mode_strict;
-        if wanted.is_empty() && strict {
-            return turn.phase("leading; strict synchronous mode, no standby: commits wait");
-        }
-        let reason = if wanted.is_empty() {
-            "no synchronous standby is left: commits wait for nobody for the time being".to_owned()
-        } else {
-            let names: Vec<_> = wanted.iter().map(String::as_str).collect();
-            format!("synchronous standbys are to be {}", names.join(", "))
+        let names: Vec<_> = wanted.iter().map(String::as_str).collect();
+        let reason = match (wanted.is_empty(), strict) {
+            (true, true) => "strict synchronous mode: commits wait until a standby is there".into(),
+            (true, false) => "no synchronous standby is left: commits wait for nobody".to_owned(),
+            (false, _) => format!("synchronous standbys are to be {}", names.join(", ")),
         };
         let stuck = self.jobs.failed(&Job::Sync(wanted.clone())) > 0 && !strict;
         let hanging = turn.obs.local.sql.as_ref().is_some_and(|sql| sql.waits);
@@ -148,7 +161,9 @@ impl Brain {
         }
     }
 
-    /// The best standbys, those already published first, so that sets do not flap.
+    /// The best standbys by `sync_priority`; among equals those already published, so that sets do
+    /// not flap. A change by choice first adds, then takes away, so that at no moment nobody is
+    /// published.
     fn wanted(
         &self,
         turn: &Turn<'_>,
@@ -160,17 +175,50 @@ impl Brain {
         let fit = |row: &&Standby| {
             row.streaming
                 && !self.is_me(&row.name)
+                && !self.confirmations.lost(&row.name)
                 // An entry that blinks does not make a standby worse.
                 && tags(row).map_or(published.contains(&row.name), |tags| {
                     !tags.nosync && tags.sync_priority != Some(0)
                 })
         };
         let mut rows: Vec<_> = sql.standbys.iter().filter(fit).collect();
+        drop_laggards(turn, sql, &mut rows);
         rows.sort_by_key(|row| {
             let priority = tags(row).and_then(|tags| tags.sync_priority).unwrap_or(1);
-            (!published.contains(&row.name), Reverse(priority), Reverse(row.flush_lsn), &row.name)
+            (Reverse(priority), !published.contains(&row.name), Reverse(row.flush_lsn), &row.name)
         });
-        let count = turn.config.synchronous_node_count;
-        rows.into_iter().map(|row| row.name.clone()).take(count).collect()
+        let mut best = BTreeSet::new();
+        for row in &rows {
+            if best.len() < turn.config.synchronous_node_count {
+                best.insert(row.name.clone());
+            }
+        }
+        let all_fit = published.iter().all(|name| rows.iter().any(|row| row.name == *name));
+        if all_fit && !best.is_subset(published) {
+            best.extend(published.iter().cloned());
+        }
+        best
     }
+}
+
+/// `maximum_lag_on_syncnode`: measured against the foremost standby or, where there is only one,
+/// against the primary.
+fn drop_laggards(turn: &Turn<'_>, sql: &Sql, rows: &mut Vec<&Standby>) {
+    let Some(limit) = turn.config.maximum_lag_on_syncnode else { return };
+    let foremost = rows.iter().map(|row| row.flush_lsn).max().filter(|_| rows.len() > 1);
+    let end = foremost.unwrap_or(sql.write_lsn);
+    rows.retain(|row| end.bytes_since(row.flush_lsn) <= limit);
+}
+
+/// No standby is left. In strict mode nothing changes where commits wait already: a standby that is
+/// published still has everything, and may lead. True: that is all.
+fn stay_alone(turn: &mut Turn<'_>, sql: &Sql) -> bool {
+    let strict = turn.config.synchronous_mode_strict;
+    let problem = if strict {
+        "strict synchronous mode without a standby: commits wait"
+    } else {
+        "synchronous mode without a standby: commits wait for nobody"
+    };
+    turn.problem(problem);
+    strict && sql.waits
 }

@@ -1,0 +1,141 @@
+//! Failsafe mode: who may be promised what while the store is silent.
+//!
+//! The key `failsafe` names every member that may take the lease, with its REST address. The
+//! keeper may go on without the store while all of them promise to leave the lease alone
+//! ([`crate::keeper::Pact`]). For this to be safe, nobody outside the pact may be on any version
+//! of the list that a challenger can rest a takeover on. So:
+//! - the pact holds the names of the list as it is stored, of the list as it is wanted, and of
+//!   every list of ours that may come true yet;
+//! - a new list is sent only when the keeper has taken a pact with all its names over;
+//! - a name leaves the pact only after a renewal was stored later than the list without it: a
+//!   challenger compares the version of `status`, so it has seen this list or a newer one;
+//! - lists are written only under the lock, so that no former leader's list comes late.
+
+use std::collections::BTreeMap;
+
+use super::Brain;
+use super::turn::Turn;
+use crate::command::{Command, Write};
+use crate::keeper::{Hold, Pact};
+use crate::kv::{Failsafe, Role, Term};
+use crate::observation::Sql;
+use crate::store::{Index, Snapshot};
+
+/// What the brain keeps of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Agreement {
+    pact: Option<Pact>,
+    number: u64,
+    /// The names in lists that were to replace this version: each of them may come true yet.
+    sent: Option<(Index, Failsafe)>,
+}
+
+impl Brain {
+    /// Keeps the list, and the keeper's pact, as the members are.
+    pub(super) fn keep_failsafe(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        sql: &Sql,
+        hold: Hold,
+    ) {
+        if turn.obs.lease.by_promises {
+            return turn.phase("leading without Consul: all members agree (failsafe)");
+        }
+        let wanted = if turn.config.failsafe_mode {
+            self.wanted_list(snapshot, sql)
+        } else {
+            Failsafe::new()
+        };
+        self.agree(turn, snapshot, &wanted, hold);
+        let index = snapshot.failsafe.as_ref().map_or(0, |failsafe| failsafe.index);
+        let stored = snapshot.failsafe.as_ref().map(|failsafe| &failsafe.value);
+        let is_right = stored.map_or(wanted.is_empty(), |stored| *stored == wanted);
+        if !is_right && self.is_agreed(turn) {
+            let sent = self.agreement.sent.take().filter(|(at, _)| *at == index);
+            let names = sent.into_iter().flat_map(|(_, names)| names).chain(wanted.clone());
+            self.agreement.sent = Some((index, names.collect()));
+            let write = Write::Failsafe { list: wanted, at: index };
+            turn.push(Command::Write(write), "the members have changed");
+        }
+    }
+
+    /// A member whose entry blinks stays on the list while it streams.
+    fn wanted_list(&self, snapshot: &Snapshot, sql: &Sql) -> Failsafe {
+        let listed = snapshot.failsafe.iter().flat_map(|failsafe| &failsafe.value);
+        let streams = |name: &str| sql.standbys.iter().any(|row| row.name == name && row.streaming);
+        let stay = listed.filter(|(name, _)| self.is_me(name) || streams(name));
+        let mut list: Failsafe = stay.map(|(name, url)| (name.clone(), url.clone())).collect();
+        for (name, member) in &snapshot.members {
+            if member.value.role != Role::Uninitialized {
+                list.insert(name.clone(), member.value.api_url.clone());
+            }
+        }
+        list
+    }
+
+    /// Brings the pact up to date with everybody who may take the lease, now or soon.
+    fn agree(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, wanted: &Failsafe, hold: Hold) {
+        let members = self.may_take(snapshot, wanted, hold.term);
+        let usable = turn.config.failsafe_mode && is_settled(snapshot, &self.settings, hold.term);
+        let former = self.agreement.pact.as_ref().filter(|pact| pact.term == hold.term);
+        let pact = match former {
+            Some(former) if turn.config.failsafe_mode && former.members == members => {
+                Some(former.clone())
+            }
+            // Once there is a pact in this reign, it stays one as the list changes.
+            former if turn.config.failsafe_mode && (usable || former.is_some()) => {
+                self.agreement.number += 1;
+                Some(Pact { number: self.agreement.number, term: hold.term, members })
+            }
+            _ => None,
+        };
+        let number = pact.as_ref().map_or(0, |pact| pact.number);
+        self.agreement.pact.clone_from(&pact);
+        if turn.obs.lease.pact != number {
+            turn.push(Command::Pact(pact), "");
+            turn.wake_soon();
+        }
+    }
+
+    /// Everybody but this node who is, was lately, or will be on the list.
+    fn may_take(
+        &self,
+        snapshot: &Snapshot,
+        wanted: &Failsafe,
+        term: Term,
+    ) -> BTreeMap<String, String> {
+        let mut members = BTreeMap::new();
+        if !is_settled(snapshot, &self.settings, term)
+            && let Some(pact) = self.agreement.pact.as_ref().filter(|pact| pact.term == term)
+        {
+            members.extend(pact.members.clone());
+        }
+        let index = snapshot.failsafe.as_ref().map_or(0, |failsafe| failsafe.index);
+        let sent = self.agreement.sent.iter().filter(|(at, _)| *at == index);
+        let stored = snapshot.failsafe.iter().map(|failsafe| &failsafe.value);
+        for list in sent.map(|(_, list)| list).chain(stored).chain([wanted]) {
+            members.extend(list.clone());
+        }
+        members.remove(&self.settings.name);
+        members
+    }
+
+    /// The keeper, and the guard's deadline, rest on the present pact.
+    fn is_agreed(&self, turn: &Turn<'_>) -> bool {
+        let number = self.agreement.pact.as_ref().map_or(0, |pact| pact.number);
+        let (hold, armed) = (turn.obs.lease.hold, turn.obs.local.armed);
+        let cut = armed.zip(hold).is_none_or(|(armed, hold)| armed.deadline <= hold.deadline);
+        turn.obs.lease.pact == number && cut
+    }
+}
+
+/// Was `status` written by this reign after the list? Then whoever can take this lease has seen
+/// the list, or a newer one.
+fn is_settled(snapshot: &Snapshot, settings: &super::Settings, term: Term) -> bool {
+    let lease = snapshot.lease();
+    let mine =
+        lease.is_some_and(|l| l.term == term && l.is_held_by(&settings.name, &settings.instance));
+    let list = snapshot.failsafe.as_ref().filter(|failsafe| !failsafe.value.is_empty());
+    mine && list.is_some_and(|list| list.index < snapshot.status_index())
+}

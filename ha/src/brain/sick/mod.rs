@@ -1,0 +1,150 @@
+//! Sick, not dead: the server runs, the lease is renewed, and no client gets its work done.
+//!
+//! What is wrong is found out by the agent ([`Trouble`]); a promotion that stands still is seen here.
+//! A holder that is sick for `unhealthy_timeout` gives the lease up in favour of a healthy node, by
+//! the usual order: PostgreSQL down to the last process, then the release. Where no other node may
+//! lead nothing is done: a sick primary is better than none.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use super::Brain;
+use super::eligible::{Verdict, may_lead, refuse};
+use super::turn::Turn;
+use crate::command::{Command, Job};
+use crate::keeper::Hold;
+use crate::kv::{SynchronousMode, Term};
+use crate::lsn::{Lsn, Timeline};
+use crate::observation::{Sql, Trouble};
+use crate::store::Snapshot;
+use crate::time::Time;
+
+/// How far a sick holder has come.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sickness {
+    /// Of which reign the rest is told.
+    term: Term,
+    /// Where the promotion stood, and since when.
+    promotion: Option<((Timeline, Lsn), Time)>,
+    /// The answers of the others that count are not older.
+    asked_since: Option<Time>,
+    /// When the server was last seen to answer.
+    last_answer: Time,
+    /// It is decided: PostgreSQL is not started again in this reign.
+    gives_up: Option<String>,
+}
+
+impl Sickness {
+    /// A server that has answered before and does not now recovers from a crash: its time counts
+    /// from there.
+    pub fn last_answer(&self) -> Time {
+        self.last_answer
+    }
+}
+
+impl Brain {
+    /// Deals with a sick server of the holder. True: nothing else is to be done in this step.
+    pub(super) fn gives_up_sick(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        hold: Hold,
+    ) -> bool {
+        if self.sick.term != hold.term {
+            self.sick = Sickness { term: hold.term, ..Sickness::default() };
+        }
+        self.sick.last_answer =
+            turn.obs.local.sql.as_ref().map_or(self.sick.last_answer, |sql| sql.at);
+        if let Some(reason) = self.sick.gives_up.clone() {
+            self.finish_giving_up(turn, reason);
+            return true;
+        }
+        let Some(trouble) = self.trouble_of_holder(turn) else {
+            self.sick.asked_since = None;
+            return false;
+        };
+        turn.problem(trouble.what.clone());
+        let Some(patience) = turn.config.unhealthy_timeout.filter(|_| !turn.config.pause) else {
+            return false;
+        };
+        let due = trouble.since + patience;
+        if turn.now() < due {
+            turn.wake_at(due);
+            return false;
+        }
+        if !turn.obs.store.reachable || !self.somebody_is_healthy(turn, snapshot) {
+            return false;
+        }
+        let reason = format!("sick for {} s: {}", patience.as_secs(), trouble.what);
+        self.sick.gives_up = Some(reason.clone());
+        turn.phase(format!("giving the lease up: {}", trouble.what));
+        if trouble.silent {
+            turn.push(Command::Fence, reason);
+        } else {
+            turn.begin(Job::Stop, reason);
+        }
+        true
+    }
+
+    fn finish_giving_up(&mut self, turn: &mut Turn<'_>, reason: String) {
+        turn.phase(format!("giving the lease up: {reason}"));
+        turn.problem(reason.clone());
+        if turn.is_running() {
+            // The stop has ended and it is still there.
+            turn.push(Command::Fence, reason);
+            return turn.wake_soon();
+        }
+        self.release(turn, reason);
+    }
+
+    fn trouble_of_holder(&mut self, turn: &Turn<'_>) -> Option<Trouble> {
+        let sql = turn.obs.local.sql.as_ref().filter(|_| turn.is_running());
+        let stuck = sql.and_then(|sql| self.stuck_promotion(turn, sql));
+        turn.obs.local.trouble.clone().filter(|_| turn.is_running()).or(stuck)
+    }
+
+    /// A promotion goes on as long as WAL is replayed.
+    fn stuck_promotion(&mut self, turn: &Turn<'_>, sql: &Sql) -> Option<Trouble> {
+        if !sql.in_recovery || self.promoting.is_none() {
+            self.sick.promotion = None;
+            return None;
+        }
+        let here = (sql.timeline, sql.replay_lsn);
+        let known = self.sick.promotion.filter(|(there, _)| *there == here);
+        let (_, since) = *self.sick.promotion.insert(known.unwrap_or((here, turn.now())));
+        let stuck = turn.now().since(since) > STUCK;
+        let what = "the promotion does not get on".to_owned();
+        stuck.then_some(Trouble { since, what, silent: false })
+    }
+
+    /// By their own word, asked lately; in synchronous mode only those that have everything.
+    fn somebody_is_healthy(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
+        let fresh = turn.now() - turn.config.ttl / 2;
+        let since = *self.sick.asked_since.get_or_insert(turn.now());
+        if !turn.probed(&self.others(), since.max(fresh), "this node is sick: who may lead?") {
+            turn.wake_soon();
+            return false;
+        }
+        let sync = turn.config.synchronous_mode != SynchronousMode::Off;
+        let named = self.published_standbys(snapshot);
+        let fit = |name: &String| !self.is_me(name) && (!sync || named.contains(name));
+        let somebody = turn.answers().any(|(name, peer)| may_lead(peer) && fit(name));
+        if !somebody {
+            turn.wake_at(turn.now() + turn.config.ttl / 2);
+        }
+        somebody
+    }
+
+    /// A sick node is no candidate.
+    pub(super) fn is_healthy(&self, turn: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {
+        let trouble = turn.obs.local.trouble.as_ref().filter(|_| turn.is_running())?;
+        let remedy = "mend what is named (see the log of PostgreSQL and of the system), or restart \
+                      PostgreSQL on this node";
+        Some(refuse("health", trouble.what.clone(), remedy))
+    }
+}
+
+/// A promotion that replays nothing for so long is said to be stuck.
+const STUCK: Duration = Duration::from_secs(5);

@@ -1,0 +1,206 @@
+//! Exact commands for a sick primary, a sick replica, and one whose WAL is gone.
+
+use std::collections::BTreeMap;
+
+use crate::brain::Settings;
+use crate::brain::tests::*;
+use crate::command::{Command, Job};
+use crate::kv::{DynamicConfig, SyncState};
+use crate::observation::{FinishedJob, JobDone, Observation, PeerAnswer, Process, Sql, Trouble};
+
+fn trouble(since: u64, silent: bool) -> Option<Trouble> {
+    Some(Trouble { since: at(since), what: "it takes no connections".into(), silent })
+}
+
+fn sick(now: u64, since: u64, silent: bool) -> Observation {
+    let mut seen = holding(sees("n1", now, cluster(), primary(2000)), true);
+    seen.local.trouble = trouble(since, silent);
+    seen
+}
+
+fn ask() -> Command {
+    let url = |name: &str| (name.to_owned(), format!("http://{name}:8008/patroni"));
+    Command::Probe(BTreeMap::from([url("n2"), url("n3")]))
+}
+
+fn candidates(mut seen: Observation, answers: &[(&str, Option<PeerAnswer>)]) -> Observation {
+    peers(&mut seen, answers);
+    seen
+}
+
+fn with(settings: serde_json::Value, mut seen: Observation) -> Observation {
+    let mut snapshot = (**seen.store.snapshot.as_ref().unwrap()).clone();
+    let config = DynamicConfig::from_raw(settings.as_object().unwrap().clone()).unwrap();
+    snapshot.config = Some(versioned(config, None));
+    seen.store.snapshot = Some(snapshot.into());
+    seen
+}
+
+/// ttl is 4 s, so `unhealthy_timeout` is 10 s.
+#[test]
+fn a_sick_primary_gives_up_for_a_healthy_node() {
+    let mut brain = brain("n1");
+    assert_eq!(commands(&mut brain, &sick(15_000, 6_000, true)), [], "sick, but not for long");
+    let step = brain.step(&sick(15_500, 6_000, true));
+    assert_eq!(step.member.problem.as_deref(), Some("it takes no connections"));
+    assert_eq!(commands(&mut brain, &sick(16_000, 6_000, true)), [ask()]);
+    let answers = [("n2", Some(answer(1000))), ("n3", None)];
+    let decided = candidates(sick(16_100, 6_000, true), &answers);
+    assert_eq!(commands(&mut brain, &decided), [Command::Fence], "nothing to be had in good order");
+    assert_eq!(commands(&mut brain, &down(decided, true, false)), [Command::Release]);
+}
+
+#[test]
+fn one_that_answers_is_stopped_in_good_order_and_not_started_again() {
+    let mut brain = brain("n1");
+    let answers = [("n2", Some(answer(1000))), ("n3", Some(answer(1000)))];
+    let decided = candidates(sick(16_100, 6_000, false), &answers);
+    assert_eq!(commands(&mut brain, &decided), [Command::Begin(Job::Stop)]);
+    let mut failed = candidates(sick(17_000, 6_000, false), &answers);
+    failed.finished =
+        vec![FinishedJob { job: Job::Stop, result: Err("it did not stop".to_owned()) }];
+    assert_eq!(commands(&mut brain, &failed), [Command::Fence]);
+    let healthy_again = Observation { finished: vec![], ..failed };
+    assert_eq!(commands(&mut brain, &down(healthy_again, true, true)), [Command::Release]);
+}
+
+#[test]
+fn without_a_healthy_node_a_sick_primary_stays() {
+    let unable = PeerAnswer { may_lead: Some(false), ..answer(1000) };
+    let mut brain = brain("n1");
+    for now in [16_100, 30_000, 90_000] {
+        let answers = [("n2", Some(unable.clone())), ("n3", None)];
+        let seen = candidates(sick(now, 6_000, true), &answers);
+        assert_eq!(commands(&mut brain, &seen), []);
+    }
+}
+
+#[test]
+fn old_answers_do_not_count() {
+    let mut seen = sick(60_000, 6_000, true);
+    peers(&mut seen, &[("n2", Some(answer(1000))), ("n3", Some(answer(1000)))]);
+    seen.now = at(63_000);
+    seen = holding(seen, true);
+    assert_eq!(commands(&mut brain("n1"), &seen), [ask()]);
+}
+
+#[test]
+fn a_sick_primary_stays_in_pause_without_consul_and_where_it_is_told_to() {
+    let answers = [("n2", Some(answer(1000))), ("n3", None)];
+    let ready = || candidates(sick(16_100, 6_000, true), &answers);
+    let paused = with(serde_json::json!({"ttl": 4, "pause": true}), ready());
+    assert_eq!(commands(&mut brain("n1"), &paused), []);
+    let never = with(serde_json::json!({"ttl": 4, "unhealthy_timeout": 0}), ready());
+    assert_eq!(commands(&mut brain("n1"), &never), []);
+    let mut cut_off = ready();
+    cut_off.store.reachable = false;
+    assert_eq!(commands(&mut brain("n1"), &cut_off), []);
+}
+
+#[test]
+fn in_synchronous_mode_only_a_published_node_counts() {
+    let see = |named: &str| {
+        let settings = serde_json::json!({"ttl": 4, "synchronous_mode": true});
+        let answers = [("n2", Some(answer(1000))), ("n3", Some(answer(1000)))];
+        let mut seen = with(settings, candidates(sick(16_100, 6_000, true), &answers));
+        let mut snapshot = (**seen.store.snapshot.as_ref().unwrap()).clone();
+        snapshot.sync = Some(versioned(SyncState::new("n1", &names(&[named])), None));
+        seen.store.snapshot = Some(snapshot.into());
+        commands(&mut brain("n1"), &seen)
+    };
+    assert_eq!(see("n2"), [Command::Fence]);
+    assert!(!see("n9").contains(&Command::Fence), "nobody else has everything");
+}
+
+#[test]
+fn a_sick_replica_may_not_lead_and_says_why() {
+    let mut seen = sees("n2", 100, cluster(), standby(1000));
+    seen.local.trouble = trouble(50, true);
+    let verdict = brain("n2").step(&seen).verdict;
+    assert!(!verdict.may_lead());
+    assert!(format!("{verdict:?}").contains("it takes no connections"), "{verdict:?}");
+}
+
+#[test]
+fn a_promotion_that_stands_still_is_given_up() {
+    let mut brain = brain("n1");
+    let see = |now, replayed| {
+        let answers = [("n2", Some(answer(1000))), ("n3", Some(answer(1000)))];
+        candidates(holding(sees("n1", now, cluster(), standby(replayed)), true), &answers)
+    };
+    assert_eq!(commands(&mut brain, &see(10_000, 1000)), [Command::Promote]);
+    for now in [12_000, 16_000, 22_000, 29_000] {
+        let got = commands(&mut brain, &see(now, now));
+        assert!(!got.contains(&Command::Begin(Job::Stop)), "it replays: {got:?}");
+    }
+    let still = |now| see(now, 29_000);
+    assert!(!commands(&mut brain, &still(38_000)).contains(&Command::Begin(Job::Stop)));
+    assert_eq!(commands(&mut brain, &still(39_100)), [Command::Begin(Job::Stop)]);
+    assert_eq!(commands(&mut brain, &down(still(39_200), false, true)), [Command::Release]);
+}
+
+#[test]
+fn a_crash_after_long_work_is_given_time_to_recover() {
+    let mut brain = brain("n1");
+    let sql = Sql { at: at(900_000), ..primary(2000) };
+    let up = holding(sees("n1", 900_000, cluster(), sql), true);
+    assert_eq!(commands(&mut brain, &up), []);
+    let recovering = |now| {
+        let mut seen = holding(sees("n1", now, cluster(), primary(2000)), true);
+        seen.local.sql = None;
+        seen.local.process = Process::Running { since: at(0) };
+        seen
+    };
+    assert_eq!(commands(&mut brain, &recovering(901_000)), [], "primary_start_timeout is 300 s");
+    assert_eq!(commands(&mut brain, &recovering(1_200_100)), [Command::Fence]);
+}
+
+fn starved(now: u64) -> Observation {
+    let sql = Sql { streaming: false, ..standby(1000) };
+    let mut seen = sees("n2", now, cluster(), sql);
+    seen.local.wal_gone = Some("requested WAL segment X has already been removed".into());
+    seen
+}
+
+fn compared(mut seen: Observation, diverged: bool) -> Observation {
+    let job = Job::CheckHistory(upstream("n1"));
+    seen.finished = vec![FinishedJob { job, result: Ok(JobDone::Diverged(diverged)) }];
+    seen
+}
+
+#[test]
+fn a_replica_whose_wal_is_gone_is_copied_anew_when_it_has_nothing_of_its_own() {
+    let mut brain = brain("n2");
+    let check = Command::Begin(Job::CheckHistory(upstream("n1")));
+    assert_eq!(commands(&mut brain, &starved(100)), [check]);
+    let same = compared(starved(200), false);
+    assert_eq!(commands(&mut brain, &same), [Command::Begin(Job::Stop)]);
+    let stopped = down(Observation { finished: vec![], ..same }, false, true);
+    let clone = Command::Begin(Job::Clone(upstream("n1")));
+    assert_eq!(commands(&mut brain, &stopped), [clone]);
+    let mut done = stopped.clone();
+    done.finished =
+        vec![FinishedJob { job: Job::Clone(upstream("n1")), result: Ok(JobDone::Done) }];
+    done.local.wal_gone = None;
+    let start = Command::Begin(Job::StartStandby(Some(upstream("n1"))));
+    assert_eq!(commands(&mut brain, &done), [start]);
+}
+
+#[test]
+fn a_diverged_replica_is_not_copied_for_want_of_wal() {
+    let mut brain = brain("n2");
+    commands(&mut brain, &starved(100));
+    let got = commands(&mut brain, &compared(starved(200), true));
+    assert!(!got.contains(&Command::Begin(Job::Stop)), "the rule for divergence decides: {got:?}");
+    assert!(brain.wal_lost_with.is_none());
+}
+
+#[test]
+fn where_it_is_not_allowed_the_remedy_is_named() {
+    let settings = Settings { clone_when_wal_is_gone: false, ..brain("n2").settings };
+    let mut brain = crate::brain::Brain::new(settings);
+    assert_eq!(commands(&mut brain, &starved(100)), []);
+    let step = brain.step(&starved(200));
+    assert!(step.phase.contains("hart reinit"), "{}", step.phase);
+    assert!(step.member.problem.is_some_and(|problem| problem.contains("already been removed")));
+}

@@ -1,0 +1,223 @@
+//! Exact commands for exact pictures of synchronous mode.
+
+use std::collections::BTreeMap;
+
+use crate::brain::tests::*;
+use crate::command::{Command, Job, Write};
+use crate::kv::{State, SyncState, Tags};
+use crate::lsn::Lsn;
+use crate::observation::{Observation, PeerAnswer, Probe, Sql, Standby, SyncProof};
+
+fn row(name: &str, flushed: u64) -> Standby {
+    Standby { name: name.into(), streaming: true, sync: true, flush_lsn: Lsn(flushed) }
+}
+
+/// n1 leads at 2000; commits wait for `waited`, and `published` is published.
+fn leader(now: u64, published: &[&str], waited: &[&str], rows: Vec<Standby>) -> Observation {
+    let mut snapshot = cluster();
+    snapshot.sync = Some(versioned(SyncState::new("n1", &names(published)), None));
+    let sql = Sql { at: at(now), standbys: rows, waits: !waited.is_empty(), ..primary(2000) };
+    let mut seen = holding(sees("n1", now, snapshot, sql), true);
+    let proof = SyncProof { names: names(waited), since: Lsn(1) };
+    seen.local.waits_for = (!waited.is_empty()).then_some(proof);
+    seen
+}
+
+fn set(mut seen: Observation, settings: serde_json::Value) -> Observation {
+    let mut snapshot = (**seen.store.snapshot.as_ref().unwrap()).clone();
+    let config = snapshot.config.as_mut().unwrap();
+    let mut raw = config.value.raw.clone();
+    raw.extend(settings.as_object().unwrap().clone());
+    config.value = crate::kv::DynamicConfig::from_raw(raw).unwrap();
+    seen.store.snapshot = Some(snapshot.into());
+    seen
+}
+
+fn on(seen: Observation) -> Observation {
+    set(seen, serde_json::json!({"synchronous_mode": true}))
+}
+
+fn tagged(mut seen: Observation, name: &str, tags: Tags) -> Observation {
+    let mut snapshot = (**seen.store.snapshot.as_ref().unwrap()).clone();
+    snapshot.members.get_mut(name).unwrap().value.tags = tags;
+    seen.store.snapshot = Some(snapshot.into());
+    seen
+}
+
+fn publish(standbys: &[&str]) -> Command {
+    Command::Write(Write::Sync { standbys: names(standbys), at: 7 })
+}
+
+fn wait_for(standbys: &[&str]) -> Command {
+    Command::Begin(Job::Sync(names(standbys)))
+}
+
+fn ask(name: &str) -> Command {
+    Command::Probe(BTreeMap::from([(name.to_owned(), format!("http://{name}:8008/patroni"))]))
+}
+
+fn heard(mut seen: Observation, asked: u64, answer: Option<PeerAnswer>) -> Observation {
+    seen.peers.insert("n2".into(), Probe { asked: at(asked), answer });
+    seen
+}
+
+/// ttl is 4 s: a row that stands still for 1.333 s is looked into.
+#[test]
+fn a_standby_whose_host_is_silent_is_lost_within_the_ttl() {
+    let mut brain = brain("n1");
+    let see = |now| on(leader(now, &["n2"], &["n2"], vec![row("n2", 1500)]));
+    assert_eq!(commands(&mut brain, &see(10_000)), []);
+    assert_eq!(commands(&mut brain, &see(11_000)), [], "not yet suspect");
+    assert_eq!(commands(&mut brain, &see(11_400)), [ask("n2")]);
+    let once = heard(see(11_800), 11_400, None);
+    assert_eq!(commands(&mut brain, &once), [ask("n2")], "one lost packet proves nothing");
+    let twice = heard(see(12_200), 11_800, None);
+    assert_eq!(commands(&mut brain, &twice), [publish(&[])]);
+    let mut out = heard(on(leader(12_250, &[], &["n2"], vec![row("n2", 1500)])), 11_800, None);
+    assert_eq!(commands(&mut brain, &out), [wait_for(&[])]);
+    // Its row is still there, and is not fallen for.
+    out.local.waits_for = Some(SyncProof { names: names(&[]), since: Lsn(2000) });
+    out.local.sql.as_mut().unwrap().waits = false;
+    assert_eq!(commands(&mut brain, &out), []);
+    // It confirms again.
+    out.local.sql.as_mut().unwrap().standbys = vec![row("n2", 1600)];
+    assert_eq!(commands(&mut brain, &out), [wait_for(&["n2"])]);
+}
+
+#[test]
+fn a_standby_that_is_merely_slow_stays() {
+    let mut brain = brain("n1");
+    let slow = |now| on(leader(now, &["n2"], &["n2"], vec![row("n2", 1500)]));
+    assert_eq!(commands(&mut brain, &slow(10_000)), []);
+    assert_eq!(commands(&mut brain, &slow(11_400)), [ask("n2")]);
+    let mut asked = 11_400;
+    for now in (11_500..60_000).step_by(500) {
+        let got = commands(&mut brain, &heard(slow(now), asked, Some(answer(1500))));
+        if got == [ask("n2")] {
+            asked = now;
+        } else {
+            assert_eq!(got, [], "at {now}");
+        }
+    }
+    assert!(asked > 50_000, "it is asked again and again");
+}
+
+#[test]
+fn a_standby_with_nothing_to_confirm_is_left_alone() {
+    let mut brain = brain("n1");
+    for now in [10_000, 20_000, 30_000] {
+        let idle = on(leader(now, &["n2"], &["n2"], vec![row("n2", 2000)]));
+        assert_eq!(commands(&mut brain, &idle), []);
+    }
+}
+
+#[test]
+fn a_local_server_that_does_not_answer_says_nothing_about_its_standbys() {
+    let mut brain = brain("n1");
+    let mut seen = on(leader(10_000, &["n2"], &["n2"], vec![row("n2", 1500)]));
+    assert_eq!(commands(&mut brain, &seen), []);
+    seen = holding(Observation { now: at(20_000), ..seen }, true);
+    seen.store.arrived = at(20_000);
+    assert_eq!(commands(&mut brain, &seen), [], "the answer is of second 10");
+}
+
+#[test]
+fn a_host_that_answers_without_a_running_server_is_lost_too() {
+    let mut brain = brain("n1");
+    let see = |now| on(leader(now, &["n2"], &["n2"], vec![row("n2", 1500)]));
+    let stopped = PeerAnswer { state: State::Stopped, ..answer(1500) };
+    commands(&mut brain, &see(10_000));
+    commands(&mut brain, &see(11_400));
+    commands(&mut brain, &heard(see(11_800), 11_400, Some(stopped.clone())));
+    let last = heard(see(12_200), 11_800, Some(stopped));
+    assert_eq!(commands(&mut brain, &last), [publish(&[])]);
+}
+
+#[test]
+fn strict_mode_keeps_waiting_and_keeps_the_standby_that_has_everything() {
+    let strict = |seen| {
+        set(seen, serde_json::json!({"synchronous_mode": true, "synchronous_mode_strict": true}))
+    };
+    let alone = strict(leader(10_000, &["n2"], &["n2"], vec![]));
+    let mut brain = brain("n1");
+    assert_eq!(commands(&mut brain, &alone), []);
+    let step = brain.step(&alone);
+    assert!(step.phase.contains("commits wait"), "{}", step.phase);
+    assert_eq!(step.member.problem.as_deref(), step.phase.strip_prefix("leading; "));
+    // Commits do not wait yet, as right after a bootstrap.
+    let free = strict(leader(10_000, &[], &[], vec![]));
+    assert_eq!(commands(&mut brain, &free), [wait_for(&[])]);
+}
+
+#[test]
+fn falling_back_is_said_and_coming_back_needs_nobody() {
+    let mut brain = brain("n1");
+    let alone = on(leader(10_000, &[], &["n2"], vec![]));
+    assert_eq!(commands(&mut brain, &alone), [wait_for(&[])]);
+    let problem = brain.step(&alone).member.problem.unwrap();
+    assert!(problem.contains("commits wait for nobody"), "{problem}");
+    let back = on(leader(10_500, &[], &[], vec![row("n2", 2000)]));
+    assert_eq!(commands(&mut brain, &back), [wait_for(&["n2"])]);
+    assert_eq!(brain.step(&back).member.problem, None);
+}
+
+#[test]
+fn a_higher_priority_is_added_before_the_other_is_taken_away() {
+    let first = Tags { sync_priority: Some(2), ..Tags::default() };
+    let rows = || vec![row("n2", 2000), row("n3", 1900)];
+    let see = |published: &[&str], waited: &[&str]| {
+        tagged(on(leader(10_000, published, waited, rows())), "n3", first.clone())
+    };
+    assert_eq!(commands(&mut brain("n1"), &see(&["n2"], &["n2"])), [wait_for(&["n2", "n3"])]);
+    let both = see(&["n2"], &["n2", "n3"]);
+    assert_eq!(commands(&mut brain("n1"), &both), [publish(&["n2", "n3"])]);
+    let published = see(&["n2", "n3"], &["n2", "n3"]);
+    assert_eq!(commands(&mut brain("n1"), &published), [publish(&["n3"])]);
+    assert_eq!(commands(&mut brain("n1"), &see(&["n3"], &["n2", "n3"])), [wait_for(&["n3"])]);
+    assert_eq!(commands(&mut brain("n1"), &see(&["n3"], &["n3"])), []);
+}
+
+#[test]
+fn equal_standbys_do_not_take_turns() {
+    let rows = vec![row("n2", 1000), row("n3", 2000)];
+    let seen = on(leader(10_000, &["n2"], &["n2"], rows));
+    assert_eq!(commands(&mut brain("n1"), &seen), []);
+}
+
+#[test]
+fn nosync_and_priority_zero_are_never_waited_for() {
+    for tags in [
+        Tags { nosync: true, ..Tags::default() },
+        Tags { sync_priority: Some(0), ..Tags::default() },
+    ] {
+        let seen = on(leader(10_000, &[], &[], vec![row("n3", 2000), row("n2", 2000)]));
+        let seen = tagged(seen, "n2", tags);
+        assert_eq!(commands(&mut brain("n1"), &seen), [wait_for(&["n3"])]);
+    }
+}
+
+#[test]
+fn a_laggard_gives_way() {
+    let limited = |seen| {
+        let settings =
+            serde_json::json!({"synchronous_mode": true, "maximum_lag_on_syncnode": 100});
+        set(seen, settings)
+    };
+    let behind = |lag: u64| vec![row("n2", 2000 - lag), row("n3", 2000)];
+    let seen = limited(leader(10_000, &["n2"], &["n2"], behind(100)));
+    assert_eq!(commands(&mut brain("n1"), &seen), []);
+    let seen = limited(leader(10_000, &["n2"], &["n2"], behind(101)));
+    assert_eq!(commands(&mut brain("n1"), &seen), [publish(&[])]);
+    let alone = limited(leader(10_000, &[], &[], vec![row("n2", 1800)]));
+    assert!(!commands(&mut brain("n1"), &alone).contains(&wait_for(&["n2"])), "200 behind");
+}
+
+#[test]
+fn two_rows_of_one_name_are_one_standby() {
+    let both = |seen| {
+        set(seen, serde_json::json!({"synchronous_mode": true, "synchronous_node_count": 2}))
+    };
+    let rows = vec![row("n2", 1000), row("n2", 2000), row("n3", 2000)];
+    let seen = both(leader(10_000, &[], &[], rows));
+    assert_eq!(commands(&mut brain("n1"), &seen), [wait_for(&["n2", "n3"])]);
+}

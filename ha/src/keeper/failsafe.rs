@@ -1,0 +1,243 @@
+//! Failsafe: the holder goes on without the store while every member that could take over
+//! promises not to.
+//!
+//! Whoever may take the lease is named in the key `failsafe` (the brain's rule). So when all of
+//! them have promised, at some moment after `asked`, to leave the lease alone for the
+//! challenger's wait of one ttl, the holder may count from `asked` as it counts from the sending
+//! of a renewal. Four rules make it safe:
+//! - the members asked are a superset of those that any version of the list which is, or may yet
+//!   come, into force names: the brain sees to it, and changes the list only after the keeper has
+//!   taken the new set over ([`Keeper::set_pact`]);
+//! - one "no" or one silence prolongs nothing;
+//! - a promise is kept where the takeover would be sent from: [`Keeper::acquire`] refuses, and no
+//!   promise is given while a takeover is under way or its outcome unknown;
+//! - the ttl asked for is never longer than the one that the stored record shows. So a member
+//!   that forgets its promise in a restart keeps it all the same: it has to see that record
+//!   unchanged for as long, and begins to count after the promise.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Intent, Keeper, Waiting};
+use crate::kv::Term;
+use crate::lease::{challenger_wait, holder_deadline};
+use crate::time::Time;
+
+/// The pause after a round of questions that was answered with a no.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// No promise is given for a longer ttl: it comes from another machine.
+const TTL_MAX: Duration = Duration::from_secs(3600);
+
+/// Whose word is enough to go on without the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pact {
+    /// Counts the brain's changes, so that it sees when one has arrived; never 0.
+    pub number: u64,
+    /// The reign that it is for.
+    pub term: Term,
+    /// Name → REST address of every other member that could take the lease.
+    pub members: BTreeMap<String, String>,
+}
+
+/// A promise not to take the lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// To whom.
+    pub holder: String,
+    /// For which reign.
+    pub term: Term,
+    /// How long.
+    pub until: Time,
+}
+
+/// What a cut-off holder asks of each member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Who asks.
+    pub holder: String,
+    /// The reign that is to go on.
+    pub term: Term,
+    /// For so long the lease is to be left alone, and a challenger's margins.
+    pub ttl: Duration,
+}
+
+/// One question to all members of the pact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// Identifies the answers.
+    pub id: u64,
+    /// What is asked.
+    pub question: Question,
+    /// Name → REST address.
+    pub members: BTreeMap<String, String>,
+}
+
+/// A round under way.
+#[derive(Clone, Debug, PartialEq)]
+struct Asking {
+    id: u64,
+    asked: Time,
+    ttl: Duration,
+    missing: BTreeSet<String>,
+}
+
+/// What the keeper knows of failsafe.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct State {
+    pact: Option<Pact>,
+    asking: Option<Asking>,
+    not_before: Time,
+    promised: Option<Promise>,
+}
+
+impl State {
+    pub(super) fn forget_reign(&mut self) {
+        (self.pact, self.asking) = (None, None);
+    }
+}
+
+impl Keeper {
+    /// Takes over whose word is enough from now on; `None`: nobody's. Where somebody new is among
+    /// them, what the others promised before is worth nothing any more; so there is no change
+    /// while the lease rests on that, and the brain, which sees no new number, asks again.
+    pub fn set_pact(&mut self, pact: Option<Pact>) {
+        let old = self.failsafe.pact.as_ref().map(|pact| &pact.members);
+        let known = |name: &String| old.is_some_and(|old| old.contains_key(name));
+        let fewer = pact.as_ref().is_some_and(|pact| pact.members.keys().all(known));
+        if self.rests_on_promises() && !fewer {
+            return;
+        }
+        let holding = self.holding.as_mut();
+        let for_this = |pact: &Pact| holding.as_ref().is_some_and(|h| h.term == pact.term);
+        let pact = pact.filter(for_this);
+        if !fewer {
+            self.failsafe.asking = None;
+            holding.into_iter().for_each(|holding| holding.promised = None);
+        }
+        self.failsafe.pact = pact;
+    }
+
+    /// The number of the pact in force; 0 without one.
+    #[must_use]
+    pub fn pact(&self) -> u64 {
+        self.failsafe.pact.as_ref().map_or(0, |pact| pact.number)
+    }
+
+    /// How many members have to agree.
+    #[must_use]
+    pub fn pact_size(&self) -> usize {
+        self.failsafe.pact.as_ref().map_or(0, |pact| pact.members.len())
+    }
+
+    /// Do promises carry the lease further than the store does?
+    #[must_use]
+    pub fn rests_on_promises(&self) -> bool {
+        self.holding.as_ref().is_some_and(|holding| holding.end() > holding.deadline)
+    }
+
+    /// The promise that binds this node at `now`.
+    #[must_use]
+    pub fn promised(&self, now: Time) -> Option<&Promise> {
+        self.failsafe.promised.as_ref().filter(|promise| now < promise.until)
+    }
+
+    /// How long one member may take to answer; leaves time for more than one round.
+    #[must_use]
+    pub fn ask_timeout(&self) -> Duration {
+        (self.ttl / 6).clamp(Duration::from_millis(250), Duration::from_secs(2))
+    }
+
+    /// When the members are to be asked next: half of the lease has gone by without a renewal.
+    pub(super) fn ask_at(&self) -> Option<Time> {
+        let holding = self.holding.as_ref()?;
+        let pact = self.failsafe.pact.as_ref()?;
+        if pact.term != holding.term || self.failsafe.asking.is_some() {
+            return None;
+        }
+        let half = holder_deadline(Time::ZERO, holding.ttl).since(Time::ZERO) / 2;
+        let at = Time::ZERO + holding.end().since(Time::ZERO).saturating_sub(half);
+        Some(at.max(self.failsafe.not_before))
+    }
+
+    /// The question that is due at `now`. With nobody to ask, the lease is prolonged at once.
+    pub fn ask(&mut self, now: Time) -> Option<Round> {
+        if now < self.ask_at()? {
+            return None;
+        }
+        let id = self.new_id();
+        let holding = self.holding.as_ref().filter(|holding| now < holding.end())?;
+        let members = self.failsafe.pact.as_ref()?.members.clone();
+        let (term, ttl) = (holding.term, holding.ttl);
+        let missing = members.keys().cloned().collect();
+        self.failsafe.asking = Some(Asking { id, asked: now, ttl, missing });
+        if members.is_empty() {
+            self.all_agreed();
+            return None;
+        }
+        let question = Question { holder: self.name.clone(), term, ttl };
+        Some(Round { id, question, members })
+    }
+
+    /// A member's answer; false for a no and for silence. True: this round has prolonged the lease.
+    pub fn heard(&mut self, now: Time, id: u64, member: &str, yes: bool) -> bool {
+        let Some(asking) = self.failsafe.asking.as_mut().filter(|asking| asking.id == id) else {
+            return false;
+        };
+        if !yes {
+            self.failsafe.asking = None;
+            self.failsafe.not_before = now + ASK_AGAIN;
+            return false;
+        }
+        asking.missing.remove(member);
+        asking.missing.is_empty() && self.holding.as_ref().is_some_and(|h| now < h.end()) && {
+            self.all_agreed();
+            true
+        }
+    }
+
+    fn all_agreed(&mut self) {
+        let Some(asking) = self.failsafe.asking.take() else { return };
+        let Some(holding) = &mut self.holding else { return };
+        // Meanwhile a request with a shorter ttl may have left: it counts, see the module's text.
+        let ttl = asking.ttl.min(holding.ttl);
+        holding.promised = holding.promised.max(Some(holder_deadline(asking.asked, ttl)));
+    }
+
+    /// Another node asks for a promise. An error says why there is none.
+    ///
+    /// # Errors
+    /// A takeover of ours may be under way, the lease is ours, or somebody else has our word.
+    pub fn promise(&mut self, now: Time, question: &Question) -> Result<Promise, String> {
+        if self.hold(now).is_some() {
+            return Err(format!("{} holds the lease itself", self.name));
+        }
+        let takes = |intent: Intent| intent == Intent::Acquire;
+        let under_way = matches!(&self.waiting, Waiting::Txn(attempt) if takes(attempt.intent));
+        if under_way || self.unsettled.iter().any(|attempt| takes(attempt.intent)) {
+            return Err(format!("{} may be taking the lease over at this moment", self.name));
+        }
+        if question.ttl > TTL_MAX {
+            return Err(format!("a promise for {:?} is too long", question.ttl));
+        }
+        let other = self.promised(now).filter(|given| {
+            given.term > question.term
+                || (given.term == question.term && given.holder != question.holder)
+        });
+        if let Some(given) = other {
+            return Err(format!("{} has the promise in term {}", given.holder, given.term));
+        }
+        let until = now + challenger_wait(question.ttl);
+        let until = self.promised(now).map_or(until, |given| given.until.max(until));
+        let promise = Promise { holder: question.holder.clone(), term: question.term, until };
+        self.failsafe.promised = Some(promise.clone());
+        Ok(promise)
+    }
+
+    /// Does a promise forbid a takeover? The holder's own word that it gave up ends it.
+    pub(super) fn is_bound(&self, now: Time, released: Option<&(String, Term)>) -> bool {
+        let ends = |given: &Promise| {
+            released.is_some_and(|(holder, term)| *holder == given.holder && *term >= given.term)
+        };
+        self.promised(now).is_some_and(|given| !ends(given))
+    }
+}

@@ -1,0 +1,191 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::lease::{challenger_wait, margin};
+use crate::store::Outcome;
+
+const TTL: Duration = Duration::from_secs(4);
+/// ttl 4 s less the margin of 400 ms.
+const CERTAIN: u64 = 3600;
+/// ttl × 1.01 + margin.
+const WAIT: u64 = 4440;
+
+fn at(ms: u64) -> Time {
+    Time::from_millis(ms)
+}
+
+fn keeper(name: &str) -> Keeper {
+    let mut keeper = Keeper::new(name, "i1");
+    keeper.configure(TTL, TTL / 4);
+    keeper.set_session(at(0), Some("s1".into()));
+    keeper
+}
+
+fn plan(released: Option<(&str, u64)>) -> AcquirePlan {
+    let released = released.map(|(holder, term)| (holder.to_owned(), term));
+    AcquirePlan { at: 10, unlock: None, term: 3, beat: 40, released }
+}
+
+fn pact(number: u64, names: &[&str]) -> Option<Pact> {
+    let members: BTreeMap<_, _> =
+        names.iter().map(|name| ((*name).to_owned(), format!("http://{name}"))).collect();
+    Some(Pact { number, term: 3, members })
+}
+
+/// n1 took the lease with a request sent at 0, and may ask these.
+fn holder(names: &[&str]) -> Keeper {
+    let mut keeper = keeper("n1");
+    let request = keeper.acquire(at(0), &plan(None)).unwrap();
+    keeper.answered(at(5), request.id, Outcome::Applied(Some(11)));
+    keeper.set_pact(pact(1, names));
+    assert_eq!(keeper.pact(), 1);
+    keeper
+}
+
+fn question() -> Question {
+    Question { holder: "n1".into(), term: 3, ttl: TTL }
+}
+
+fn deadline(keeper: &Keeper, now: u64) -> Option<Time> {
+    keeper.hold(at(now)).map(|hold| hold.deadline)
+}
+
+/// Asks at `now`; all of `names` agree.
+fn agree(keeper: &mut Keeper, now: u64, names: &[&str]) -> bool {
+    let round = keeper.ask(at(now)).expect("a question is due");
+    names.iter().fold(false, |_, name| keeper.heard(at(now + 50), round.id, name, true))
+}
+
+#[test]
+fn nobody_is_asked_while_renewals_come_through() {
+    let mut keeper = holder(&["n2", "n3"]);
+    assert_eq!(keeper.ask(at(1799)), None);
+    let renewal = keeper.tick(at(1000)).unwrap();
+    keeper.answered(at(1010), renewal.id, Outcome::Applied(Some(12)));
+    assert_eq!(keeper.ask(at(2799)), None, "half of it is left");
+    assert!(keeper.ask(at(2800)).is_some());
+}
+
+#[test]
+fn when_all_have_agreed_the_lease_counts_from_the_question() {
+    let mut keeper = holder(&["n2", "n3"]);
+    let round = keeper.ask(at(1800)).unwrap();
+    assert_eq!(round.question, question());
+    assert_eq!(round.members.len(), 2);
+    assert!(!keeper.heard(at(1900), round.id, "n2", true));
+    assert!(!keeper.heard(at(1950), round.id, "n2", true), "twice the same is not two");
+    assert_eq!(deadline(&keeper, 1950), Some(at(CERTAIN)));
+    assert!(keeper.heard(at(2500), round.id, "n3", true));
+    assert_eq!(deadline(&keeper, 2500), Some(at(1800 + CERTAIN)));
+    assert!(keeper.rests_on_promises());
+    assert_eq!(keeper.ask(at(3599)), None);
+    assert!(keeper.ask(at(3600)).is_some(), "and so on");
+}
+
+#[test]
+fn one_no_prolongs_nothing_and_is_asked_again() {
+    let mut keeper = holder(&["n2", "n3"]);
+    let round = keeper.ask(at(1800)).unwrap();
+    keeper.heard(at(1850), round.id, "n2", true);
+    keeper.heard(at(1900), round.id, "n3", false);
+    assert!(!keeper.heard(at(1950), round.id, "n3", true), "the round is over");
+    assert_eq!(deadline(&keeper, 1950), Some(at(CERTAIN)));
+    assert_eq!(keeper.ask(at(1999)), None);
+    assert!(agree(&mut keeper, 2000, &["n2", "n3"]));
+    assert_eq!(deadline(&keeper, 2100), Some(at(2000 + CERTAIN)));
+}
+
+#[test]
+fn an_answer_after_the_end_revives_nothing() {
+    let mut keeper = holder(&["n2"]);
+    let round = keeper.ask(at(3500)).unwrap();
+    assert!(!keeper.heard(at(CERTAIN), round.id, "n2", true));
+    assert_eq!(deadline(&keeper, CERTAIN), None);
+}
+
+#[test]
+fn alone_on_the_list_the_lease_goes_on() {
+    let mut keeper = holder(&[]);
+    assert_eq!(keeper.ask(at(1800)), None);
+    assert_eq!(deadline(&keeper, 1800), Some(at(1800 + CERTAIN)));
+}
+
+#[test]
+fn without_a_pact_the_lease_ends() {
+    let mut keeper = holder(&["n2"]);
+    keeper.set_pact(None);
+    assert_eq!((keeper.pact(), keeper.ask(at(3000))), (0, None));
+}
+
+#[test]
+fn somebody_new_ends_what_the_others_promised() {
+    let mut keeper = holder(&["n2"]);
+    agree(&mut keeper, 1800, &["n2"]);
+    keeper.set_pact(pact(2, &["n2", "n3"]));
+    assert_eq!(keeper.pact(), 1, "not while the lease rests on the promise");
+    let renewal = keeper.tick(at(2000)).unwrap();
+    keeper.answered(at(2010), renewal.id, Outcome::Applied(Some(12)));
+    keeper.set_pact(pact(2, &["n2", "n3"]));
+    assert_eq!((keeper.pact(), deadline(&keeper, 2010)), (2, Some(at(2000 + CERTAIN))));
+    let round = keeper.ask(at(3800)).unwrap();
+    keeper.set_pact(pact(3, &["n2", "n3", "n4"]));
+    assert!(!keeper.heard(at(3850), round.id, "n2", true), "the round did not ask n4");
+}
+
+#[test]
+fn a_shorter_ttl_on_its_way_cuts_promises_too() {
+    let mut keeper = holder(&["n2"]);
+    agree(&mut keeper, 1800, &["n2"]);
+    keeper.configure(TTL / 2, TTL / 8);
+    keeper.tick(at(2000)).unwrap();
+    // 2 s less the margin of 300 ms.
+    assert_eq!(deadline(&keeper, 2000), Some(at(2000 + 1700)));
+    let round = keeper.ask(at(2850)).unwrap();
+    assert_eq!(round.question.ttl, TTL / 2, "no longer than the record may show");
+}
+
+#[test]
+fn a_promise_is_kept_until_the_holder_itself_gives_up() {
+    let mut keeper = keeper("n2");
+    let promise = keeper.promise(at(100), &question()).unwrap();
+    assert_eq!(promise.until, at(100 + WAIT));
+    assert_eq!(keeper.acquire(at(200), &plan(None)), None);
+    assert_eq!(keeper.acquire(at(200), &plan(Some(("n3", 9)))), None, "somebody else's word");
+    assert_eq!(keeper.acquire(at(200), &plan(Some(("n1", 2)))), None, "an earlier reign's");
+    assert!(keeper.clone().acquire(at(200), &plan(Some(("n1", 3)))).is_some());
+    assert!(keeper.acquire(at(100 + WAIT), &plan(None)).is_some(), "it is over");
+}
+
+#[test]
+fn nothing_is_promised_that_may_be_broken() {
+    let mut taking = keeper("n2");
+    let request = taking.acquire(at(0), &plan(None)).unwrap();
+    assert!(taking.promise(at(10), &question()).unwrap_err().contains("taking the lease over"));
+    taking.answered(at(20), request.id, Outcome::Unknown).unwrap();
+    assert!(taking.promise(at(30), &question()).is_err(), "it may have been applied");
+    let mut leading = holder(&[]);
+    assert!(leading.promise(at(10), &question()).unwrap_err().contains("holds the lease"));
+    let mut bound = keeper("n2");
+    bound.promise(at(0), &question()).unwrap();
+    let older = Question { holder: "n3".into(), term: 2, ttl: TTL };
+    assert!(bound.promise(at(10), &older).unwrap_err().contains("n1 has the promise"));
+    let newer = Question { holder: "n3".into(), term: 4, ttl: TTL };
+    assert!(bound.promise(at(10), &newer).is_ok());
+}
+
+proptest! {
+    /// Whatever the delays, and with clock rates within the bound, a member's promise ends after
+    /// the holder's fence.
+    #[test]
+    fn a_promise_outlasts_what_it_is_worth(
+        ttl_ms in 2_000_u64..600_000, asked_ms in 0_u64..1_000_000, delay_ms in 0_u64..10_000,
+        rate in 0.995_f64..1.005,
+    ) {
+        let ttl = Duration::from_millis(ttl_ms);
+        let holder_end = crate::lease::holder_deadline(at(asked_ms), ttl) + margin(ttl);
+        let promise_end = at(asked_ms + delay_ms) + challenger_wait(ttl);
+        prop_assert!(holder_end.since(at(asked_ms)) < promise_end.since(at(asked_ms)).mul_f64(rate));
+    }
+}
