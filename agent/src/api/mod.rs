@@ -9,8 +9,10 @@
 //! | `access` | who may change something |
 //! | `health`, `picture` | health checks |
 //! | `status`, `cluster` | what is shown |
+//! | `events`, `why`, `observe` | for `hart events`, `hart why`, `hart simulate` |
 //! | `settings`, `secrets` | `/config` |
 //! | `switchover`, `wish`, `candidates`, `outcome` | `/switchover`, `/failover` |
+//! | `failsafe` | what a leader without Consul asks |
 //! | `actions`, `schedule` | `/restart`, `/reinitialize`, `/reload` |
 //!
 //! Reading never waits for Consul. No request waits without an end.
@@ -21,7 +23,10 @@ mod body;
 mod candidates;
 mod checks;
 pub mod cluster;
+mod events;
+mod failsafe;
 mod health;
+pub mod observe;
 mod outcome;
 mod picture;
 mod query;
@@ -37,6 +42,7 @@ mod switchover;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod why;
 mod wish;
 
 use std::sync::Arc;

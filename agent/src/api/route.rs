@@ -16,7 +16,10 @@ use super::query::Query;
 use super::reply::{self, StatusCode};
 use super::table::{self, Change, Read};
 use super::wish::Action;
-use super::{access, actions, checks, fresh_view, health, settings, status_of, switchover};
+use super::{
+    access, actions, checks, events, failsafe, fresh_view, health, observe, settings, status_of,
+    switchover, why,
+};
 use crate::node::view::{Handle, View};
 
 /// Every request comes here.
@@ -48,6 +51,10 @@ async fn read(handle: &Handle, parts: &Parts) -> Response {
         Some(Read::Config) => settings::get(handle),
         Some(Read::Cluster) => cluster(handle, &handle.view()),
         Some(Read::History) => history(&handle.view()),
+        Some(Read::Failsafe) => failsafe::get(&handle.view()),
+        Some(Read::Events) => events::get(handle, &query),
+        Some(Read::Why) => why::get(handle, &handle.view()),
+        Some(Read::Observe) => observe::get(handle, &handle.view()),
         Some(Read::Liveness) => {
             let view = handle.view();
             reply::bare(when(health::is_live(&picture(handle, &view))))
@@ -104,7 +111,9 @@ async fn guarded(handle: &Handle, parts: &Parts, body: Body) -> Response {
         tracing::warn!(?peer, %method, path, status, "refused a call that changes something");
         return refusal;
     }
-    tracing::info!(?peer, %method, path, "a call that changes something");
+    if table::change(method.as_str(), path) != Some(Change::Failsafe) {
+        tracing::info!(?peer, %method, path, "a call that changes something");
+    }
     let outcome = change(handle, parts, body).await;
     outcome.unwrap_or_else(|response| *response)
 }
@@ -131,5 +140,6 @@ async fn change(handle: &Handle, parts: &Parts, body: Body) -> Result<Response, 
         Change::TakeRestartBack => reply::text(StatusCode::NOT_FOUND, "no restarts are scheduled"),
         Change::Reinitialize => actions::reinitialize(handle, &object(Need::Optional).await?).await,
         Change::Reload => actions::reload(handle).await,
+        Change::Failsafe => failsafe::post(handle, &object(required).await?).await,
     })
 }

@@ -51,9 +51,13 @@ pub(super) enum Read {
     Patroni,
     Cluster,
     History,
+    Failsafe,
     Config,
     Liveness,
     Readiness,
+    Events,
+    Why,
+    Observe,
 }
 
 /// A call that changes something.
@@ -68,6 +72,7 @@ pub(super) enum Change {
     TakeRestartBack,
     Reinitialize,
     Reload,
+    Failsafe,
 }
 
 const GET: &str = "GET";
@@ -86,6 +91,13 @@ const READS: &[Route<Read>] = &[
         .answers(
             "200, the key `history` as JSON; 503 before Consul has answered for the first time",
         ),
+    Route::new(
+        Read::Failsafe,
+        GET,
+        &["/failsafe"],
+        "The members that a leader without Consul asks, with their REST addresses.",
+    )
+    .answers("200, the key `failsafe` as JSON; 502 while there is none"),
     Route::new(
         Read::Config,
         GET,
@@ -113,6 +125,32 @@ const READS: &[Route<Read>] = &[
          received (`write`)",
     )
     .answers("200, no body; 503 with the reason"),
+    Route::new(
+        Read::Events,
+        GET,
+        &["/events"],
+        "This node's journal: what it saw and did, and why. `hart events` merges those of all nodes.",
+    )
+    .takes(
+        "`since`: only lines after this number; `limit`: the newest so many of them (1000, the most)",
+    )
+    .answers("200, JSON: `node`, `last` (the number of the last line) and `events`, oldest first"),
+    Route::new(
+        Read::Why,
+        GET,
+        &["/why"],
+        "May this node lead, and if not, which rule forbids it; does it stream, and whom must be \
+         waited for?",
+    )
+    .answers("200, JSON; as `hart why` shows it"),
+    Route::new(
+        Read::Observe,
+        GET,
+        &["/observe"],
+        "What this node's decisions rest on, for `hart simulate`. Sessions are shown by other names, \
+         secrets as `***`.",
+    )
+    .answers("200, JSON; 503 before the first look at the world"),
 ];
 
 const CHANGES: &[Route<Change>] = &[
@@ -193,6 +231,15 @@ const CHANGES: &[Route<Change>] = &[
     .answers("200 when it has begun; 503 with the reason if it cannot"),
     Route::new(Change::Reload, "POST", &["/reload"], "Reads the configuration file again.")
         .answers("202; 500 with the reason; 503 if the agent is too busy"),
+    Route::new(
+        Change::Failsafe,
+        "POST",
+        &["/failsafe"],
+        "A leader without Consul asks this member to leave the lease alone for one ttl. For agents, \
+         not for people.",
+    )
+    .takes("`name`: who asks; `hart`: `term` and `ttl_ms` of its lease")
+    .answers("200 and the promise as JSON; 400 if the question is wrong; 503 with the reason for a no"),
 ];
 
 /// The first part of the path is all that counts here, as in Patroni.

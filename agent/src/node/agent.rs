@@ -69,6 +69,7 @@ pub struct Agent {
     pub(super) identity_checked: bool,
     pub(super) last_phase: String,
     pub(super) last_reasons: Vec<String>,
+    pub(super) recorder: crate::journal::Recorder,
     pub(super) ready: bool,
 }
 
@@ -83,6 +84,7 @@ impl Agent {
             let step = self.brain.step(&observation);
             self.apply_config(&step).await;
             let exit = self.execute(&step, &observation).await;
+            self.recorder.step(&observation, &step);
             self.show(&observation, &step);
             if let Some(exit) = exit {
                 return exit;
@@ -103,7 +105,7 @@ impl Agent {
             self.known.follow_history(&self.postgres, probe.timeline).await;
         }
         self.note_streamed(&answer);
-        let standing = *self.lease.standing.borrow_and_update();
+        let standing = self.lease.standing.borrow_and_update().clone();
         let seen = self.seen.borrow_and_update().clone();
         self.note_ttl(&seen);
         let now = hart_clock::now();
@@ -138,7 +140,10 @@ impl Agent {
     fn take_effects(&mut self) {
         while let Ok(effect) = self.effects.1.try_recv() {
             match effect {
-                Effect::Fenced => self.fencing = false,
+                Effect::Fenced => {
+                    self.fencing = false;
+                    self.recorder.fenced();
+                }
                 Effect::Followed(upstream, result) => {
                     self.follow_pending = false;
                     if result.is_ok() {

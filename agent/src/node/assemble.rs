@@ -18,12 +18,24 @@ use super::jobs::Jobs;
 use super::keys::Keys;
 use super::local::Known;
 use super::peers::Peers;
+use super::promises::Asker;
 use super::server::{GuardPaths, Server};
 use super::start::{Prepared, StartError};
 use super::store_task::chain;
 use super::view::{Handle, View};
 use super::writes::Writes;
 use super::{lease_task, monitor, services, settings, store_task};
+use crate::journal::{Event, Journal, Kind, Recorder};
+
+/// How long the end may wait for the journal's disk.
+const JOURNAL_CLOSES: Duration = Duration::from_millis(500);
+
+fn last_word(exit: &Exit) -> String {
+    match exit {
+        Exit::Stopped => "the agent has ended in good order".to_owned(),
+        Exit::Refused(why) => format!("the agent has ended: {why}"),
+    }
+}
 
 fn refused(error: impl std::error::Error) -> StartError {
     StartError::Refused(chain(&error))
@@ -66,6 +78,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         &config.name,
         &instance,
         move || settings::consul(&lease_config),
+        Asker::new(&config, settings::brain(&config, &instance).api_url).map_err(refused)?,
         keys.clone(),
         socket,
         wake.clone(),
@@ -75,8 +88,15 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let view = Arc::new(ArcSwap::from_pointee(blank(&config)));
     let (changes, changed) = watch::channel(0);
     let (ask, asks) = mpsc::channel(16);
+    let journal = Journal::open(home.dir(), &config.name);
+    journal.add(Event::new(
+        Kind::AgentStarted,
+        concat!("hart ", env!("CARGO_PKG_VERSION"), " begins"),
+    ));
     let handle =
-        Handle::new(config.clone(), instance.clone(), client.clone(), view.clone(), changed, ask);
+        Handle::new(config.clone(), instance.clone(), client.clone(), view.clone(), changed, ask)
+            .with_journal(journal.clone())
+            .with_lease(lease.orders.clone());
     let (end, ended) = watch::channel(false);
     let rest = tokio::net::TcpListener::from_std(rest).map_err(refused)?;
     tokio::spawn(crate::api::serve(rest, handle.clone(), ended.clone()));
@@ -103,6 +123,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         identity_checked: false,
         last_phase: String::new(),
         last_reasons: Vec::new(),
+        recorder: Recorder::new(journal.clone(), home.path("guard.exit")),
         ready: false,
         file_path: file,
         config,
@@ -127,6 +148,8 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         let _ = tokio::time::timeout(Duration::from_secs(3), task).await;
     }
     leave(&client, &keys, &handle, &exit).await;
+    journal.add(Event::new(Kind::AgentEnded, last_word(&exit)));
+    journal.close(JOURNAL_CLOSES);
     if exit == Exit::Stopped
         && let Some(base) = &cgroup.base
     {
@@ -224,5 +247,6 @@ fn blank(config: &hart_config::Config) -> View {
         probe: None,
         refused: None,
         progress: None,
+        observation: None,
     }
 }

@@ -49,11 +49,16 @@ impl Agent {
             tracing::info!("{}", step.phase);
             self.last_phase.clone_from(&step.phase);
         }
-        let said: Vec<_> = step.decisions.iter().filter_map(sentence).collect();
-        for new in said.iter().filter(|new| !self.last_reasons.contains(new)) {
+        let said: Vec<_> = step
+            .decisions
+            .iter()
+            .filter_map(|decision| Some((decision, sentence(decision)?)))
+            .collect();
+        for (decision, new) in said.iter().filter(|(_, new)| !self.last_reasons.contains(new)) {
             tracing::info!("{new}");
+            self.recorder.decided(decision, new);
         }
-        self.last_reasons = said;
+        self.last_reasons = said.into_iter().map(|(_, text)| text).collect();
     }
 
     fn perform(&mut self, command: Command, step: &Step, observation: &Observation) {
@@ -66,6 +71,7 @@ impl Agent {
             Command::HandOver(heir) => lease(LeaseOrder::HandOver(heir)),
             Command::Release => lease(LeaseOrder::Release),
             Command::Carry(payload) => lease(LeaseOrder::Carry(payload)),
+            Command::Pact(pact) => lease(LeaseOrder::Pact(pact)),
             Command::Write(write) => self.write(write, step, observation),
             Command::Probe(members) => self.peers.ask(members),
             Command::Begin(job) => self.begin(job, step, observation),
@@ -134,6 +140,7 @@ impl Agent {
             slot: config.postgresql.use_slots.then(|| slot_name(&self.config.name)),
             strict: sync && config.synchronous_mode_strict,
             replace: matches!(observation.local.data, Data::Cluster { .. }),
+            journal: self.recorder.journal().clone(),
         };
         self.jobs.begin(job, how);
     }
@@ -288,6 +295,7 @@ impl Agent {
             probe: answer.probe.map(|(_, probe)| probe),
             refused: step.refused.clone(),
             progress: self.jobs.progress(),
+            observation: Some(Arc::new(observation.clone())),
         }));
         self.changes.send_modify(|count| *count += 1);
         self.refreshing.retain_mut(|(looked, _)| {
@@ -308,6 +316,7 @@ impl Agent {
 fn sentence(decision: &Decision) -> Option<String> {
     let what = match &decision.command {
         Command::Carry(_)
+        | Command::Pact(_)
         | Command::Origin { .. }
         | Command::Slots { .. }
         | Command::Probe(_)

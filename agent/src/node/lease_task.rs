@@ -7,12 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hart_consul::{Client, Outcome as CallOutcome, ReadOptions, TxnOp, TxnOutcome};
-use hart_ha::keeper::{AcquirePlan, Call, Heir, Hold, Keeper, Payload, Request};
+use hart_ha::keeper::{
+    AcquirePlan, Call, Heir, Hold, Keeper, Pact, Payload, Promise, Question, Request,
+};
 use hart_ha::observation::LeaseStanding;
 use hart_ha::store::{Index, LeaseTxn, LeaseView, Outcome};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::keys::Keys;
+use super::promises::{Asker, Heard};
 
 /// What the agent's loop tells the keeper.
 #[derive(Debug)]
@@ -29,12 +32,16 @@ pub enum Order {
     HandOver(Heir),
     /// Give it up.
     Release,
+    /// Whose word is enough to go on without Consul.
+    Pact(Option<Pact>),
+    /// Another member asks to leave the lease alone: the promise, or why not.
+    Promise(Question, oneshot::Sender<Result<Promise, String>>),
     /// A guard was started or found: arm it if the lease is ours.
     GuardChanged,
 }
 
 /// Where the lease stands, for the loop.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// As the brain sees it.
     pub lease: LeaseStanding,
@@ -63,6 +70,7 @@ pub fn start(
     name: &str,
     instance: &str,
     client: impl FnOnce() -> hart_consul::Result<Client> + Send + 'static,
+    asker: Asker,
     keys: Keys,
     socket: PathBuf,
     wake: Arc<Notify>,
@@ -77,9 +85,12 @@ pub fn start(
             return;
         };
         let (answers, answered) = mpsc::unbounded_channel();
+        let (words, heard) = mpsc::unbounded_channel();
         let task = LeaseTask {
             keeper,
             client,
+            asker,
+            words,
             keys,
             socket,
             guard: None,
@@ -89,7 +100,7 @@ pub fn start(
             armed: None,
             denied: Arc::default(),
         };
-        runtime.block_on(task.run(inbox, answered));
+        runtime.block_on(task.run(inbox, answered, heard));
     })?;
     Ok(LeaseLink { orders, standing })
 }
@@ -102,6 +113,8 @@ enum Answer {
 struct LeaseTask {
     keeper: Keeper,
     client: Client,
+    asker: Asker,
+    words: mpsc::UnboundedSender<Heard>,
     keys: Keys,
     socket: PathBuf,
     guard: Option<hart_guard::Client>,
@@ -118,6 +131,7 @@ impl LeaseTask {
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Order>,
         mut answered: mpsc::UnboundedReceiver<Answer>,
+        mut heard: mpsc::UnboundedReceiver<Heard>,
     ) {
         loop {
             let now = hart_clock::now();
@@ -125,6 +139,7 @@ impl LeaseTask {
             tokio::select! {
                 biased;
                 Some(answer) = answered.recv() => self.on_answer(answer).await,
+                Some(word) = heard.recv() => self.on_word(&word),
                 () = pause(due) => {}
                 order = inbox.recv() => match order {
                     Some(order) => self.on_order(order).await,
@@ -133,7 +148,25 @@ impl LeaseTask {
             }
             let request = self.keeper.tick(hart_clock::now());
             self.send(request).await;
+            self.ask_members();
             self.settle().await;
+        }
+    }
+
+    /// Half of the lease has gone by without a renewal: the members are asked.
+    fn ask_members(&mut self) {
+        let round = self.keeper.ask(hart_clock::now());
+        if let Some(round) = round {
+            self.asker.ask(round, self.keeper.ask_timeout(), &self.words);
+        }
+    }
+
+    fn on_word(&mut self, heard: &Heard) {
+        let now = hart_clock::now();
+        let Heard { id, member, word } = heard;
+        self.keeper.heard(now, *id, member, word.is_ok());
+        if let (Err(why), Some(hold)) = (word, self.keeper.hold(now)) {
+            self.asker.complain(member, why, now.until(hold.deadline));
         }
     }
 
@@ -155,6 +188,15 @@ impl LeaseTask {
             Order::Acquire(plan) => self.keeper.acquire(now, &plan),
             Order::HandOver(heir) => self.keeper.hand_over(now, &heir),
             Order::Release => self.keeper.release(now),
+            Order::Pact(pact) => {
+                self.keeper.set_pact(pact);
+                None
+            }
+            Order::Promise(question, reply) => {
+                // Whoever asked may have gone: the promise binds all the same.
+                let _ = reply.send(self.keeper.promise(now, &question));
+                None
+            }
             Order::GuardChanged => {
                 (self.guard, self.armed) = (None, None);
                 None
@@ -217,7 +259,16 @@ impl LeaseTask {
         {
             self.arm(hold).await;
         }
-        let lease = LeaseStanding { hold, busy: self.keeper.is_busy() };
+        let now = hart_clock::now();
+        let by_promises = self.keeper.rests_on_promises();
+        self.asker.note(by_promises && hold.is_some(), self.keeper.pact_size());
+        let lease = LeaseStanding {
+            hold,
+            busy: self.keeper.is_busy(),
+            by_promises,
+            pact: self.keeper.pact(),
+            promised: self.keeper.promised(now).cloned(),
+        };
         let standing = Standing { lease, armed: self.armed };
         let changed = self.sender.send_if_modified(|old| {
             let changed = *old != standing;

@@ -24,6 +24,7 @@ mod local;
 mod logging;
 mod monitor;
 mod peers;
+pub mod promises;
 mod server;
 mod services;
 mod settings;

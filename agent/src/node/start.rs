@@ -96,11 +96,6 @@ fn begin(args: AgentArgs) -> Result<Begun, StartError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    if config.bootstrap.dynamic.failsafe_mode {
-        tracing::info!(
-            "failsafe mode is not built yet: without Consul a primary is fenced when its lease is over"
-        );
-    }
     if config.watchdog.mode == hart_config::WatchdogMode::Required {
         let text = "watchdog.mode: required: this version does not drive a kernel watchdog; set it \
                     to off (the guard fences) and nothing is promised that is not kept";

@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hart_ha::brain::Verdict;
-use hart_ha::keeper::Hold;
+use hart_ha::keeper::{Hold, Promise, Question};
 use hart_ha::kv::{DynamicConfig, Role, State, Tags};
-use hart_ha::observation::{Data, Sql};
+use hart_ha::observation::{Data, Observation, Sql};
 use hart_ha::store::Snapshot;
 use hart_ha::time::Time;
 use tokio::sync::{mpsc, oneshot, watch};
+
+use super::lease_task::Order;
+
+use crate::journal::Journal;
 
 /// The picture.
 #[derive(Clone, Debug)]
@@ -52,6 +56,8 @@ pub struct View {
     pub refused: Option<String>,
     /// Percent of a base backup or rewind that is done.
     pub progress: Option<u8>,
+    /// What the last decision rested on; `None` before the first.
+    pub observation: Option<Arc<Observation>>,
 }
 
 impl View {
@@ -105,10 +111,16 @@ pub struct Handle {
     pub instance: Arc<str>,
     /// The client for Consul.
     pub consul: hart_consul::Client,
+    /// What this node saw and did.
+    pub journal: Journal,
     view: Arc<ArcSwap<View>>,
     changes: watch::Receiver<u64>,
     asks: mpsc::Sender<Ask>,
+    lease: Option<mpsc::UnboundedSender<Order>>,
 }
+
+/// How long the lease thread may take over a promise: whoever asks has little time.
+const PROMISE: Duration = Duration::from_millis(500);
 
 /// How long REST waits for the agent's loop to look at PostgreSQL.
 const REFRESH: Duration = Duration::from_millis(300);
@@ -124,7 +136,20 @@ impl Handle {
         changes: watch::Receiver<u64>,
         asks: mpsc::Sender<Ask>,
     ) -> Self {
-        Self { file, instance, consul, view, changes, asks }
+        let journal = Journal::in_memory(&file.name);
+        Self { file, instance, consul, journal, view, changes, asks, lease: None }
+    }
+
+    /// The same with the node's journal.
+    #[must_use]
+    pub fn with_journal(self, journal: Journal) -> Self {
+        Self { journal, ..self }
+    }
+
+    /// The same with the lease thread, which gives promises.
+    #[must_use]
+    pub fn with_lease(self, orders: mpsc::UnboundedSender<Order>) -> Self {
+        Self { lease: Some(orders), ..self }
     }
 
     /// The present picture.
@@ -146,6 +171,19 @@ impl Handle {
             let _ = tokio::time::timeout(REFRESH, waiter).await;
         }
         self.view()
+    }
+
+    /// Asks the lease thread to leave the lease alone.
+    ///
+    /// # Errors
+    /// Why it does not promise that.
+    pub async fn promise(&self, question: Question) -> Result<Promise, String> {
+        let (reply, word) = oneshot::channel();
+        if let Some(lease) = &self.lease {
+            let _ = lease.send(Order::Promise(question, reply));
+        }
+        let word = tokio::time::timeout(PROMISE, word).await.ok().and_then(Result::ok);
+        word.unwrap_or_else(|| Err("the lease thread does not answer".to_owned()))
     }
 
     /// Passes a request on to the loop. False: the agent is stopping.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hart_consul::{Client, PutOptions, TxnOp, TxnOutcome};
 use hart_ha::command::Write;
-use hart_ha::kv::{FailoverRequest, Member, SyncState};
+use hart_ha::kv::{FailoverRequest, Failsafe, Member, SyncState};
 use hart_ha::store::Snapshot;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -136,10 +136,7 @@ impl Writes {
                 let at = snapshot.history.as_ref().map_or(0, |history| history.index);
                 self.put("history", &history, at).await
             }
-            Write::Failsafe(list) => {
-                let at = snapshot.failsafe.as_ref().map_or(0, |failsafe| failsafe.index);
-                self.put("failsafe", &list, at).await
-            }
+            Write::Failsafe { list, at } => self.failsafe(&list, at, basis).await,
         }
     }
 
@@ -160,6 +157,15 @@ impl Writes {
         let Some(session) = basis.session.clone() else { return Ok(false) };
         let free = TxnOp::CheckNotExists { key: key.clone() };
         self.transact(&[free, TxnOp::Lock { key, value: Vec::new(), session }]).await
+    }
+
+    /// Only while this node's session locks `leader`: a former leader's list must not come late.
+    async fn failsafe(&self, list: &Failsafe, at: u64, basis: &Basis) -> Written {
+        let Some(session) = basis.session.clone() else { return Ok(false) };
+        let lock = TxnOp::CheckSession { key: self.keys.leader(), session };
+        let key = self.keys.key("failsafe");
+        self.transact(&[lock, TxnOp::Cas { key, value: serde_json::to_vec(list)?, index: at }])
+            .await
     }
 
     async fn unclaim(&self, snapshot: &Snapshot) -> Written {
@@ -208,6 +214,6 @@ fn key_of(write: &Write) -> &'static str {
         Write::ClearFailover(_) => "failover",
         Write::Sync { .. } | Write::DeleteSync(_) => "sync",
         Write::History(_) => "history",
-        Write::Failsafe(_) => "failsafe",
+        Write::Failsafe { .. } => "failsafe",
     }
 }
