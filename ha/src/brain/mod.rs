@@ -18,6 +18,8 @@
 
 mod eligible;
 mod failsafe;
+#[cfg(test)]
+mod failsafe_tests;
 mod fencing;
 mod follow;
 mod jobs;

@@ -1,0 +1,141 @@
+//! Exact commands for exact pictures of failsafe mode.
+
+use crate::brain::Verdict;
+use crate::brain::tests::*;
+use crate::command::{Command, Write};
+use crate::keeper::{Pact, Promise};
+use crate::kv::Failsafe;
+use crate::observation::Observation;
+use crate::store::{Snapshot, Versioned};
+
+fn list(names: &[&str]) -> Failsafe {
+    names.iter().map(|name| ((*name).to_owned(), format!("http://{name}:8008/patroni"))).collect()
+}
+
+/// The cluster with this list, stored at version `index`; `status` has version 7.
+fn listed(names: &[&str], index: u64) -> Snapshot {
+    let failsafe = Versioned { value: list(names), index, session: None };
+    Snapshot { failsafe: Some(failsafe), ..cluster() }
+}
+
+fn leading(now: u64, snapshot: Snapshot, pact: u64) -> Observation {
+    let mut seen = holding(sees("n1", now, snapshot, primary(1000)), true);
+    seen.lease.pact = pact;
+    seen
+}
+
+/// What a step says of failsafe mode.
+fn about(brain: &mut crate::brain::Brain, seen: &Observation) -> Vec<Command> {
+    let of = |command: &Command| {
+        matches!(command, Command::Pact(_) | Command::Write(Write::Failsafe { .. }))
+    };
+    let decisions = brain.step(seen).decisions.into_iter();
+    decisions.map(|decision| decision.command).filter(of).collect()
+}
+
+fn pact(number: u64, names: &[&str]) -> Command {
+    Command::Pact(Some(Pact { number, term: 5, members: list(names) }))
+}
+
+fn write(names: &[&str], at: u64) -> Command {
+    Command::Write(Write::Failsafe { list: list(names), at })
+}
+
+#[test]
+fn the_first_list_is_written_before_anybody_is_asked() {
+    let mut brain = brain("n1");
+    let all = ["n1", "n2", "n3"];
+    assert_eq!(about(&mut brain, &leading(0, cluster(), 0)), [write(&all, 0)]);
+    // Stored later than the lease was renewed: a challenger may not have seen it yet.
+    assert_eq!(about(&mut brain, &leading(10, listed(&all, 9), 0)), []);
+    assert_eq!(about(&mut brain, &leading(20, listed(&all, 6), 0)), [pact(1, &["n2", "n3"])]);
+    assert_eq!(about(&mut brain, &leading(30, listed(&all, 6), 1)), []);
+}
+
+#[test]
+fn who_joins_is_asked_before_the_list_names_it() {
+    let mut brain = brain("n1");
+    let old = listed(&["n1", "n2"], 6);
+    assert_eq!(about(&mut brain, &leading(0, old.clone(), 0)), [pact(1, &["n2", "n3"])]);
+    assert_eq!(about(&mut brain, &leading(10, old.clone(), 0)), [pact(1, &["n2", "n3"])]);
+    let agreed = leading(20, old, 1);
+    assert_eq!(about(&mut brain, &agreed), [write(&["n1", "n2", "n3"], 6)]);
+}
+
+#[test]
+fn nothing_is_written_before_the_guard_has_the_cut() {
+    let mut brain = brain("n1");
+    let old = listed(&["n1", "n2"], 6);
+    about(&mut brain, &leading(0, old.clone(), 0));
+    let mut seen = leading(20, old, 1);
+    let hold = seen.lease.hold.unwrap();
+    let deadline = hold.deadline + std::time::Duration::from_millis(1);
+    seen.local.armed = Some(crate::keeper::Hold { deadline, ..hold });
+    assert_eq!(about(&mut brain, &seen), []);
+}
+
+#[test]
+fn who_leaves_is_asked_until_a_renewal_was_stored_after_the_list() {
+    let mut brain = brain("n1");
+    let all = ["n1", "n2", "n3"];
+    about(&mut brain, &leading(0, listed(&all, 6), 0));
+    let mut without = listed(&all, 6);
+    without.members.remove("n3");
+    assert_eq!(about(&mut brain, &leading(10, without.clone(), 1)), [write(&["n1", "n2"], 6)]);
+    without.failsafe = Some(Versioned { value: list(&["n1", "n2"]), index: 8, session: None });
+    assert_eq!(about(&mut brain, &leading(20, without.clone(), 1)), [], "n3 is still asked");
+    without.status.as_mut().unwrap().index = 9;
+    assert_eq!(about(&mut brain, &leading(30, without, 1)), [pact(2, &["n2"])]);
+}
+
+#[test]
+fn switched_off_the_pact_ends_before_the_list_does() {
+    let mut brain = brain("n1");
+    let mut snapshot = listed(&["n1", "n2", "n3"], 6);
+    about(&mut brain, &leading(0, snapshot.clone(), 0));
+    snapshot.config.as_mut().unwrap().value.failsafe_mode = false;
+    assert_eq!(about(&mut brain, &leading(10, snapshot.clone(), 1)), [Command::Pact(None)]);
+    assert_eq!(about(&mut brain, &leading(20, snapshot, 0)), [write(&[], 6)]);
+}
+
+#[test]
+fn nothing_changes_while_the_lease_rests_on_promises() {
+    let mut brain = brain("n1");
+    about(&mut brain, &leading(0, listed(&["n1", "n2"], 6), 0));
+    let mut seen = leading(10, listed(&["n1", "n2"], 6), 1);
+    seen.lease.by_promises = true;
+    let step = brain.step(&seen);
+    assert!(step.phase.contains("failsafe"), "{}", step.phase);
+    let writes =
+        |d: &crate::brain::Decision| matches!(d.command, Command::Write(Write::Failsafe { .. }));
+    assert!(!step.decisions.iter().any(writes));
+}
+
+#[test]
+fn a_stranger_to_the_list_never_leads_whatever_the_settings_say() {
+    let mut snapshot = listed(&["n1", "n3"], 6);
+    snapshot.config.as_mut().unwrap().value.failsafe_mode = false;
+    let mut brain = brain("n2");
+    let step = brain.step(&sees("n2", 1_000_000, snapshot, standby(1000)));
+    let Verdict::MayNot(refusal) = step.verdict else { panic!("{:?}", step.verdict) };
+    assert_eq!(refusal.rule, "failsafe");
+    assert!(refusal.value.contains("n1, n3"), "{refusal:?}");
+}
+
+#[test]
+fn who_has_promised_waits_without_asking_anybody() {
+    let mut brain = brain("n2");
+    let snapshot = listed(&["n1", "n2", "n3"], 6);
+    brain.step(&sees("n2", 0, snapshot.clone(), standby(1000)));
+    let mut seen = sees("n2", 6000, snapshot.clone(), standby(1000));
+    seen.store.arrived = at(0);
+    let until = at(7000);
+    seen.lease.promised = Some(Promise { holder: "n1".into(), term: 5, until });
+    let step = brain.step(&seen);
+    assert!(step.phase.starts_with("has promised n1"), "{}", step.phase);
+    assert!(!step.decisions.iter().any(|d| matches!(d.command, Command::Probe(_))));
+    assert!(step.wake <= until);
+    seen.now = until;
+    let step = brain.step(&seen);
+    assert!(step.decisions.iter().any(|d| matches!(d.command, Command::Probe(_))));
+}
