@@ -61,6 +61,8 @@ pub enum AtAgent {
     Look(u64),
     /// An answer of Consul, or its call's deadline.
     Answer(u64, Answer),
+    /// A lease request did not leave, because the guard did not learn of its cut.
+    LeaseNotSent(u64),
     /// The session's timer.
     Session(u64),
     /// The watch's next call.
@@ -86,6 +88,10 @@ pub enum AtAgent {
     Written(&'static str),
     /// A checkpoint beside the loop is done.
     Checkpoint,
+    /// The reload for a new upstream failed, and the pause after it is over.
+    NotFollowed,
+    /// The guard was asked to fence and is silent: PostgreSQL is killed without it.
+    KillPast,
     /// The fence is over.
     Fenced,
 }

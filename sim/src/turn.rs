@@ -3,7 +3,7 @@
 use crate::clock::{MS, SEC};
 use crate::event::{AtAgent, AtServer, Event};
 use crate::node::{GUARD, LEASE, LOOP, Node, POSTGRES};
-use crate::oracle::Seen;
+use crate::oracle::{Seen, WAKING};
 use crate::world::World;
 
 impl World {
@@ -89,7 +89,7 @@ impl World {
             return;
         };
         let lease = match &what {
-            AtAgent::Lease(_) => true,
+            AtAgent::Lease(_) | AtAgent::LeaseNotSent(_) => true,
             AtAgent::Answer(call, _) => agent.calls.get(call).is_some_and(|p| p.is_lease()),
             _ => false,
         };
@@ -130,7 +130,9 @@ impl World {
                 let late = guard.armed.is_none_or(|armed| node.clock.local(t) >= armed.deadline);
                 guard.late || node.is_frozen(GUARD, t) && late
             };
-            let overslept = node.guard.as_ref().is_some_and(overdue);
+            // An agent that is awake kills past a guard that hangs.
+            let able = node.agent.is_some() && t >= node.frozen[LOOP].max(node.slow_fence_until) + WAKING;
+            let overslept = node.guard.as_ref().is_some_and(overdue) && !able;
             Seen { writes: node.writes(t), overslept: overslept.then_some(node.frozen[GUARD]) }
         };
         let seen: Vec<Seen> = self.nodes.iter().map(seen).collect();
@@ -173,5 +175,8 @@ fn tag(what: &AtAgent) -> u64 {
         AtAgent::Fenced => 13,
         AtAgent::Checkpoint => 14,
         AtAgent::Written(_) => 15,
+        AtAgent::NotFollowed => 16,
+        AtAgent::KillPast => 17,
+        AtAgent::LeaseNotSent(_) => 18,
     }
 }

@@ -10,12 +10,19 @@ use hart_ha::kv::{DynamicConfig, Tags};
 use hart_ha::observation::Observation;
 
 use crate::agent::state::{Agent, View};
+use crate::clock::Us;
+use crate::node::GUARD;
 use crate::clock::{MS, SEC};
 use crate::event::{AtAgent, Cause, Event};
 use crate::mutation::Mutation;
 use crate::node::Node;
 use crate::pg::Stage;
 use crate::world::World;
+
+/// How long the guard may take to answer an agent that finds it.
+const ADOPT: Us = 2 * SEC;
+/// The service manager's pause.
+const RESTART: Us = 2 * SEC;
 
 impl World {
     /// The service manager starts the machine and the agent.
@@ -25,6 +32,10 @@ impl World {
             return;
         }
         node.powered = true;
+        if node.guard.is_some() && node.is_frozen(GUARD, self.t) {
+            // It cannot be adopted, so the agent refuses to start.
+            return self.queue.push(self.t + ADOPT + RESTART, Event::Boot(n));
+        }
         node.life += 1;
         let raw = self.bootstrap.clone();
         let bootstrap = DynamicConfig::from_raw(raw).unwrap_or_default();
@@ -37,6 +48,7 @@ impl World {
             api_url: format!("http://{name}:8008/patroni"),
             clone_after_failed_rewind: true,
             clone_when_diverged: true,
+            clone_when_wal_is_gone: true,
             name: name.clone(),
         };
         let keeper = Keeper::new(&name, &instance);
@@ -126,6 +138,7 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         timers: [0; 4],
         locked: None,
         view: View::default(),
+        doubt: false,
         lateness: 0,
         ghost: None,
         shifted: false,

@@ -2,9 +2,12 @@
 
 use hart_ha::observation::Upstream;
 
-use crate::clock::MS;
+use crate::clock::{MS, SEC, Us};
 use crate::event::{AtAgent, Cause};
 use crate::world::World;
+
+/// After a failure to turn to another server.
+const FOLLOW_AGAIN: Us = SEC;
 
 impl World {
     pub(crate) fn follow(&mut self, n: usize, upstream: &Upstream) {
@@ -21,12 +24,12 @@ impl World {
     pub(crate) fn followed(&mut self, n: usize, target: usize) {
         let upstream = self.upstream_of(target);
         let good = self.nodes[n].server.answers() && self.nodes[n].server.recovery;
-        let Some(agent) = &mut self.nodes[n].agent else { return };
-        agent.following = false;
-        if good {
-            agent.upstream = Some(upstream);
-            self.set_upstream(n, Some(target));
+        if !good {
+            return self.after(n, FOLLOW_AGAIN, AtAgent::NotFollowed);
         }
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        (agent.following, agent.upstream) = (false, Some(upstream));
+        self.set_upstream(n, Some(target));
         self.wake(n, Cause::Job);
     }
 

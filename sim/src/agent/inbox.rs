@@ -43,12 +43,18 @@ impl World {
                 let pace = self.nodes[n].clock.span(agent.pace);
                 self.schedule_look(n, pace);
             }
+            AtAgent::LeaseNotSent(id) => self.lease_answered(n, id, self.t, Answer::NotSent),
             AtAgent::Session(timer) if timer == agent.timers[3] => self.keep_session(n),
             AtAgent::Step(_) | AtAgent::Lease(_) | AtAgent::Look(_) | AtAgent::Session(_) => {}
             AtAgent::Answer(call, answer) => self.answered(n, call, answer),
             AtAgent::Watch => self.watch_on(n, 0),
             AtAgent::Job(number) => self.job_due(n, number),
             AtAgent::Followed(upstream) => self.followed(n, upstream),
+            AtAgent::NotFollowed => {
+                agent.following = false;
+                self.wake(n, Cause::Job);
+            }
+            AtAgent::KillPast => self.kill_past_guard(n),
             AtAgent::Peer(peer, asked, answer) => self.peer_answered(n, peer, asked, answer),
             AtAgent::Asked { by, life, at } => self.asked(n, by, life, at),
             AtAgent::Life => self.life_changed(n),

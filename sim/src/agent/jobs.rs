@@ -56,6 +56,9 @@ impl World {
     }
 
     pub(crate) fn start_work(&mut self, n: usize, job: &Job) {
+        // What is here goes only when something else is there to be had.
+        let had = matches!(job, Job::Clone(from)
+            if self.reach(n, from).is_ok_and(|u| !self.nodes[u].server.recovery));
         let node = &mut self.nodes[n];
         match job {
             Job::Initdb => {
@@ -63,9 +66,13 @@ impl World {
                 node.facts.bootstrapping = true;
                 node.disk.content = Content::HalfMade;
             }
-            Job::Clone(_) | Job::Rewind(_) if node.server.stage == Stage::Down => {
+            Job::Clone(_) | Job::Rewind(_) => {
                 node.facts.origin = None;
-                node.disk.content = Content::HalfMade;
+                let replaces = node.disk.content == Content::Cluster;
+                let touched = !replaces || had || matches!(job, Job::Rewind(_));
+                if node.server.stage == Stage::Down && touched {
+                    node.disk.content = Content::HalfMade;
+                }
             }
             Job::Stop | Job::Restart => self.stop_server(n),
             Job::Sync(names) => {
@@ -138,7 +145,8 @@ impl World {
             Job::Clone(from) => self.clone_from(n, from),
             Job::Rewind(from) => self.rewind(n, from),
             Job::CheckHistory(from) => self.check_history(n, from),
-            Job::StartPrimary { hold, sync } => self.start_primary(n, *hold, sync),
+            // The names that it waited for before stay in force.
+            Job::StartPrimary { hold, .. } => self.start_server(n, None, Some(*hold)),
             Job::StartStandby(from) => self.start_standby(n, from.as_ref()),
             Job::Checkpoint => {
                 self.checkpoint(n);

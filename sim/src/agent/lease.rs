@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hart_consul_dev::model::{Reply, Request as Call};
-use hart_ha::keeper::{AcquirePlan, Call as Wanted, Heir, Hold, Payload, Request};
+use hart_ha::keeper::{AcquirePlan, Call as Wanted, Heir, Hold, Pact, Payload, Request};
 use hart_ha::lease::margin;
 use hart_ha::store::{LeaseTxn, LeaseView, Outcome, Snapshot};
 
@@ -12,6 +12,7 @@ use crate::clock::{MS, Us};
 use crate::consul::micros;
 use crate::event::{Answer, AtAgent, Cause, Event};
 use crate::mutation::Mutation;
+use crate::pg::ARM_TIMEOUT;
 use crate::world::World;
 
 /// What the loop tells the keeper.
@@ -28,6 +29,8 @@ pub enum Order {
     HandOver(Heir),
     /// Give it up.
     Release,
+    /// Whose word is enough to go on without Consul.
+    Pact(Option<Pact>),
     /// A guard came or went.
     GuardChanged,
 }
@@ -68,13 +71,29 @@ impl World {
                 agent.ghost = None;
                 keeper.release(now)
             }
+            Some(Order::Pact(pact)) => {
+                keeper.set_pact(pact);
+                None
+            }
             Some(Order::GuardChanged) => {
                 agent.acked = None;
                 None
             }
         };
+        self.ask_members(n);
         self.send(n, request);
         self.settle(n);
+    }
+
+    /// The members' answers are not modelled yet: nobody promises anything.
+    fn ask_members(&mut self, n: usize) {
+        let now = self.local(n);
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        if let Some(round) = agent.keeper.ask(now)
+            && let Some(member) = round.members.keys().next()
+        {
+            agent.keeper.heard(now, round.id, member, false);
+        }
     }
 
     /// Giving the lease up says that PostgreSQL here cannot write any more.
@@ -94,6 +113,9 @@ impl World {
         let Some(agent) = &self.nodes[n].agent else { return };
         let deadline = micros(agent.keeper.call_timeout());
         match request.call {
+            Wanted::Txn(_) if !self.guard_knows_the_cut(n) => {
+                self.after(n, ARM_TIMEOUT, AtAgent::LeaseNotSent(request.id));
+            }
             Wanted::Txn(txn) => {
                 let renewal = matches!(txn, LeaseTxn::Renew { .. });
                 let takeover = matches!(txn, LeaseTxn::Lock { .. });
@@ -108,6 +130,18 @@ impl World {
                 self.call(n, Purpose::ReadBack(request.id), what, deadline);
             }
         }
+    }
+
+    /// A request with a shorter ttl has cut the deadline: the guard has the cut before it leaves.
+    fn guard_knows_the_cut(&mut self, n: usize) -> bool {
+        let (now, uncut) = (self.local(n), self.mutated(Mutation::TtlCutIgnored));
+        let Some(agent) = &self.nodes[n].agent else { return true };
+        let (Some(hold), Some(armed)) = (agent.keeper.hold(now), agent.acked) else { return true };
+        if uncut || armed.term != hold.term || armed.deadline <= hold.deadline {
+            return true;
+        }
+        self.arm(n, hold);
+        self.nodes[n].agent.as_ref().is_some_and(|agent| agent.acked == Some(hold))
     }
 
     /// A lock that could not be asked for is not asked for again at once.

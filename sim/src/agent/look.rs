@@ -24,7 +24,7 @@ impl World {
         let standby = |sender: &crate::pg::Sender| Standby {
             name: self.names[sender.to].clone(),
             streaming: true,
-            sync: node.disk.sync_file.contains(&self.names[sender.to]),
+            sync: server.sync.contains(&self.names[sender.to]),
             flush_lsn: Lsn(sender.acked),
         };
         let lsn = |is: bool| Lsn(if is { pos.lsn } else { 0 });
@@ -38,7 +38,7 @@ impl World {
             streaming: server.receiver.is_some(),
             standbys: server.senders.iter().map(standby).collect(),
             pending_restart: false,
-            waits: !node.disk.sync_file.is_empty(),
+            waits: !server.sync.is_empty(),
         };
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let old = agent.seen.local.sql.replace(sql);

@@ -42,7 +42,13 @@ impl World {
         seen.now = now;
         // The lease thread may be late in taking it back, as after a freeze.
         let hold = agent.hold.filter(|hold| now < hold.deadline);
-        seen.lease = LeaseStanding { hold, busy: agent.busy };
+        seen.lease = LeaseStanding {
+            hold,
+            busy: agent.busy,
+            by_promises: agent.keeper.rests_on_promises(),
+            pact: agent.keeper.pact(),
+            promised: agent.keeper.promised(now).cloned(),
+        };
         seen.asked.reinit &= hold.is_none();
         seen.job =
             agent.job.as_ref().map(|running| RunningJob { job: running.job.clone(), since: now });
@@ -52,10 +58,7 @@ impl World {
             Some(since) => Process::Running { since },
             None => Process::Down,
         };
-        let armed = [agent.first_armed, agent.acked].into_iter().flatten();
-        local.armed = armed
-            .max_by_key(|hold| (hold.term, hold.deadline))
-            .filter(|_| agent.up_since.is_some());
+        local.armed = agent.acked.or(agent.first_armed).filter(|_| agent.up_since.is_some());
         if agent.up_since.is_none() {
             local.sql = None;
         } else {

@@ -26,10 +26,21 @@ impl World {
         let keys = agent.seen.store.snapshot.as_ref();
         let locked = keys.and_then(|k| k.members.get(&name)).and_then(|m| m.session.clone());
         let before = std::mem::replace(&mut agent.locked, locked);
-        let asking = agent.calls.values().any(|p| matches!(p, Purpose::Renew | Purpose::Create(_)));
-        if before.is_some() && before != agent.locked && !asking && agent.failures.0 == 0 {
-            self.session_in(n, 100);
+        if before.is_some() && before != agent.locked {
+            agent.doubt = true;
+            self.look_at_session(n, 100);
         }
+    }
+
+    /// Looks now where there is doubt and no call is under way, or after `usual`.
+    fn look_at_session(&mut self, n: usize, usual: Us) {
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let asking = agent.calls.values().any(|p| matches!(p, Purpose::Renew | Purpose::Create(_)));
+        if agent.doubt && (asking || agent.failures.0 > 0) {
+            return;
+        }
+        let delay = if std::mem::take(&mut agent.doubt) { 100 } else { usual };
+        self.session_in(n, delay);
     }
 
     pub(crate) fn keep_session(&mut self, n: usize) {
@@ -73,7 +84,7 @@ impl World {
                     let session = self.nodes[n].facts.session.clone();
                     self.new_session(n, session);
                 }
-                self.session_in(n, SESSION_RENEW);
+                self.look_at_session(n, SESSION_RENEW);
             }
             Answer::Reply(Reply::Session(None)) => {
                 self.say(n, || "the session is gone".to_owned());
@@ -99,7 +110,7 @@ impl World {
         let Some(agent) = &mut self.nodes[n].agent else { return };
         (agent.confirmed, agent.failures.0) = (true, 0);
         self.new_session(n, Some(id));
-        self.session_in(n, SESSION_RENEW);
+        self.look_at_session(n, SESSION_RENEW);
     }
 
     pub(crate) fn new_session(&mut self, n: usize, session: Option<String>) {

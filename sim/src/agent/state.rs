@@ -127,6 +127,8 @@ pub struct Agent {
     pub locked: Option<String>,
     /// What REST shows.
     pub view: View,
+    /// The session may be gone: it is looked at as soon as the call under way has ended well.
+    pub doubt: bool,
     /// For a mutation: how late the last answer was.
     pub lateness: Us,
     /// The last order to the keeper that gave the lease away was a hand-over.

@@ -34,6 +34,7 @@ impl World {
             matches!(
                 c,
                 Command::Carry(_)
+                    | Command::Pact(_)
                     | Command::Slots { .. }
                     | Command::Probe(_)
                     | Command::Write(Write::Member(_))
@@ -73,7 +74,8 @@ impl World {
             Command::HandOver(heir) => self.lease_turn(n, Some(Order::HandOver(heir))),
             Command::Release => self.lease_turn(n, Some(Order::Release)),
             Command::Carry(payload) => self.lease_turn(n, Some(Order::Carry(payload))),
-            Command::Write(write) => self.write(n, write),
+            Command::Pact(pact) => self.lease_turn(n, Some(Order::Pact(pact))),
+            Command::Write(write) => self.write(n, write, &step.config.raw),
             Command::Probe(members) => members.keys().for_each(|name| self.ask(n, name)),
             Command::Begin(job) => self.begin(n, job, step),
             Command::Abort => self.abort(n),

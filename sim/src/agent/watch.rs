@@ -8,7 +8,7 @@ use crate::event::{Answer, AtAgent, Cause};
 use crate::world::World;
 
 /// Deadline of a blocking query: its wait, a share for the server's jitter, and a call's deadline.
-const WATCH_DEADLINE: Us = 7_125 * MS;
+const WATCH_DEADLINE: Us = 3_125 * MS;
 
 impl World {
     /// The watch asks on.

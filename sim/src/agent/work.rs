@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use hart_ha::keeper::Hold;
 use hart_ha::kv::SynchronousMode;
 use hart_ha::observation::{JobDone, Upstream};
 
@@ -75,16 +74,6 @@ impl World {
         }
         let (mine, theirs) = (self.nodes[n].disk.pos, self.nodes[u].disk.pos);
         Ok(JobDone::Diverged(self.wal.needs_rewind(mine, theirs)))
-    }
-
-    pub(crate) fn start_primary(
-        &mut self,
-        n: usize,
-        hold: Hold,
-        sync: &BTreeSet<String>,
-    ) -> Worked {
-        self.nodes[n].disk.sync_file.clone_from(sync);
-        self.start_server(n, None, Some(hold))
     }
 
     pub(crate) fn start_standby(&mut self, n: usize, from: Option<&Upstream>) -> Worked {

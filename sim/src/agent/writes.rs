@@ -3,6 +3,8 @@
 use hart_consul_dev::model::Reply;
 use hart_ha::command::Write;
 
+use serde_json::{Map, Value};
+
 use crate::agent::state::Purpose;
 use crate::clock::{MS, SEC, Us};
 use crate::event::{Answer, AtAgent};
@@ -13,7 +15,7 @@ const OUTRUN: Us = 25 * MS;
 
 impl World {
     /// A write of the brain becomes a call, unless one to the same key is under way.
-    pub fn write(&mut self, n: usize, write: Write) {
+    pub fn write(&mut self, n: usize, write: Write, config: &Map<String, Value>) {
         let key = key_of(&write);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let keys = agent.seen.store.snapshot.clone().unwrap_or_default();
@@ -22,7 +24,7 @@ impl World {
             return;
         }
         let call =
-            crate::consul::wire::call(&self.names[n], write, &keys, session, &self.bootstrap);
+            crate::consul::wire::call(&self.names[n], write, &keys, session, config);
         match call {
             Some((call, next)) => {
                 let purpose = Purpose::Write(key, next.map(Box::new));
@@ -65,6 +67,6 @@ fn key_of(write: &Write) -> &'static str {
         Write::ClearFailover(_) => "failover",
         Write::Sync { .. } | Write::DeleteSync(_) => "sync",
         Write::History(_) => "history",
-        Write::Failsafe(_) => "failsafe",
+        Write::Failsafe { .. } => "failsafe",
     }
 }

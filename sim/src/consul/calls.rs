@@ -14,7 +14,7 @@ use crate::world::World;
 /// The longest wait of one blocking query.
 const WAIT: Us = 2 * SEC;
 /// Deadline of a call where nothing else is said.
-pub const USUAL: Us = 5 * SEC;
+pub const USUAL: Us = SEC;
 
 impl World {
     /// Sends a call.

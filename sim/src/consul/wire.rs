@@ -67,8 +67,9 @@ pub fn call(
         Write::History(history) => {
             cas("history", &history, keys.history.as_ref().map_or(0, |history| history.index))
         }
-        Write::Failsafe(list) => {
-            cas("failsafe", &list, keys.failsafe.as_ref().map_or(0, |list| list.index))
+        Write::Failsafe { list, at } => {
+            let list = TxnOp { index: at, ..op(Verb::Cas, "failsafe", &json(&list), "") };
+            Call::Txn(vec![op(Verb::CheckSession, "leader", b"", &session?), list])
         }
     };
     Some((call, None))

@@ -9,7 +9,7 @@ use crate::clock::{MS, Us};
 use crate::pg::wal::{Branch, Pos, Wal};
 
 /// How long a fence may take after a frozen guard has woken up.
-const WAKING: Us = 400 * MS;
+pub const WAKING: Us = 400 * MS;
 
 /// See the module's text.
 #[derive(Default)]

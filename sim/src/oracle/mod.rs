@@ -5,4 +5,4 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 
-pub use judge::{Oracle, Seen, sync_is_on};
+pub use judge::{Oracle, Seen, WAKING, sync_is_on};

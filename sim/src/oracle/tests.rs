@@ -1,8 +1,8 @@
-use hart_ha::kv::{DynamicConfig, FailoverRequest, LeaseState, Status, SyncState};
-use hart_ha::store::Versioned;
+use hart_ha::kv::{DynamicConfig, FailoverRequest, Lease, LeaseState, Status, SyncState};
+use hart_ha::store::{Snapshot, Versioned};
 
 use super::judge::*;
-use crate::pg::wal::FIRST_LSN;
+use crate::pg::wal::{FIRST_LSN, Pos, Wal};
 
 fn names() -> Vec<String> {
     ["n1", "n2"].map(str::to_owned).into()

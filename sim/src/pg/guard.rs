@@ -2,7 +2,7 @@
 
 use hart_ha::keeper::Hold;
 
-use crate::clock::{MS, Us};
+use crate::clock::{MS, SEC, Us};
 use crate::event::{AtAgent, AtServer, Event};
 use crate::mutation::Mutation;
 use crate::node::{GUARD, Guard, LEASE};
@@ -10,7 +10,11 @@ use crate::pg::Stage;
 use crate::world::World;
 
 /// How long the guard may take to acknowledge.
-const ARM_TIMEOUT: Us = 100 * MS;
+pub const ARM_TIMEOUT: Us = 100 * MS;
+/// How long it may take to hear of a fence.
+const FENCE_TALK: Us = 100 * MS;
+/// How long it may take for one before it is done without it.
+const FENCE_DONE: Us = 3 * SEC;
 
 impl World {
     pub(crate) fn arm(&mut self, n: usize, hold: Hold) {
@@ -98,6 +102,17 @@ impl World {
         if self.nodes[n].server.stage == Stage::Down {
             return self.after(n, MS, AtAgent::Fenced);
         }
+        let silent = self.nodes[n].is_frozen(GUARD, self.t);
         self.at_server_later(n, 100, AtServer::FenceAsked);
+        self.after(n, if silent { FENCE_TALK } else { FENCE_DONE }, AtAgent::KillPast);
+    }
+
+    /// The guard hangs: PostgreSQL is killed past it, and the guard with it.
+    pub(crate) fn kill_past_guard(&mut self, n: usize) {
+        let fencing = self.nodes[n].agent.as_ref().is_some_and(|agent| agent.fencing);
+        if fencing && self.nodes[n].server.stage != Stage::Down {
+            self.say(n, || "the guard does not answer: killing PostgreSQL without it".to_owned());
+            self.guard_killed(n);
+        }
     }
 }

@@ -7,4 +7,5 @@ mod state;
 mod stream;
 pub mod wal;
 
+pub use guard::ARM_TIMEOUT;
 pub use state::{Content, Disk, Receiver, Sender, Server, Stage, Waiting};
