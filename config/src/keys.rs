@@ -21,6 +21,8 @@ pub enum Kind {
     Flag,
     /// A whole number of 0 or more.
     Whole,
+    /// A whole number; -1 means no limit.
+    Limit,
     /// A duration: a number of seconds, or a number with the unit ms, s, min or h.
     Seconds,
     /// `host:port`.
@@ -45,6 +47,7 @@ impl fmt::Display for Kind {
             Self::Path => "a path",
             Self::Flag => "true or false",
             Self::Whole => "a whole number",
+            Self::Limit => "a whole number or -1",
             Self::Seconds => "a number of seconds",
             Self::Address => "host:port",
             Self::Listen => "addresses and a port",
@@ -65,7 +68,7 @@ impl Kind {
                 "write one value after the colon, in quotes if need be"
             }
             Self::Flag => "write true or false; on, off, yes and no are read too",
-            Self::Whole => "write a whole number without a unit",
+            Self::Whole | Self::Limit => "write a whole number without a unit",
             Self::Seconds => "write seconds as a number, such as 10 or 0.5",
             Self::Address => "write host and port, such as 10.0.0.21:8008 or [fd00::1]:8008",
             Self::Listen => "write addresses and one port, such as 10.0.0.21,127.0.0.1:5432",

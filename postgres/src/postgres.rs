@@ -23,6 +23,8 @@ struct Inner {
     probes: Link,
     /// For everything else that is short.
     work: Link,
+    /// Only for questions whose answer may hang as the disk does.
+    health: Link,
     /// Held by file work on the data directory, on blocking threads, so that work whose caller has
     /// gone cannot mix with later work.
     files: Arc<Mutex<()>>,
@@ -41,6 +43,7 @@ impl Postgres {
                 settings: RwLock::new(Arc::new(settings)),
                 probes: Link::new(),
                 work: Link::new(),
+                health: Link::new(),
                 files: Arc::new(Mutex::new(())),
                 sync: Arc::default(),
                 pending: Mutex::default(),
@@ -66,6 +69,10 @@ impl Postgres {
 
     pub(crate) fn work(&self) -> &Link {
         &self.inner.work
+    }
+
+    pub(crate) fn health(&self) -> &Link {
+        &self.inner.health
     }
 
     pub(crate) fn sync_lock(&self) -> Arc<tokio::sync::Mutex<()>> {

@@ -105,6 +105,7 @@ impl Agent {
             self.known.follow_history(&self.postgres, probe.timeline).await;
         }
         self.note_streamed(&answer);
+        self.known.health = self.monitor.health.borrow().clone();
         let standing = self.lease.standing.borrow_and_update().clone();
         let seen = self.seen.borrow_and_update().clone();
         self.note_ttl(&seen);
@@ -263,7 +264,13 @@ impl Agent {
                 sql.in_recovery && observation.lease.hold.is_some()
                     || !sql.in_recovery && self.sync_unsettled(observation)
             });
-        let pace = if unsettled { HURRY } else { step.config.loop_wait };
+        let waits = up && local.sql.as_ref().is_some_and(|sql| !sql.in_recovery && sql.waits);
+        let pace = match (unsettled, waits) {
+            (true, _) => HURRY,
+            // A standby that is gone must be noticed within one ttl.
+            (false, true) => step.config.loop_wait.min(step.config.ttl / 6),
+            (false, false) => step.config.loop_wait,
+        };
         if pace != self.hurry {
             self.hurry = pace;
             let _ = self.monitor.orders.send(MonitorOrder::Every(pace));

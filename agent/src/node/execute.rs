@@ -23,6 +23,9 @@ use super::writes::Basis;
 const QUICK: Duration = Duration::from_secs(10);
 /// After a failure to turn to another server.
 const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
+/// How long a change of the synchronous standbys may take at least; clients' commits may hang
+/// meanwhile.
+const SYNC_AT_LEAST: Duration = Duration::from_secs(1);
 /// A checkpoint of a large, busy server may take minutes.
 const CHECKPOINT: Duration = Duration::from_secs(600);
 
@@ -139,6 +142,7 @@ impl Agent {
         let how = How {
             slot: config.postgresql.use_slots.then(|| slot_name(&self.config.name)),
             strict: sync && config.synchronous_mode_strict,
+            sync_within: (config.ttl / 2).max(SYNC_AT_LEAST),
             replace: matches!(observation.local.data, Data::Cluster { .. }),
             journal: self.recorder.journal().clone(),
         };
@@ -231,6 +235,8 @@ impl Agent {
         let config = &step.config;
         let order = LeaseOrder::Configure(config.ttl, config.renew_every());
         let _ = self.lease.orders.send(order);
+        let pause = super::health::pause(config.unhealthy_timeout);
+        let _ = self.monitor.orders.send(MonitorOrder::Health(pause));
         let changed = self.applied.replace(config.clone());
         let (settings, warnings) = settings::postgres(&self.config, config);
         for warning in warnings {

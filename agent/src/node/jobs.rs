@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::server::Server;
 use super::store_task::chain;
+use crate::journal::{Journal, lost};
 
 const QUICK: Duration = Duration::from_secs(10);
 const INITDB: Duration = Duration::from_secs(300);
@@ -21,6 +22,8 @@ const CHECKPOINT: Duration = Duration::from_secs(60);
 const REWIND: Duration = Duration::from_secs(24 * 3600);
 /// A base backup that transfers nothing for so long is given up.
 const STALL: Duration = Duration::from_secs(60);
+/// A standby that confirms nothing for so long is not waited for in a shutdown.
+const SILENT_STANDBY: Duration = Duration::from_secs(1);
 /// A name that no standby has: commits wait for ever.
 const NOBODY: &str = "\"__hart_nobody__\"";
 /// No percentage is known.
@@ -46,8 +49,12 @@ pub struct How {
     pub slot: Option<String>,
     /// Commits wait for standbys from the first one after a promotion on.
     pub strict: bool,
+    /// How long a change of the synchronous standbys may take.
+    pub sync_within: Duration,
     /// A whole cluster was seen in the data directory, and the brain wants another in its place.
     pub replace: bool,
+    /// Where it is told what a rewind or base backup throws away.
+    pub journal: Journal,
 }
 
 /// Runs jobs.
@@ -155,7 +162,10 @@ impl Worker {
                 upstream = started.is_ok().then(|| leader.clone());
                 started
             }
-            Job::Stop | Job::Restart => self.server.stop().await.map(|()| JobDone::Done),
+            Job::Stop | Job::Restart => {
+                self.let_go_of_silent_standbys().await;
+                self.server.stop().await.map(|()| JobDone::Done)
+            }
             Job::Checkpoint => done(self.postgres.checkpoint(CHECKPOINT).await),
             Job::Sync(names) => self.set_sync(names).await.map(|found| {
                 proof = Some(found);
@@ -167,6 +177,15 @@ impl Worker {
             _ => None,
         };
         Ended { finished: FinishedJob { job, result }, proof, upstream, complaint }
+    }
+
+    /// A shutdown would wait for them.
+    async fn let_go_of_silent_standbys(&self) {
+        match self.postgres.end_silent_senders(SILENT_STANDBY).await {
+            Ok(ended) if ended.is_empty() => {}
+            Ok(ended) => tracing::info!("not waiting for silent standbys: {}", ended.join(", ")),
+            Err(error) => tracing::debug!("silent standbys: {}", chain(&error)),
+        }
     }
 
     async fn initdb(&self) -> Worked {
@@ -186,6 +205,7 @@ impl Worker {
         if self.how.replace {
             // What is here goes only when something else is there to be had.
             self.is_primary(from).await?;
+            lost::report(&self.postgres, &address(from), &from.name, &self.how.journal).await;
         }
         let options = BaseBackup { slot: None, replace: self.how.replace, stall: STALL };
         done(self.postgres.base_backup(&address(from), &options, self.report()).await)
@@ -198,6 +218,8 @@ impl Worker {
     }
 
     async fn rewind(&self, from: &Upstream) -> Worked {
+        // Before crash recovery, which adds WAL of its own.
+        lost::report(&self.postgres, &address(from), &from.name, &self.how.journal).await;
         match self.postgres.rewind(&address(from), self.report(), REWIND).await {
             Ok(Rewound::Done) => Ok(JobDone::Done),
             Ok(Rewound::NotNeeded) => Ok(JobDone::Diverged(true)),
@@ -250,12 +272,14 @@ impl Worker {
     }
 
     async fn set_sync(&self, names: &BTreeSet<String>) -> Result<SyncProof, String> {
-        let value = sync_value(names);
+        let within = self.how.sync_within;
         if names.is_empty() {
-            let set = self.postgres.set_synchronous_standby_names(&value, QUICK).await;
+            let value = if self.how.strict { NOBODY } else { "" };
+            let set = self.postgres.set_synchronous_standby_names(value, QUICK).await;
             set.map_err(|e| chain(&e))?;
         } else {
-            self.postgres.enable_sync(&value, QUICK).await.map_err(|e| chain(&e))?;
+            let value = sync_value(names);
+            self.postgres.enable_sync(&value, within).await.map_err(|e| chain(&e))?;
         }
         let probe = self.postgres.probe(QUICK).await.map_err(|e| chain(&e))?;
         Ok(SyncProof { names: names.clone(), since: probe.write_lsn.unwrap_or_default() })

@@ -9,6 +9,7 @@ use hart_ha::observation::{
 };
 use hart_postgres::{ClusterState, DataDir, Postgres, Probe, StandbyRow};
 
+use super::health::Health;
 use super::monitor::Answer;
 use super::server::Life;
 use super::store_task::chain;
@@ -26,6 +27,8 @@ pub struct Known {
     control: Option<Control>,
     /// What the server follows.
     pub upstream: Option<Upstream>,
+    /// Whether the server is of any use.
+    pub health: Health,
     /// What commits have been proved to wait for.
     pub proof: Option<SyncProof>,
     history: (Timeline, Vec<(Timeline, Lsn, String)>),
@@ -132,6 +135,8 @@ impl Known {
             waits_for: self.proof.clone(),
             memory,
             slots: Default::default(),
+            trouble: self.health.trouble.clone().filter(|_| up),
+            wal_gone: self.health.wal_gone.clone().filter(|_| up),
             history: self.history.1.clone(),
         }
     }

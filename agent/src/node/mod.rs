@@ -16,6 +16,7 @@ mod agent;
 mod asks;
 mod assemble;
 mod execute;
+mod health;
 mod home;
 mod jobs;
 pub mod keys;

@@ -8,6 +8,8 @@ use hart_ha::time::Time;
 use hart_postgres::{Postgres, Probe};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::health::{self, Generation, Health};
+
 /// The last answer.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
@@ -26,6 +28,8 @@ pub enum Order {
     Down,
     /// Look this often.
     Every(Duration),
+    /// So often it is asked whether the server is of any use.
+    Health(Duration),
     /// Look now; the sender is dropped after that.
     Now(Option<oneshot::Sender<()>>),
 }
@@ -39,15 +43,21 @@ pub struct MonitorLink {
     pub orders: mpsc::UnboundedSender<Order>,
     /// The last answer.
     pub answer: watch::Receiver<Answer>,
+    /// Whether the server is of any use.
+    pub health: watch::Receiver<Health>,
 }
 
 /// Starts the task.
 pub fn start(postgres: Postgres, wake: Arc<Notify>) -> MonitorLink {
     let (orders, inbox) = mpsc::unbounded_channel();
     let (sender, answer) = watch::channel(Answer::default());
-    let monitor = Monitor { postgres, sender, wake, up: false, every: Duration::from_secs(1) };
+    let (generation, runs) = watch::channel(0);
+    let (pause, pauses) = watch::channel(health::pause(None));
+    let health = health::start(postgres.clone(), runs, pauses, answer.clone(), wake.clone());
+    let every = Duration::from_secs(1);
+    let monitor = Monitor { postgres, sender, wake, up: false, every, generation, pause };
     tokio::spawn(monitor.run(inbox));
-    MonitorLink { orders, answer }
+    MonitorLink { orders, answer, health }
 }
 
 struct Monitor {
@@ -56,6 +66,8 @@ struct Monitor {
     wake: Arc<Notify>,
     up: bool,
     every: Duration,
+    generation: watch::Sender<Generation>,
+    pause: watch::Sender<Duration>,
 }
 
 impl Monitor {
@@ -92,17 +104,25 @@ impl Monitor {
     fn take(&mut self, order: Order, waiters: &mut Vec<Option<oneshot::Sender<()>>>) {
         match order {
             Order::Every(every) => self.every = every,
+            Order::Health(pause) => drop(self.pause.send_replace(pause)),
             Order::Now(done) => waiters.push(done),
             Order::Up => {
                 self.up = true;
+                self.turn(1);
                 self.sender.send_replace(Answer::default());
                 waiters.push(None);
             }
             Order::Down => {
                 self.up = false;
+                self.turn(0);
                 self.sender.send_replace(Answer::default());
             }
         }
+    }
+
+    /// A new run of the server begins (1), or there is none (0).
+    fn turn(&self, parity: Generation) {
+        self.generation.send_modify(|now| *now += if *now % 2 == parity { 2 } else { 1 });
     }
 
     async fn look(&self) {

@@ -19,6 +19,7 @@ pub fn brain(config: &Config, instance: &str) -> brain::Settings {
         api_url: config.restapi.url("/patroni"),
         clone_after_failed_rewind: postgresql.remove_data_directory_on_rewind_failure,
         clone_when_diverged: postgresql.remove_data_directory_on_diverged_timelines,
+        clone_when_wal_is_gone: postgresql.remove_data_directory_on_missing_wal,
     }
 }
 

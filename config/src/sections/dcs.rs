@@ -32,6 +32,19 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         .default("false"),
     key("bootstrap.dcs.synchronous_node_count", Kind::Whole, "Number of synchronous standbys.")
         .default("1"),
+    key(
+        "bootstrap.dcs.maximum_lag_on_syncnode",
+        Kind::Limit,
+        "Bytes that a synchronous standby may be behind the others (or the primary, where it is \
+         alone) before it stops being one; -1: no limit.",
+    )
+    .default("-1"),
+    key(
+        "bootstrap.dcs.unhealthy_timeout",
+        Kind::Seconds,
+        "How long a primary may take no connections, or have no disk to write to, before a healthy \
+         node takes over; at least one ttl; 0: for ever. Without it twice the ttl, at least 10 s.",
+    ),
     key("bootstrap.dcs.postgresql", Kind::Section, "PostgreSQL's part."),
     key(
         "bootstrap.dcs.postgresql.use_pg_rewind",
@@ -55,7 +68,6 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     ignored("bootstrap.dcs.postgresql.pg_ident_primary"),
     ignored("bootstrap.dcs.postgresql.pg_ident_replica"),
     ignored("bootstrap.dcs.postgresql.pg_ident_standby_leader"),
-    ignored("bootstrap.dcs.maximum_lag_on_syncnode"),
     ignored("bootstrap.dcs.max_timelines_history"),
     ignored("bootstrap.dcs.primary_stop_timeout"),
     ignored("bootstrap.dcs.master_stop_timeout"),

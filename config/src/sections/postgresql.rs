@@ -49,6 +49,8 @@ pub struct Postgresql {
     pub remove_data_directory_on_rewind_failure: bool,
     /// Copy the data anew where timelines diverged and `pg_rewind` is not in use.
     pub remove_data_directory_on_diverged_timelines: bool,
+    /// Copy the data of a replica anew where no member has the WAL that it needs next.
+    pub remove_data_directory_on_missing_wal: bool,
     /// Ways to make a replica, in order.
     pub create_replica_methods: Vec<String>,
     /// Options of `pg_basebackup`, without dashes.
@@ -122,6 +124,12 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     )
     .default("false"),
     key(
+        "postgresql.remove_data_directory_on_missing_wal",
+        Kind::Flag,
+        "Copy a replica's data anew where the leader has removed the WAL that it needs next.",
+    )
+    .default("true"),
+    key(
         "postgresql.create_replica_methods",
         Kind::List,
         "Ways to make a replica; only basebackup.",
@@ -183,6 +191,9 @@ impl Postgresql {
             remove_data_directory_on_diverged_timelines: flag(
                 "remove_data_directory_on_diverged_timelines",
             ),
+            remove_data_directory_on_missing_wal: section
+                .flag("remove_data_directory_on_missing_wal")
+                .unwrap_or(true),
             create_replica_methods: section.list("create_replica_methods"),
             basebackup: section.options("basebackup"),
             pg_ctl_timeout: section.seconds("pg_ctl_timeout").unwrap_or_default(),

@@ -1,0 +1,276 @@
+//! Is the running server of any use? A task of its own asks, patiently: a server that is merely busy
+//! must not be taken for a sick one, and a hanging disk must not hold up anything else.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hart_ha::lsn::Lsn;
+use hart_ha::observation::Trouble;
+use hart_ha::time::Time;
+use hart_postgres::{LinkError, Postgres};
+use tokio::sync::{Notify, watch};
+
+use super::monitor::Answer;
+use super::store_task::chain;
+
+/// How long a question may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause between questions, as long as nothing else is said.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1000), Duration::from_millis(3000));
+/// A standby must have asked in vain so often before its WAL counts as gone.
+const IN_VAIN: u32 = 3;
+/// A log that is longer is put aside.
+const LOG_LIMIT: u64 = 64 * 1024 * 1024;
+/// How often its length is looked at, in questions.
+const LOG_LOOK: u32 = 20;
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Health {
+    /// What is wrong.
+    pub trouble: Option<Trouble>,
+    /// The word of the leader that has not got the WAL any more which this standby needs.
+    pub wal_gone: Option<String>,
+}
+
+/// How many starts of the server have been seen; even: it is down.
+pub type Generation = u64;
+
+/// The pause between questions for this `unhealthy_timeout`.
+pub fn pause(unhealthy_timeout: Option<Duration>) -> Duration {
+    unhealthy_timeout.map_or(PAUSE.1, |patience| patience / 4).clamp(PAUSE.0, PAUSE.1)
+}
+
+/// Starts the task.
+pub fn start(
+    postgres: Postgres,
+    up: watch::Receiver<Generation>,
+    every: watch::Receiver<Duration>,
+    answer: watch::Receiver<Answer>,
+    wake: Arc<Notify>,
+) -> watch::Receiver<Health> {
+    let (sender, health) = watch::channel(Health::default());
+    let doctor = Doctor { postgres, up, every, answer, sender, wake };
+    tokio::spawn(doctor.run());
+    health
+}
+
+struct Doctor {
+    postgres: Postgres,
+    up: watch::Receiver<Generation>,
+    every: watch::Receiver<Duration>,
+    answer: watch::Receiver<Answer>,
+    sender: watch::Sender<Health>,
+    wake: Arc<Notify>,
+}
+
+/// What is known of one run of the server.
+#[derive(Default)]
+struct Patient {
+    /// When the last question began that was answered well.
+    well: Option<Time>,
+    /// Where WAL on disk ended while there was more.
+    pending: Option<Lsn>,
+    /// The log is read from here on.
+    log_from: u64,
+    /// The last complaint about missing WAL: where in the log, its words, and how many there were.
+    complaint: (u64, String, u32),
+    questions: u32,
+}
+
+/// What one question found: nothing is wrong, or this.
+type Found = Result<(), Finding>;
+
+struct Finding {
+    what: String,
+    silent: bool,
+}
+
+impl Doctor {
+    async fn run(mut self) {
+        loop {
+            let is_up = *self.up.borrow_and_update() % 2 == 1;
+            self.tell(Health::default());
+            if !is_up {
+                if self.up.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let mut up = self.up.clone();
+            tokio::select! {
+                () = self.attend() => {}
+                changed = up.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Asks for as long as this run of the server lasts.
+    async fn attend(&self) {
+        let mut patient = Patient { log_from: self.log_length().await, ..Patient::default() };
+        loop {
+            let begun = hart_clock::now();
+            let found = self.ask(&mut patient).await;
+            let trouble = match found {
+                Ok(()) => {
+                    patient.well = Some(begun);
+                    None
+                }
+                // Before the first good answer it is starting.
+                Err(finding) => patient.well.map(|since| {
+                    Trouble { since, what: finding.what, silent: finding.silent }
+                }),
+            };
+            let wal_gone = self.wal_gone(&mut patient).await;
+            self.tell(Health { trouble, wal_gone });
+            self.keep_log_short(&mut patient).await;
+            let pause = *self.every.borrow();
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn tell(&self, health: Health) {
+        let same = |old: &Health| {
+            let what = |health: &Health| health.trouble.as_ref().map(|t| t.what.clone());
+            what(old) == what(&health) && old.wal_gone == health.wal_gone
+        };
+        if same(&self.sender.borrow()) {
+            // The first time counts: a later one would only be a shorter illness.
+            return;
+        }
+        match &health.trouble {
+            Some(trouble) => tracing::info!("PostgreSQL is not well: {}", trouble.what),
+            None if self.sender.borrow().trouble.is_some() => tracing::info!("PostgreSQL is well"),
+            None => {}
+        }
+        self.sender.send_replace(health);
+        self.wake.notify_one();
+    }
+
+    async fn ask(&self, patient: &mut Patient) -> Found {
+        sort(self.postgres.ping(PATIENCE).await)?;
+        match self.postgres.storage_problem(PATIENCE).await {
+            Ok(None) => {}
+            Ok(Some(what)) => return Err(Finding { what, silent: false }),
+            Err(error @ hart_postgres::Error::Deadline { .. }) => {
+                return Err(Finding { what: chain(&error), silent: true });
+            }
+            Err(error) => tracing::debug!("{}", chain(&error)),
+        }
+        let ends = match self.postgres.wal_ends(PATIENCE).await {
+            Ok(ends) => ends,
+            Err(error) => return sort(Err(error)),
+        };
+        let pending = ends.filter(hart_postgres::WalEnds::pending).map(|ends| ends.flush);
+        let stands_still = pending.is_some() && pending == patient.pending;
+        patient.pending = pending;
+        if stands_still {
+            // An open transaction may be all; a commit tells.
+            return match self.postgres.write_wal(PATIENCE).await {
+                Err(LinkError::Timeout { .. }) => {
+                    let what = "the disk under pg_wal takes no WAL: a commit hangs".to_owned();
+                    Err(Finding { what, silent: true })
+                }
+                written => sort(written),
+            };
+        }
+        Ok(())
+    }
+
+    /// Counts complaints that come again and again while nothing is streamed.
+    async fn wal_gone(&self, patient: &mut Patient) -> Option<String> {
+        let probe = self.answer.borrow().probe.clone();
+        let fine = probe.is_some_and(|(_, probe)| {
+            !probe.in_recovery
+                || probe.receiver.as_ref().is_some_and(hart_postgres::Receiver::streaming)
+        });
+        let log = self.log();
+        let found = self.postgres.missing_wal(log, patient.log_from, PATIENCE).await.ok().flatten();
+        let Some(found) = found.filter(|_| !fine) else {
+            patient.complaint = Default::default();
+            return None;
+        };
+        let (at, word, count) = &mut patient.complaint;
+        if *word != found.word {
+            (*at, *word, *count) = (found.at, found.word, 1);
+        } else if *at != found.at {
+            (*at, *count) = (found.at, *count + 1);
+        }
+        (*count >= IN_VAIN).then(|| word.clone())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.postgres.settings().state_dir().join("postgresql.log")
+    }
+
+    async fn log_length(&self) -> u64 {
+        tokio::fs::metadata(self.log()).await.map_or(0, |found| found.len())
+    }
+
+    async fn keep_log_short(&self, patient: &mut Patient) {
+        patient.questions += 1;
+        if patient.questions % LOG_LOOK != 0 {
+            return;
+        }
+        match self.postgres.cap_log(self.log(), LOG_LIMIT, PATIENCE).await {
+            Ok(true) => {
+                patient.log_from = 0;
+                tracing::info!("the log of PostgreSQL was put aside as postgresql.log.1");
+            }
+            Ok(false) => {}
+            Err(error) => tracing::debug!("{}", chain(&error)),
+        }
+    }
+}
+
+/// Which failures are a sickness. A server that answers at all (all slots taken, a user refused, a
+/// crash being recovered from) is not sick in this sense.
+fn sort(answer: Result<(), LinkError>) -> Found {
+    /// SQLSTATE classes: insufficient resources (no disk space), and system errors (I/O).
+    const STORAGE: [&str; 2] = ["53", "58"];
+    match answer {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let storage = error.code().is_some_and(|code| STORAGE.iter().any(|c| code.starts_with(c)));
+            if error.proves_alive() && !storage {
+                return Ok(());
+            }
+            Err(Finding { what: chain(&error), silent: !error.proves_alive() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: &str) -> LinkError {
+        LinkError::Refused { code: code.to_owned(), message: "no".to_owned() }
+    }
+
+    #[test]
+    fn taken_connection_slots_are_no_sickness() {
+        let taken =
+            LinkError::TooManyConnections { endpoint: "s".to_owned(), message: "sorry".to_owned() };
+        assert!(sort(Err(taken)).is_ok());
+        assert!(sort(Err(refused("42501"))).is_ok());
+        let starting = LinkError::Starting { endpoint: "s".to_owned(), message: "wait".to_owned() };
+        assert!(sort(Err(starting)).is_ok());
+    }
+
+    #[test]
+    fn silence_and_a_full_disk_are() {
+        let silence = LinkError::Timeout { what: "a new connection", within: PATIENCE };
+        assert!(sort(Err(silence)).is_err_and(|finding| finding.silent));
+        assert!(sort(Err(refused("53100"))).is_err_and(|finding| !finding.silent));
+    }
+
+    #[test]
+    fn questions_come_often_enough_for_the_timeout() {
+        assert_eq!(pause(Some(Duration::from_secs(10))), Duration::from_millis(2500));
+        assert_eq!(pause(Some(Duration::from_secs(600))), PAUSE.1);
+        assert_eq!(pause(Some(Duration::from_millis(10))), PAUSE.0);
+        assert_eq!(pause(None), PAUSE.1);
+    }
+}

@@ -1,0 +1,138 @@
+//! Is the running server of any use? Looks that a server with a pulse may fail.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hart_ha::lsn::Lsn;
+use nix::sys::statvfs::{FsFlags, statvfs};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::error::{Error, Result};
+use crate::files::blocking;
+use crate::link_error::LinkError;
+use crate::postgres::Postgres;
+
+/// The first message of a connection: "may we speak TLS?" (length 8, code 80877103).
+const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+/// A commit of our own, which waits for the local disk and for nothing else.
+const COMMIT: &str = "SELECT pg_logical_emit_message(true, 'hart', '')";
+/// Where WAL is inserted and where it is on disk; NULL on a standby.
+const ENDS: &str = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END, \
+                    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END";
+/// At the start of a page the place for the next record lies behind a header of at most this size.
+const PAGE_HEADER: u64 = 40;
+/// With less than this the server cannot even write a few pages.
+const FULL: u64 = 64 * 1024;
+
+/// How WAL stands on a primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalEnds {
+    /// Where the next record goes.
+    pub insert: Lsn,
+    /// What is on disk.
+    pub flush: Lsn,
+}
+
+impl WalEnds {
+    /// Is there WAL that is not on disk yet?
+    #[must_use]
+    pub fn pending(&self) -> bool {
+        self.insert.bytes_since(self.flush) > PAGE_HEADER
+    }
+}
+
+impl Postgres {
+    /// Does the postmaster take connections? It is asked over the Unix socket whether it speaks TLS,
+    /// which it answers by a process of its own, before it looks at users or limits; so taken
+    /// connection slots and refused users are no failure, and nothing is logged.
+    ///
+    /// # Errors
+    /// [`LinkError::NotListening`], [`LinkError::Lost`] or [`LinkError::Timeout`].
+    pub async fn ping(&self, within: Duration) -> std::result::Result<(), LinkError> {
+        let settings = self.settings();
+        let socket = settings.socket_dir.join(format!(".s.PGSQL.{}", settings.port));
+        let late = |_| LinkError::Timeout { what: "a new connection", within };
+        timeout(within, ask(&socket)).await.map_err(late)?
+    }
+
+    /// Looks at the file systems of the data directory and of `pg_wal`. `None`: they can be written
+    /// to, as far as can be told without writing.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] when a disk does not answer; the directory cannot be looked at.
+    pub async fn storage_problem(&self, within: Duration) -> Result<Option<String>> {
+        let data_dir = self.settings().data_dir.clone();
+        blocking("the look at the disk of PostgreSQL", within, move || {
+            for path in [data_dir.join("pg_wal"), data_dir] {
+                if let Some(problem) = storage(&path)? {
+                    return Ok(Some(problem));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    /// Where WAL ends, on a connection that serves only questions of health. `None` on a standby.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn wal_ends(
+        &self,
+        within: Duration,
+    ) -> std::result::Result<Option<WalEnds>, LinkError> {
+        let rows = self.health().query(&self.settings(), ENDS, within).await?;
+        let end = |n: usize| rows.first()?.get(n)?.as_deref()?.parse().ok();
+        Ok(end(0).zip(end(1)).map(|(insert, flush)| WalEnds { insert, flush }))
+    }
+
+    /// Commits a record of no meaning and waits until it is on the local disk (for no standby). Use
+    /// it only in doubt: an idle server should write nothing.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; a timeout means that the disk under `pg_wal` does not take WAL.
+    pub async fn write_wal(&self, within: Duration) -> std::result::Result<(), LinkError> {
+        self.health().query(&self.settings(), COMMIT, within).await.map(drop)
+    }
+}
+
+async fn ask(socket: &Path) -> std::result::Result<(), LinkError> {
+    let absent = |source| LinkError::NotListening { endpoint: socket.display().to_string(), source };
+    let lost = |e: std::io::Error| LinkError::Lost { source: Box::new(e) };
+    let mut stream = UnixStream::connect(socket).await.map_err(absent)?;
+    stream.write_all(&TLS_REQUEST).await.map_err(lost)?;
+    // Whatever it says, it is there.
+    stream.read_u8().await.map(drop).map_err(lost)
+}
+
+fn storage(path: &PathBuf) -> Result<Option<String>> {
+    let found = statvfs(path).map_err(|errno| Error::io("look at", path)(errno.into()))?;
+    if found.flags().contains(FsFlags::ST_RDONLY) {
+        return Ok(Some(format!("the file system of {} is read-only", path.display())));
+    }
+    #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
+    let free = u64::from(found.blocks_available()) * u64::from(found.fragment_size());
+    Ok((free < FULL).then(|| format!("the file system of {} is full", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_header_is_no_pending_wal() {
+        let ends = |insert, flush| WalEnds { insert: Lsn(insert), flush: Lsn(flush) };
+        assert!(!ends(0x300_0028, 0x300_0000).pending());
+        assert!(!ends(0x300_0000, 0x300_0000).pending());
+        assert!(ends(0x300_0050, 0x300_0000).pending());
+    }
+
+    #[test]
+    fn a_file_system_that_can_be_written_to_is_no_problem() {
+        assert_eq!(storage(&std::env::temp_dir()).unwrap(), None);
+        let read_only = PathBuf::from("/proc/self/nonexistent");
+        assert!(storage(&read_only).is_err());
+    }
+}
