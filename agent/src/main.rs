@@ -3,6 +3,7 @@
 mod api;
 mod cli;
 mod demo;
+mod journal;
 mod node;
 
 use std::process::ExitCode;

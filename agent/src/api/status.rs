@@ -124,6 +124,7 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
         "guard": view.layers,
         "progress": view.progress,
         "consul_reachable": view.store_reachable,
+        "lost": handle.journal.lost(),
     });
     if let Some(probe) = probe {
         own["pending_restart"] = json!(probe.pending_restart);

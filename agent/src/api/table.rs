@@ -139,16 +139,16 @@ const READS: &[Route<Read>] = &[
         Read::Why,
         GET,
         &["/why"],
-        "May this node lead, and if not, which rule forbids it; does it stream, and whom must be \
-         waited for?",
+        "Whether this node may lead, and if not, which rule forbids it; why it does not stream, and \
+         whom it waits for.",
     )
     .answers("200, JSON; as `hart why` shows it"),
     Route::new(
         Read::Observe,
         GET,
         &["/observe"],
-        "What this node's decisions rest on, for `hart simulate`. Sessions are shown by other names, \
-         secrets as `***`.",
+        "What this node's decisions rest on, for `hart simulate`. No session ids are in it, and no \
+         secrets.",
     )
     .answers("200, JSON; 503 before the first look at the world"),
 ];

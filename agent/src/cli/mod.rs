@@ -8,6 +8,7 @@ mod cluster;
 mod context;
 mod dcs_url;
 mod dsn;
+mod events;
 pub mod fail;
 mod failover;
 mod formats;
@@ -22,6 +23,7 @@ mod restart;
 mod settings;
 mod table;
 mod version;
+mod why;
 
 use std::process::ExitCode;
 
@@ -72,6 +74,10 @@ enum Command {
     Reinit(reinit::ReinitArgs),
     /// Restart PostgreSQL of members.
     Restart(restart::RestartArgs),
+    /// Show who saw and did what when, and how long each change of the leader took.
+    Events(events::EventsArgs),
+    /// Tell which members may lead, and why the others may not.
+    Why(why::WhyArgs),
     /// Print a connection string with all members.
     Dsn(dsn::DsnArgs),
     /// Check a configuration file and this machine.
@@ -110,6 +116,8 @@ impl Cli {
             Command::Failover(args) => on_runtime(failover::failover(globals, args)),
             Command::Reinit(args) => on_runtime(reinit::run(globals, args)),
             Command::Restart(args) => on_runtime(restart::run(globals, args)),
+            Command::Events(args) => on_runtime(events::run(globals, args)),
+            Command::Why(args) => on_runtime(why::run(globals, args)),
             Command::Dsn(args) => on_runtime(dsn::run(globals, args)),
             Command::Check(args) => on_runtime(check::run(args)),
             Command::Reference(args) => return reference::run(&args),
@@ -161,6 +169,9 @@ mod tests {
             "hart dsn ha -r replica -f uri -d app -U me",
             "hart agent f.yml --user postgres --log-level debug --log-type json",
             "hart check f.yml",
+            "hart events ha -f json --last 5 --brief",
+            "hart events --since 10min --follow",
+            "hart why n2 --cluster ha -f yaml",
             "hart version ha",
             "hart demo --check --consul 127.0.0.1:8500 --keep",
         ] {

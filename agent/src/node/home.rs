@@ -92,6 +92,12 @@ impl Home {
         Ok(home)
     }
 
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// A path in the directory.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {

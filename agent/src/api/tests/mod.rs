@@ -2,6 +2,7 @@
 
 mod access;
 mod actions;
+mod forensics;
 mod health;
 mod limits;
 mod routes;
@@ -165,6 +166,7 @@ pub fn replica() -> View {
         probe: None,
         refused: None,
         progress: None,
+        observation: None,
     }
 }
 

@@ -11,7 +11,8 @@ use crate::api::{Reference, reference};
 async fn node() -> (Node, Server) {
     let server = Server::start("127.0.0.1:0").await.unwrap();
     let keys = [("leader", "n9"), ("status", r#"{"optime":1000}"#), ("config", "{}")];
-    let view = View { snapshot: Some(snapshot(&keys)), ..replica() };
+    let observation = Some(std::sync::Arc::default());
+    let view = View { snapshot: Some(snapshot(&keys)), observation, ..replica() };
     let mut node = Node::with("", &server.url(), view);
     node.asks.close();
     (node, server)

@@ -1,0 +1,234 @@
+//! The timeline in the formats.
+
+use serde_json::{Map, Value, json};
+
+use super::EventsArgs;
+use super::merge::Timeline;
+use super::reigns::{Reign, phases, reigns};
+use crate::cli::formats::{self, Format};
+use crate::cli::table;
+use crate::journal::{Entry, Kind};
+
+/// What is printed.
+pub(super) struct Shown {
+    entries: Vec<Entry>,
+    reigns: Vec<Reign>,
+    notes: Vec<String>,
+}
+
+impl Shown {
+    /// Summaries come from all lines, also from those that are not shown.
+    pub fn of(args: &EventsArgs, timeline: Timeline) -> Self {
+        let reigns = reigns(&timeline.entries);
+        let notes = notes(&timeline);
+        let entries = chosen(timeline.entries, args);
+        let from = entries.first().map(|entry| format!("{:.3}", entry.at)).unwrap_or_default();
+        let shown = |reign: &Reign| reign.taken.as_ref().is_some_and(|point| point.at >= from);
+        Self { reigns: reigns.into_iter().filter(shown).collect(), entries, notes }
+    }
+
+    pub fn render(&self, format: Format) -> String {
+        match format {
+            Format::Pretty => self.pretty(),
+            Format::Tsv => tsv(&self.entries),
+            Format::Yaml => formats::yaml(&objects(&self.entries)),
+            Format::Json => json!({"events": self.entries, "changes": self.reigns}).to_string(),
+        }
+    }
+
+    fn pretty(&self) -> String {
+        let rows: Vec<Vec<String>> = self.entries.iter().map(row).collect();
+        let mut text =
+            table::render(&["Time (UTC)", "Member", "Term", "Event", "What"], &rows, &["Term"]);
+        for reign in &self.reigns {
+            text.push_str("\n\n");
+            text.push_str(&summary(reign));
+        }
+        for note in &self.notes {
+            text.push_str("\n ");
+            text.push_str(note);
+        }
+        text
+    }
+}
+
+/// Only lines, without summaries, for `--follow`.
+pub(super) fn lines(
+    timeline: Timeline,
+    args: &EventsArgs,
+    new: impl Fn(&Entry) -> bool,
+    format: Format,
+) -> String {
+    let entries: Vec<_> =
+        timeline.entries.into_iter().filter(|e| new(e) && wanted(e, args)).collect();
+    let lines: Vec<String> = match format {
+        Format::Pretty => entries
+            .iter()
+            .map(|entry| {
+                let [time, node, term, kind, text] = cells(entry);
+                format!("{time}  {node:<10} {term:>4}  {kind:<16} {text}")
+            })
+            .collect(),
+        Format::Tsv => tsv(&entries).lines().skip(1).map(str::to_owned).collect(),
+        // One document a line.
+        Format::Json => entries.iter().filter_map(|e| serde_json::to_string(e).ok()).collect(),
+        Format::Yaml if entries.is_empty() => vec![],
+        Format::Yaml => vec![formats::yaml(&objects(&entries))],
+    };
+    lines.join("\n")
+}
+
+fn wanted(entry: &Entry, args: &EventsArgs) -> bool {
+    !(args.brief && matches!(entry.kind, Kind::Phase | Kind::Decision | Kind::JobBegun))
+}
+
+fn chosen(entries: Vec<Entry>, args: &EventsArgs) -> Vec<Entry> {
+    let mut kept: Vec<Entry> = entries.into_iter().filter(|e| wanted(e, args)).collect();
+    match args.since.map(super::Since::start) {
+        Some(start) => kept.retain(|entry| entry.at >= start),
+        None => drop(kept.drain(..kept.len().saturating_sub(args.last))),
+    }
+    kept
+}
+
+fn notes(timeline: &Timeline) -> Vec<String> {
+    let mut notes = vec![
+        "Each member's lines are in its own order. Between members the clocks decide, but nobody sees \
+         a lease before its holder has it."
+            .to_owned(),
+    ];
+    for (node, ms) in &timeline.corrected {
+        let way = if *ms < 0 { "ahead" } else { "behind" };
+        let off = ms.unsigned_abs();
+        notes.push(format!(
+            "{node}'s clock is {}.{:03} s {way}; its times are shown corrected.",
+            off / 1000,
+            off % 1000
+        ));
+    }
+    notes
+}
+
+fn cells(entry: &Entry) -> [String; 5] {
+    let term = entry.term.map(|term| term.to_string()).unwrap_or_default();
+    // 2026-01-01T00:00:00.000Z without what is the same in each line.
+    let time = format!("{:.3}", entry.at).replace('T', " ").replace('Z', "");
+    [time, entry.node.clone(), term, entry.kind.word(), entry.text.clone()]
+}
+
+fn row(entry: &Entry) -> Vec<String> {
+    cells(entry).into()
+}
+
+fn tsv(entries: &[Entry]) -> String {
+    let rows: Vec<Vec<String>> = entries
+        .iter()
+        .map(|entry| {
+            let [_, node, term, kind, text] = cells(entry);
+            let about = entry.about.clone().unwrap_or_default();
+            vec![format!("{:.3}", entry.at), node, entry.seq.to_string(), term, kind, about, text]
+        })
+        .collect();
+    formats::tsv(&["Time", "Member", "Seq", "Term", "Event", "About", "What"], &rows)
+}
+
+fn objects(entries: &[Entry]) -> Vec<Map<String, Value>> {
+    let object = |entry: &Entry| match serde_json::to_value(entry) {
+        Ok(Value::Object(object)) => Some(object),
+        _ => None,
+    };
+    entries.iter().filter_map(object).collect()
+}
+
+/// A change of the leader in a few lines.
+fn summary(reign: &Reign) -> String {
+    let mut text = format!("Term {}: {} leads", reign.term, reign.leader);
+    if !reign.reason.is_empty() {
+        text.push_str(&format!(" — {}", reign.reason));
+    }
+    let mut before = None;
+    for (name, point) in phases(reign) {
+        let Some(point) = point else { continue };
+        let step = before.map(|ms| format!(" (+{})", seconds(point.after_ms - ms)));
+        before = Some(point.after_ms);
+        text.push_str(&format!(
+            "\n  {:>9}  {name:<20} {}: {}{}",
+            seconds(point.after_ms),
+            point.node,
+            point.text,
+            step.unwrap_or_default()
+        ));
+    }
+    for lost in &reign.lost {
+        text.push_str(&format!("\n  lost: {lost}"));
+    }
+    text
+}
+
+fn seconds(ms: i64) -> String {
+    let sign = if ms < 0 { "-" } else { "" };
+    let ms = ms.unsigned_abs();
+    format!("{sign}{}.{:03} s", ms / 1000, ms % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::events::tests::entry;
+    use std::collections::BTreeMap;
+
+    fn args() -> EventsArgs {
+        EventsArgs {
+            cluster: None,
+            format: Format::Pretty,
+            follow: false,
+            last: 2,
+            since: None,
+            brief: false,
+        }
+    }
+
+    fn timeline() -> Timeline {
+        let entries = vec![
+            entry("n1", 1, 0, Kind::Phase, 4, "leading"),
+            entry("n2", 1, 10, Kind::LeaseGained, 5, "the lease of term 5 is ours"),
+            entry("n2", 2, 200, Kind::Writable, 5, "writes are possible here"),
+        ];
+        Timeline { entries, corrected: BTreeMap::from([("n2".to_owned(), -1500)]) }
+    }
+
+    #[test]
+    fn pretty_has_lines_summaries_and_what_was_corrected() {
+        let text = Shown::of(&args(), timeline()).render(Format::Pretty);
+        assert!(!text.contains("leading"), "--last 2: {text}");
+        assert!(
+            text.contains("| 2026-01-01 00:00:00.010 | n2     |    5 | lease_gained |"),
+            "{text}"
+        );
+        assert!(text.contains("Term 5: n2 leads\n      0.000 s  lease taken"), "{text}");
+        assert!(text.contains("(+0.190 s)"), "{text}");
+        assert!(text.contains("n2's clock is 1.500 s ahead"), "{text}");
+    }
+
+    #[test]
+    fn machines_get_all_fields() {
+        let json: Value =
+            serde_json::from_str(&Shown::of(&args(), timeline()).render(Format::Json)).unwrap();
+        assert_eq!(json["events"][0]["kind"], "lease_gained");
+        assert_eq!(json["changes"][0]["writable"]["after_ms"], 190);
+        let tsv = Shown::of(&args(), timeline()).render(Format::Tsv);
+        assert!(
+            tsv.starts_with("Time\tMember\tSeq\tTerm\tEvent\tAbout\tWhat\n2026-01-01T"),
+            "{tsv}"
+        );
+        let brief = EventsArgs { brief: true, last: 9, ..args() };
+        assert_eq!(Shown::of(&brief, timeline()).entries.len(), 2);
+    }
+
+    #[test]
+    fn following_prints_only_what_is_new() {
+        let text = lines(timeline(), &args(), |e| e.seq > 1, Format::Json);
+        assert_eq!(text.lines().count(), 1);
+        assert!(lines(timeline(), &args(), |_| false, Format::Yaml).is_empty());
+    }
+}

@@ -1,0 +1,133 @@
+//! What an old primary has that the new one has not, measured before it is thrown away.
+
+use std::time::Duration;
+
+use hart_ha::lsn::{Lsn, Timeline};
+use hart_postgres::{Divergence, Postgres, Upstream, needs_rewind};
+use serde::{Deserialize, Serialize};
+
+use super::{Event, Journal, Kind};
+
+/// Measuring must not keep the node away for long.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The WAL that goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// The timeline it is on.
+    pub timeline: Timeline,
+    /// Where the new primary's history leaves ours; absent where that cannot be told.
+    pub fork: Option<Lsn>,
+    /// Where ours ends.
+    pub end: Option<Lsn>,
+    /// Bytes between the two.
+    pub bytes: Option<u64>,
+    /// Transactions committed in them, where they could be counted.
+    pub commits: Option<u64>,
+    /// The new primary.
+    pub from: String,
+}
+
+impl Lost {
+    /// For people.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let commits = match self.commits {
+            Some(1) => "1 commit".to_owned(),
+            Some(count) => format!("{count} commits"),
+            None => "a number of commits that could not be counted".to_owned(),
+        };
+        let (Some(fork), Some(end)) = (self.fork, self.end) else {
+            return format!(
+                "this node's WAL on timeline {} parts from {}'s at a place that cannot be told; what \
+                 it has beyond is thrown away",
+                self.timeline, self.from
+            );
+        };
+        format!(
+            "{} bytes of WAL with {commits} are not in {}'s history and are thrown away: timeline {} \
+             from {fork} to {end}",
+            self.bytes.unwrap_or_default(),
+            self.from,
+            self.timeline
+        )
+    }
+}
+
+/// Measures what a rewind or base backup from `source` throws away, and says so in journal and log.
+/// Nothing is said where nothing is lost. Failures cost only the report.
+pub async fn report(postgres: &Postgres, source: &Upstream, name: &str, journal: &Journal) {
+    let found = tokio::time::timeout(LIMIT, measure(postgres, source, name)).await;
+    let lost = match found {
+        Ok(Ok(Some(lost))) => lost,
+        Ok(Ok(None)) => return,
+        Ok(Err(error)) => return tracing::info!("what will be lost cannot be measured: {error}"),
+        Err(_) => return tracing::info!("measuring what will be lost took too long"),
+    };
+    let data = serde_json::to_value(&lost).ok();
+    // A rewind that is tried again loses nothing more.
+    if data.is_none() || journal.lost() == data {
+        return;
+    }
+    let text = lost.sentence();
+    tracing::info!("{text}");
+    let about = Some(name.to_owned());
+    journal.add(Event { about, data, ..Event::new(Kind::LostWrites, text) });
+}
+
+async fn measure(
+    postgres: &Postgres,
+    source: &Upstream,
+    name: &str,
+) -> hart_postgres::Result<Option<Lost>> {
+    const QUICK: Duration = Duration::from_secs(5);
+    let Some(mine) = postgres.local_end(QUICK).await? else { return Ok(None) };
+    let theirs = postgres.upstream_state(source, QUICK).await?;
+    let history = postgres.history(mine.timeline, QUICK).await?;
+    let verdict = needs_rewind(&mine, history.as_ref(), theirs.timeline, theirs.history.as_ref());
+    let Divergence::Diverged { fork, .. } = verdict else { return Ok(None) };
+    let mut lost = Lost {
+        timeline: mine.timeline,
+        fork,
+        end: fork.map(|_| mine.at),
+        bytes: None,
+        commits: None,
+        from: name.to_owned(),
+    };
+    if let Some(fork) = fork {
+        match postgres.wal_behind(mine.timeline, fork, QUICK * 2).await {
+            Ok(behind) => {
+                lost.end = behind.end.max(lost.end);
+                lost.commits = Some(behind.commits);
+            }
+            Err(error) => tracing::info!(%error, "the lost commits cannot be counted"),
+        }
+        lost.bytes = lost.end.map(|end| end.bytes_since(fork));
+    }
+    Ok(Some(lost))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sentence_names_place_and_amount() {
+        let lost = Lost {
+            timeline: 3,
+            fork: Some(Lsn(0x500_0000)),
+            end: Some(Lsn(0x500_0100)),
+            bytes: Some(256),
+            commits: Some(1),
+            from: "n2".into(),
+        };
+        let text = lost.sentence();
+        assert!(
+            text.starts_with("256 bytes of WAL with 1 commit are not in n2's history"),
+            "{text}"
+        );
+        assert!(text.ends_with("timeline 3 from 0/5000000 to 0/5000100"), "{text}");
+        let unknown = Lost { fork: None, commits: None, ..lost }.sentence();
+        assert!(unknown.contains("cannot be told"), "{unknown}");
+    }
+}
