@@ -4,7 +4,7 @@ use crate::brain::Verdict;
 use crate::brain::tests::*;
 use crate::command::{Command, Write};
 use crate::keeper::{Pact, Promise};
-use crate::kv::Failsafe;
+use crate::kv::{FailoverRequest, Failsafe};
 use crate::observation::Observation;
 use crate::store::{Snapshot, Versioned};
 
@@ -138,4 +138,22 @@ fn who_has_promised_waits_without_asking_anybody() {
     seen.now = until;
     let step = brain.step(&seen);
     assert!(step.decisions.iter().any(|d| matches!(d.command, Command::Probe(_))));
+}
+
+#[test]
+fn nothing_is_stopped_for_a_switchover_that_consul_cannot_take() {
+    let mut snapshot = listed(&["n1", "n2", "n3"], 6);
+    let request = FailoverRequest { leader: Some("n1".into()), ..FailoverRequest::default() };
+    snapshot.failover = Some(versioned(request, None));
+    let mut brain = brain("n1");
+    let mut seen = leading(0, snapshot, 1);
+    seen.lease.by_promises = true;
+    seen.store.reachable = false;
+    let stops = |step: crate::brain::Step| {
+        let probes = |d: &crate::brain::Decision| matches!(d.command, Command::Probe(_));
+        step.decisions.iter().any(probes)
+    };
+    assert!(!stops(brain.step(&seen)));
+    (seen.lease.by_promises, seen.store.reachable) = (false, true);
+    assert!(stops(brain.step(&seen)), "with Consul back it is dealt with");
 }

@@ -57,6 +57,10 @@ impl Brain {
         if turn.obs.shutdown {
             return Some(Purpose::Shutdown);
         }
+        if turn.is_running() && (turn.obs.lease.by_promises || !turn.obs.store.reachable) {
+            // The lease could not be handed over: nothing is stopped for it.
+            return None;
+        }
         let request = snapshot.failover.as_ref()?;
         let wanted = &request.value;
         let from_me = wanted.leader.as_deref().is_none_or(|leader| self.is_me(leader));
