@@ -24,6 +24,9 @@ pub struct NodeClock {
     pub missed: Us,
 }
 
+/// Half a year: longer than any run.
+const FAR: Us = 15_000_000 * SEC;
+
 /// The fastest and slowest clock, in parts per million.
 pub const PPM_MAX: i64 = 4_950;
 
@@ -31,10 +34,10 @@ impl NodeClock {
     /// What it shows at true time `t`.
     #[must_use]
     pub fn local(&self, t: Us) -> Time {
-        let t = t.saturating_sub(self.missed);
-        let drift = i128::from(t) * i128::from(self.ppm);
-        let drift = drift.div_euclid(1_000_000);
-        let shown = i128::from(self.origin) + i128::from(t) + drift;
+        let t = i64::try_from(t.saturating_sub(self.missed)).unwrap_or(i64::MAX);
+        let drift = (t.saturating_mul(self.ppm)).div_euclid(1_000_000);
+        let origin = i64::try_from(self.origin).unwrap_or(i64::MAX);
+        let shown = origin.saturating_add(t).saturating_add(drift);
         Time::from_origin(Duration::from_micros(u64::try_from(shown).unwrap_or(0)))
     }
 
@@ -43,13 +46,15 @@ impl NodeClock {
     pub fn true_at(&self, at: Time) -> Us {
         // Rounded up: a timer never fires early.
         let shown = at.since_origin().as_nanos().div_ceil(1000);
-        let passed = i128::try_from(shown).unwrap_or(i128::MAX) - i128::from(self.origin);
-        if passed <= 0 {
-            return 0;
+        let shown = u64::try_from(shown).unwrap_or(u64::MAX);
+        let Some(passed) = shown.checked_sub(self.origin) else { return 0 };
+        // Beyond this nothing is waited for.
+        let passed = passed.min(FAR);
+        let rate = 1_000_000_u64.saturating_add_signed(self.ppm);
+        let mut t = (passed * 1_000_000).div_ceil(rate).saturating_add(self.missed);
+        if passed == FAR {
+            return t;
         }
-        let rate = 1_000_000 + i128::from(self.ppm);
-        let t = (passed * 1_000_000 + rate - 1) / rate;
-        let mut t = u64::try_from(t).unwrap_or(Us::MAX).saturating_add(self.missed);
         while self.local(t) < at {
             t += 1;
         }
@@ -59,8 +64,8 @@ impl NodeClock {
     /// How much true time passes while it counts `by`.
     #[must_use]
     pub fn span(&self, by: Duration) -> Us {
-        let us = i128::try_from(by.as_micros()).unwrap_or(0);
-        u64::try_from(us * 1_000_000 / (1_000_000 + i128::from(self.ppm))).unwrap_or(0)
+        let us = u64::try_from(by.as_micros()).unwrap_or(FAR).min(FAR);
+        us * 1_000_000 / 1_000_000_u64.saturating_add_signed(self.ppm)
     }
 }
 

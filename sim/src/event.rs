@@ -39,7 +39,7 @@ pub const CAUSES: [Cause; 7] = [
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// The model's.
-    Reply(Reply),
+    Reply(Box<Reply>),
     /// The watch's: index and keys.
     Keys(u64, Arc<Snapshot>),
     /// It certainly did not happen.
@@ -51,11 +51,11 @@ pub enum Answer {
 /// What happens at a node's agent. Void for a later agent.
 #[derive(Clone, Debug)]
 pub enum AtAgent {
-    /// The loop's timer.
+    /// The loop's alarm: when it was queued for.
     Step(u64),
     /// The loop was woken.
     Woken(Cause),
-    /// The keeper's timer.
+    /// The keeper's alarm: when it was queued for.
     Lease(u64),
     /// A look at PostgreSQL.
     Look(u64),
@@ -72,7 +72,7 @@ pub enum AtAgent {
     /// The reload for a new upstream is done.
     Followed(usize),
     /// A peer's answer, or silence: name, when asked, answer.
-    Peer(usize, hart_ha::time::Time, Option<PeerAnswer>),
+    Peer(usize, hart_ha::time::Time, Option<Box<PeerAnswer>>),
     /// A peer asks.
     Asked {
         /// Who.

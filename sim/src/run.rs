@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::agent::states::class_name;
 use crate::clock::{SEC, Us};
+use crate::event::{CAUSES, Cause};
 use crate::mutation::Mutation;
-use crate::world::{Coverage, World};
+use crate::world::World;
+
+/// What was covered: (state of the brain, cause) → how often.
+pub type Coverage = BTreeMap<(&'static str, Cause), u64>;
 
 /// What one seed gave.
 #[derive(Clone, Debug)]
@@ -65,12 +70,22 @@ pub fn run(seed: u64, mutation: Option<Mutation>, traced: bool) -> Outcome {
         hash: world.hash,
         events,
         trace: world.trace.unwrap_or_default(),
-        coverage: world.coverage,
+        coverage: coverage(&world.coverage[..]),
         faults: world.faults,
         writes: world.oracle.writes,
         changes: world.oracle.changes,
         lost: world.oracle.lost,
     }
+}
+
+fn coverage(counts: &[[u32; CAUSES.len()]]) -> Coverage {
+    let mut coverage = Coverage::new();
+    for (class, counts) in counts.iter().enumerate() {
+        for (cause, count) in CAUSES.into_iter().zip(counts).filter(|(_, count)| **count > 0) {
+            *coverage.entry((class_name(class), cause)).or_default() += u64::from(*count);
+        }
+    }
+    coverage
 }
 
 /// Is this a broken promise about data or primaries, not only a cluster that needs too long?

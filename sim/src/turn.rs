@@ -1,8 +1,8 @@
 //! One event after the other, and a look by the oracle after each.
 
-use crate::clock::{MS, SEC};
+use crate::clock::{MS, SEC, Us};
 use crate::event::{AtAgent, AtServer, Event};
-use crate::node::{GUARD, LEASE, LOOP, Node, POSTGRES};
+use crate::node::{GUARD, Guard, LEASE, LOOP, Node, POSTGRES};
 use crate::oracle::{Seen, WAKING};
 use crate::world::World;
 
@@ -121,21 +121,12 @@ impl World {
     /// The oracle looks at the nodes.
     pub(crate) fn judge(&mut self) {
         let t = self.t;
-        let writing = self.nodes.iter().filter(|node| node.writes(t)).count();
-        if writing == 0 {
-            return;
+        let mut writing = (0..self.nodes.len()).filter(|n| self.nodes[*n].writes(t));
+        let Some(first) = writing.next() else { return };
+        if writing.next().is_none() {
+            return self.oracle.only_writer(first);
         }
-        let seen = |node: &Node| {
-            let overdue = |guard: &crate::node::Guard| {
-                let late = guard.armed.is_none_or(|armed| node.clock.local(t) >= armed.deadline);
-                guard.late || node.is_frozen(GUARD, t) && late
-            };
-            // An agent that is awake kills past a guard that hangs.
-            let able = node.agent.is_some() && t >= node.frozen[LOOP].max(node.slow_fence_until) + WAKING;
-            let overslept = node.guard.as_ref().is_some_and(overdue) && !able;
-            Seen { writes: node.writes(t), overslept: overslept.then_some(node.frozen[GUARD]) }
-        };
-        let seen: Vec<Seen> = self.nodes.iter().map(seen).collect();
+        let seen: Vec<Seen> = self.nodes.iter().map(|node| seen(node, t)).collect();
         self.oracle.writers(t, &seen, &self.names);
     }
 
@@ -156,6 +147,18 @@ impl World {
         }
         changed
     }
+}
+
+fn seen(node: &Node, t: Us) -> Seen {
+    let overdue = |guard: &Guard| {
+        let late = guard.armed.is_none_or(|armed| node.clock.local(t) >= armed.deadline);
+        guard.late || node.is_frozen(GUARD, t) && late
+    };
+    // An agent that is awake kills past a guard that hangs.
+    let awake = t >= node.frozen[LOOP].max(node.slow_fence_until) + WAKING;
+    let able = node.agent.is_some() && awake;
+    let overslept = node.guard.as_ref().is_some_and(overdue) && !able;
+    Seen { writes: node.writes(t), overslept: overslept.then_some(node.frozen[GUARD]) }
 }
 
 fn tag(what: &AtAgent) -> u64 {

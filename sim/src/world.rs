@@ -6,9 +6,11 @@ use std::sync::Arc;
 use hart_ha::time::Time;
 use serde_json::{Map, Value, json};
 
+use crate::agent::states::CLASSES;
 use crate::clock::{MS, NodeClock, PPM_MAX, SEC, Us};
 use crate::consul::store::Store;
-use crate::event::{Cause, Event};
+use crate::event::CAUSES;
+use crate::event::Event;
 use crate::faults::Plan;
 use crate::mutation::Mutation;
 use crate::net::Net;
@@ -18,9 +20,6 @@ use crate::pg::wal::Wal;
 use crate::pg::{Disk, Server};
 use crate::queue::Queue;
 use crate::rng::Rng;
-
-/// What a run has covered: (state of the brain, cause) → how often.
-pub type Coverage = BTreeMap<(&'static str, Cause), u64>;
 
 /// See the module's text.
 pub struct World {
@@ -53,7 +52,7 @@ pub struct World {
     /// Lines for people, where they are wanted.
     pub trace: Option<Vec<String>>,
     /// What was covered.
-    pub coverage: Coverage,
+    pub coverage: Box<[[u32; CAUSES.len()]; CLASSES]>,
     /// Faults by kind.
     pub faults: BTreeMap<&'static str, u64>,
     /// The run is over.
@@ -110,7 +109,7 @@ impl World {
             bootstrap,
             hash: 0xcbf2_9ce4_8422_2325,
             trace: traced.then(Vec::new),
-            coverage: Coverage::new(),
+            coverage: Box::new([[0; CAUSES.len()]; CLASSES]),
             faults: BTreeMap::new(),
             over: false,
             mended: 0,

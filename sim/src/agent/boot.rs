@@ -11,10 +11,10 @@ use hart_ha::observation::Observation;
 
 use crate::agent::state::{Agent, View};
 use crate::clock::Us;
-use crate::node::GUARD;
 use crate::clock::{MS, SEC};
 use crate::event::{AtAgent, Cause, Event};
 use crate::mutation::Mutation;
+use crate::node::GUARD;
 use crate::node::Node;
 use crate::pg::Stage;
 use crate::world::World;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hart_consul_dev::model::Reply;
 use hart_ha::command::Job;
 
-use crate::agent::state::Purpose;
+use crate::agent::state::{LEASE_DUE, Purpose, STEP};
 use crate::clock::{SEC, Us};
 use crate::consul::micros;
 use crate::event::{Answer, AtAgent, Cause, Event};
@@ -31,21 +31,29 @@ impl World {
     pub fn agent_event(&mut self, n: usize, what: AtAgent) {
         let Some(agent) = &mut self.nodes[n].agent else { return };
         match what {
-            AtAgent::Step(timer) if timer == agent.timers[0] => self.step(n, Cause::Timer),
+            AtAgent::Step(queued) => {
+                if self.rings(n, STEP, queued) {
+                    self.step(n, Cause::Timer);
+                }
+            }
+            AtAgent::Lease(queued) => {
+                if self.rings(n, LEASE_DUE, queued) {
+                    self.lease_turn(n, None);
+                }
+            }
             AtAgent::Woken(cause) => {
                 agent.woken = false;
                 self.step(n, cause);
             }
-            AtAgent::Lease(timer) if timer == agent.timers[1] => self.lease_turn(n, None),
-            AtAgent::Look(timer) if timer == agent.timers[2] => {
+            AtAgent::Look(timer) if timer == agent.timers[0] => {
                 self.look(n);
                 let Some(agent) = &self.nodes[n].agent else { return };
                 let pace = self.nodes[n].clock.span(agent.pace);
                 self.schedule_look(n, pace);
             }
             AtAgent::LeaseNotSent(id) => self.lease_answered(n, id, self.t, Answer::NotSent),
-            AtAgent::Session(timer) if timer == agent.timers[3] => self.keep_session(n),
-            AtAgent::Step(_) | AtAgent::Lease(_) | AtAgent::Look(_) | AtAgent::Session(_) => {}
+            AtAgent::Session(timer) if timer == agent.timers[1] => self.keep_session(n),
+            AtAgent::Look(_) | AtAgent::Session(_) => {}
             AtAgent::Answer(call, answer) => self.answered(n, call, answer),
             AtAgent::Watch => self.watch_on(n, 0),
             AtAgent::Job(number) => self.job_due(n, number),
@@ -79,20 +87,49 @@ impl World {
             Purpose::Watch(index) => self.watch_answered(n, index, answer),
             Purpose::Renew => self.session_renewed(n, &answer),
             Purpose::Create(id) => self.session_created(n, id, &answer),
-            Purpose::Write(key, next) => match (answer, next) {
-                (Answer::Reply(Reply::Done(false)), Some(next)) => {
-                    self.call(n, Purpose::Write(key, None), *next, 2 * SEC);
-                }
-                (answer, _) => self.written(n, key, &answer),
-            },
+            Purpose::Write(key, Some(next)) if matches!(&answer, Answer::Reply(reply) if **reply == Reply::Done(false)) =>
+            {
+                self.call(n, Purpose::Write(key, None), *next, 2 * SEC);
+            }
+            Purpose::Write(key, _) => self.written(n, key, &answer),
         }
+    }
+
+    /// Sets an alarm; there is nothing to be done before.
+    pub(crate) fn set_timer(&mut self, n: usize, which: usize, at: Us) {
+        let node = &mut self.nodes[n];
+        let Some(agent) = &mut node.agent else { return };
+        let alarm = &mut agent.alarms[which];
+        alarm.at = at;
+        if alarm.queued == 0 || at < alarm.queued {
+            alarm.queued = at;
+            let what = if which == STEP { AtAgent::Step(at) } else { AtAgent::Lease(at) };
+            self.queue.push(at, Event::Agent(n, node.life, what));
+        }
+    }
+
+    /// Its event has come: is it time?
+    fn rings(&mut self, n: usize, which: usize, queued: Us) -> bool {
+        let Some(agent) = &mut self.nodes[n].agent else { return false };
+        let alarm = &mut agent.alarms[which];
+        if alarm.queued != queued || alarm.at == 0 {
+            return false;
+        }
+        alarm.queued = 0;
+        let at = alarm.at;
+        if self.t < at {
+            self.set_timer(n, which, at);
+        } else {
+            alarm.at = 0;
+        }
+        self.t >= at
     }
 
     /// PostgreSQL is looked at after `delay`, and not before.
     pub fn schedule_look(&mut self, n: usize, delay: Us) {
         let Some(agent) = &mut self.nodes[n].agent else { return };
-        agent.timers[2] += 1;
-        let timer = agent.timers[2];
+        agent.timers[0] += 1;
+        let timer = agent.timers[0];
         self.after(n, delay, AtAgent::Look(timer));
     }
 

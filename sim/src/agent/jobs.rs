@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hart_ha::brain::Step;
 use hart_ha::command::Job;
 use hart_ha::lsn::Lsn;
-use hart_ha::observation::{FinishedJob, JobDone, SyncProof};
+use hart_ha::observation::{FinishedJob, JobDone, RunningJob, SyncProof};
 
 use crate::agent::lease::Order;
 use crate::agent::state::Running;
@@ -40,12 +40,13 @@ impl World {
                 Job::Checkpoint => self.rng.range(10 * MS, 600 * MS),
                 _ => took,
             };
-        let number = self.number();
+        let (now, number) = (self.local(n), self.number());
         let until = self.t + 10 * SEC;
         let mark = self.nodes[n].disk.pos.lsn;
         let before = self.nodes[n].disk.sync_file.clone();
         self.start_work(n, &job);
         if let Some(agent) = &mut self.nodes[n].agent {
+            agent.seen.job = Some(RunningJob { job: job.clone(), since: now });
             agent.job = Some(Running { job: job.clone(), number, until, before, mark });
         }
         if !Self::stops(&job) {
@@ -103,6 +104,7 @@ impl World {
     pub fn job_ended(&mut self, n: usize, result: Worked) {
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let Some(running) = agent.job.take() else { return };
+        agent.seen.job = None;
         agent.stale = true;
         match (&running.job, &result) {
             (Job::Clone(_), Ok(_)) => {

@@ -7,10 +7,10 @@ use hart_ha::keeper::{AcquirePlan, Call as Wanted, Heir, Hold, Pact, Payload, Re
 use hart_ha::lease::margin;
 use hart_ha::store::{LeaseTxn, LeaseView, Outcome, Snapshot};
 
-use crate::agent::state::Purpose;
+use crate::agent::state::{LEASE_DUE, Purpose};
 use crate::clock::{MS, Us};
 use crate::consul::micros;
-use crate::event::{Answer, AtAgent, Cause, Event};
+use crate::event::{Answer, AtAgent, Cause};
 use crate::mutation::Mutation;
 use crate::pg::ARM_TIMEOUT;
 use crate::world::World;
@@ -147,11 +147,13 @@ impl World {
     /// A lock that could not be asked for is not asked for again at once.
     pub fn lease_answered(&mut self, n: usize, id: u64, sent: Us, answer: Answer) {
         let outcome = match answer {
-            Answer::Reply(Reply::Txn(Ok(entries))) => {
-                let status = entries.iter().find(|entry| entry.key.ends_with("/status"));
-                Outcome::Applied(status.map(|entry| entry.modify_index))
-            }
-            Answer::Reply(_) => Outcome::Rejected,
+            Answer::Reply(reply) => match *reply {
+                Reply::Txn(Ok(entries)) => {
+                    let status = entries.iter().find(|entry| entry.key.ends_with("/status"));
+                    Outcome::Applied(status.map(|entry| entry.modify_index))
+                }
+                _ => Outcome::Rejected,
+            },
             Answer::NotSent => Outcome::NotSent,
             Answer::Unknown | Answer::Keys(..) => Outcome::Unknown,
         };
@@ -178,8 +180,9 @@ impl World {
     /// The answer to a read-back.
     pub fn lease_read(&mut self, n: usize, id: u64, answer: &Answer) {
         let now = self.local(n);
-        let view = match answer {
-            Answer::Reply(Reply::Entries(_, entries)) => {
+        let reply = if let Answer::Reply(reply) = answer { Some(&**reply) } else { None };
+        let view = match reply {
+            Some(Reply::Entries(_, entries)) => {
                 let raw = entries.iter().filter_map(|entry| {
                     Some(hart_ha::store::RawEntry {
                         key: entry.key.strip_prefix(crate::consul::store::PREFIX)?,
@@ -224,12 +227,12 @@ impl World {
         let busy = agent.keeper.is_busy();
         let changed = (agent.hold, agent.busy) != (ghost, busy);
         (agent.hold, agent.busy) = (ghost, busy);
-        agent.timers[1] += 1;
-        let (timer, due) = (agent.timers[1], agent.keeper.wake_at());
-        if let Some(due) = due {
-            let at = self.nodes[n].clock.true_at(due).max(self.t + 20);
-            let life = self.nodes[n].life;
-            self.queue.push(at, Event::Agent(n, life, AtAgent::Lease(timer)));
+        match agent.keeper.wake_at() {
+            Some(due) => {
+                let at = self.nodes[n].clock.true_at(due).max(self.t + 20);
+                self.set_timer(n, LEASE_DUE, at);
+            }
+            None => agent.alarms[LEASE_DUE].at = 0,
         }
         if changed || self.nodes[n].agent.as_ref().is_some_and(|a| a.told != a.acked) {
             if let Some(agent) = &mut self.nodes[n].agent {

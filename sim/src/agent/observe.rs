@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hart_ha::lease::margin;
 use hart_ha::lsn::Lsn;
-use hart_ha::observation::{Control, Data, LeaseStanding, Memory, Process, RunningJob};
+use hart_ha::observation::{Control, Data, LeaseStanding, Memory, Process};
 
 use crate::mutation::Mutation;
 use crate::pg::Content;
@@ -19,7 +19,7 @@ impl World {
             (self.mutated(Mutation::SyncSetIgnored), self.mutated(Mutation::SyncNotClaimed));
         let blind = self.mutated(Mutation::PositionsIgnored);
         let timeline = self.wal.timeline(self.nodes[n].disk.pos.branch);
-        let history = self.wal.history(self.nodes[n].disk.pos.branch);
+        let wal = &self.wal;
         let node = &mut self.nodes[n];
         let Some(agent) = &mut node.agent else { return };
         if std::mem::take(&mut agent.stale) {
@@ -50,9 +50,7 @@ impl World {
             promised: agent.keeper.promised(now).cloned(),
         };
         seen.asked.reinit &= hold.is_none();
-        seen.job =
-            agent.job.as_ref().map(|running| RunningJob { job: running.job.clone(), since: now });
-        seen.finished = std::mem::take(&mut agent.finished);
+        seen.finished.append(&mut agent.finished);
         let local = &mut seen.local;
         local.process = match agent.up_since {
             Some(since) => Process::Running { since },
@@ -64,13 +62,20 @@ impl World {
         } else {
             local.control = None;
         }
-        local.upstream.clone_from(&agent.upstream);
-        local.waits_for.clone_from(&agent.proof);
-        if local.sql.as_ref().is_some_and(|sql| !sql.in_recovery) {
-            local.history = history
-                .into_iter()
-                .map(|(timeline, end)| (timeline, Lsn(end), "no recovery target".to_owned()))
-                .collect();
+        if local.upstream != agent.upstream {
+            local.upstream.clone_from(&agent.upstream);
+        }
+        if local.waits_for != agent.proof {
+            local.waits_for.clone_from(&agent.proof);
+        }
+        let branch = node.disk.pos.branch;
+        if agent.history_of != Some(branch)
+            && local.sql.as_ref().is_some_and(|sql| !sql.in_recovery)
+        {
+            agent.history_of = Some(branch);
+            let ends = wal.history(branch).into_iter();
+            let entry = |(timeline, end)| (timeline, Lsn(end), "no recovery target".to_owned());
+            local.history = ends.map(entry).collect();
         }
         let facts = &node.facts;
         let (term, ttl, bootstrapping) = (facts.term, facts.ttl, facts.bootstrapping);

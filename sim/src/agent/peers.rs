@@ -47,7 +47,7 @@ impl World {
         let position = if ahead { Lsn(u64::MAX / 2) } else { answer.position };
         let answer = PeerAnswer { position, ..answer };
         if let Some(delay) = self.net.send(&mut self.rng, n, by) {
-            let what = AtAgent::Peer(n, at, Some(answer));
+            let what = AtAgent::Peer(n, at, Some(Box::new(answer)));
             self.queue.push(self.t + delay, Event::Agent(by, life, what));
         }
     }
@@ -58,7 +58,7 @@ impl World {
         n: usize,
         peer: usize,
         asked: Time,
-        answer: Option<PeerAnswer>,
+        answer: Option<Box<PeerAnswer>>,
     ) {
         let name = self.names[peer].clone();
         let Some(agent) = &mut self.nodes[n].agent else { return };
@@ -67,7 +67,7 @@ impl World {
             return;
         }
         agent.asking.remove(&name);
-        agent.seen.peers.insert(name, Probe { asked, answer });
+        agent.seen.peers.insert(name, Probe { asked, answer: answer.map(|answer| *answer) });
         self.wake(n, Cause::Peer);
     }
 }

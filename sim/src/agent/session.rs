@@ -14,8 +14,8 @@ const SESSION_RENEW: Us = 3 * SEC;
 impl World {
     pub(crate) fn session_in(&mut self, n: usize, delay: Us) {
         let Some(agent) = &mut self.nodes[n].agent else { return };
-        agent.timers[3] += 1;
-        let timer = agent.timers[3];
+        agent.timers[1] += 1;
+        let timer = agent.timers[1];
         self.after(n, delay, AtAgent::Session(timer));
     }
 
@@ -76,8 +76,9 @@ impl World {
 
     pub(crate) fn session_renewed(&mut self, n: usize, answer: &Answer) {
         let Some(agent) = &mut self.nodes[n].agent else { return };
-        match answer {
-            Answer::Reply(Reply::Session(Some(_))) => {
+        let reply = if let Answer::Reply(reply) = answer { Some(&**reply) } else { None };
+        match reply {
+            Some(Reply::Session(Some(_))) => {
                 agent.failures.0 = 0;
                 let new = !std::mem::replace(&mut agent.confirmed, true);
                 if new {
@@ -86,7 +87,7 @@ impl World {
                 }
                 self.look_at_session(n, SESSION_RENEW);
             }
-            Answer::Reply(Reply::Session(None)) => {
+            Some(Reply::Session(None)) => {
                 self.say(n, || "the session is gone".to_owned());
                 self.nodes[n].facts.session = None;
                 self.create_session(n);
@@ -104,9 +105,11 @@ impl World {
     }
 
     pub(crate) fn session_created(&mut self, n: usize, id: String, answer: &Answer) {
-        let Answer::Reply(Reply::Session(Some(_))) = answer else {
+        let made =
+            matches!(answer, Answer::Reply(reply) if matches!(**reply, Reply::Session(Some(_))));
+        if !made {
             return self.session_failed(n);
-        };
+        }
         let Some(agent) = &mut self.nodes[n].agent else { return };
         (agent.confirmed, agent.failures.0) = (true, 0);
         self.new_session(n, Some(id));

@@ -12,6 +12,7 @@ use hart_ha::observation::{FinishedJob, Observation, SyncProof, Upstream};
 use hart_ha::time::Time;
 
 use crate::clock::Us;
+use crate::pg::wal::Branch;
 
 /// What a call to Consul is for.
 #[derive(Clone, Debug)]
@@ -57,6 +58,20 @@ pub struct Running {
     /// Where WAL had to be confirmed to, for the proof of synchronous commits.
     pub mark: u64,
 }
+
+/// A timer that is set anew so often that only its earliest event is kept in the queue.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alarm {
+    /// When it shall go off; 0: not at all.
+    pub at: Us,
+    /// When its event in the queue comes; 0: there is none. Events of other times are void.
+    pub queued: Us,
+}
+
+/// The loop's alarm.
+pub const STEP: usize = 0;
+/// The keeper's alarm.
+pub const LEASE_DUE: usize = 1;
 
 /// What REST shows.
 #[derive(Clone, Debug, Default)]
@@ -121,8 +136,14 @@ pub struct Agent {
     pub pace: Duration,
     /// A step is due at once.
     pub woken: bool,
-    /// Numbers of timers in force: step, lease, monitor, session.
-    pub timers: [u64; 4],
+    /// Numbers of timers in force: monitor, session.
+    pub timers: [u64; 2],
+    /// Timers that are set anew at nearly every step: [`STEP`] and [`LEASE_DUE`].
+    pub alarms: [Alarm; 2],
+    /// The branch whose history is in the picture.
+    pub history_of: Option<Branch>,
+    /// The class of the last phase.
+    pub state: usize,
     /// The session that locked our entry when it was seen last.
     pub locked: Option<String>,
     /// What REST shows.

@@ -38,23 +38,32 @@ pub const STATES: &[&str] = &[
     "another installation",
 ];
 
-/// The class of a phase.
+/// Phases that are told apart by what they contain.
+const WITHIN: &[(&str, &str)] = &[
+    ("still answers as primary", "a primary still answers"),
+    ("is better placed", "a better peer"),
+    ("its member entry is missing", "leader without entry"),
+    ("candidate that was asked for", "another is the candidate"),
+    ("failed, trying again", "a job failed"),
+    ("has promised", "bound by a promise"),
+];
+
+/// How many classes there are.
+pub const CLASSES: usize = STATES.len() + WITHIN.len() + 1;
+
+/// The class of a phase, below [`CLASSES`].
 #[must_use]
-pub fn state_class(phase: &str) -> &'static str {
-    if let Some(found) = STATES.iter().find(|state| phase.starts_with(**state)) {
+pub fn class_of(phase: &str) -> usize {
+    if let Some(found) = STATES.iter().position(|state| phase.starts_with(*state)) {
         return found;
     }
-    if phase.contains("still answers as primary") {
-        "a primary still answers"
-    } else if phase.contains("is better placed") {
-        "a better peer"
-    } else if phase.contains("its member entry is missing") {
-        "leader without entry"
-    } else if phase.contains("candidate that was asked for") {
-        "another is the candidate"
-    } else if phase.contains("failed, trying again") {
-        "a job failed"
-    } else {
-        "other"
-    }
+    let within = WITHIN.iter().position(|(words, _)| phase.contains(*words));
+    STATES.len() + within.unwrap_or(WITHIN.len())
+}
+
+/// A class's name.
+#[must_use]
+pub fn class_name(class: usize) -> &'static str {
+    let within = WITHIN.get(class.wrapping_sub(STATES.len())).map(|(_, name)| *name);
+    STATES.get(class).copied().or(within).unwrap_or("other")
 }

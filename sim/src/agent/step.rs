@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use hart_ha::brain::Step;
 use hart_ha::command::{Command, Write};
+use hart_ha::kv::DynamicConfig;
 
 use crate::agent::lease::Order;
-use crate::agent::state::View;
-use crate::agent::states::state_class;
+use crate::agent::state::{STEP, View};
+use crate::agent::states::class_of;
 use crate::clock::MS;
-use crate::event::{AtAgent, Cause, Event};
+use crate::event::{AtAgent, Cause};
 use crate::world::World;
 
 const HURRY: Duration = Duration::from_millis(20);
@@ -18,15 +19,32 @@ impl World {
     pub(crate) fn step(&mut self, n: usize, cause: Cause) {
         self.observe(n);
         let Some(agent) = &mut self.nodes[n].agent else { return };
-        let step = agent.brain.step(&agent.seen);
+        let mut step = agent.brain.step(&agent.seen);
         agent.seen.finished.clear();
-        *self.coverage.entry((state_class(&step.phase), cause)).or_default() += 1;
+        if agent.last_phase != step.phase {
+            agent.state = class_of(&step.phase);
+            agent.last_phase = std::mem::take(&mut step.phase);
+            self.tell_phase(n);
+        }
+        let state = self.nodes[n].agent.as_ref().map_or(0, |agent| agent.state);
+        self.coverage[state][cause as usize] += 1;
         if self.trace.is_some() {
             self.tell(n, &step);
         }
         self.apply_config(n, &step);
-        self.execute(n, &step);
-        self.show(n, &step);
+        for decision in std::mem::take(&mut step.decisions) {
+            self.perform(n, decision.command, &step);
+        }
+        self.show(n, step);
+    }
+
+    fn tell_phase(&mut self, n: usize) {
+        if self.trace.is_some()
+            && let Some(agent) = &self.nodes[n].agent
+        {
+            let phase = agent.last_phase.clone();
+            self.say(n, || format!("phase: {phase}"));
+        }
     }
 
     pub(crate) fn tell(&mut self, n: usize, step: &Step) {
@@ -40,31 +58,17 @@ impl World {
                     | Command::Write(Write::Member(_))
             )
         };
-        let Some(agent) = &mut self.nodes[n].agent else { return };
-        let mut lines = Vec::new();
-        if agent.last_phase != step.phase {
-            agent.last_phase.clone_from(&step.phase);
-            lines.push(format!("phase: {}", step.phase));
-        }
-        let said = step.decisions.iter().filter(|d| !quiet(&d.command));
-        lines.extend(said.map(|d| format!("{:?} ({})", d.command, d.reason)));
-        for line in lines {
-            self.say(n, || line);
+        for decision in step.decisions.iter().filter(|d| !quiet(&d.command)) {
+            self.say(n, || format!("{:?} ({})", decision.command, decision.reason));
         }
     }
 
     pub(crate) fn apply_config(&mut self, n: usize, step: &Step) {
         let Some(agent) = &mut self.nodes[n].agent else { return };
-        if agent.applied.as_ref() != Some(&step.config) {
+        if !agent.applied.as_ref().is_some_and(|applied| same(applied, &step.config)) {
             agent.applied = Some(step.config.clone());
             let order = Order::Configure(step.config.ttl, step.config.renew_every());
             self.lease_turn(n, Some(order));
-        }
-    }
-
-    pub(crate) fn execute(&mut self, n: usize, step: &Step) {
-        for decision in &step.decisions {
-            self.perform(n, decision.command.clone(), step);
         }
     }
 
@@ -102,10 +106,10 @@ impl World {
         }
     }
 
-    pub(crate) fn show(&mut self, n: usize, step: &Step) {
+    pub(crate) fn show(&mut self, n: usize, step: Step) {
         let now = self.local(n);
         let Some(agent) = &mut self.nodes[n].agent else { return };
-        agent.view = View { member: step.member.clone(), may_lead: step.verdict.may_lead() };
+        agent.view = View { may_lead: step.verdict.may_lead(), member: step.member };
         let sql = agent.seen.local.sql.as_ref();
         let sync_unsettled = || {
             let Some(proof) = &agent.seen.local.waits_for else { return false };
@@ -118,14 +122,19 @@ impl World {
             });
         let pace = if unsettled { HURRY } else { step.config.loop_wait };
         let changed = std::mem::replace(&mut agent.pace, pace) != pace;
-        agent.timers[0] += 1;
-        let timer = agent.timers[0];
         if changed {
             let pace = self.nodes[n].clock.span(pace);
             self.schedule_look(n, pace);
         }
         let at = self.nodes[n].clock.true_at(step.wake.max(now)).max(self.t + 20);
-        let life = self.nodes[n].life;
-        self.queue.push(at, Event::Agent(n, life, AtAgent::Step(timer)));
+        self.set_timer(n, STEP, at);
     }
+}
+
+/// Are these the same settings, as far as the models go by them?
+fn same(a: &DynamicConfig, b: &DynamicConfig) -> bool {
+    let relevant = |c: &DynamicConfig| {
+        (c.ttl, c.loop_wait, c.synchronous_mode, c.synchronous_mode_strict, c.failsafe_mode)
+    };
+    relevant(a) == relevant(b)
 }

@@ -23,8 +23,7 @@ impl World {
         if !agent.writing.insert(key) {
             return;
         }
-        let call =
-            crate::consul::wire::call(&self.names[n], write, &keys, session, config);
+        let call = crate::consul::wire::call(&self.names[n], write, &keys, session, config);
         match call {
             Some((call, next)) => {
                 let purpose = Purpose::Write(key, next.map(Box::new));
@@ -39,12 +38,13 @@ impl World {
     /// A failed write stays under way for a pause, so that it is not tried again at once.
     pub(crate) fn written(&mut self, n: usize, key: &'static str, answer: &Answer) {
         let Some(agent) = &mut self.nodes[n].agent else { return };
-        let pause = match answer {
-            Answer::Reply(Reply::Done(true) | Reply::Txn(Ok(_))) => {
+        let reply = if let Answer::Reply(reply) = answer { Some(&**reply) } else { None };
+        let pause = match reply {
+            Some(Reply::Done(true) | Reply::Txn(Ok(_))) => {
                 agent.troubles.remove(key);
                 0
             }
-            Answer::Reply(Reply::Done(false) | Reply::Txn(Err(_))) => {
+            Some(Reply::Done(false) | Reply::Txn(Err(_))) => {
                 agent.troubles.remove(key);
                 OUTRUN
             }

@@ -62,7 +62,12 @@ impl World {
         let old = self.store.now.1.clone();
         let (reply, changed) = self.store.apply(self.t, what);
         let unsure = self.rng.chance(self.plan.raft_unsure);
-        self.reply(n, life, id, if unsure { Answer::Unknown } else { Answer::Reply(reply) });
+        self.reply(
+            n,
+            life,
+            id,
+            if unsure { Answer::Unknown } else { Answer::Reply(Box::new(reply)) },
+        );
         if changed {
             let new = self.store.now.1.clone();
             self.oracle.keys(self.t, &old, &new);

@@ -1,7 +1,7 @@
 //! Consul: the real model of `consul-dev`, with what a network and a cluster of servers add to it:
 //! outages, stale reads and parked blocking queries.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hart_consul_dev::model::{Entry, Model, Reply, Request, Settings};
@@ -35,7 +35,8 @@ pub struct Store {
     pub now: (u64, Arc<Snapshot>),
     /// The keys as they were, newest last, for stale reads.
     past: VecDeque<(Us, u64, Arc<Snapshot>)>,
-    versions: BTreeMap<Arc<str>, (u64, Option<Arc<str>>)>,
+    /// Key, version and lock at the last look, sorted.
+    versions: Vec<(Arc<str>, u64, Option<Arc<str>>)>,
     /// Blocking queries.
     pub parked: Vec<Parked>,
     seen: u64,
@@ -61,7 +62,7 @@ impl Default for Store {
             down_until: 0,
             now: (1, Arc::default()),
             past: VecDeque::new(),
-            versions: BTreeMap::new(),
+            versions: Vec::new(),
             parked: Vec::new(),
             seen: 0,
         }
@@ -94,32 +95,17 @@ impl Store {
             return false;
         }
         self.seen = self.model.last_index();
-        let mut next: Option<Snapshot> = None;
-        let mut gone: Vec<Arc<str>> = Vec::new();
-        let mut changed: Vec<Entry> = Vec::new();
-        let mut count = 0;
-        for entry in self.model.kv().list(PREFIX) {
-            count += 1;
-            let version = (entry.modify_index, entry.session.clone());
-            if self.versions.get(&entry.key) != Some(&version) {
-                self.versions.insert(entry.key.clone(), version);
-                changed.push(entry.clone());
-            }
+        let (gone, changed) = self.differences();
+        if gone.is_empty() && changed.is_empty() {
+            return false;
         }
-        if count < self.versions.len() {
-            let kv = self.model.kv();
-            gone.extend(self.versions.keys().filter(|key| kv.get(key).is_none()).cloned());
-        }
-        for key in &gone {
-            self.versions.remove(key);
-            let snapshot = next.get_or_insert_with(|| (*self.now.1).clone());
-            forget(snapshot, key.strip_prefix(PREFIX).unwrap_or_default());
+        let mut next = (*self.now.1).clone();
+        for key in gone {
+            forget(&mut next, key.strip_prefix(PREFIX).unwrap_or_default());
         }
         for entry in &changed {
-            let snapshot = next.get_or_insert_with(|| (*self.now.1).clone());
-            merge(snapshot, entry);
+            merge(&mut next, entry);
         }
-        let Some(next) = next else { return false };
         self.past.push_back(std::mem::take(&mut self.now).at(t));
         let index = self.model.kv().prefix_index(PREFIX).max(1);
         self.now = (index, Arc::new(next));
@@ -127,6 +113,26 @@ impl Store {
             self.past.pop_front();
         }
         true
+    }
+
+    /// The keys that are gone since the last look, and those that have changed.
+    fn differences(&mut self) -> (Vec<Arc<str>>, Vec<Entry>) {
+        let (mut gone, mut changed) = (Vec::new(), Vec::new());
+        let mut old = self.versions.drain(..).peekable();
+        let mut versions = Vec::new();
+        for entry in self.model.kv().list(PREFIX) {
+            while let Some((key, ..)) = old.next_if(|(key, ..)| *key < entry.key) {
+                gone.push(key);
+            }
+            let version = (entry.key.clone(), entry.modify_index, entry.session.clone());
+            if old.next_if(|(key, ..)| *key == entry.key).is_none_or(|old| old != version) {
+                changed.push(entry.clone());
+            }
+            versions.push(version);
+        }
+        gone.extend(old.map(|(key, ..)| key));
+        self.versions = versions;
+        (gone, changed)
     }
 
     /// The keys as they were at `then`, as a server that has lost the leadership answers.

@@ -66,9 +66,11 @@ impl Oracle {
             let (one, two) = (&names[one], &names[two]);
             self.report(t, format!("two primaries: {one} and {two} can both write"));
         }
-        if let [only] = all[..]
-            && self.writer != Some(only)
-        {
+    }
+
+    /// One node writes, and no other.
+    pub fn only_writer(&mut self, only: usize) {
+        if self.writer != Some(only) {
             self.changes += u64::from(self.writer.is_some());
             self.writer = Some(only);
         }

@@ -38,10 +38,8 @@ impl World {
         if server.waiting.is_empty() || !server.writes() {
             return;
         }
-        let (done, rest): (Vec<_>, Vec<_>) =
-            server.waiting.drain(..).partition(|waiting| waiting.at.lsn <= upto);
-        server.waiting = rest;
-        for waiting in done {
+        let done = server.waiting.iter().take_while(|waiting| waiting.at.lsn <= upto).count();
+        for waiting in server.waiting.drain(..done).collect::<Vec<_>>() {
             self.acknowledge(n, waiting);
         }
     }

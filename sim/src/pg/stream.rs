@@ -55,15 +55,22 @@ impl World {
     }
 
     pub(crate) fn pump_all(&mut self, n: usize) {
-        let links: Vec<u64> = self.nodes[n].server.senders.iter().map(|s| s.link).collect();
-        links.into_iter().for_each(|link| self.pump(n, link));
+        let link = |world: &Self, at: usize| world.nodes[n].server.senders.get(at).map(|s| s.link);
+        let mut at = 0;
+        while let Some(found) = link(self, at) {
+            self.pump(n, found);
+            // A dead connection is gone then.
+            at += usize::from(link(self, at) == Some(found));
+        }
     }
 
     /// Sends what a standby has not got, one message at a time.
     pub fn pump(&mut self, from: usize, link: u64) {
         let (t, pos) = (self.t, self.nodes[from].disk.pos);
         let frozen = self.nodes[from].frozen[POSTGRES];
-        let powered: Vec<bool> = self.nodes.iter().map(|node| node.powered).collect();
+        let found = |sender: &&Sender| sender.link == link;
+        let to = self.nodes[from].server.senders.iter().find(found).map_or(from, |s| s.to);
+        let powered = self.nodes[to].powered;
         let senders = &mut self.nodes[from].server.senders;
         let Some(sender) = senders.iter_mut().find(|sender| sender.link == link) else { return };
         if sender.busy || sender.acked >= pos.lsn {
@@ -72,8 +79,7 @@ impl World {
         if t < frozen {
             return self.queue.push(frozen + MS, Event::Pump { from, link });
         }
-        let to = sender.to;
-        if self.net.open(from, to) && powered[to] {
+        if self.net.open(from, to) && powered {
             (sender.busy, sender.stuck) = (true, None);
             let delay = self.net.delay(&mut self.rng, from, to);
             return self.queue.push(t + delay, Event::Wal { to, link, pos });
