@@ -15,7 +15,7 @@ usage: cargo xtask COMMAND [ARGUMENTS]
   demo [ARGUMENTS]   install what is missing, build, and run `hart demo ARGUMENTS`
   test [ARGUMENTS]   install what is missing, check format and lints, and run every test;
                      ARGUMENTS go to the test runner (cargo-nextest if there is one)
-  bench [up|switchover|crash|node-lost|memory|all] [--runs N]
+  bench [failover|up|memory|all] [--only SCENARIO] [--runs N]
                      measure on real hosts in network namespaces, next to Patroni's numbers
   torture [--minutes M] [--seed N] [--sync] [--servers 1|3|5] [--logs DIR]
                      random faults on real hosts, with an account of every row

@@ -177,12 +177,31 @@ impl Cluster {
             self.plugged_in_to(host, hosts[0].address()).await?;
         }
         self.start_consul().await?;
-        for node in &mut self.nodes {
-            if !node.agent_runs() {
-                node.start()?;
-            }
-        }
-        Ok(())
+        self.start_ended()
+    }
+
+    /// Starts every agent that does not run, as a service manager does.
+    ///
+    /// # Errors
+    /// When one cannot be started.
+    pub fn start_ended(&mut self) -> Result<()> {
+        let start = |node: &mut crate::Node| if node.agent_runs() { Ok(()) } else { node.start() };
+        self.nodes.iter_mut().try_for_each(start)
+    }
+
+    /// Waits until the cluster is healthy as [`Cluster::wait_healthy`] has it, and starts every agent
+    /// that ends meanwhile: one that was asked to stop may take its time.
+    ///
+    /// # Errors
+    /// At the deadline.
+    pub async fn wait_recovered(&mut self, count: usize, deadline: Duration) -> Result<String> {
+        let what = format!("{count} healthy members");
+        let found = eventually(&what, deadline, async || {
+            self.start_ended()?;
+            self.healthy(count).await
+        });
+        let found = found.await;
+        found.with_context(|| self.logs())
     }
 
     /// A cable takes a moment until packets pass: a machine that boots has that behind it.

@@ -17,13 +17,19 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
         let mut parsed = Self { scenarios: Vec::new(), runs: RUNS };
+        let mut only = None;
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--runs" => parsed.runs = runs(arguments.next())?,
+                "failover" => parsed.scenarios.extend(Scenario::failover()),
+                "--only" => only = Some(arguments.next().context("--only needs a name")?),
                 "all" => parsed.scenarios.extend(Scenario::ALL),
                 name => parsed.scenarios.push(scenario(name)?),
             }
+        }
+        if let Some(name) = only {
+            parsed.scenarios = vec![scenario(&name)?];
         }
         if parsed.scenarios.is_empty() {
             parsed.scenarios.extend(Scenario::ALL);
@@ -42,7 +48,7 @@ fn runs(value: Option<String>) -> Result<usize> {
 fn scenario(name: &str) -> Result<Scenario> {
     let Some(found) = Scenario::ALL.into_iter().find(|scenario| scenario.name() == name) else {
         let names = Scenario::ALL.map(Scenario::name).join(", ");
-        bail!("no scenario {name:?}; there are {names} and all");
+        bail!("no scenario {name:?}; there are {names}, failover and all");
     };
     Ok(found)
 }
@@ -64,8 +70,16 @@ mod tests {
     }
 
     #[test]
+    fn one_of_the_failovers() {
+        let failover = parse("failover").expect("valid").scenarios;
+        assert!(failover.len() == Scenario::ALL.len() - 2 && !failover.contains(&Scenario::Up));
+        let only = parse("failover --only partition --runs 3").expect("valid");
+        assert_eq!(only, Arguments { scenarios: vec![Scenario::Partition], runs: 3 });
+    }
+
+    #[test]
     fn mistakes_are_named() {
-        for line in ["crush", "--runs", "--runs x", "--runs 0"] {
+        for line in ["crush", "--only", "--only crush", "--runs", "--runs x", "--runs 0"] {
             assert!(parse(line).is_err(), "{line}");
         }
         assert!(parse("crush").expect_err("wrong").to_string().contains("node-lost"));

@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod fault;
+mod goal;
 mod memory;
 mod outage;
 mod scenario;
@@ -55,8 +57,6 @@ async fn measure(scenario: Scenario, runs: usize) -> Result<Vec<Summary>> {
     match scenario {
         Scenario::Up => Ok(vec![up::measure(runs).await?]),
         Scenario::Memory => memory::measure().await,
-        Scenario::Switchover | Scenario::Crash | Scenario::NodeLost => {
-            Ok(vec![outage::measure(scenario, runs).await?])
-        }
+        _ => Ok(vec![outage::measure(scenario, runs).await?]),
     }
 }

@@ -2,27 +2,25 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use hart_testkit::{Cluster, Options, Writers, until};
+use anyhow::Result;
+use hart_testkit::{Cluster, Options, eventually};
 use hart_workload::{Ledger, check};
 
+use crate::fault::{acknowledged, happen};
 use crate::scenario::Scenario;
 use crate::summary::{Account, Summary};
 
 /// For a cluster to become whole again.
 const HEALTHY: Duration = Duration::from_secs(180);
 
-/// For the writers to be acknowledged again after a fault.
-const RESUMED: Duration = Duration::from_secs(90);
+/// For the rows to be read.
+const READ: Duration = Duration::from_secs(90);
 
 /// Rows before the fault, one second of them.
 const BEFORE: u64 = 100;
 
-/// Rows after it, three seconds of them, so that an old primary that goes on is seen.
-const AFTER: u64 = 300;
-
 pub(crate) async fn measure(scenario: Scenario, runs: usize) -> Result<Summary> {
-    let mut cluster = Cluster::start(3, &Options::default()).await?;
+    let mut cluster = Cluster::start(3, &options(scenario)).await?;
     let mut values = Vec::new();
     let mut account = Account::default();
     let mut first_writer = 1;
@@ -41,45 +39,49 @@ pub(crate) async fn measure(scenario: Scenario, runs: usize) -> Result<Summary> 
     Ok(Summary::new(scenario.yardstick(), values, Some(account)))
 }
 
+/// The set-up of the yardstick, but for what is about several servers.
+fn options(scenario: Scenario) -> Options {
+    let options = match scenario {
+        Scenario::ConsulLeader => Options::three_servers(),
+        _ => Options::default(),
+    };
+    options.dcs("synchronous_mode", scenario.synchronous())
+}
+
 async fn once(
     scenario: Scenario,
     cluster: &mut Cluster,
     first_writer: i32,
     account: &mut Account,
 ) -> Result<Duration> {
-    let primary = cluster.wait_healthy(3, HEALTHY).await?;
+    let primary = whole(scenario, cluster).await?;
     let writers = cluster.start_writers(first_writer)?;
     acknowledged(&writers, BEFORE).await?;
     writers.ledger().mark();
-    fault(scenario, cluster, &primary).await?;
-    acknowledged(&writers, AFTER).await?;
+    happen(scenario, cluster, &primary, &writers).await?;
     let outage = writers.ledger().longest_gap_since_mark(hart_clock::now()).length();
     let ledger = writers.finish()?;
-    if scenario == Scenario::NodeLost {
-        cluster.revive_node(&primary).await?;
-    }
-    let primary = cluster.wait_healthy(3, HEALTHY).await?;
+    cluster.mend().await?;
+    let primary = whole(scenario, cluster).await?;
     settle(cluster, &primary, &ledger, account).await?;
     Ok(outage)
 }
 
-async fn fault(scenario: Scenario, cluster: &mut Cluster, primary: &str) -> Result<()> {
-    match scenario {
-        Scenario::Switchover => cluster.switchover(None).await,
-        Scenario::Crash => cluster.node(primary)?.kill_postmaster(),
-        Scenario::NodeLost => cluster.kill_node(primary),
-        Scenario::Up | Scenario::Memory => bail!("{} makes no outage", scenario.name()),
+/// Waits until every node follows the primary, and in synchronous mode until commits wait for one.
+async fn whole(scenario: Scenario, cluster: &mut Cluster) -> Result<String> {
+    let primary = cluster.wait_recovered(3, HEALTHY).await?;
+    if scenario.synchronous() {
+        eventually("a synchronous standby", HEALTHY, async || {
+            for node in cluster.nodes() {
+                if cluster.rest(node.name(), "GET", "/sync", None).await?.status == 200 {
+                    return Ok(());
+                }
+            }
+            anyhow::bail!("none")
+        })
+        .await?;
     }
-}
-
-/// Waits for `more` acknowledged rows.
-async fn acknowledged(writers: &Writers, more: u64) -> Result<()> {
-    let enough = writers.ledger().counts().acknowledged + more;
-    until("acknowledged rows", RESUMED, async || {
-        (writers.ledger().counts().acknowledged >= enough).then_some(())
-    })
-    .await
-    .with_context(|| format!("the writers met {:?}", writers.ledger().counts().failures))
+    Ok(primary)
 }
 
 /// Compares what was acknowledged with what the primary has.
@@ -90,9 +92,8 @@ async fn settle(
     account: &mut Account,
 ) -> Result<()> {
     let sql = cluster.sql(primary).await?;
-    let checked = check(ledger, sql.client(), RESUMED, true).await?;
-    account.lost += checked.lost;
-    account.unexpected += checked.unexpected;
+    let checked = check(ledger, sql.client(), READ, true).await?;
+    account.add(checked.lost, checked.unexpected);
     if let Some(overlap) = ledger.overlap() {
         account.overlap = account.overlap.max(overlap.length());
     }

@@ -1,13 +1,26 @@
 //! The scenarios, with the numbers of the yardstick and the goals (see the design, "Numbers to
 //! beat").
 
+use crate::goal::Goal;
+
 /// Something to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scenario {
     Up,
     Switchover,
+    AgentStopped,
     Crash,
     NodeLost,
+    Partition,
+    AgentKilled,
+    AgentRestarted,
+    KeepersFrozen,
+    NodeFrozen,
+    ConsulDown,
+    ConsulLeader,
+    SyncSwitchover,
+    SyncNodeLost,
+    SyncKeepersFrozen,
     Memory,
 }
 
@@ -20,50 +33,140 @@ pub(crate) struct Yardstick {
     pub(crate) usual: &'static str,
     /// Patroni 4.1.5 with ttl 20, loop_wait 1, retry_timeout 3, the least it accepts.
     pub(crate) least: &'static str,
-    /// The goal, in `unit`.
-    pub(crate) goal: f64,
+    /// What shall be reached.
+    pub(crate) goal: Goal,
     /// Unit of the measured values.
     pub(crate) unit: &'static str,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Up, Self::Switchover, Self::Crash, Self::NodeLost, Self::Memory];
+    /// Everything.
+    pub(crate) const ALL: [Self; 16] = [
+        Self::Up,
+        Self::Switchover,
+        Self::AgentStopped,
+        Self::Crash,
+        Self::NodeLost,
+        Self::Partition,
+        Self::AgentKilled,
+        Self::AgentRestarted,
+        Self::KeepersFrozen,
+        Self::NodeFrozen,
+        Self::ConsulDown,
+        Self::ConsulLeader,
+        Self::SyncSwitchover,
+        Self::SyncNodeLost,
+        Self::SyncKeepersFrozen,
+        Self::Memory,
+    ];
+
+    /// Those in which somebody writes.
+    pub(crate) fn failover() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|scenario| !matches!(scenario, Self::Up | Self::Memory))
+    }
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Up => "up",
             Self::Switchover => "switchover",
+            Self::AgentStopped => "agent-stopped",
             Self::Crash => "crash",
             Self::NodeLost => "node-lost",
+            Self::Partition => "partition",
+            Self::AgentKilled => "agent-killed",
+            Self::AgentRestarted => "agent-restarted",
+            Self::KeepersFrozen => "keepers-frozen",
+            Self::NodeFrozen => "node-frozen",
+            Self::ConsulDown => "consul-down",
+            Self::ConsulLeader => "consul-leader",
+            Self::SyncSwitchover => "sync-switchover",
+            Self::SyncNodeLost => "sync-node-lost",
+            Self::SyncKeepersFrozen => "sync-keepers-frozen",
             Self::Memory => "memory",
         }
     }
 
+    /// Whether commits wait for a standby.
+    pub(crate) const fn synchronous(self) -> bool {
+        matches!(self, Self::SyncSwitchover | Self::SyncNodeLost | Self::SyncKeepersFrozen)
+    }
+
     pub(crate) const fn yardstick(self) -> Yardstick {
+        let seconds = Goal::at_most;
         match self {
-            Self::Up => seconds("three nodes up from nothing", "16.6", "5.9", 4.0),
-            Self::Switchover => seconds("switchover", "2.1", "2.1-2.7", 0.5),
-            Self::Crash => seconds("postmaster SIGKILL", "4.6", "2.7", 1.0),
-            Self::NodeLost => seconds("node lost", "26.2", "21.8", 4.0),
+            Self::Up => row("three nodes up from nothing", "16.6 s", "5.9 s", seconds(4.0)),
+            Self::Switchover => row("switchover", "2.1 s", "2.1-2.7 s", seconds(0.5)),
+            Self::AgentStopped => {
+                row("orderly agent stop on the primary", "2.2 s", "2.7 s", seconds(0.5))
+            }
+            Self::Crash => row("postmaster SIGKILL", "4.6 s", "2.7 s", seconds(1.0)),
+            Self::NodeLost => row("node lost", "26.2 s", "21.8 s", seconds(4.0)),
+            // What one writer has acknowledged in a ttl of 3 s.
+            Self::Partition => row(
+                "primary partitioned",
+                "10.7 s; 1425 lost",
+                "18.8 s; 307 lost",
+                seconds(4.0).and_lost(300),
+            ),
+            Self::AgentKilled => row(
+                "agent SIGKILL, not restarted",
+                "overlap 5.2 s; 608 lost",
+                "overlap 5.2 s; 601 lost",
+                seconds(4.0),
+            ),
+            Self::AgentRestarted => {
+                row("agent SIGKILL, restarted", "-", "-", seconds(0.1).and_lost(0))
+            }
+            Self::KeepersFrozen => {
+                row("agent and guard SIGSTOP 30 s", "overlap 30.5 s; 2722 lost", "-", Goal::none())
+            }
+            Self::NodeFrozen => {
+                row("node frozen, then resumed", "27.8 s; 3 lost", "-", seconds(4.0).with_overlap())
+            }
+            Self::ConsulDown => {
+                let off = "52 s (failsafe off)";
+                row("Consul down 60 s", off, "0.05 s (failsafe on)", seconds(0.1).and_lost(0))
+            }
+            Self::ConsulLeader => {
+                row("Consul leader killed (3 servers)", "-", "0.02 s", seconds(0.1).and_lost(0))
+            }
+            Self::SyncSwitchover => {
+                row("sync: switchover", "-", "2.2 s; 0 lost", seconds(0.5).and_lost(0))
+            }
+            Self::SyncNodeLost => {
+                row("sync: node lost", "-", "22.1 s; 0 lost", seconds(4.0).and_lost(0))
+            }
+            Self::SyncKeepersFrozen => {
+                row("sync: agent and guard SIGSTOP 30 s", "-", "-", seconds(4.0).and_lost(0))
+            }
             Self::Memory => MEMORY,
         }
     }
 }
 
 /// Memory of the agent.
-pub(crate) const MEMORY: Yardstick =
-    Yardstick { title: "agent memory (Pss)", usual: "39", least: "39", goal: 10.0, unit: "MB" };
+pub(crate) const MEMORY: Yardstick = Yardstick {
+    title: "agent memory (Pss)",
+    usual: "39 MB",
+    least: "39 MB",
+    goal: Goal::at_most(10.0),
+    unit: "MB",
+};
 
 /// Time on the processor of an idle agent.
-pub(crate) const IDLE: Yardstick =
-    Yardstick { title: "agent idle CPU", usual: "0.1", least: "0.3", goal: 0.3, unit: "%" };
+pub(crate) const IDLE: Yardstick = Yardstick {
+    title: "agent idle CPU",
+    usual: "0.1 %",
+    least: "0.3 %",
+    goal: Goal::at_most(0.3),
+    unit: "%",
+};
 
-const fn seconds(
+const fn row(
     title: &'static str,
     usual: &'static str,
     least: &'static str,
-    goal: f64,
+    goal: Goal,
 ) -> Yardstick {
     Yardstick { title, usual, least, goal, unit: "s" }
 }

@@ -38,9 +38,9 @@ fn row(summary: &Summary) -> [String; HEAD.len()] {
     let value = |value: f64| format!("{value:.2} {unit}");
     [
         yardstick.title.to_owned(),
-        format!("{} {unit}", yardstick.usual),
-        format!("{} {unit}", yardstick.least),
-        format!("<= {} {unit}", yardstick.goal),
+        yardstick.usual.to_owned(),
+        yardstick.least.to_owned(),
+        yardstick.goal.show(unit),
         value(summary.min()),
         value(summary.median()),
         value(summary.max()),
@@ -51,7 +51,11 @@ fn row(summary: &Summary) -> [String; HEAD.len()] {
         summary
             .account
             .map_or_else(dash, |account| format!("{:.2} s", account.overlap.as_secs_f64())),
-        if summary.reached() { "yes" } else { "no" }.to_owned(),
+        match yardstick.goal.is_any() {
+            true if summary.reached() => "yes".to_owned(),
+            true => "no".to_owned(),
+            false => dash(),
+        },
     ]
 }
 

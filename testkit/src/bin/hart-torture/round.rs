@@ -92,8 +92,8 @@ impl Round {
     }
 
     /// Waits until all is well, in synchronous mode with a synchronous standby.
-    async fn whole(&self, cluster: &Cluster) -> Result<Before> {
-        let primary = cluster.wait_healthy(3, RECOVERY).await?;
+    async fn whole(&self, cluster: &mut Cluster) -> Result<Before> {
+        let primary = cluster.wait_recovered(3, RECOVERY).await?;
         if self.synchronous {
             eventually("a synchronous standby", RECOVERY, async || {
                 for node in cluster.nodes() {
