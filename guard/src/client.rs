@@ -72,6 +72,15 @@ pub enum ClientError {
     Protocol,
 }
 
+/// What a guard tells unasked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A layer was gained or lost.
+    Changed(Status),
+    /// PostgreSQL is gone, to the last process.
+    Exited(ExitRecord),
+}
+
 /// A connection to a guard. Connect once for each task or runtime that needs one.
 ///
 /// All methods may be cancelled; an answer that comes late is skipped.
@@ -120,10 +129,12 @@ impl Client {
         self.request("arm", Request::Arm(Armed { term, deadline }), timeout).await
     }
 
-    /// Takes the deadline away; `term` as for [`Self::arm`].
+    /// Takes the deadline away; `term` as for [`Self::arm`]. For a standby that gave its lease up
+    /// before it was promoted.
     ///
     /// # Errors
-    /// As [`Self::arm`].
+    /// As [`Self::arm`], and [`Refusal::Writable`] where PostgreSQL may write: only its end takes
+    /// the deadline away then.
     pub async fn disarm(&mut self, term: u64, timeout: Duration) -> Result<Status, ClientError> {
         self.request("disarm", Request::Disarm { term }, timeout).await
     }
@@ -138,6 +149,17 @@ impl Client {
         timeout: Duration,
     ) -> Result<Status, ClientError> {
         self.request("signal", Request::Signal(signal), timeout).await
+    }
+
+    /// Tells the postmaster that there is a `promote` file (SIGUSR1), under the lease `term`. From
+    /// then on the guard counts PostgreSQL as writable.
+    ///
+    /// # Errors
+    /// [`Refusal::Unarmed`], [`Refusal::OtherTerm`], [`Refusal::LowerTerm`] and
+    /// [`Refusal::Fenced`]: there is no lease to write under; [`Refusal::Watchdog`]: the one that
+    /// is required cannot be had. Then nothing was signalled.
+    pub async fn promote(&mut self, term: u64, timeout: Duration) -> Result<Status, ClientError> {
+        self.request("promote", Request::Promote { term }, timeout).await
     }
 
     /// Fences at once. The answer says that it has begun; [`Self::exited`] says that it is done.
@@ -158,6 +180,22 @@ impl Client {
                 return Ok(record);
             }
             self.receive().await?;
+        }
+    }
+
+    /// Waits, without a deadline, for what the guard tells unasked.
+    ///
+    /// # Errors
+    /// As [`Self::exited`].
+    pub async fn news(&mut self) -> Result<News, ClientError> {
+        loop {
+            if let Some(record) = self.ended {
+                return Ok(News::Exited(record));
+            }
+            let reply = self.receive().await?;
+            if reply.kind == Kind::Status && reply.seq == 0 {
+                return Ok(News::Changed(reply.status));
+            }
         }
     }
 

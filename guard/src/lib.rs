@@ -13,7 +13,11 @@
 //!
 //! What the guard holds to: it never waits for a client, a disk or the network between start and
 //! end; it allocates nothing in that time; after every wake-up it looks at the deadline before
-//! it looks at anything else; and it says *gone* only when the kernel says that nothing is left.
+//! it looks at anything else; it lets PostgreSQL become writable only under an armed lease; and it
+//! says *gone* only when the kernel says that nothing is left.
+//!
+//! Behind it stands the kernel's watchdog, where one is configured: what makes it strike, and why
+//! in time, is written in `guard/dog`.
 
 #![deny(unsafe_code)]
 
@@ -25,10 +29,11 @@ pub mod privilege;
 mod record;
 mod spawn;
 mod types;
+mod watchdog;
 mod watched;
 mod wire;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, News};
 #[doc(hidden)]
 pub use guard::QUIET;
 pub use guard::run;
@@ -36,3 +41,4 @@ pub use orphan::{KillError, kill_tree};
 pub use record::read_exit;
 pub use spawn::{SpawnError, Spec, Started, guard_lives, spawn};
 pub use types::{Armed, Exit, ExitRecord, Layers, Phase, Refusal, Signal, Status};
+pub use watchdog::{Watchdog, WatchdogSpec, stand_down};

@@ -76,7 +76,7 @@ pub fn lookup(user: &str) -> Result<Account, PrivilegeError> {
 
 /// Makes this process, for good, one of `user`; to be called before any thread is started. Before,
 /// it takes along what only root can give and the guard needs: the right to lock memory, to run at
-/// the lowest real-time priority and to be spared by the OOM killer. Nothing happens where the
+/// the lowest real-time priority or the best nice value, and to be spared by the OOM killer. Nothing happens where the
 /// process is `user`'s already.
 ///
 /// # Errors
@@ -116,6 +116,8 @@ fn take_along() -> Option<String> {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_RTPRIO) {
         let _ = setrlimit(Resource::RLIMIT_RTPRIO, 1, hard.max(1));
     }
+    // 40 stands for a nice value of -20 (getrlimit(2)).
+    let _ = setrlimit(Resource::RLIMIT_NICE, 40, 40);
     let before = fs::read_to_string(OOM_SCORE).ok()?;
     fs::write(OOM_SCORE, "-1000").ok()?;
     Some(before)

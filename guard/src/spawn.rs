@@ -15,6 +15,7 @@ use tokio::net::unix::pipe;
 use tokio::process::Command;
 
 use crate::types::{Armed, to_ns};
+use crate::watchdog::WatchdogSpec;
 
 /// What to start. All paths are absolute; the socket's is at most 107 bytes long (unix(7)).
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Spec {
     pub arm: Option<Armed>,
     /// From SIGQUIT to SIGKILL at a fence; a third of the lease's margin is right.
     pub grace: Duration,
+    /// The kernel's watchdog, where one is to be used.
+    pub watchdog: Option<WatchdogSpec>,
 }
 
 /// A guard that runs, with the postmaster it started.
@@ -137,8 +140,26 @@ fn arguments(spec: &Spec) -> Vec<OsString> {
         option("--term", armed.term.to_string().as_ref());
         option("--deadline-ns", to_ns(armed.deadline).to_string().as_ref());
     }
+    if let Some(watchdog) = &spec.watchdog {
+        args.extend(watchdog_arguments(watchdog));
+    }
     args.push("--".into());
     args.extend(spec.postgres.iter().cloned());
+    args
+}
+
+fn watchdog_arguments(spec: &WatchdogSpec) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec!["--watchdog".into(), spec.device.clone().into()];
+    if spec.testing {
+        args.push("--watchdog-testing".into());
+    }
+    if spec.required {
+        args.push("--watchdog-required".into());
+    }
+    if let Some(safety) = spec.safety_margin {
+        let ms = u64::try_from(safety.as_millis()).unwrap_or(u64::MAX);
+        args.extend(["--watchdog-safety-ms".into(), ms.to_string().into()]);
+    }
     args
 }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use hart_ha::time::Time;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::watchdog::Watchdog;
+
 /// How far the life of the postmaster has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -73,10 +75,14 @@ pub struct Layers {
     pub realtime: bool,
     /// The kernel's out-of-memory killer spares the guard (`oom_score_adj` −1000).
     pub oom_protected: bool,
+    /// Where real-time scheduling cannot be had: the guard has the best nice value (−20).
+    pub nice: bool,
+    /// The kernel's watchdog is running and fed by the guard.
+    pub watchdog: bool,
 }
 
 impl Layers {
-    const fn flags(self) -> [bool; 7] {
+    const fn flags(self) -> [bool; 9] {
         [
             self.cgroup,
             self.cgroup_kill,
@@ -85,7 +91,25 @@ impl Layers {
             self.memory_locked,
             self.realtime,
             self.oom_protected,
+            self.nice,
+            self.watchdog,
         ]
+    }
+
+    /// The layers that are there, in short words, from the way of killing to the last resort.
+    #[must_use]
+    pub fn names(self) -> Vec<&'static str> {
+        let kills = if self.cgroup { "cgroup" } else { "child-kill" };
+        let others = [
+            (self.pdeathsig, "pdeathsig"),
+            (self.memory_locked, "mlock"),
+            (self.oom_protected, "oom"),
+            (self.realtime, "realtime"),
+            (self.nice, "nice"),
+            (self.watchdog, "watchdog"),
+        ];
+        let there = others.into_iter().filter(|(there, _)| *there).map(|(_, name)| name);
+        std::iter::once(kills).chain(there).collect()
     }
 
     pub(crate) fn to_bits(self) -> u32 {
@@ -102,6 +126,8 @@ impl Layers {
             memory_locked: on(4),
             realtime: on(5),
             oom_protected: on(6),
+            nice: on(7),
+            watchdog: on(8),
         }
     }
 }
@@ -117,6 +143,11 @@ pub struct Status {
     pub armed: Option<Armed>,
     /// The protections in force.
     pub layers: Layers,
+    /// What the kernel's watchdog does.
+    pub watchdog: Watchdog,
+    /// Whether PostgreSQL may write: it was started as primary or promoted. That cannot be taken
+    /// back but by its end.
+    pub writable: bool,
     /// How far things have got.
     pub phase: Phase,
     /// How the postmaster ended, once it has.
@@ -175,8 +206,6 @@ pub enum Signal {
     Immediate,
     /// Read the configuration again, SIGHUP.
     Reload,
-    /// Look for the `promote` file, SIGUSR1.
-    Promote,
 }
 
 /// Why the guard said no.
@@ -194,6 +223,18 @@ pub enum Refusal {
     /// The guard does not know this request.
     #[error("this guard does not know the request; it is of another version of hart")]
     Unsupported,
+    /// No lease is armed.
+    #[error("no lease is armed; PostgreSQL is promoted only under one")]
+    Unarmed,
+    /// A lower term is armed than the one named.
+    #[error("another term is armed; arm this one first")]
+    OtherTerm,
+    /// PostgreSQL may write, and does so only under a lease.
+    #[error("PostgreSQL was started as primary or promoted; stop it first")]
+    Writable,
+    /// The watchdog is required and cannot be had; the status says why.
+    #[error("the required watchdog cannot be had")]
+    Watchdog,
     /// Too many clients.
     #[error("too many clients are connected to the guard; close one")]
     Busy,

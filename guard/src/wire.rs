@@ -7,11 +7,11 @@
 //! |---|---|
 //! | 0–1 | `HG` |
 //! | 2 | protocol version, 1 |
-//! | 3 | 1 status · 2 arm · 3 disarm · 4 signal · 5 fence |
+//! | 3 | 1 status · 2 arm · 3 disarm · 4 signal · 5 fence · 6 promote |
 //! | 4–7 | sequence number, repeated in the answer |
-//! | 8–15 | term (arm, disarm) |
+//! | 8–15 | term (arm, disarm, promote) |
 //! | 16–23 | deadline, nanoseconds of `CLOCK_BOOTTIME` (arm) |
-//! | 24 | signal: 1 smart · 2 fast · 3 immediate · 4 reload · 5 promote |
+//! | 24 | signal: 1 smart · 2 fast · 3 immediate · 4 reload |
 //! | 25–31 | zero |
 //!
 //! Answer or event, 64 bytes; every one carries the whole status:
@@ -19,11 +19,11 @@
 //! | bytes | field |
 //! |---|---|
 //! | 0–2 | as above |
-//! | 3 | 1 status · 2 acknowledged · 3 refused · 4 exited (an event, sequence number 0) |
+//! | 3 | 1 status · 2 acknowledged · 3 refused · 4 exited |
 //! | 4–7 | sequence number |
 //! | 8 | phase: 1 running · 2 stopping · 3 fencing · 4 gone |
-//! | 9 | refusal: 1 lower term · 2 fenced · 3 ending · 4 unsupported · 5 busy · 6 system |
-//! | 10 | flags: 1 armed · 2 fenced |
+//! | 9 | refusal: 1 lower term · 2 fenced · 3 ending · 4 unsupported · 5 busy · 6 system · 7 unarmed · 8 other term · 9 writable · 10 watchdog |
+//! | 10 | flags: 1 armed · 2 fenced · 4 writable |
 //! | 11 | end of the postmaster: 0 none · 1 exit code · 2 signal |
 //! | 12–15 | that code or signal |
 //! | 16–19 | layers, one bit each in the order of [`Layers`] |
@@ -32,11 +32,15 @@
 //! | 28–35 | term |
 //! | 36–43 | deadline |
 //! | 44–51 | time of the answer, nanoseconds of `CLOCK_BOOTTIME` |
-//! | 52–63 | zero |
+//! | 52 | watchdog: 0 off · 1 idle · 2 armed · 3 failed · 4 too slow · 5 no magic close · 6 no way out |
+//! | 53–55 | zero |
+//! | 56–63 | what belongs to that: timeout or `errno`, and milliseconds |
 //!
-//! A client that connects while another is served is told of the end too: `exited` goes to all.
+//! Events have the sequence number 0 and go to all clients: `exited` at the end, and `status` when a
+//! layer was gained or lost.
 
 use crate::types::{Armed, Exit, Layers, Phase, Refusal, Signal, Status, from_ns, to_ns};
+use crate::watchdog::Watchdog;
 use hart_ha::time::Time;
 
 pub(crate) const REQUEST_LEN: usize = 32;
@@ -50,6 +54,7 @@ pub(crate) enum Request {
     Disarm { term: u64 },
     Signal(Signal),
     Fence,
+    Promote { term: u64 },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,16 +74,19 @@ pub(crate) struct Reply {
 }
 
 const PHASES: [Phase; 4] = [Phase::Running, Phase::Stopping, Phase::Fencing, Phase::Gone];
-const REFUSALS: [Refusal; 6] = [
+const REFUSALS: [Refusal; 10] = [
     Refusal::LowerTerm,
     Refusal::Fenced,
     Refusal::Ending,
     Refusal::Unsupported,
     Refusal::Busy,
     Refusal::System,
+    Refusal::Unarmed,
+    Refusal::OtherTerm,
+    Refusal::Writable,
+    Refusal::Watchdog,
 ];
-const SIGNALS: [Signal; 5] =
-    [Signal::Smart, Signal::Fast, Signal::Immediate, Signal::Reload, Signal::Promote];
+const SIGNALS: [Signal; 4] = [Signal::Smart, Signal::Fast, Signal::Immediate, Signal::Reload];
 
 /// The number of `value` on the wire: its place in `list`, from 1.
 fn number<T: PartialEq>(list: &[T], value: &T) -> u8 {
@@ -109,6 +117,7 @@ impl Request {
             Self::Disarm { term } => (3, term, 0, 0),
             Self::Signal(signal) => (4, 0, 0, number(&SIGNALS, &signal)),
             Self::Fence => (5, 0, 0, 0),
+            Self::Promote { term } => (6, term, 0, 0),
         };
         put(&mut frame, 0, MAGIC);
         put(&mut frame, 3, [kind]);
@@ -133,6 +142,7 @@ impl Request {
             (1, 3) => Some(Self::Disarm { term }),
             (1, 4) => named(&SIGNALS, frame[24]).map(Self::Signal),
             (1, 5) => Some(Self::Fence),
+            (1, 6) => Some(Self::Promote { term }),
             _ => None,
         };
         Some((u32::from_le_bytes(get(frame, 4)), request))
@@ -155,7 +165,8 @@ impl Reply {
             Some(Exit::Signal(signal)) => (2, signal),
         };
         let armed = status.armed.unwrap_or(Armed { term: 0, deadline: Time::ZERO });
-        let flags = u8::from(status.armed.is_some()) | (u8::from(status.fenced) << 1);
+        let flags = [status.armed.is_some(), status.fenced, status.writable];
+        let flags = (0..).zip(flags).fold(0, |all, (bit, on)| all | (u8::from(on) << bit));
         put(&mut frame, 0, MAGIC);
         put(&mut frame, 3, [kind]);
         put(&mut frame, 4, self.seq.to_le_bytes());
@@ -167,6 +178,10 @@ impl Reply {
         put(&mut frame, 28, armed.term.to_le_bytes());
         put(&mut frame, 36, to_ns(armed.deadline).to_le_bytes());
         put(&mut frame, 44, to_ns(self.at).to_le_bytes());
+        let (watchdog, first, second) = status.watchdog.to_wire();
+        put(&mut frame, 52, [watchdog]);
+        put(&mut frame, 56, first.to_le_bytes());
+        put(&mut frame, 60, second.to_le_bytes());
         frame
     }
 
@@ -199,6 +214,12 @@ impl Reply {
             layers: Layers::from_bits(u32::from_le_bytes(get(frame, 16))),
             phase: named(&PHASES, frame[8])?,
             exit,
+            watchdog: Watchdog::from_wire(
+                frame[52],
+                u32::from_le_bytes(get(frame, 56)),
+                u32::from_le_bytes(get(frame, 60)),
+            )?,
+            writable: frame[10] & 4 != 0,
             fenced: frame[10] & 2 != 0,
         };
         let seq = u32::from_le_bytes(get(frame, 4));
@@ -217,6 +238,8 @@ mod tests {
             postmaster_pid: 8,
             armed,
             layers,
+            watchdog: Watchdog::TooSlow { timeout_s: 10, lead_ms: 2700 },
+            writable: armed.is_some(),
             phase: Phase::Fencing,
             exit,
             fenced: true,
@@ -231,6 +254,7 @@ mod tests {
             Request::Arm(armed),
             Request::Disarm { term: u64::MAX },
             Request::Fence,
+            Request::Promote { term: 3 },
         ];
         all.extend(SIGNALS.map(Request::Signal));
         for (seq, request) in (1..).zip(all) {
@@ -267,7 +291,7 @@ mod tests {
 
     #[test]
     fn every_layer_has_its_bit() {
-        for bit in 0..7 {
+        for bit in 0..9 {
             assert_eq!(Layers::from_bits(1 << bit).to_bits(), 1 << bit);
         }
     }

@@ -252,6 +252,7 @@ impl Server {
             arm: hold.map(|hold| Armed { term: hold.term, deadline: hold.deadline }),
             // The margin may shrink while PostgreSQL runs; this fits into the smallest.
             grace: MARGIN_MIN / 3,
+            watchdog: None,
         };
         let server = self.clone();
         // A task of its own: a job that is broken off must not leave this half-done.

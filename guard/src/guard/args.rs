@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::types::{Armed, from_ns};
+use crate::watchdog::WatchdogSpec;
 
 const DEFAULT_GRACE: Duration = Duration::from_millis(100);
 
@@ -19,6 +20,7 @@ pub(super) struct Options {
     pub cgroup: Option<PathBuf>,
     pub arm: Option<Armed>,
     pub grace: Duration,
+    pub watchdog: Option<WatchdogSpec>,
     pub postgres: Vec<CString>,
 }
 
@@ -33,6 +35,10 @@ struct Raw {
     term: Option<u64>,
     deadline_ns: Option<u64>,
     grace_ms: Option<u64>,
+    watchdog: Option<PathBuf>,
+    watchdog_testing: bool,
+    watchdog_required: bool,
+    watchdog_safety_ms: Option<u64>,
 }
 
 /// Reads the arguments; the error says which one is wrong and what was expected.
@@ -44,6 +50,8 @@ pub(super) fn parse(args: Vec<OsString>) -> Result<Options, String> {
         match name.as_str() {
             "--" => return finish(raw, args),
             "--detach" => raw.detach = true,
+            "--watchdog-testing" => raw.watchdog_testing = true,
+            "--watchdog-required" => raw.watchdog_required = true,
             _ => {
                 let mut value =
                     || args.next().ok_or_else(|| format!("{name} needs a value after it"));
@@ -69,6 +77,8 @@ impl Raw {
             "--term" => self.term = Some(number(name, &value()?)?),
             "--deadline-ns" => self.deadline_ns = Some(number(name, &value()?)?),
             "--fence-grace-ms" => self.grace_ms = Some(number(name, &value()?)?),
+            "--watchdog" => self.watchdog = Some(absolute(name, value()?)?),
+            "--watchdog-safety-ms" => self.watchdog_safety_ms = Some(number(name, &value()?)?),
             _ => return Err(format!("unknown argument {name}")),
         }
         Ok(())
@@ -88,6 +98,12 @@ fn finish(raw: Raw, program: impl Iterator<Item = OsString>) -> Result<Options, 
         (Some(term), Some(ns)) => Some(Armed { term, deadline: from_ns(ns) }),
         _ => return Err("--term and --deadline-ns go together".into()),
     };
+    let watchdog = raw.watchdog.map(|device| WatchdogSpec {
+        device,
+        testing: raw.watchdog_testing,
+        required: raw.watchdog_required,
+        safety_margin: raw.watchdog_safety_ms.map(Duration::from_millis),
+    });
     let need = |path: Option<PathBuf>, name| path.ok_or_else(|| format!("{name} is missing"));
     Ok(Options {
         detach: raw.detach,
@@ -98,6 +114,7 @@ fn finish(raw: Raw, program: impl Iterator<Item = OsString>) -> Result<Options, 
         cgroup: raw.cgroup,
         arm,
         grace: raw.grace_ms.map_or(DEFAULT_GRACE, Duration::from_millis),
+        watchdog,
         postgres,
     })
 }
@@ -136,7 +153,18 @@ mod tests {
         assert_eq!(options.grace, Duration::from_millis(7));
         assert_eq!(options.cgroup, Some(PathBuf::from("/c")));
         assert_eq!(options.postgres.len(), 3);
+        assert_eq!(options.watchdog, None);
         assert_eq!(words(&format!("{PATHS} -- p")).unwrap().grace, DEFAULT_GRACE);
+        let dog = format!(
+            "{PATHS} --watchdog /d --watchdog-required --watchdog-testing --watchdog-safety-ms 9 -- p"
+        );
+        let expected = WatchdogSpec {
+            device: "/d".into(),
+            testing: true,
+            required: true,
+            safety_margin: Some(Duration::from_millis(9)),
+        };
+        assert_eq!(words(&dog).unwrap().watchdog, Some(expected));
     }
 
     #[test]

@@ -50,13 +50,16 @@ pub(super) fn protect(journal: &mut Journal) -> (Layers, Option<String>) {
             false
         }
     };
+    let realtime = had("real-time scheduling (RLIMIT_RTPRIO)", realtime());
+    let nice = !realtime && had("better nice value (RLIMIT_NICE)", nice());
     let layers = Layers {
         subreaper: had("subreaper", prctl::set_child_subreaper(true).map_err(Into::into)),
         memory_locked: had(
             "memory lock (RLIMIT_MEMLOCK)",
             mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE).map_err(Into::into),
         ),
-        realtime: had("real-time scheduling (RLIMIT_RTPRIO)", realtime()),
+        realtime,
+        nice,
         oom_protected: had("protection from the OOM killer", fs::write(OOM_SCORE, "-1000")),
         ..Layers::default()
     };
@@ -65,14 +68,24 @@ pub(super) fn protect(journal: &mut Journal) -> (Layers, Option<String>) {
 
 /// The lowest real-time priority, which PostgreSQL does not inherit.
 fn realtime() -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: 1 };
+    schedule(libc::SCHED_RR, 1)
+}
+
+/// What comes next to it: the best nice value, which PostgreSQL does not inherit either.
+fn nice() -> io::Result<()> {
+    schedule(libc::SCHED_OTHER, 0)?;
+    Ok(rustix::process::setpriority_process(None, -20)?)
+}
+
+fn schedule(policy: i32, priority: i32) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: `parameters` outlives the call, which only reads it. The raw call, since musl's
     // wrapper always answers ENOSYS.
     let result = unsafe {
         libc::syscall(
             libc::SYS_sched_setscheduler,
             0,
-            libc::SCHED_RR | libc::SCHED_RESET_ON_FORK,
+            policy | libc::SCHED_RESET_ON_FORK,
             &raw const parameters,
         )
     };

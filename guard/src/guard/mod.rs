@@ -2,10 +2,12 @@
 
 mod args;
 mod clients;
+mod dog;
 mod harden;
 mod journal;
 mod launch;
 mod lease;
+mod requests;
 mod server;
 mod tree;
 
@@ -27,6 +29,7 @@ use thiserror::Error;
 
 use args::Options;
 use clients::Listener;
+use dog::Dog;
 use journal::Journal;
 use lease::Lease;
 use server::{Parts, Server};
@@ -76,7 +79,9 @@ fn failed<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Fail
 ///
 /// ```text
 /// guard [--detach] --socket PATH --lock PATH --exit-file PATH --log PATH [--cgroup DIR]
-///       [--term N --deadline-ns N] [--fence-grace-ms N] -- PROGRAM [ARGUMENT...]
+///       [--term N --deadline-ns N] [--fence-grace-ms N]
+///       [--watchdog PATH [--watchdog-required] [--watchdog-testing] [--watchdog-safety-ms N]]
+///       -- PROGRAM [ARGUMENT...]
 /// ```
 ///
 /// One line on standard output tells how the start went: `started GUARD_PID POSTMASTER_PID`, or
@@ -130,7 +135,10 @@ fn start(options: Options) -> Result<Server, Failure> {
     server::watch(&epoll, &signals, &timer, &listener, &tree)
         .map_err(failed("cannot watch for events"))?;
 
-    let launched = launch::postmaster(&options.postgres, &log, cgroup_procs.as_ref(), oom_before)?;
+    let mut dog = watchdog(&options, &mut journal)?;
+    // A watchdog that was opened for a PostgreSQL that does not run must not bite.
+    let launched = launch::postmaster(&options.postgres, &log, cgroup_procs.as_ref(), oom_before)
+        .inspect_err(|_| dog.stand_down())?;
     layers.pdeathsig = launched.pdeathsig;
     layers.cgroup = launched.in_cgroup;
     layers.cgroup_kill = launched.in_cgroup && tree.has_cgroup_kill();
@@ -140,7 +148,26 @@ fn start(options: Options) -> Result<Server, Failure> {
     harden::redirect_output(&log);
     journal.flush(&log);
     let parts = Parts { epoll, signals, timer, listener, lock, log };
-    Ok(Server::new(options, parts, tree, lease, layers, journal, me, launched.pid))
+    Ok(Server::new(options, parts, tree, lease, layers, journal, dog, me, launched.pid))
+}
+
+/// With a lease from the start PostgreSQL is to be primary, and the watchdog runs before it does.
+fn watchdog(options: &Options, journal: &mut Journal) -> Result<Dog<dog::File>, Failure> {
+    let Some(spec) = &options.watchdog else { return Ok(Dog::new(None, false, None)) };
+    let device = dog::File::new(&spec.device, spec.testing)
+        .map_err(failed(format!("cannot use {}", spec.device.display())))?;
+    let mut dog = Dog::new(Some(device), spec.required, spec.safety_margin);
+    if let Some(armed) = options.arm {
+        dog.guard(armed, hart_clock::now());
+        if dog.forbids() {
+            let (device, state) = (spec.device.display(), dog.state());
+            return Err(Failure::Refused(format!(
+                "the required watchdog {device}: {state}; PostgreSQL was not started as primary"
+            )));
+        }
+        journal.note(format_args!("watchdog: {}", dog.state()));
+    }
+    Ok(dog)
 }
 
 /// All signals come through the descriptor, so none can end the guard but SIGKILL.

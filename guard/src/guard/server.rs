@@ -12,11 +12,13 @@ use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
 
 use super::args::Options;
 use super::clients::{Clients, Listener, MAX_CLIENTS, Received, send_to};
+use super::dog::{Dog, File};
 use super::journal::Journal;
 use super::lease::Lease;
 use super::tree::Tree;
 use crate::record;
 use crate::types::{Exit, ExitRecord, Layers, Phase, Refusal, Signal, Status};
+use crate::watchdog::Watchdog;
 use crate::wire::{Kind, Reply, Request};
 
 const SIGNALS: u64 = 0;
@@ -42,16 +44,21 @@ pub(super) struct Server {
     parts: Parts,
     clients: Clients,
     tree: Tree,
-    lease: Lease,
+    pub(super) lease: Lease,
     layers: Layers,
-    journal: Journal,
+    pub(super) journal: Journal,
+    pub(super) dog: Dog<File>,
+    /// What the clients know of the watchdog.
+    told: Watchdog,
     grace: Duration,
     exit_file: PathBuf,
     me: i32,
-    postmaster: Pid,
-    phase: Phase,
-    exit: Option<Exit>,
-    fenced: bool,
+    pub(super) postmaster: Pid,
+    pub(super) phase: Phase,
+    pub(super) exit: Option<Exit>,
+    pub(super) fenced: bool,
+    /// PostgreSQL was started as primary, or promoted.
+    pub(super) writable: bool,
     /// When the killing begins, or began.
     kill_at: Option<Time>,
 }
@@ -84,10 +91,14 @@ impl Server {
         lease: Lease,
         layers: Layers,
         journal: Journal,
+        dog: Dog<File>,
         me: i32,
         postmaster: Pid,
     ) -> Self {
         Self {
+            writable: lease.armed().is_some(),
+            told: dog.state(),
+            dog,
             parts,
             clients: Clients::default(),
             tree,
@@ -136,13 +147,34 @@ impl Server {
         let children_left = self.reap(now);
         if self.exit.is_some() && !children_left && self.tree.is_empty() {
             self.phase = Phase::Gone;
+            self.dog.stand_down();
         } else if self.kill_at.is_some_and(|at| at <= now) {
             self.tree.kill_all();
         }
+        self.dog.tick(hart_clock::now());
+        self.tell_of_the_watchdog();
+    }
+
+    fn tell_of_the_watchdog(&mut self) {
+        let state = self.dog.state();
+        // That a lease is too short is told once, whatever its length is.
+        if std::mem::discriminant(&state) == std::mem::discriminant(&self.told) {
+            return;
+        }
+        self.told = state;
+        match state {
+            // The text of an error would be allocated.
+            Watchdog::Failed { errno } => {
+                self.journal.note(format_args!("watchdog: cannot be used, errno {errno}"));
+            }
+            state => self.journal.note(format_args!("watchdog: {state}")),
+        }
+        let event = self.reply(0, Kind::Status);
+        self.clients.send_all(&event);
     }
 
     /// Begins the end. It happens once and cannot be called off.
-    fn fence(&mut self, now: Time, why: &str) {
+    pub(super) fn fence(&mut self, now: Time, why: &str) {
         if self.fenced || self.exit.is_some() {
             return;
         }
@@ -178,13 +210,14 @@ impl Server {
     }
 
     /// Sets the timer to what comes next; false when the kernel refuses.
-    fn set_timer(&self) -> bool {
+    pub(super) fn set_timer(&self) -> bool {
         let now = hart_clock::now();
         let next = match self.kill_at {
             Some(at) if at <= now => Some(now + ROUND),
             Some(at) => Some(at),
             None => self.lease.armed().map(|armed| armed.deadline),
         };
+        let next = [next, self.dog.next(now)].into_iter().flatten().min();
         let at = next.map_or(Duration::ZERO, Time::since_origin);
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let value = Timespec {
@@ -257,72 +290,14 @@ impl Server {
         }
     }
 
-    fn handle(&mut self, request: Request) -> Kind {
-        let done = match request {
-            Request::Status => return Kind::Status,
-            Request::Arm(armed) => self.change_lease(|lease| lease.arm(armed)),
-            Request::Disarm { term } => self.change_lease(|lease| lease.disarm(term)),
-            Request::Signal(signal) => self.signal(signal),
-            Request::Fence => {
-                self.fence(hart_clock::now(), "asked for");
-                Ok(())
-            }
-        };
-        done.map_or_else(Kind::Nack, |()| Kind::Ack)
-    }
-
-    /// Moves the deadline. The clock is read after the change: had this process been stopped
-    /// between the look at the deadline and the change, the old deadline still counts.
-    fn change_lease(
-        &mut self,
-        change: impl FnOnce(&mut Lease) -> Result<Lease, Refusal>,
-    ) -> Result<(), Refusal> {
-        self.still_running()?;
-        let before = change(&mut self.lease)?;
-        if !self.set_timer() {
-            self.lease = before;
-            return Err(Refusal::System);
-        }
-        let now = hart_clock::now();
-        if before.over(now) {
-            self.lease = before;
-        }
-        if self.lease.over(now) {
-            self.fence(now, "the deadline has passed");
-            return Err(Refusal::Fenced);
-        }
-        Ok(())
-    }
-
-    fn signal(&mut self, signal: Signal) -> Result<(), Refusal> {
-        self.still_running()?;
-        let (number, stops) = match signal {
-            Signal::Smart => (Number::TERM, true),
-            Signal::Fast => (Number::INT, true),
-            Signal::Immediate => (Number::QUIT, true),
-            Signal::Reload => (Number::HUP, false),
-            Signal::Promote => (Number::USR1, false),
-        };
-        kill_process(self.postmaster, number).map_err(|_| Refusal::System)?;
-        if stops {
-            self.phase = Phase::Stopping;
-        }
-        Ok(())
-    }
-
-    fn still_running(&self) -> Result<(), Refusal> {
-        if self.exit.is_some() {
-            return Err(Refusal::Ending);
-        }
-        if self.fenced { Err(Refusal::Fenced) } else { Ok(()) }
-    }
-
     fn status(&self) -> Status {
         Status {
             guard_pid: self.me,
             postmaster_pid: self.postmaster.as_raw_nonzero().get(),
             armed: self.lease.armed(),
-            layers: self.layers,
+            layers: Layers { watchdog: self.dog.state().is_armed(), ..self.layers },
+            watchdog: self.dog.state(),
+            writable: self.writable,
             phase: self.phase,
             exit: self.exit,
             fenced: self.fenced,

@@ -29,7 +29,9 @@ async fn starts_reports_signals_and_stops() {
     assert_ne!(proc_status(started.guard_pid, "PPid"), own, "the guard is nobody's child");
     let parent = proc_status(started.postmaster_pid, "PPid");
     assert_eq!(parent, started.guard_pid.to_string());
-    assert_eq!(proc_status(started.postmaster_pid, "SigBlk"), "0000000000000000");
+    // The shell itself blocks all signals for the moment in which it starts a child.
+    let none_blocked = || proc_status(started.postmaster_pid, "SigBlk") == "0000000000000000";
+    eventually("no signal blocked", none_blocked).await;
 
     client.signal(Signal::Reload, PATIENCE).await.unwrap();
     rig.appears("got-hup").await;
@@ -150,12 +152,34 @@ async fn the_death_of_the_agent_changes_nothing() {
 async fn the_death_of_the_guard_stops_postgres() {
     let rig = Rig::new();
     let (started, mut client) = rig.start(&rig.spec(POLITE)).await;
+    assert!(client.status(PATIENCE).await.unwrap().layers.pdeathsig);
+    assert!(alive(started.postmaster_pid) && !rig.path("got-quit").exists());
     send(started.guard_pid, Number::SIGKILL);
+    // Only the kernel is left to send it: the guard had no time, and nobody else knows the number.
     rig.appears("got-quit").await;
+    assert!(!rig.path("got-int").exists(), "an immediate shutdown, not a fast one");
+    eventually("the postmaster's end", || !alive(started.postmaster_pid)).await;
     let end = patiently("the connection's end", client.exited()).await;
     assert!(matches!(end, Err(ClientError::Closed)), "{end:?}");
     assert!(!guard_lives(&rig.path("lock")).unwrap());
     assert_eq!(read_exit(&rig.path("exit")).unwrap(), None);
+}
+
+/// Without the parent-death signal the test above must fail: a process that is not the guard's
+/// child gets nothing.
+#[tokio::test]
+async fn the_death_of_the_guard_is_told_to_its_child_only() {
+    let rig = Rig::new();
+    let two = "trap 'touch parent-got-quit; exit 2' QUIT
+        sh -c \"trap 'touch child-got-quit; exit 2' QUIT
+            touch ready; while :; do sleep 3600 & wait \\$!; done\" &
+        while :; do wait; done";
+    let (started, _client) = rig.start(&rig.spec(two)).await;
+    send(started.guard_pid, Number::SIGKILL);
+    rig.appears("parent-got-quit").await;
+    eventually("the postmaster's end", || !alive(started.postmaster_pid)).await;
+    assert!(!rig.path("child-got-quit").exists());
+    assert!(!rig.processes().is_empty(), "what the postmaster left is for kill_tree");
 }
 
 #[tokio::test]

@@ -5,4 +5,6 @@ mod fence;
 mod life;
 mod orphan;
 mod postgres;
+mod promote;
 mod rig;
+mod watchdog;

@@ -60,6 +60,7 @@ impl Rig {
             cwd: self.dir.clone(),
             arm: None,
             grace: Duration::from_millis(100),
+            watchdog: None,
         }
     }
 
