@@ -10,7 +10,7 @@ use crate::keys::{KeyDoc, Kind, key};
 use crate::reader::{Findings, Section};
 use crate::redact::{self, RawSection};
 use crate::sections::{
-    Bootstrap, Consul, Ctl, Guard, Log, Postgresql, Profile, RestApi, Watchdog, read_tags,
+    Bootstrap, Consul, Ctl, Dns, Guard, Log, Postgresql, Profile, RestApi, Watchdog, read_tags,
 };
 use crate::tree::Node;
 
@@ -43,8 +43,8 @@ pub struct Config {
     pub ctl: Ctl,
     /// The guard.
     pub guard: Guard,
-    /// The DNS responder's section, unread.
-    pub dns: Option<RawSection>,
+    /// The DNS responder, where there is to be one.
+    pub dns: Option<Dns>,
     /// The virtual address' section, unread.
     pub vip: Option<RawSection>,
     /// PgBouncer's section, unread.
@@ -64,7 +64,6 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "Timing of a new cluster; a key in bootstrap.dcs wins.",
     )
     .env("PROFILE"),
-    key("dns", Kind::Map, "The DNS responder.").later(),
     key("vip", Kind::Map, "The virtual address.").later(),
     key("pgbouncer", Kind::Map, "PgBouncer beside PostgreSQL.").later(),
 ];
@@ -102,7 +101,7 @@ impl Config {
             log: Log::read(&top),
             ctl: Ctl::read(&top),
             guard: Guard::read(&top),
-            dns: raw("dns"),
+            dns: Dns::read(&top),
             vip: raw("vip"),
             pgbouncer: raw("pgbouncer"),
             shown: redact::shown(root),

@@ -38,7 +38,7 @@ pub use redact::RawSection;
 pub use secret::Secret;
 pub use sections::{
     Account, Authentication, Bootstrap, Cgroup, Consistency, Consul, ConsulToken, Credentials, Ctl,
-    Guard, Log, LogLevel, LogType, Postgresql, Profile, RestApi, VerifyClient, Watchdog,
+    Dns, Guard, Log, LogLevel, LogType, Postgresql, Profile, RestApi, VerifyClient, Watchdog,
     WatchdogMode,
 };
 pub use source::{Loaded, load, load_from_env, load_text};

@@ -4,6 +4,7 @@ mod account;
 mod bootstrap;
 mod consul;
 mod dcs;
+mod dns;
 mod foreign;
 mod guard;
 mod log;
@@ -16,6 +17,7 @@ mod watchdog;
 pub use account::{Account, Authentication};
 pub use bootstrap::Bootstrap;
 pub use consul::{Consistency, Consul, ConsulToken};
+pub use dns::Dns;
 pub use guard::{Cgroup, Guard};
 pub use log::{Log, LogLevel, LogType};
 pub use postgresql::Postgresql;
@@ -39,5 +41,6 @@ pub(crate) const KEYS: &[&[KeyDoc]] = &[
     log::KEYS,
     restapi::CTL_KEYS,
     guard::KEYS,
+    dns::KEYS,
     foreign::KEYS,
 ];
