@@ -44,9 +44,10 @@ impl Postgres {
         }
         let mut ended = Vec::new();
         for pid in silent.keys() {
+            // Not among the conditions: these may be evaluated for other rows as well.
             let sql = format!(
-                "SELECT application_name FROM pg_stat_replication WHERE pid = {pid} AND \
-                 pg_terminate_backend(pid)"
+                "SELECT application_name, pg_terminate_backend(pid) FROM pg_stat_replication \
+                 WHERE pid = {pid}"
             );
             let rows = self.query(&sql, patience).await?;
             ended.extend(rows.into_iter().filter_map(|row| row.into_iter().next().flatten()));

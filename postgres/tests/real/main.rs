@@ -2,6 +2,7 @@
 //! `postgres`.
 
 mod backup;
+mod health;
 mod lifecycle;
 mod node;
 mod refusals;
