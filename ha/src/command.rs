@@ -37,10 +37,12 @@ pub enum Command {
     Checkpoint,
     /// Follow this server, by a reload.
     Follow(Upstream),
-    /// Keep physical slots for these members (and for no others of ours).
+    /// Keep physical slots for these members, drop those of others; none else is touched.
     Slots {
-        /// Member names.
+        /// Members, and slots of members that are away for a short time.
         members: BTreeSet<String>,
+        /// Members that have been away for too long.
+        gone: BTreeSet<String>,
         /// Do the slots keep WAL back (on a primary)?
         reserve: bool,
     },
@@ -49,13 +51,8 @@ pub enum Command {
         /// The reign's number.
         term: Term,
     },
-    /// Keep beside the data directory in which term the newest timeline here began.
-    Origin {
-        /// The timeline.
-        timeline: Timeline,
-        /// The term.
-        term: Term,
-    },
+    /// Keep beside the data directory in which terms the timelines here began.
+    Origins(BTreeMap<Timeline, Term>),
     /// The bootstrap is complete.
     Bootstrapped,
     /// Nothing more can be done here: end the agent.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::command::Job;
 use crate::keeper::{Hold, Promise};
@@ -218,12 +217,12 @@ pub struct SyncProof {
 pub struct Memory {
     /// The highest term ever seen.
     pub term: Term,
-    /// The longest ttl of a lease seen lately.
-    pub ttl: Duration,
-    /// The newest timeline whose WAL is here, and the term in which it began.
-    pub origin: Option<(Timeline, Term)>,
+    /// The timelines whose WAL is here, as far as is known, and the term in which each began.
+    pub origins: BTreeMap<Timeline, Term>,
     /// initdb was ours and its roles are not complete yet.
     pub bootstrapping: bool,
+    /// The system identifier that our initdb made, while [`Memory::bootstrapping`].
+    pub made: Option<String>,
 }
 
 /// A member's answer over REST.
@@ -250,6 +249,8 @@ pub struct PeerAnswer {
     pub tags: Tags,
     /// hart's own: may it lead, by its own rules? `None`: Patroni, which does not say.
     pub may_lead: Option<bool>,
+    /// hart's own: the highest term that it knows; 0: none.
+    pub term: Term,
 }
 
 /// The long action under way.
@@ -278,6 +279,13 @@ pub enum JobDone {
     /// [`Job::CheckHistory`], and a [`Job::Rewind`] that found nothing to do: does our WAL contain
     /// what the leader's does not?
     Diverged(bool),
+    /// [`Job::CheckHistory`]: by the histories we could follow, and yet PostgreSQL has said since the
+    /// last comparison that it cannot go on with the leader's WAL. Its words.
+    Stuck(String),
+    /// [`Job::Rewind`]: it can never succeed on this data. Why.
+    Hopeless(String),
+    /// [`Job::Initdb`]: the new system identifier.
+    Made(String),
 }
 
 /// What people asked this node for.

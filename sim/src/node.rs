@@ -1,6 +1,6 @@
 //! One node: its machine, its disk and its processes.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use hart_ha::keeper::Hold;
 use hart_ha::kv::Term;
@@ -17,12 +17,12 @@ pub struct Facts {
     pub instance: String,
     /// Highest term seen.
     pub term: Term,
-    /// Ttl of the lease last seen.
-    pub ttl: Duration,
-    /// In which term the timeline began that the data directory is on.
-    pub origin: Option<(Timeline, Term)>,
+    /// In which terms the timelines began that the data directory has.
+    pub origins: BTreeMap<Timeline, Term>,
     /// A bootstrap is not complete.
     pub bootstrapping: bool,
+    /// What its initdb made.
+    pub made: Option<String>,
     /// The last session.
     pub session: Option<String>,
 }

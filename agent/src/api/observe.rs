@@ -49,10 +49,8 @@ pub struct Observed {
     pub waits_for: Option<(BTreeSet<String>, Lsn)>,
     /// Highest term seen.
     pub term: u64,
-    /// Longest ttl seen, in milliseconds.
-    pub ttl_ms: u64,
-    /// Its newest timeline and the term in which it began.
-    pub origin: Option<(Timeline, u64)>,
+    /// Its timelines and the terms in which they began.
+    pub origins: BTreeMap<Timeline, u64>,
     /// The ends of its timelines.
     pub history: Vec<(Timeline, Lsn, String)>,
     /// A rewind that fails is followed by a base backup.
@@ -151,8 +149,7 @@ fn of(handle: &Handle, view: &View, seen: &Observation, now: Time) -> Observed {
         control: local.control.as_ref().map(SeenControl::from),
         waits_for: local.waits_for.as_ref().map(|proof| (proof.names.clone(), proof.since)),
         term: local.memory.term,
-        ttl_ms: u64::try_from(local.memory.ttl.as_millis()).unwrap_or(u64::MAX),
-        origin: local.memory.origin,
+        origins: local.memory.origins.clone(),
         history: local.history.clone(),
         clone_after_failed_rewind: postgresql.remove_data_directory_on_rewind_failure,
         clone_when_diverged: postgresql.remove_data_directory_on_diverged_timelines,
@@ -216,9 +213,9 @@ impl Observed {
             waits_for: self.waits_for.clone().map(|(names, since)| SyncProof { names, since }),
             memory: Memory {
                 term: self.term,
-                ttl: Duration::from_millis(self.ttl_ms),
-                origin: self.origin,
+                origins: self.origins.clone(),
                 bootstrapping: false,
+                made: None,
             },
             history: self.history.clone(),
             ..Local::default()

@@ -119,6 +119,7 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
         "may_lead": view.verdict.may_lead(),
         "why": view.verdict,
         "phase": view.phase,
+        "term": view.term,
         "lease": hold(view.hold, picture.now),
         "armed": hold(view.armed, picture.now),
         "guard": view.layers,

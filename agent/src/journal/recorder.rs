@@ -96,6 +96,9 @@ impl Recorder {
             Ok(JobDone::Diverged(false)) => {
                 (true, "done; the leader's history contains ours".into())
             }
+            Ok(JobDone::Stuck(words)) => (false, words.clone()),
+            Ok(JobDone::Hopeless(error)) => (false, error.clone()),
+            Ok(JobDone::Made(system_id)) => (true, format!("made the cluster {system_id}")),
             Ok(JobDone::Done) => (true, "done".to_owned()),
             Err(error) => (false, error.chars().take(TEXT_MAX).collect()),
         };

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use hart_config::Config;
 use hart_ha::brain::{Brain, Step};
 use hart_ha::command::{Exit, Job};
-use hart_ha::observation::{LeaseStanding, Observation, StoreView};
+use hart_ha::observation::{JobDone, LeaseStanding, Observation, StoreView};
 use hart_postgres::Postgres;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -108,7 +108,6 @@ impl Agent {
         self.known.health = self.monitor.health.borrow().clone();
         let standing = self.lease.standing.borrow_and_update().clone();
         let seen = self.seen.borrow_and_update().clone();
-        self.note_ttl(&seen);
         let now = hart_clock::now();
         // The lease thread may be late in taking it back, as after a suspend.
         let hold = standing.lease.hold.filter(|hold| now < hold.deadline);
@@ -177,8 +176,10 @@ impl Agent {
             self.known.stale = true;
             let job = &ended.finished.job;
             match &ended.finished.result {
+                Err(error) | Ok(JobDone::Hopeless(error)) => {
+                    tracing::warn!("{}: {error}", job.name());
+                }
                 Ok(_) => tracing::info!("{}: done", job.name()),
-                Err(error) => tracing::warn!("{}: {error}", job.name()),
             }
             if ended.proof.is_some() {
                 self.known.proof = ended.proof;
@@ -195,8 +196,19 @@ impl Agent {
         finished
     }
 
-    fn after_job(&mut self, job: &Job, result: &Result<hart_ha::observation::JobDone, String>) {
+    fn after_job(&mut self, job: &Job, result: &Result<JobDone, String>) {
         match (job, result) {
+            (Job::Initdb, Ok(JobDone::Made(system_id))) => {
+                if let Err(error) = self.home.set_made(system_id) {
+                    tracing::error!("{}", super::store_task::chain(&error));
+                }
+            }
+            (Job::Initdb, Err(_)) => {
+                // Whatever comes into the directory now is not ours.
+                if let Err(error) = self.home.set_bootstrapping(false) {
+                    tracing::error!("{}", super::store_task::chain(&error));
+                }
+            }
             (Job::Clone(_), Ok(_)) => {
                 self.known.asked.reinit = false;
                 if let Err(error) = self.home.set_bootstrapping(false) {
@@ -223,15 +235,6 @@ impl Agent {
         let newer = now.filter(|(tl, _)| self.home.streamed().is_none_or(|(old, _)| *tl > old));
         if let Some(newer) = newer
             && let Err(error) = self.home.set_streamed(newer)
-        {
-            tracing::error!("{}", super::store_task::chain(&error));
-        }
-    }
-
-    fn note_ttl(&mut self, seen: &Seen) {
-        let lease = seen.snapshot.as_ref().and_then(|snapshot| snapshot.lease());
-        if let Some(lease) = lease.filter(|lease| lease.ttl() != self.home.memory().ttl)
-            && let Err(error) = self.home.remember_ttl(lease.ttl())
         {
             tracing::error!("{}", super::store_task::chain(&error));
         }

@@ -72,7 +72,8 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         checks: config.consul.checks.clone(),
         old: old_session,
     };
-    let (seen, sessions) = store_task::start(&client, &keys, plan, &wake);
+    let doubt = Arc::new(Notify::new());
+    let (seen, sessions) = store_task::start(&client, &keys, plan, &doubt, &wake);
     let lease_config = config.clone();
     let lease = lease_task::start(
         &config.name,
@@ -81,6 +82,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         Asker::new(&config, settings::brain(&config, &instance).api_url).map_err(refused)?,
         keys.clone(),
         socket,
+        doubt,
         wake.clone(),
     )
     .map_err(refused)?;
@@ -248,5 +250,6 @@ fn blank(config: &hart_config::Config) -> View {
         refused: None,
         progress: None,
         observation: None,
+        term: 0,
     }
 }

@@ -83,13 +83,13 @@ impl Agent {
             Command::Promote => self.promote(),
             Command::Checkpoint => self.checkpoint(),
             Command::Follow(upstream) => self.follow(upstream, step),
-            Command::Slots { members, reserve } => self.slots(&members, reserve),
+            Command::Slots { members, gone, reserve } => self.slots(&members, &gone, reserve),
             Command::Remember { term } => match self.home.remember_term(term) {
                 Ok(()) => self.wake.notify_one(),
                 Err(error) => self.broken = Some(chain(&error)),
             },
-            Command::Origin { timeline, term } => {
-                if let Err(error) = self.home.set_origin(timeline, term) {
+            Command::Origins(origins) => {
+                if let Err(error) = self.home.set_origins(origins) {
                     tracing::error!("{}", chain(&error));
                 }
             }
@@ -209,7 +209,7 @@ impl Agent {
 
     /// On a standby the slots hold back only what the member still needs: they are moved forward
     /// to where it is.
-    fn slots(&self, members: &BTreeSet<String>, reserve: bool) {
+    fn slots(&self, members: &BTreeSet<String>, gone: &BTreeSet<String>, reserve: bool) {
         let entries = self.seen.borrow().snapshot.as_ref().map(|s| s.members.clone());
         let entries = entries.unwrap_or_default();
         let position = |name: &String| entries.get(name).and_then(|m| m.value.xlog_location);
@@ -217,7 +217,7 @@ impl Agent {
             .iter()
             .map(|name| (slot_name(name), position(name).filter(|_| !reserve)))
             .collect();
-        let known: BTreeSet<_> = entries.keys().map(|name| slot_name(name)).collect();
+        let known: BTreeSet<_> = entries.keys().chain(gone).map(|name| slot_name(name)).collect();
         let postgres = self.postgres.clone();
         tokio::spawn(async move {
             match postgres.sync_slots(&wanted, &known, QUICK).await {
@@ -302,6 +302,7 @@ impl Agent {
             refused: step.refused.clone(),
             progress: self.jobs.progress(),
             observation: Some(Arc::new(observation.clone())),
+            term: step.term,
         }));
         self.changes.send_modify(|count| *count += 1);
         self.refreshing.retain_mut(|(looked, _)| {
@@ -323,7 +324,7 @@ fn sentence(decision: &Decision) -> Option<String> {
     let what = match &decision.command {
         Command::Carry(_)
         | Command::Pact(_)
-        | Command::Origin { .. }
+        | Command::Origins(_)
         | Command::Slots { .. }
         | Command::Probe(_)
         | Command::Exit(_)

@@ -118,8 +118,10 @@ impl Doctor {
                     None
                 }
                 // Before the first good answer it is starting.
-                Err(finding) => patient.well.map(|since| {
-                    Trouble { since, what: finding.what, silent: finding.silent }
+                Err(finding) => patient.well.map(|since| Trouble {
+                    since,
+                    what: finding.what,
+                    silent: finding.silent,
                 }),
             };
             let wal_gone = self.wal_gone(&mut patient).await;
@@ -232,7 +234,8 @@ fn sort(answer: Result<(), LinkError>) -> Found {
     match answer {
         Ok(()) => Ok(()),
         Err(error) => {
-            let storage = error.code().is_some_and(|code| STORAGE.iter().any(|c| code.starts_with(c)));
+            let storage =
+                error.code().is_some_and(|code| STORAGE.iter().any(|c| code.starts_with(c)));
             if error.proves_alive() && !storage {
                 return Ok(());
             }

@@ -1,11 +1,11 @@
 //! What the agent keeps beside the data directory, in `<data_dir>.hart/`: its lock, its identity,
 //! and the few facts that must outlive a wiped Consul.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::Memory;
@@ -38,22 +38,22 @@ struct Facts {
     /// Random identity of this installation. Tells two nodes of one name apart, so that only the
     /// one that held a lease takes it back. Written once. Safety depends on it.
     instance: String,
-    /// Highest term seen. A later reign has a higher one even after Consul was wiped. Safety
-    /// depends on it.
+    /// Highest term seen. A later reign has a higher one even after Consul was wiped, and whoever
+    /// knows of a term waits for a lease that has vanished. Safety depends on it.
     term: u64,
-    /// Longest ttl seen, in milliseconds: how long to wait for a lease that has vanished. Safety
-    /// depends on it.
-    ttl_ms: u64,
     /// A bootstrap by this node is not complete: roles may be missing, and the data may be thrown
     /// away if another node was first. Safety depends on it.
     bootstrapping: bool,
+    /// The system identifier that this bootstrap's initdb made: only that data may be thrown away.
+    /// Safety depends on it.
+    made: Option<String>,
     /// The newest timeline that was streamed, and a position received on it. PostgreSQL's own
     /// records of a standby's timeline lag behind; without this a standby whose primary is gone
     /// would seem to be on an ended timeline. Forgotten when the data is made anew.
     streamed: Option<(Timeline, Lsn)>,
-    /// The newest timeline here and the term in which it began. Tells two timelines of one number
+    /// The timelines here and the terms in which they began. Tells two timelines of one number
     /// apart. Safety depends on it. Forgotten when the data is made anew.
-    origin: Option<(Timeline, u64)>,
+    origins: BTreeMap<Timeline, u64>,
     /// The last session; saves a new lock after a restart of the agent. Only speed depends on it.
     session: Option<String>,
 }
@@ -121,9 +121,9 @@ impl Home {
     pub fn memory(&self) -> Memory {
         Memory {
             term: self.facts.term,
-            ttl: Duration::from_millis(self.facts.ttl_ms),
-            origin: self.facts.origin,
+            origins: self.facts.origins.clone(),
             bootstrapping: self.facts.bootstrapping,
+            made: self.facts.made.clone(),
         }
     }
 
@@ -135,21 +135,20 @@ impl Home {
         self.change(|facts| facts.term = facts.term.max(term))
     }
 
-    /// Notes the ttl of the lease in force.
-    ///
-    /// # Errors
-    /// See [`HomeError`].
-    pub fn remember_ttl(&mut self, ttl: Duration) -> Result<(), HomeError> {
-        let ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        self.change(|facts| facts.ttl_ms = ms)
-    }
-
-    /// Notes that a bootstrap begins or is complete.
+    /// Notes that a bootstrap begins, or that it is complete or came to nothing.
     ///
     /// # Errors
     /// See [`HomeError`].
     pub fn set_bootstrapping(&mut self, bootstrapping: bool) -> Result<(), HomeError> {
-        self.change(|facts| facts.bootstrapping = bootstrapping)
+        self.change(|facts| (facts.bootstrapping, facts.made) = (bootstrapping, None))
+    }
+
+    /// Notes what the initdb of the bootstrap under way has made.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn set_made(&mut self, system_id: &str) -> Result<(), HomeError> {
+        self.change(|facts| facts.made = Some(system_id.to_owned()))
     }
 
     /// The newest timeline that was streamed, and a position received on it.
@@ -166,12 +165,12 @@ impl Home {
         self.change(|facts| facts.streamed = Some(streamed))
     }
 
-    /// Notes in which term the newest timeline here began.
+    /// Notes in which terms the timelines here began.
     ///
     /// # Errors
     /// See [`HomeError`].
-    pub fn set_origin(&mut self, timeline: Timeline, term: u64) -> Result<(), HomeError> {
-        self.change(|facts| facts.origin = Some((timeline, term)))
+    pub fn set_origins(&mut self, origins: BTreeMap<Timeline, u64>) -> Result<(), HomeError> {
+        self.change(|facts| facts.origins = origins)
     }
 
     /// The data is to be made anew: what was known of its WAL is not true any more.
@@ -179,7 +178,10 @@ impl Home {
     /// # Errors
     /// See [`HomeError`].
     pub fn forget_wal(&mut self) -> Result<(), HomeError> {
-        self.change(|facts| (facts.streamed, facts.origin) = (None, None))
+        self.change(|facts| {
+            facts.streamed = None;
+            facts.origins.clear();
+        })
     }
 
     /// Notes the session.

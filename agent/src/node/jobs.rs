@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hart_ha::command::Job;
@@ -26,6 +26,14 @@ const STALL: Duration = Duration::from_secs(60);
 const SILENT_STANDBY: Duration = Duration::from_secs(1);
 /// A name that no standby has: commits wait for ever.
 const NOBODY: &str = "\"__hart_nobody__\"";
+/// What `pg_rewind`, or this program before it, says where no second try can help.
+const HOPELESS: &[&str] = &[
+    "pg_rewind cannot be used on",
+    "could not find common ancestor of the source and target cluster's timelines",
+    "could not find previous WAL record at",
+    "source and target clusters are from different systems",
+    "target server needs to use either data checksums or",
+];
 /// No percentage is known.
 const NO_PROGRESS: u8 = u8::MAX;
 
@@ -62,6 +70,8 @@ pub struct Jobs {
     postgres: Postgres,
     server: Server,
     progress: Arc<AtomicU8>,
+    /// How far PostgreSQL's log was read at the last comparison.
+    log_read: Arc<AtomicU64>,
     running: Option<(RunningJob, JoinHandle<()>)>,
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
     wake: Arc<Notify>,
@@ -71,7 +81,9 @@ impl Jobs {
     /// Nothing is running.
     pub fn new(postgres: Postgres, server: Server, wake: Arc<Notify>) -> Self {
         let progress = Arc::new(AtomicU8::new(NO_PROGRESS));
-        Self { postgres, server, progress, running: None, ended: mpsc::unbounded_channel(), wake }
+        let log_read = Arc::new(AtomicU64::new(0));
+        let ended = mpsc::unbounded_channel();
+        Self { postgres, server, progress, log_read, running: None, ended, wake }
     }
 
     /// What is running.
@@ -104,6 +116,7 @@ impl Jobs {
             postgres: self.postgres.clone(),
             server: self.server.clone(),
             progress: self.progress.clone(),
+            log_read: self.log_read.clone(),
             how,
         };
         let (ended, wake) = (self.ended.0.clone(), self.wake.clone());
@@ -138,6 +151,7 @@ struct Worker {
     postgres: Postgres,
     server: Server,
     progress: Arc<AtomicU8>,
+    log_read: Arc<AtomicU64>,
     how: How,
 }
 
@@ -174,6 +188,7 @@ impl Worker {
         };
         let complaint = match &result {
             Ok(JobDone::Diverged(false)) => self.server.receiver_complaint(),
+            Ok(JobDone::Stuck(words)) => Some(words.clone()),
             _ => None,
         };
         Ended { finished: FinishedJob { job, result }, proof, upstream, complaint }
@@ -189,7 +204,9 @@ impl Worker {
     }
 
     async fn initdb(&self) -> Worked {
-        done(self.postgres.initdb(INITDB).await)
+        self.postgres.initdb(INITDB).await.map_err(|e| chain(&e))?;
+        let made = self.postgres.control_data(QUICK).await.map_err(|e| chain(&e))?;
+        Ok(JobDone::Made(made.system_identifier))
     }
 
     fn report(&self) -> impl FnMut(Progress) + Send + use<> {
@@ -223,7 +240,11 @@ impl Worker {
         match self.postgres.rewind(&address(from), self.report(), REWIND).await {
             Ok(Rewound::Done) => Ok(JobDone::Done),
             Ok(Rewound::NotNeeded) => Ok(JobDone::Diverged(true)),
-            Err(error) => Err(chain(&error)),
+            Err(error) => {
+                let text = chain(&error);
+                let hopeless = HOPELESS.iter().any(|words| text.contains(words));
+                if hopeless { Ok(JobDone::Hopeless(text)) } else { Err(text) }
+            }
         }
     }
 
@@ -239,7 +260,11 @@ impl Worker {
         let verdict =
             needs_rewind(&mine, history.as_ref(), theirs.timeline, theirs.history.as_ref());
         tracing::info!("compared with {}: {verdict:?}", leader.name);
-        Ok(JobDone::Diverged(verdict.needs_rewind()))
+        if verdict.needs_rewind() {
+            return Ok(JobDone::Diverged(true));
+        }
+        let stuck = self.server.new_obstacle(&self.log_read);
+        Ok(stuck.map_or(JobDone::Diverged(false), JobDone::Stuck))
     }
 
     async fn local_end(&self) -> Result<Option<LocalEnd>, String> {

@@ -73,6 +73,7 @@ pub fn start(
     asker: Asker,
     keys: Keys,
     socket: PathBuf,
+    doubt: Arc<Notify>,
     wake: Arc<Notify>,
 ) -> std::io::Result<LeaseLink> {
     let (orders, inbox) = mpsc::unbounded_channel();
@@ -95,6 +96,7 @@ pub fn start(
             socket,
             guard: None,
             sender,
+            doubt,
             wake,
             answers,
             armed: None,
@@ -119,6 +121,8 @@ struct LeaseTask {
     socket: PathBuf,
     guard: Option<hart_guard::Client>,
     sender: watch::Sender<Standing>,
+    /// Notified when a transaction was refused: the session may be gone.
+    doubt: Arc<Notify>,
     wake: Arc<Notify>,
     answers: mpsc::UnboundedSender<Answer>,
     armed: Option<Hold>,
@@ -207,6 +211,9 @@ impl LeaseTask {
 
     async fn on_answer(&mut self, answer: Answer) {
         let now = hart_clock::now();
+        if matches!(answer, Answer::Txn(_, Outcome::Rejected)) {
+            self.doubt.notify_one();
+        }
         let request = match answer {
             Answer::Txn(id, outcome) => self.keeper.answered(now, id, outcome),
             Answer::Read(id, view) => self.keeper.read_back(now, id, view.as_deref()),

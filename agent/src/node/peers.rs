@@ -103,11 +103,13 @@ struct Xlog {
 #[serde(default)]
 struct HartStatus {
     may_lead: Option<bool>,
+    term: u64,
 }
 
 impl From<Status> for PeerAnswer {
     fn from(status: Status) -> Self {
         let Xlog { location, received_location, replayed_location } = status.xlog;
+        let term = status.hart.as_ref().map_or(0, |hart| hart.term);
         Self {
             state: status.state,
             role: status.role,
@@ -115,6 +117,7 @@ impl From<Status> for PeerAnswer {
             position: location.max(received_location).max(replayed_location).unwrap_or_default(),
             tags: status.tags,
             may_lead: status.hart.and_then(|hart| hart.may_lead),
+            term,
         }
     }
 }
@@ -152,8 +155,10 @@ mod tests {
         );
         assert_eq!((patroni.position, patroni.may_lead, patroni.timeline), (Lsn(7), None, 3));
         assert!(patroni.tags.nofailover);
-        let hart = read(r#"{"role":"master","xlog":{"location":9},"hart":{"may_lead":false}}"#);
+        let text = r#"{"role":"master","xlog":{"location":9},"hart":{"may_lead":false,"term":7}}"#;
+        let hart = read(text);
         assert_eq!((hart.role, hart.position, hart.may_lead), (Role::Primary, Lsn(9), Some(false)));
+        assert_eq!((hart.term, patroni.term), (7, 0));
     }
 
     #[test]

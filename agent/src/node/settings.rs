@@ -7,6 +7,9 @@ use hart_ha::brain;
 use hart_ha::kv::DynamicConfig;
 use hart_postgres::{Credentials, Secret, Settings, ToolOption};
 
+/// How far apart the beats of two runs of the agent may begin.
+const BEATS: std::ops::RangeInclusive<u64> = 1..=1 << 24;
+
 /// What the brain is told.
 pub fn brain(config: &Config, instance: &str) -> brain::Settings {
     let postgresql = &config.postgresql;
@@ -20,6 +23,7 @@ pub fn brain(config: &Config, instance: &str) -> brain::Settings {
         clone_after_failed_rewind: postgresql.remove_data_directory_on_rewind_failure,
         clone_when_diverged: postgresql.remove_data_directory_on_diverged_timelines,
         clone_when_wal_is_gone: postgresql.remove_data_directory_on_missing_wal,
+        beats: fastrand::u64(BEATS),
     }
 }
 

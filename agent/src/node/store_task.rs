@@ -46,17 +46,18 @@ pub struct SessionPlan {
     pub old: Option<String>,
 }
 
-/// Starts both tasks. The session's changes also go to `sessions`.
+/// Starts both tasks. The session's changes also go to `sessions`. Whoever notifies `doubt` has the
+/// session looked at: a lost one must be made anew before a lease of seconds is over.
 pub fn start(
     client: &Client,
     keys: &Keys,
     plan: SessionPlan,
+    doubt: &Arc<Notify>,
     wake: &Arc<Notify>,
 ) -> (watch::Receiver<Seen>, mpsc::UnboundedReceiver<Option<String>>) {
     let (seen, receiver) = watch::channel(Seen::default());
     let (sessions, session_changes) = mpsc::unbounded_channel();
     let seen = Arc::new(seen);
-    let doubt = Arc::new(Notify::new());
     let watcher = Watcher {
         client: client.with_timeout(ANSWER),
         keys: keys.clone(),
@@ -74,7 +75,7 @@ pub fn start(
         name: plan.name,
         checks: plan.checks,
         current: plan.old,
-        doubt,
+        doubt: doubt.clone(),
         confirmed: false,
         seen,
         sessions,

@@ -58,6 +58,8 @@ pub struct View {
     pub progress: Option<u8>,
     /// What the last decision rested on; `None` before the first.
     pub observation: Option<Arc<Observation>>,
+    /// The highest term that this node knows.
+    pub term: u64,
 }
 
 impl View {

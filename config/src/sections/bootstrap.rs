@@ -90,6 +90,12 @@ fn settings(section: &Section<'_>, profile: Profile) -> (Map<String, Value>, Dyn
         let text = format!("raised to {} s, the shortest lease", dynamic.ttl.as_secs_f64());
         dcs.warn("ttl", &node.place, WarningKind::Note { text });
     }
+    if let Some(node) = dcs.given("ttl")
+        && raw.get("ttl").and_then(Value::as_f64).is_some_and(|s| s > dynamic.ttl.as_secs_f64())
+    {
+        let text = format!("lowered to {} s, the longest lease", dynamic.ttl.as_secs_f64());
+        dcs.warn("ttl", &node.place, WarningKind::Note { text });
+    }
     (raw, dynamic)
 }
 

@@ -11,7 +11,7 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         Kind::Section,
         "Settings that all nodes share; later changes go to Consul.",
     ),
-    key("bootstrap.dcs.ttl", Kind::Seconds, "How long a lease lasts.").default("6"),
+    key("bootstrap.dcs.ttl", Kind::Seconds, "How long a lease lasts; 2 to 30.").default("6"),
     key("bootstrap.dcs.loop_wait", Kind::Seconds, "Longest pause between two looks.").default("2"),
     key("bootstrap.dcs.retry_timeout", Kind::Seconds, "How long a call to Consul is tried again.")
         .default("2"),
@@ -45,6 +45,12 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "How long a primary may take no connections, or have no disk to write to, before a healthy \
          node takes over; at least one ttl; 0: for ever. Without it twice the ttl, at least 10 s.",
     ),
+    key(
+        "bootstrap.dcs.member_slots_ttl",
+        Kind::Seconds,
+        "How long the slot of a member that is away is kept.",
+    )
+    .default("30min"),
     key("bootstrap.dcs.postgresql", Kind::Section, "PostgreSQL's part."),
     key(
         "bootstrap.dcs.postgresql.use_pg_rewind",
@@ -73,7 +79,6 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     ignored("bootstrap.dcs.master_stop_timeout"),
     ignored("bootstrap.dcs.primary_race_backoff"),
     ignored("bootstrap.dcs.check_timeline"),
-    ignored("bootstrap.dcs.member_slots_ttl"),
     ignored("bootstrap.dcs.slots"),
     ignored("bootstrap.dcs.permanent_slots"),
     ignored("bootstrap.dcs.permanent_replication_slots"),

@@ -90,6 +90,10 @@ fn contradictions_and_raised_values_are_reported() {
         warnings("bootstrap: {dcs: {ttl: 1}}"),
         ["n1.yml:1: key \"bootstrap.dcs.ttl\": raised to 2 s, the shortest lease"]
     );
+    assert_eq!(
+        warnings("bootstrap: {dcs: {ttl: 60}}"),
+        ["n1.yml:1: key \"bootstrap.dcs.ttl\": lowered to 30 s, the longest lease"]
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Brain;
 use super::turn::Turn;
 use crate::command::{Command, Job};
-use crate::kv::{Member, Role, State};
+use crate::kv::{Member, Role, State, Term};
+use crate::lsn::{Lsn, Timeline};
 use crate::observation::{Control, Data, Sql, Upstream};
 use crate::store::Snapshot;
 use crate::time::Time;
@@ -14,6 +15,20 @@ use crate::time::Time;
 const SILENCE: Duration = Duration::from_secs(3);
 /// Where the histories agree, the pause before the next comparison doubles, up to four times.
 const DOUBLINGS: u32 = 2;
+
+/// A standby does not stream, or has only just begun to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Silence {
+    /// Since when, or when histories were compared last.
+    since: Time,
+    /// How often they were.
+    compared: u32,
+    /// What was replayed when it began.
+    replayed: Lsn,
+    /// Since when it has been streaming again. WAL that does not fit ends the stream at once: only
+    /// one that lasts, or that is replayed, counts.
+    streams: Option<Time>,
+}
 
 impl Brain {
     pub(super) fn follow(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, leader: &str) {
@@ -58,7 +73,7 @@ impl Brain {
     fn has_leftover_data(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
         let Data::Cluster { system_id } = &turn.obs.local.data else { return false };
         let other = snapshot.initialize.as_ref().is_some_and(|i| i.value != *system_id);
-        turn.obs.local.memory.bootstrapping && other
+        turn.is_of_our_making() && other
     }
 
     fn base_backup_from(&self, turn: &mut Turn<'_>, member: &Member, upstream: Upstream) {
@@ -83,8 +98,7 @@ impl Brain {
             turn.phase("reading the control file");
             return turn.wake_soon();
         };
-        if made_the_same_timeline(control, member) || self.has_another_of_that_number(turn, member)
-        {
+        if made_the_same_timeline(control, member) || has_another_of_a_number(turn, member) {
             return self.same_timeline_twice(turn, member, upstream);
         }
         if self.jobs.diverged_from(&upstream) == Some(true) {
@@ -118,16 +132,24 @@ impl Brain {
 
     fn repair(&mut self, turn: &mut Turn<'_>, member: &Member, upstream: Upstream) {
         if turn.config.postgresql.use_pg_rewind {
-            let job = Job::Rewind(upstream);
-            return self.start_when_ready(turn, job, "our WAL has what the leader's has not");
+            let reason = self.why_repair();
+            return self.start_when_ready(turn, Job::Rewind(upstream), &reason);
         }
         if self.settings.clone_when_diverged {
             self.must_clone = true;
             return self.base_backup_from(turn, member, upstream);
         }
-        turn.phase(
-            "diverged from the leader, and use_pg_rewind is off: run `hart reinit` for this node",
-        );
+        turn.phase(format!(
+            "{}, and use_pg_rewind is off: run `hart reinit` for this node",
+            self.why_repair()
+        ));
+    }
+
+    fn why_repair(&self) -> String {
+        match self.jobs.stuck() {
+            Some(words) => format!("PostgreSQL cannot go on with the leader's WAL ({words})"),
+            None => "our WAL has what the leader's has not".to_owned(),
+        }
     }
 
     /// `pg_rewind` compares timelines by number and would find nothing to do.
@@ -142,19 +164,12 @@ impl Brain {
         );
     }
 
-    /// Our WAL of the leader's timeline number began in another term than the leader's.
-    fn has_another_of_that_number(&self, turn: &Turn<'_>, leader: &Member) -> bool {
-        let Some((timeline, term)) = turn.obs.local.memory.origin else { return false };
-        let theirs = leader.timeline_term.filter(|_| leader.timeline == Some(timeline));
-        theirs.is_some_and(|theirs| theirs != term)
-    }
-
-    /// What is streamed from the leader began when the leader's timeline did.
+    /// What is streamed from the leader began when the leader's timelines did.
     fn note_timeline(&self, turn: &mut Turn<'_>, sql: &Sql, leader: &Member) {
-        let theirs = leader.timeline.zip(leader.timeline_term);
-        let Some((timeline, term)) = theirs.filter(|(tl, _)| *tl == sql.timeline) else { return };
-        if sql.streaming && turn.obs.local.memory.origin != theirs {
-            turn.push(Command::Origin { timeline, term }, "");
+        let theirs = &leader.timeline_terms;
+        let same = leader.timeline == Some(sql.timeline) && theirs.contains_key(&sql.timeline);
+        if sql.streaming && same && turn.obs.local.memory.origins != *theirs {
+            turn.push(Command::Origins(theirs.clone()), "");
         }
     }
 
@@ -179,8 +194,8 @@ impl Brain {
             let reason = format!("{} leads", upstream.name);
             return turn.push(Command::Follow(upstream), reason);
         }
-        if self.has_another_of_that_number(turn, member) {
-            let reason = "this timeline is not the leader's, which has the same number";
+        if has_another_of_a_number(turn, member) {
+            let reason = "a timeline here is not the leader's, which has the same number";
             return turn.begin(Job::Stop, reason);
         }
         self.note_timeline(turn, sql, member);
@@ -188,11 +203,25 @@ impl Brain {
             return turn.begin(Job::Restart, "asked for");
         }
         if sql.streaming {
-            self.silent_since = None;
-            return;
+            return self.streaming(turn, sql);
         }
-        let silent = *self.silent_since.get_or_insert((turn.now(), 0));
-        self.not_streaming(turn, member, upstream, silent);
+        let begun =
+            Silence { since: turn.now(), compared: 0, replayed: sql.replay_lsn, streams: None };
+        let silence = self.silent_since.get_or_insert(begun);
+        silence.streams = None;
+        let silence = *silence;
+        self.not_streaming(turn, member, upstream, silence);
+    }
+
+    fn streaming(&mut self, turn: &mut Turn<'_>, sql: &Sql) {
+        let Some(silence) = &mut self.silent_since else { return };
+        let since = *silence.streams.get_or_insert(turn.now());
+        if sql.replay_lsn > silence.replayed || turn.now().since(since) >= SILENCE {
+            self.silent_since = None;
+            self.jobs.goes_on();
+        } else {
+            turn.wake_at(since + SILENCE);
+        }
     }
 
     fn not_streaming(
@@ -200,25 +229,37 @@ impl Brain {
         turn: &mut Turn<'_>,
         member: &Member,
         upstream: Upstream,
-        (silent, compared): (Time, u32),
+        silence: Silence,
     ) {
-        if compared > 0 {
+        if silence.compared > 0 {
             turn.phase(format!("following {}, which sends nothing", upstream.name));
         }
-        let pause = SILENCE * 2_u32.pow(compared.min(DOUBLINGS));
-        if turn.now().since(silent) < pause {
-            return turn.wake_at(silent + pause);
+        let pause = SILENCE * 2_u32.pow(silence.compared.min(DOUBLINGS));
+        if turn.now().since(silence.since) < pause {
+            return turn.wake_at(silence.since + pause);
         }
         match self.jobs.diverged_from(&upstream) {
-            Some(true) => turn.begin(Job::Stop, "our WAL has what the leader's has not"),
+            Some(true) => {
+                let reason = self.why_repair();
+                turn.begin(Job::Stop, reason);
+            }
             Some(false) => {
                 turn.phase(format!("following {}, which sends nothing", upstream.name));
-                self.silent_since = Some((turn.now(), compared + 1));
+                let (since, compared) = (turn.now(), silence.compared + 1);
+                self.silent_since = Some(Silence { since, compared, ..silence });
                 self.jobs.forget_comparison();
             }
             None => self.compare(turn, member, upstream),
         }
     }
+}
+
+/// Our WAL of some timeline number began in another term than the leader's of that number.
+fn has_another_of_a_number(turn: &Turn<'_>, leader: &Member) -> bool {
+    let another = |(timeline, term): (&Timeline, &Term)| {
+        leader.timeline_terms.get(timeline).is_some_and(|theirs| theirs != term)
+    };
+    turn.obs.local.memory.origins.iter().any(another)
 }
 
 /// A standby on the leader's timeline cannot have forked from it.

@@ -10,6 +10,8 @@ use crate::time::Time;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// After so many comparisons in a row in which PostgreSQL could not go on, the data is repaired.
+const STUCK_MAX: u32 = 3;
 
 #[derive(Clone, Debug)]
 struct Failures {
@@ -25,6 +27,8 @@ pub(super) struct JobLog {
     /// A server that was started and has not answered yet.
     starting: Option<&'static str>,
     compared: Option<(Upstream, bool)>,
+    /// How often in a row PostgreSQL could not go on with this server's WAL, and its last words.
+    stuck: Option<(Upstream, u32, String)>,
 }
 
 impl JobLog {
@@ -61,7 +65,7 @@ impl JobLog {
     fn record(&mut self, finished: &FinishedJob, now: Time) {
         let kind = finished.job.name();
         match &finished.result {
-            Err(error) => {
+            Err(error) | Ok(JobDone::Hopeless(error)) => {
                 let count = self.failed(&finished.job) + 1;
                 self.failures.insert(kind, Failures { count, last: now, error: error.clone() });
             }
@@ -80,11 +84,29 @@ impl JobLog {
         match (job, done) {
             (Job::CheckHistory(with), JobDone::Diverged(diverged)) => {
                 self.compared = Some((with.clone(), *diverged));
+                self.stuck = None;
+            }
+            (Job::CheckHistory(with), JobDone::Stuck(why)) => {
+                let before = self.stuck.take().filter(|(who, ..)| who == with);
+                let count = before.map_or(0, |(_, count, _)| count) + 1;
+                self.compared = Some((with.clone(), count >= STUCK_MAX));
+                self.stuck = Some((with.clone(), count, why.clone()));
             }
             // A stop changes no WAL, least of all one because of what was found.
             (Job::CheckHistory(_) | Job::Checkpoint | Job::Sync(_) | Job::Stop, _) => {}
-            _ => self.compared = None,
+            _ => (self.compared, self.stuck) = (None, None),
         }
+    }
+
+    /// Why PostgreSQL cannot go on with the leader's WAL, where it has said so again and again.
+    pub fn stuck(&self) -> Option<&str> {
+        let (_, count, why) = self.stuck.as_ref()?;
+        (*count >= STUCK_MAX).then_some(why.as_str())
+    }
+
+    /// It goes on.
+    pub fn goes_on(&mut self) {
+        self.stuck = None;
     }
 
     /// How often this kind has failed in a row.
@@ -117,17 +139,18 @@ impl JobLog {
 
 impl Brain {
     pub(super) fn after_job(&mut self, finished: &FinishedJob) {
-        match (&finished.job, finished.result.is_ok()) {
-            (Job::PostBootstrap, true) => self.roles_done = true,
-            (Job::Clone(_), true) => {
+        match (&finished.job, &finished.result) {
+            (Job::PostBootstrap, Ok(_)) => self.roles_done = true,
+            (Job::Clone(_), Ok(_)) => {
                 self.must_clone = false;
                 self.wal_lost_with = None;
             }
             // It goes by the numbers of timelines and found nothing to do: that is no repair.
-            (Job::Rewind(_), true) if finished.result == Ok(JobDone::Diverged(true)) => {
-                self.must_clone = true;
+            (Job::Rewind(_), Ok(JobDone::Diverged(true))) => self.must_clone = true,
+            // One that was broken off, or that the leader refused, proves nothing: it is tried again.
+            (Job::Rewind(_), Ok(JobDone::Hopeless(_))) => {
+                self.must_clone |= self.settings.clone_after_failed_rewind;
             }
-            (Job::Rewind(_), false) => self.must_clone |= self.settings.clone_after_failed_rewind,
             _ => {}
         }
     }

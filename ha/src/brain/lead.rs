@@ -14,8 +14,8 @@ use crate::store::Snapshot;
 
 /// A promotion that shows no effect is asked for again after this time.
 const PROMOTE_AGAIN: Duration = Duration::from_secs(5);
-/// Slots are looked after this often, even when nothing has changed.
-const SLOTS_AGAIN: Duration = Duration::from_secs(10);
+/// The origins of so many timelines are kept: a node further behind is compared by the numbers.
+const ORIGINS_MAX: usize = 32;
 /// So many failed starts in a row make another node the faster way.
 const STARTS_MAX: u32 = 3;
 
@@ -80,7 +80,7 @@ impl Brain {
         let payload = Payload {
             optime: position.max(status.value.optime),
             slots: local.slots.clone(),
-            retain_slots: status.value.retain_slots.clone(),
+            retain_slots: self.slots.retained(),
             other: status.value.other.clone(),
         };
         turn.push(Command::Carry(payload), "");
@@ -211,11 +211,16 @@ impl Brain {
         let memory = &turn.obs.local.memory;
         let Some(hold) = turn.obs.lease.hold else { return };
         let promoted = self.promoting.is_some_and(|(term, _)| term == hold.term);
-        let older = memory.origin.is_some_and(|(timeline, _)| timeline < sql.timeline);
-        let known = memory.origin.is_some_and(|(timeline, _)| timeline == sql.timeline);
+        let newest = memory.origins.last_key_value().map(|(timeline, _)| *timeline);
+        let older = newest.is_some_and(|timeline| timeline < sql.timeline);
+        let known = memory.origins.contains_key(&sql.timeline);
         if !known && (promoted || older || memory.bootstrapping) {
-            let command = Command::Origin { timeline: sql.timeline, term: hold.term };
-            turn.push(command, "the timeline began in this term");
+            let mut origins = memory.origins.clone();
+            origins.insert(sql.timeline, hold.term);
+            while origins.len() > ORIGINS_MAX {
+                origins.pop_first();
+            }
+            turn.push(Command::Origins(origins), "the timeline began in this term");
         }
     }
 
@@ -266,21 +271,6 @@ impl Brain {
         let history: Vec<_> = known.map(entry).collect();
         if !history.is_empty() {
             turn.push(Command::Write(Write::History(history)), "a timeline has ended");
-        }
-    }
-
-    pub(super) fn keep_slots(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, reserve: bool) {
-        if !turn.config.postgresql.use_slots {
-            return;
-        }
-        let names = snapshot.members.keys().filter(|name| !self.is_me(name));
-        let members: BTreeSet<String> = names.cloned().collect();
-        let done = self.slots.as_ref().is_some_and(|(set, kind, at)| {
-            *set == members && *kind == reserve && turn.now().since(*at) < SLOTS_AGAIN
-        });
-        if !done {
-            self.slots = Some((members.clone(), reserve, turn.now()));
-            turn.push(Command::Slots { members, reserve }, "");
         }
     }
 

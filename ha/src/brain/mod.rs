@@ -14,6 +14,7 @@
 //! | `follow` | what a replica does |
 //! | `wal_gone` | a replica whose next WAL nobody has any more |
 //! | `sick` | a primary that runs and does not work |
+//! | `slots` | whose replication slots are kept, and whose are dropped |
 //! | `publish` | what the node says of itself |
 
 mod eligible;
@@ -27,6 +28,7 @@ mod lead;
 mod publish;
 mod race;
 mod sick;
+mod slots;
 mod switchover;
 mod sync;
 #[cfg(test)]
@@ -72,6 +74,9 @@ pub struct Settings {
     pub clone_when_diverged: bool,
     /// A replica whose next WAL is nowhere to be had is cloned anew.
     pub clone_when_wal_is_gone: bool,
+    /// Drawn anew for each run of the agent: each reign's beats begin so far behind the last one seen.
+    /// A request of an earlier run that is still under way can thus not be taken for one of this run.
+    pub beats: u64,
 }
 
 /// The state that the brain keeps between steps. All of it can be lost: it is gathered again.
@@ -86,7 +91,7 @@ pub struct Brain {
     config: Option<DynamicConfig>,
     promoting: Option<(Term, Time)>,
     published: Option<(Member, Time)>,
-    slots: Option<(BTreeSet<String>, bool, Time)>,
+    slots: slots::Slots,
     switch: Option<switchover::Switch>,
     /// The reign that was given up last, when, and how: it is never led again, though keeper and
     /// watch may show it for a moment longer.
@@ -105,9 +110,8 @@ pub struct Brain {
     agreement: failsafe::Agreement,
     /// Why the last request for a switchover or failover was given up.
     refused: Option<String>,
-    /// Since when a standby has not been streaming, or when its history was compared last, and how
-    /// often it was.
-    silent_since: Option<(Time, u32)>,
+    /// The standby does not stream.
+    silent_since: Option<follow::Silence>,
     /// The roles of a new cluster are complete.
     roles_done: bool,
     /// A failed rewind or a forked history: the data directory must be made anew.
@@ -126,7 +130,7 @@ impl Brain {
             config: None,
             promoting: None,
             published: None,
-            slots: None,
+            slots: slots::Slots::default(),
             switch: None,
             given_up: None,
             acquired: None,
@@ -157,7 +161,8 @@ impl Brain {
             None => self.decide_blind(&mut turn),
         }
         let member = self.entry(&turn);
-        turn.finish(member, self.refused.clone())
+        let term = self.watch.term().max(observation.local.memory.term);
+        turn.finish(member, term, self.refused.clone())
     }
 
     /// The stored settings; those last seen, where the store has lost them; before that the file's.
@@ -227,7 +232,7 @@ impl Brain {
         let Data::Cluster { system_id } = &turn.obs.local.data else { return None };
         let expected = &snapshot.initialize.as_ref()?.value;
         let foreign = !expected.is_empty() && expected != system_id;
-        (foreign && !turn.obs.local.memory.bootstrapping && turn.obs.lease.hold.is_none()).then(|| {
+        (foreign && !turn.is_of_our_making() && turn.obs.lease.hold.is_none()).then(|| {
             format!(
                 "the data directory has system identifier {system_id}, the cluster in Consul has \
                  {expected}: this is another cluster's data; check scope and data_dir, or move the \

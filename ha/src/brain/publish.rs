@@ -57,9 +57,9 @@ impl Brain {
                 word.to_owned()
             }),
             timeline: sql.map(|sql| sql.timeline),
-            timeline_term: sql.and_then(|sql| {
-                let (timeline, term) = turn.obs.local.memory.origin?;
-                (timeline == sql.timeline).then_some(term)
+            timeline_terms: sql.map_or_else(Default::default, |sql| {
+                let origins = turn.obs.local.memory.origins.range(..=sql.timeline);
+                origins.map(|(timeline, term)| (*timeline, *term)).collect()
             }),
             problem: turn.found_problem().map(str::to_owned),
             instance: self.settings.instance.clone(),

@@ -61,22 +61,23 @@ impl Brain {
     }
 
     pub(super) fn free_at(&self, turn: &Turn<'_>) -> Time {
-        self.watch.free_at(turn.obs.local.memory.ttl, turn.config.ttl)
+        self.watch.free_at(is_member(turn), turn.config.ttl)
     }
 
     fn without_leader(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         if turn.obs.job.is_some() {
             return turn.phase("busy");
         }
-        match (&turn.obs.local.data, turn.obs.local.memory.bootstrapping) {
-            (Data::Cluster { .. }, false) => self.race(turn, snapshot),
-            _ => self.bootstrap(turn, snapshot),
+        if has_data_of_a_cluster(turn) {
+            self.race(turn, snapshot);
+        } else {
+            self.bootstrap(turn, snapshot);
         }
     }
 
     /// Nothing is here. Who may begin is settled by the key `initialize`.
     fn bootstrap(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
-        if turn.obs.local.memory.term > 0 && !turn.obs.local.memory.bootstrapping {
+        if is_member(turn) && !turn.obs.local.memory.bootstrapping {
             return turn.phase(
                 "Consul has lost this cluster: waiting for a node with its data (to begin a new \
                  cluster, remove the directory <data_dir>.hart)",
@@ -124,8 +125,11 @@ impl Brain {
         self.acquire(turn, snapshot, self.next_term(turn), "the cluster is new".to_owned());
     }
 
+    /// Higher than any that this node, its memory or a peer that answers knows: a wiped store
+    /// knows none.
     fn next_term(&self, turn: &Turn<'_>) -> u64 {
-        self.watch.term().max(turn.obs.local.memory.term) + 1
+        let theirs = turn.answers().map(|(_, peer)| peer.term).max().unwrap_or(0);
+        self.watch.term().max(turn.obs.local.memory.term).max(theirs) + 1
     }
 
     fn acquire(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, term: u64, reason: String) {
@@ -145,7 +149,7 @@ impl Brain {
             at: snapshot.status_index(),
             unlock: snapshot.leader_session().cloned(),
             term,
-            beat: self.watch.beat(),
+            beat: self.watch.beat() + self.settings.beats,
             released: released_by(snapshot),
         };
         turn.push(Command::Acquire(plan), reason);
@@ -180,6 +184,11 @@ impl Brain {
         let free_at = self.free_at(turn);
         let window = margin(turn.config.ttl);
         if turn.now() + window < free_at {
+            if self.watch.has_vanished(is_member(turn)) {
+                turn.phase(
+                    "Consul has lost the lease: waiting until the longest one that may be held is over",
+                );
+            }
             return turn.wake_at(free_at - window);
         }
         self.compare_and_acquire(turn, snapshot, free_at);
@@ -254,6 +263,19 @@ fn promised_to(turn: &Turn<'_>, snapshot: &Snapshot) -> Option<(String, Time)> {
     let over = released_by(snapshot)
         .is_some_and(|(holder, term)| holder == promise.holder && term >= promise.term);
     (!over).then(|| (promise.holder.clone(), promise.until))
+}
+
+/// Is there data, and not that of a bootstrap under way? A person may have put it in place of what
+/// our initdb made.
+fn has_data_of_a_cluster(turn: &Turn<'_>) -> bool {
+    let memory = &turn.obs.local.memory;
+    let Data::Cluster { system_id } = &turn.obs.local.data else { return false };
+    !memory.bootstrapping || memory.made.as_ref().is_some_and(|made| made != system_id)
+}
+
+/// Has this node ever known of a lease of this cluster?
+fn is_member(turn: &Turn<'_>) -> bool {
+    turn.obs.local.memory.term > 0
 }
 
 /// The node that an operator wants to lead.

@@ -16,6 +16,8 @@ use crate::store::Versioned;
 const TTL_MS: u64 = 4000;
 /// ttl × 1.01 + 400 ms.
 const FREE_MS: u64 = 4440;
+/// The same for the longest ttl of all.
+const LONGEST_MS: u64 = 33_300;
 
 pub(super) fn at(ms: u64) -> Time {
     Time::from_millis(ms)
@@ -33,6 +35,7 @@ pub(super) fn brain(name: &str) -> Brain {
         clone_after_failed_rewind: false,
         clone_when_diverged: false,
         clone_when_wal_is_gone: true,
+        beats: 0,
     })
 }
 
@@ -163,7 +166,7 @@ pub(super) fn commands(brain: &mut Brain, seen: &Observation) -> Vec<Command> {
             command,
             Command::Write(Write::Member(_) | Write::Failsafe { .. })
                 | Command::Carry(_)
-                | Command::Origin { .. }
+                | Command::Origins(_)
                 | Command::Slots { .. }
         )
     };
@@ -530,7 +533,13 @@ fn a_wiped_store_never_makes_a_new_cluster_over_old_data() {
     assert_eq!(commands(&mut brain, &seen), [], "the holder still believes in its lease");
     seen.now = at(200 + FREE_MS);
     peers(&mut seen, &[("n1", None), ("n3", None)]);
-    let plan = AcquirePlan { at: 0, unlock: None, term: 6, beat: 9, released: None };
+    assert_eq!(commands(&mut brain, &seen), [], "and may have been given a longer one since");
+    seen.now = at(200 + LONGEST_MS - 1);
+    peers(&mut seen, &[("n1", None), ("n3", None)]);
+    assert_eq!(commands(&mut brain, &seen), []);
+    seen.now = at(200 + LONGEST_MS);
+    peers(&mut seen, &[("n1", None), ("n3", Some(PeerAnswer { term: 8, ..answer(1000) }))]);
+    let plan = AcquirePlan { at: 0, unlock: None, term: 9, beat: 9, released: None };
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }
 
@@ -571,12 +580,12 @@ fn two_timelines_of_one_number_are_not_taken_for_one() {
 fn a_standby_on_another_timeline_of_the_same_number_is_cloned_anew() {
     let mut snapshot = cluster();
     let leader = &mut snapshot.members.get_mut("n1").unwrap().value;
-    (leader.timeline, leader.timeline_term) = (Some(2), Some(5));
+    (leader.timeline, leader.timeline_terms) = (Some(2), [(1, 1), (2, 5)].into());
     let sql = Sql { timeline: 2, ..standby(1000) };
     let mut seen = sees("n2", 100, snapshot, sql);
-    seen.local.memory.origin = Some((2, 5));
+    seen.local.memory.origins = [(1, 1), (2, 5)].into();
     assert_eq!(commands(&mut brain("n2"), &seen), [], "it is the same");
-    seen.local.memory.origin = Some((2, 4));
+    seen.local.memory.origins = [(1, 1), (2, 4)].into();
     assert_eq!(commands(&mut brain("n2"), &seen), [Command::Begin(Job::Stop)]);
     let seen = down(seen, false, true);
     let clone = Command::Begin(Job::Clone(upstream("n1")));
@@ -587,17 +596,17 @@ fn a_standby_on_another_timeline_of_the_same_number_is_cloned_anew() {
 fn the_term_of_a_timeline_is_noted_by_who_makes_it_and_by_who_streams_it() {
     let origins = |name: &str, seen: &Observation| -> Vec<Command> {
         let decisions = brain(name).step(seen).decisions.into_iter();
-        decisions.map(|d| d.command).filter(|c| matches!(c, Command::Origin { .. })).collect()
+        decisions.map(|d| d.command).filter(|c| matches!(c, Command::Origins(_))).collect()
     };
     let mut seen = holding(sees("n1", 100, cluster(), primary(2000)), true);
     assert_eq!(origins("n1", &seen), [], "who knows when it began");
-    seen.local.memory.origin = Some((0, 4));
-    assert_eq!(origins("n1", &seen), [Command::Origin { timeline: 1, term: 5 }]);
+    seen.local.memory.origins = [(0, 4)].into();
+    assert_eq!(origins("n1", &seen), [Command::Origins([(0, 4), (1, 5)].into())]);
     let mut snapshot = cluster();
-    snapshot.members.get_mut("n1").unwrap().value.timeline_term = Some(3);
+    snapshot.members.get_mut("n1").unwrap().value.timeline_terms = [(1, 3)].into();
     let mut seen = sees("n2", 100, snapshot, standby(1000));
-    assert_eq!(origins("n2", &seen), [Command::Origin { timeline: 1, term: 3 }]);
-    seen.local.memory.origin = Some((1, 3));
+    assert_eq!(origins("n2", &seen), [Command::Origins([(1, 3)].into())]);
+    seen.local.memory.origins = [(1, 3)].into();
     assert_eq!(origins("n2", &seen), []);
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::eligible::Verdict;
 use crate::command::{Command, Job};
-use crate::kv::{DynamicConfig, Member};
-use crate::observation::{Observation, PeerAnswer, Process};
+use crate::kv::{DynamicConfig, Member, Term};
+use crate::observation::{Data, Observation, PeerAnswer, Process};
 use crate::time::Time;
 
 /// A command and the reason for it.
@@ -35,6 +35,8 @@ pub struct Step {
     pub refused: Option<String>,
     /// What the node says of itself, whether or not it can be written to the store.
     pub member: Member,
+    /// The highest term that this node knows.
+    pub term: Term,
 }
 
 /// How soon to look again while PostgreSQL is starting or promoting.
@@ -106,6 +108,13 @@ impl<'a> Turn<'a> {
         matches!(self.obs.local.process, Process::Running { .. })
     }
 
+    /// Is the data what our own initdb made for a cluster that is not complete yet?
+    pub fn is_of_our_making(&self) -> bool {
+        let local = &self.obs.local;
+        let Data::Cluster { system_id } = &local.data else { return false };
+        local.memory.bootstrapping && local.memory.made.as_ref() == Some(system_id)
+    }
+
     /// Is PostgreSQL, as far as is known, able to write?
     pub fn is_primary(&self) -> bool {
         let sql = self.obs.local.sql.as_ref();
@@ -132,9 +141,10 @@ impl<'a> Turn<'a> {
         self.obs.peers.iter().filter_map(|(name, probe)| Some((name, probe.answer.as_ref()?)))
     }
 
-    pub fn finish(self, member: Member, refused: Option<String>) -> Step {
+    pub fn finish(self, member: Member, term: Term, refused: Option<String>) -> Step {
         Step {
             member,
+            term,
             refused,
             decisions: self.decisions,
             wake: self.wake,

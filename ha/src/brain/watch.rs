@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::kv::{Lease, LeaseState};
+use crate::kv::{Lease, LeaseState, TTL_MAX};
 use crate::lease::{challenger_start, challenger_wait};
 use crate::time::Time;
 
@@ -45,16 +45,21 @@ impl LeaseWatch {
     }
 
     /// When another node may take over. A record that has vanished may still be believed in by its
-    /// holder, so it is waited for as long as the longest ttl that is known.
-    pub fn free_at(&self, remembered: Duration, configured: Duration) -> Time {
+    /// holder, and may have been of a ttl that this node never saw: it is waited for as long as the
+    /// longest lease that can be given. Who has never known of any (`is_member` and no record seen)
+    /// waits for as long as one of the settings in force.
+    pub fn free_at(&self, is_member: bool, configured: Duration) -> Time {
         match &self.lease {
             Some(lease) if lease.state == LeaseState::Released => self.since,
             Some(lease) => challenger_start(self.since, lease.ttl()),
-            None => {
-                let last = self.last.as_ref().map_or(Duration::ZERO, Lease::ttl);
-                self.since + challenger_wait(last.max(remembered).max(configured))
-            }
+            None if self.has_vanished(is_member) => self.since + challenger_wait(TTL_MAX),
+            None => self.since + challenger_wait(configured),
         }
+    }
+
+    /// Has there been a record that is not there any more?
+    pub fn has_vanished(&self, is_member: bool) -> bool {
+        self.seen && self.lease.is_none() && (is_member || self.last.is_some())
     }
 }
 
@@ -69,7 +74,7 @@ mod tests {
     #[test]
     fn every_beat_starts_the_wait_anew() {
         let mut watch = LeaseWatch::default();
-        let free = |watch: &LeaseWatch| watch.free_at(Duration::ZERO, Duration::ZERO);
+        let free = |watch: &LeaseWatch| watch.free_at(true, Duration::ZERO);
         watch.see(Some(&lease(1, LeaseState::Held)), Time::from_millis(100));
         assert_eq!(free(&watch), Time::from_millis(100 + 4000 + 40 + 400));
         watch.see(Some(&lease(1, LeaseState::Held)), Time::from_millis(900));
@@ -81,11 +86,15 @@ mod tests {
     }
 
     #[test]
-    fn a_vanished_lease_is_waited_for() {
+    fn a_vanished_lease_is_waited_for_as_long_as_the_longest_one() {
+        let (longest, configured) = (30_000 + 300 + 3000, Duration::from_secs(2));
         let mut watch = LeaseWatch::default();
         watch.see(Some(&lease(1, LeaseState::Held)), Time::from_millis(0));
         watch.see(None, Time::from_millis(50));
-        let free = watch.free_at(Duration::from_secs(1), Duration::from_secs(2));
-        assert_eq!(free, Time::from_millis(50 + 4440));
+        assert_eq!(watch.free_at(false, configured), Time::from_millis(50 + longest));
+        let mut restarted = LeaseWatch::default();
+        restarted.see(None, Time::from_millis(50));
+        assert_eq!(restarted.free_at(true, configured), Time::from_millis(50 + longest));
+        assert_eq!(restarted.free_at(false, configured), Time::from_millis(50 + 2320));
     }
 }

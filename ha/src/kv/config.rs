@@ -35,7 +35,7 @@ pub struct PostgresqlSection {
 /// nothing in it is ever dropped.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DynamicConfig {
-    /// How long a lease lasts.
+    /// How long a lease lasts: [`TTL_MIN`] to [`TTL_MAX`], whatever is stored.
     pub ttl: Duration,
     /// The longest pause between two looks at the world.
     pub loop_wait: Duration,
@@ -60,6 +60,8 @@ pub struct DynamicConfig {
     pub maximum_lag_on_syncnode: Option<u64>,
     /// How long a primary may be sick before another node is preferred; `None` (0): for ever.
     pub unhealthy_timeout: Option<Duration>,
+    /// How long the slot of a member that is away is kept.
+    pub member_slots_ttl: Duration,
     /// PostgreSQL's part.
     pub postgresql: PostgresqlSection,
     /// As stored.
@@ -87,8 +89,9 @@ impl Default for DynamicConfig {
 /// The shortest lease: renewals run every ttl/4, and the margin is at least 300 ms.
 pub const TTL_MIN: Duration = Duration::from_secs(2);
 
-/// The longest lease; more than a day is a mistake.
-pub const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The longest lease. A lease record that has vanished from the store is waited for as long as the
+/// longest lease that anybody could have been given: this bound makes that time known to everybody.
+pub const TTL_MAX: Duration = Duration::from_secs(30);
 
 /// The default of `unhealthy_timeout` is twice the ttl, but at least this: a busy server must not
 /// be taken for a sick one.
@@ -122,6 +125,7 @@ impl DynamicConfig {
                 .max(1),
             maximum_lag_on_syncnode: top.limit("maximum_lag_on_syncnode")?,
             unhealthy_timeout: top.unhealthy_timeout(ttl)?,
+            member_slots_ttl: top.seconds("member_slots_ttl", 1800.0)?,
             postgresql: PostgresqlSection {
                 use_pg_rewind: postgresql.flag("use_pg_rewind", false)?,
                 use_slots: postgresql.flag("use_slots", true)?,
@@ -188,7 +192,7 @@ impl<'a> Fields<'a> {
         let seconds = match self.get(key) {
             None => default,
             Some(Value::Number(number)) => number.as_f64().ok_or_else(wrong)?,
-            Some(Value::String(text)) => text.trim().parse().map_err(|_| wrong())?,
+            Some(Value::String(text)) => parse_seconds(text.trim()).ok_or_else(wrong)?,
             Some(_) => return Err(wrong()),
         };
         Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
@@ -258,6 +262,20 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A number of seconds, or one with a unit, as PostgreSQL writes times.
+fn parse_seconds(text: &str) -> Option<f64> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text.get(number.len()..)? {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return None,
+    };
+    Some(number.trim_end().parse::<f64>().ok()? * factor)
+}
+
 fn parse_flag(word: &str) -> Option<bool> {
     match word.to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Some(true),
@@ -281,6 +299,22 @@ mod tests {
         assert_eq!(config.ttl, Duration::from_secs(6));
         assert_eq!(config.renew_every(), Duration::from_millis(1500));
         assert!(config.failsafe_mode && config.postgresql.use_slots);
+    }
+
+    #[test]
+    fn a_lease_is_never_shorter_or_longer_than_the_bounds() {
+        let ttl = |seconds: f64| read(json!({ "ttl": seconds })).unwrap().ttl;
+        assert_eq!((ttl(0.0), ttl(30.0), ttl(86_400.0)), (TTL_MIN, TTL_MAX, TTL_MAX));
+    }
+
+    #[test]
+    fn times_may_have_a_unit() {
+        let read = |value: Value| read(json!({ "member_slots_ttl": value }));
+        let ttl = |value: Value| read(value).unwrap().member_slots_ttl.as_secs();
+        assert_eq!(DynamicConfig::default().member_slots_ttl.as_secs(), 1800);
+        assert_eq!([ttl(json!(90)), ttl(json!("90")), ttl(json!("2 min"))], [90, 90, 120]);
+        assert_eq!((ttl(json!("1h")), ttl(json!("0"))), (3600, 0));
+        assert!(read(json!("1 fortnight")).is_err() && read(json!("-1min")).is_err());
     }
 
     #[test]

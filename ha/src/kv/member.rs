@@ -1,5 +1,7 @@
 //! `members/<name>`: what each node says of itself.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -177,10 +179,10 @@ pub struct Member {
     /// The timeline PostgreSQL is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Timeline>,
-    /// hart's own: the term in which `timeline` began. Two nodes may make one timeline number apart
-    /// from each other; the term tells them apart.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeline_term: Option<Term>,
+    /// hart's own: the terms in which `timeline` and its ancestors began, as far as they are known.
+    /// Two nodes may make one timeline number apart from each other; the term tells them apart.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub timeline_terms: BTreeMap<Timeline, Term>,
     /// hart's own: random identity of this installation, to tell two nodes of one name apart.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub instance: String,

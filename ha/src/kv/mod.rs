@@ -11,7 +11,9 @@ mod keys;
 mod member;
 mod records;
 
-pub use config::{ConfigError, DynamicConfig, PostgresqlSection, SynchronousMode};
+pub use config::{
+    ConfigError, DynamicConfig, PostgresqlSection, SynchronousMode, TTL_MAX, TTL_MIN,
+};
 pub use keys::KEYS;
 pub use member::{Member, Role, State, Tags};
 pub use records::{

@@ -48,6 +48,7 @@ impl World {
             api_url: format!("http://{name}:8008/patroni"),
             clone_after_failed_rewind: true,
             clone_when_diverged: true,
+            beats: u64::from(node.life) << 12,
             clone_when_wal_is_gone: true,
             name: name.clone(),
         };

@@ -63,12 +63,12 @@ impl World {
         let node = &mut self.nodes[n];
         match job {
             Job::Initdb => {
-                node.facts.origin = None;
-                node.facts.bootstrapping = true;
+                node.facts.origins.clear();
+                (node.facts.bootstrapping, node.facts.made) = (true, None);
                 node.disk.content = Content::HalfMade;
             }
             Job::Clone(_) | Job::Rewind(_) => {
-                node.facts.origin = None;
+                node.facts.origins.clear();
                 let replaces = node.disk.content == Content::Cluster;
                 let touched = !replaces || had || matches!(job, Job::Rewind(_));
                 if node.server.stage == Stage::Down && touched {
@@ -111,6 +111,8 @@ impl World {
                 agent.seen.asked.reinit = false;
                 self.nodes[n].facts.bootstrapping = false;
             }
+            (Job::Initdb, Ok(JobDone::Made(id))) => self.nodes[n].facts.made = Some(id.clone()),
+            (Job::Initdb, Err(_)) => self.nodes[n].facts.bootstrapping = false,
             (Job::Restart, _) => agent.seen.asked.restart = false,
             (Job::StartPrimary { .. }, Ok(_)) => agent.upstream = None,
             (Job::StartStandby(upstream), Ok(_)) => agent.upstream.clone_from(upstream),

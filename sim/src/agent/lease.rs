@@ -168,6 +168,9 @@ impl World {
         if late > 250 * MS {
             self.worst_moment();
         }
+        if outcome == Outcome::Rejected {
+            self.doubt_at_once(n);
+        }
         let count = self.mutated(Mutation::CountFromAnswer);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         if count && matches!(outcome, Outcome::Applied(_)) {

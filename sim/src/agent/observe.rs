@@ -78,8 +78,9 @@ impl World {
             local.history = ends.map(entry).collect();
         }
         let facts = &node.facts;
-        let (term, ttl, bootstrapping) = (facts.term, facts.ttl, facts.bootstrapping);
-        local.memory = Memory { term, ttl, bootstrapping, origin: facts.origin };
+        let (term, bootstrapping) = (facts.term, facts.bootstrapping);
+        let (origins, made) = (facts.origins.clone(), facts.made.clone());
+        local.memory = Memory { term, bootstrapping, origins, made };
         if early {
             seen.store.arrived = now - Duration::from_secs(7200);
         }

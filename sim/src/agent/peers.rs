@@ -42,6 +42,7 @@ impl World {
             position: member.xlog_location.unwrap_or_default(),
             tags: member.tags.clone(),
             may_lead: Some(agent.view.may_lead),
+            term: agent.view.term,
         };
         let ahead = self.mutated(Mutation::HandOverBeforeCaughtUp);
         let position = if ahead { Lsn(u64::MAX / 2) } else { answer.position };

@@ -27,9 +27,15 @@ impl World {
         let locked = keys.and_then(|k| k.members.get(&name)).and_then(|m| m.session.clone());
         let before = std::mem::replace(&mut agent.locked, locked);
         if before.is_some() && before != agent.locked {
-            agent.doubt = true;
-            self.look_at_session(n, 100);
+            self.doubt_at_once(n);
         }
+    }
+
+    /// The session may be gone.
+    pub(crate) fn doubt_at_once(&mut self, n: usize) {
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        agent.doubt = true;
+        self.look_at_session(n, 100);
     }
 
     /// Looks now where there is doubt and no call is under way, or after `usual`.

@@ -7,7 +7,7 @@ use hart_consul_dev::model::Request as Call;
 use hart_ha::brain::Brain;
 use hart_ha::command::Job;
 use hart_ha::keeper::{Hold, Keeper};
-use hart_ha::kv::{DynamicConfig, Member};
+use hart_ha::kv::{DynamicConfig, Member, Term};
 use hart_ha::observation::{FinishedJob, Observation, SyncProof, Upstream};
 use hart_ha::time::Time;
 
@@ -80,6 +80,8 @@ pub struct View {
     pub member: Member,
     /// May it lead?
     pub may_lead: bool,
+    /// The highest term that it knows.
+    pub term: Term,
 }
 
 /// The agent's memory. All of it is lost when it dies.

@@ -94,8 +94,8 @@ impl World {
                 facts.term = facts.term.max(term);
                 self.wake(n, Cause::Job);
             }
-            Command::Origin { timeline, term } => {
-                self.nodes[n].facts.origin = Some((timeline, term));
+            Command::Origins(origins) => {
+                self.nodes[n].facts.origins = origins;
                 self.wake(n, Cause::Job);
             }
             Command::Bootstrapped => {
@@ -109,7 +109,8 @@ impl World {
     pub(crate) fn show(&mut self, n: usize, step: Step) {
         let now = self.local(n);
         let Some(agent) = &mut self.nodes[n].agent else { return };
-        agent.view = View { may_lead: step.verdict.may_lead(), member: step.member };
+        let (may_lead, term) = (step.verdict.may_lead(), step.term);
+        agent.view = View { may_lead, term, member: step.member };
         let sql = agent.seen.local.sql.as_ref();
         let sync_unsettled = || {
             let Some(proof) = &agent.seen.local.waits_for else { return false };

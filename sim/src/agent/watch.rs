@@ -27,12 +27,6 @@ impl World {
             if answered != index {
                 (store.snapshot, store.arrived) = (Some(keys), now);
                 self.doubt_session(n);
-                let Some(agent) = &mut self.nodes[n].agent else { return };
-                let store = &mut agent.seen.store;
-                let snapshot = store.snapshot.as_ref();
-                if let Some(lease) = snapshot.and_then(|keys| keys.lease()) {
-                    self.nodes[n].facts.ttl = lease.ttl();
-                }
             }
             let next = if answered < index { 0 } else { answered };
             self.watch_on(n, next);

@@ -19,7 +19,7 @@ impl World {
         (disk.content, disk.system_id, disk.pos) = (Content::Cluster, system_id, pos);
         (disk.was_primary, disk.clean, disk.fresh_backup) = (true, true, false);
         (disk.checkpoint, disk.sync_file) = (FIRST_LSN - 120, BTreeSet::new());
-        Ok(JobDone::Done)
+        Ok(JobDone::Made(system_id.to_string()))
     }
 
     /// The upstream's number, where it can be reached and answers.
@@ -58,7 +58,10 @@ impl World {
             self.nodes[n].disk.content = Content::Cluster;
             return Ok(JobDone::Diverged(true));
         }
-        self.wal.common(mine, theirs).ok_or("no common ancestor")?;
+        if self.wal.common(mine, theirs).is_none() {
+            self.nodes[n].disk.content = Content::Cluster;
+            return Ok(JobDone::Hopeless("no common ancestor".to_owned()));
+        }
         let checkpoint = self.nodes[u].disk.checkpoint;
         let disk = &mut self.nodes[n].disk;
         (disk.content, disk.pos, disk.checkpoint) = (Content::Cluster, theirs, checkpoint);
@@ -73,7 +76,12 @@ impl World {
             return Err(format!("{} is not primary yet", from.name));
         }
         let (mine, theirs) = (self.nodes[n].disk.pos, self.nodes[u].disk.pos);
-        Ok(JobDone::Diverged(self.wal.needs_rewind(mine, theirs)))
+        let diverged = self.wal.needs_rewind(mine, theirs);
+        if !diverged && !self.wal.has(theirs, mine) {
+            // PostgreSQL's log says so.
+            return Ok(JobDone::Stuck("incorrect prev-link".to_owned()));
+        }
+        Ok(JobDone::Diverged(diverged))
     }
 
     pub(crate) fn start_standby(&mut self, n: usize, from: Option<&Upstream>) -> Worked {

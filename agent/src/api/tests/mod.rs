@@ -167,6 +167,7 @@ pub fn replica() -> View {
         refused: None,
         progress: None,
         observation: None,
+        term: 0,
     }
 }
 

@@ -122,7 +122,7 @@ mod tests {
             replay_lsn: Some(Lsn(1)),
             replication_state: Some("streaming".into()),
             timeline: Some(1),
-            timeline_term: Some(1),
+            timeline_terms: [(1, 1)].into(),
             instance: "i".into(),
             hart: "h".into(),
         })
