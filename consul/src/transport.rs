@@ -113,17 +113,18 @@ impl Client {
             None => remaining / u32::try_from(left.max(1)).unwrap_or(u32::MAX),
         };
         let mut result = timeout_at(start + share, &mut exchange).await;
-        let mut sent = true;
+        let (mut sent, mut given) = (true, share);
         if result.is_err() {
             sent = !gate.shut();
             if sent && !request.read {
+                given = remaining;
                 result = timeout_at(deadline, &mut exchange).await;
             }
         }
         let elapsed = start.elapsed();
         let result = result.unwrap_or_else(|_| {
             let call = request.call(&endpoint.shown);
-            Err(Error::Timeout { call, limit: elapsed, sent })
+            Err(Error::Timeout { call, limit: rounded(given), sent })
         });
         if let Some(observer) = &self.shared.observer {
             observer.exchange(&Exchange {
@@ -208,4 +209,10 @@ fn is_answer(error: &Error) -> bool {
         | Error::Invalid { .. } => true,
         _ => false,
     }
+}
+
+/// To 10 ms: a text that is the same each time is said once.
+fn rounded(time: Duration) -> Duration {
+    let tens = (time.as_millis() + 5) / 10;
+    Duration::from_millis(u64::try_from(tens).unwrap_or(u64::MAX).saturating_mul(10))
 }
