@@ -22,7 +22,9 @@ pub(super) fn passes(check: Check, query: &Query, picture: &Picture<'_>) -> bool
         Check::Primary => return picture.leads(),
         Check::Replica => replica(),
         Check::ReadOnly => leads() || replica(),
-        Check::Health => picture.view.state == State::Running,
+        Check::Health => {
+            picture.view.state == State::Running && picture.view.trouble().is_none()
+        }
         Check::Synchronous => listed(Some("sync_standby")),
         Check::ReadOnlySync => leads() || listed(Some("sync_standby")),
         Check::Quorum => listed(Some("quorum_standby")),
@@ -82,6 +84,9 @@ pub(super) fn is_ready(query: &Query, picture: &Picture<'_>) -> Result<(), Strin
     }
     if picture.view.state != State::Running {
         return Err("PostgreSQL is not running".to_owned());
+    }
+    if let Some(trouble) = picture.view.trouble() {
+        return Err(trouble.what.clone());
     }
     if picture.replication_state() != Some("streaming") {
         return Err("PostgreSQL replication state is not streaming".to_owned());

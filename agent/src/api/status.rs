@@ -127,6 +127,10 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
         "consul_reachable": view.store_reachable,
         "lost": handle.journal.lost(),
     });
+    if let Some(trouble) = view.trouble() {
+        let millis = picture.now.since(trouble.since).as_millis();
+        own["trouble"] = json!({"what": trouble.what, "since_ms": millis});
+    }
     if let Some(probe) = probe {
         own["pending_restart"] = json!(probe.pending_restart);
         if view.role == Role::Primary {

@@ -239,6 +239,14 @@ impl Agent {
         let _ = self.monitor.orders.send(MonitorOrder::Health(pause));
         let changed = self.applied.replace(config.clone());
         let (settings, warnings) = settings::postgres(&self.config, config);
+        if config.synchronous_mode == SynchronousMode::Quorum
+            && changed.as_ref().is_none_or(|old| old.synchronous_mode != config.synchronous_mode)
+        {
+            tracing::info!(
+                "synchronous_mode: quorum acts as on: commits wait for all of \
+                 synchronous_node_count standbys"
+            );
+        }
         for warning in warnings {
             tracing::info!("{warning}");
         }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use hart_ha::brain::Verdict;
 use hart_ha::keeper::{Hold, Promise, Question};
 use hart_ha::kv::{DynamicConfig, Role, State, Tags};
-use hart_ha::observation::{Data, Observation, Sql};
+use hart_ha::observation::{Data, Observation, Sql, Trouble};
 use hart_ha::store::Snapshot;
 use hart_ha::time::Time;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -74,7 +74,13 @@ impl View {
     /// Is this node a replica that answers reads?
     #[must_use]
     pub fn is_running_replica(&self) -> bool {
-        self.role == Role::Replica && self.state == State::Running
+        self.role == Role::Replica && self.state == State::Running && self.trouble().is_none()
+    }
+
+    /// What is wrong with PostgreSQL, which runs.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&Trouble> {
+        self.observation.as_ref()?.local.trouble.as_ref()
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hart_ha::kv::{DynamicConfig, Role, State, Tags};
-use hart_ha::observation::Sql;
+use hart_ha::observation::{Observation, Sql, Trouble};
 use serde_json::json;
 
 use super::{Node, View, config, primary, replica, snapshot};
@@ -66,6 +66,14 @@ fn stuck_in_pause() -> View {
     View { config, ..stuck() }
 }
 
+/// Its server takes no connections.
+fn sick() -> View {
+    let trouble = Trouble { since: hart_clock::now(), what: "no answer".into(), silent: true };
+    let mut observation = Observation::default();
+    observation.local.trouble = Some(trouble);
+    View { observation: Some(Arc::new(observation)), ..replica() }
+}
+
 /// Consul has been silent since long ago.
 fn cut_off(view: View) -> View {
     View { store_arrived: hart_ha::time::Time::ZERO, store_reachable: false, ..view }
@@ -74,7 +82,7 @@ fn cut_off(view: View) -> View {
 #[tokio::test]
 async fn every_path_in_every_situation() {
     // In the order of PATHS; 1 stands for 200, 0 for 503.
-    let table: [(&str, View, &str); 16] = [
+    let table: [(&str, View, &str); 17] = [
         ("primary", primary(), "1100101010111"),
         ("primary whose lease is over", lapsed(), "0000000000110"),
         ("primary without a lease", View { hold: None, ..primary() }, "0000000000110"),
@@ -83,6 +91,7 @@ async fn every_path_in_every_situation() {
         ("synchronous standby", synchronous("true"), "0001111000111"),
         ("quorum standby", synchronous("\"quorum\""), "0001100110111"),
         ("synchronous mode is off", synchronous("false"), "0001100001111"),
+        ("sick replica", sick(), "0000000000010"),
         ("far behind", far_behind(), "0001100001110"),
         ("replica that does not stream", not_streaming(), "0001100001110"),
         ("starting", with_state(State::Starting), "0000000000010"),
@@ -109,6 +118,14 @@ async fn every_path_in_every_situation() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_sick_replica_says_why() {
+    let node = Node::new(sick());
+    let answer = node.call("GET", "/health", None).await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("no answer"), "{}", answer.body);
 }
 
 #[test]

@@ -104,6 +104,11 @@ fn notes(cluster: &Cluster) -> Vec<String> {
         let to = request.member.as_deref().map(|name| format!(" to: {name}")).unwrap_or_default();
         notes.push(format!("Switchover scheduled at: {at} from: {from}{to}"));
     }
+    for (name, member) in &snapshot.members {
+        if let Some(problem) = &member.value.problem {
+            notes.push(format!("{name}: {problem}"));
+        }
+    }
     notes
 }
 
