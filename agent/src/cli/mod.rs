@@ -7,6 +7,7 @@ mod check;
 mod cluster;
 mod context;
 mod dcs_url;
+mod dns;
 mod dsn;
 mod events;
 pub mod fail;
@@ -21,6 +22,7 @@ mod reinit;
 pub mod rest;
 mod restart;
 mod settings;
+mod simulate;
 mod table;
 mod version;
 mod why;
@@ -78,8 +80,12 @@ enum Command {
     Events(events::EventsArgs),
     /// Tell which members may lead, and why the others may not.
     Why(why::WhyArgs),
+    /// Tell what would happen if a member or Consul were lost, without touching anything.
+    Simulate(simulate::SimulateArgs),
     /// Print a connection string with all members.
     Dsn(dsn::DsnArgs),
+    /// Answer DNS questions about every cluster in Consul, without an agent.
+    Dns(dns::DnsArgs),
     /// Check a configuration file and this machine.
     Check(check::CheckArgs),
     /// Try hart on this machine: three nodes, a Consul and a writer.
@@ -118,7 +124,9 @@ impl Cli {
             Command::Restart(args) => on_runtime(restart::run(globals, args)),
             Command::Events(args) => on_runtime(events::run(globals, args)),
             Command::Why(args) => on_runtime(why::run(globals, args)),
+            Command::Simulate(args) => on_runtime(simulate::run(globals, args)),
             Command::Dsn(args) => on_runtime(dsn::run(globals, args)),
+            Command::Dns(args) => on_runtime(dns::run(globals, args)),
             Command::Check(args) => on_runtime(check::run(args)),
             Command::Reference(args) => return reference::run(&args),
             Command::Version(args) => on_runtime(version::run(globals, args)),
@@ -167,11 +175,13 @@ mod tests {
             "hart reinit ha n1 n2 --force --wait",
             "hart restart ha -r replica --any --force",
             "hart dsn ha -r replica -f uri -d app -U me",
+            "hart dns --zone pg.test --listen 127.0.0.1:5353 --consul 127.0.0.1:8500",
             "hart agent f.yml --user postgres --log-level debug --log-type json",
             "hart check f.yml",
             "hart events ha -f json --last 5 --brief",
             "hart events --since 10min --follow",
             "hart why n2 --cluster ha -f yaml",
+            "hart simulate ha --lose n1,n2 -f json",
             "hart version ha",
             "hart demo --check --consul 127.0.0.1:8500 --keep",
         ] {

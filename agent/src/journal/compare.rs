@@ -42,6 +42,10 @@ impl Events<'_> {
         &mut self.all[last]
     }
 
+    fn note(&mut self, kind: Kind, text: &str) {
+        self.add(kind, text);
+    }
+
     fn about(&mut self, kind: Kind, name: Option<String>, text: impl Into<String>) {
         self.add(kind, text).about = name;
     }
@@ -49,14 +53,12 @@ impl Events<'_> {
 
 fn store(old: &Sight, new: &Sight, events: &mut Events<'_>) {
     match (old.reachable, new.reachable) {
-        (true, false) => drop(events.add(Kind::ConsulLost, "Consul does not answer")),
-        (false, true) if old.store_known => {
-            drop(events.add(Kind::ConsulBack, "Consul answers again"))
-        }
+        (true, false) => events.note(Kind::ConsulLost, "Consul does not answer"),
+        (false, true) if old.store_known => events.note(Kind::ConsulBack, "Consul answers again"),
         _ => {}
     }
     match (&old.session, &new.session) {
-        (Some(_), None) => drop(events.add(Kind::Session, "the session in Consul is gone")),
+        (Some(_), None) => events.note(Kind::Session, "the session in Consul is gone"),
         (a, Some(b)) if a.as_ref() != Some(b) => {
             events.add(Kind::Session, "there is a session in Consul");
         }
@@ -136,8 +138,8 @@ fn server(old: &Sight, new: &Sight, events: &mut Events<'_>) {
         _ => {}
     }
     match (old.writable, new.writable) {
-        (false, true) => drop(events.add(Kind::Writable, "writes are possible here")),
-        (true, false) => drop(events.add(Kind::ReadOnly, "no writes are possible here any more")),
+        (false, true) => events.note(Kind::Writable, "writes are possible here"),
+        (true, false) => events.note(Kind::ReadOnly, "no writes are possible here any more"),
         _ => {}
     }
 }

@@ -10,7 +10,8 @@ use crate::api::{Reference, reference};
 /// A replica whose loop has ended: whatever is asked of it fails at once.
 async fn node() -> (Node, Server) {
     let server = Server::start("127.0.0.1:0").await.unwrap();
-    let keys = [("leader", "n9"), ("status", r#"{"optime":1000}"#), ("config", "{}")];
+    let keys =
+        [("leader", "n9"), ("status", r#"{"optime":1000}"#), ("config", "{}"), ("failsafe", "{}")];
     let observation = Some(std::sync::Arc::default());
     let view = View { snapshot: Some(snapshot(&keys)), observation, ..replica() };
     let mut node = Node::with("", &server.url(), view);

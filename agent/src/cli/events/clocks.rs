@@ -54,7 +54,7 @@ mod tests {
         };
         let journals = BTreeMap::from([journal("n1", 0), journal("n2", 7200), journal("n3", 12)]);
         let found = corrections(&journals);
-        assert!(found["n2"] - found["n1"] == -7200, "{found:?}");
+        assert!((found["n2"] - found["n1"] + 7200).abs() < NOISE_MS, "{found:?}");
         assert!(found["n3"] - found["n1"] == 0, "{found:?}");
     }
 

@@ -202,7 +202,7 @@ mod tests {
         let text = Shown::of(&args(), timeline()).render(Format::Pretty);
         assert!(!text.contains("leading"), "--last 2: {text}");
         assert!(
-            text.contains("| 2026-01-01 00:00:00.010 | n2     |    5 | lease_gained |"),
+            text.contains("| 2026-01-01 00:00:00.010 | n2     |    5 | lease_gained "),
             "{text}"
         );
         assert!(text.contains("Term 5: n2 leads\n      0.000 s  lease taken"), "{text}");
