@@ -1,9 +1,12 @@
 //! What can happen, and when: the queue.
 
 use hart_consul_dev::model::{Reply, Request as Call};
+use hart_ha::keeper::Question;
 use hart_ha::observation::PeerAnswer;
 use hart_ha::store::Snapshot;
 use std::sync::Arc;
+
+use crate::agent::promises::Word;
 
 /// Why the agent's loop looks again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +66,17 @@ pub enum AtAgent {
     Answer(u64, Answer),
     /// A lease request did not leave, because the guard did not learn of its cut.
     LeaseNotSent(u64),
+    /// A holder asks for a promise to leave the lease alone.
+    Question {
+        /// Who, and in which life.
+        by: (usize, u32),
+        /// Its round.
+        round: u64,
+        /// What is asked.
+        question: Box<Question>,
+    },
+    /// A member's answer to that, or the end of the time for it.
+    Word(Word),
     /// The session's timer.
     Session(u64),
     /// The watch's next call.

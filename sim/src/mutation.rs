@@ -41,6 +41,14 @@ pub enum Mutation {
     SyncNotClaimed,
     /// The term is not kept beside the data directory.
     TermForgotten,
+    /// A member that promised to leave the lease alone takes it all the same.
+    FailsafePromiseIgnored,
+    /// The holder counts a promise from the last answer instead of from the question.
+    FailsafeCountsFromAnswer,
+    /// A member that is silent counts as one that agrees.
+    OneSilenceSuffices,
+    /// Who is not on the published failsafe list may take the lease.
+    FailsafeListIgnored,
 }
 
 /// All of them, with the rule's text for the table.
@@ -64,6 +72,10 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::SyncSetIgnored, "only the published synchronous set may lead by itself"),
     (Mutation::SyncNotClaimed, "the winner enters itself into sync before the promotion"),
     (Mutation::TermForgotten, "the term outlives a wiped store and a restart"),
+    (Mutation::FailsafePromiseIgnored, "a promise to leave the lease alone is kept"),
+    (Mutation::FailsafeCountsFromAnswer, "promises count from the question, not from the answers"),
+    (Mutation::OneSilenceSuffices, "every member must promise; a silence is a no"),
+    (Mutation::FailsafeListIgnored, "who is not on the failsafe list does not take over"),
 ];
 
 impl Mutation {

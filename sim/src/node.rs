@@ -48,6 +48,8 @@ pub struct Node {
     pub clock: NodeClock,
     /// The machine runs.
     pub powered: bool,
+    /// When the agent began.
+    pub born: Us,
     /// Grows with each agent; what was meant for an earlier one is void.
     pub life: u32,
     /// The agent, where it runs.

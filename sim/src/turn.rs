@@ -89,7 +89,10 @@ impl World {
             return;
         };
         let lease = match &what {
-            AtAgent::Lease(_) | AtAgent::LeaseNotSent(_) => true,
+            AtAgent::Lease(_)
+            | AtAgent::LeaseNotSent(_)
+            | AtAgent::Question { .. }
+            | AtAgent::Word(_) => true,
             AtAgent::Answer(call, _) => agent.calls.get(call).is_some_and(|p| p.is_lease()),
             _ => false,
         };
@@ -155,7 +158,7 @@ fn seen(node: &Node, t: Us) -> Seen {
         guard.late || node.is_frozen(GUARD, t) && late
     };
     // An agent that is awake kills past a guard that hangs.
-    let awake = t >= node.frozen[LOOP].max(node.slow_fence_until) + WAKING;
+    let awake = t >= node.frozen[LOOP].max(node.slow_fence_until).max(node.born) + WAKING;
     let able = node.agent.is_some() && awake;
     let overslept = node.guard.as_ref().is_some_and(overdue) && !able;
     Seen { writes: node.writes(t), overslept: overslept.then_some(node.frozen[GUARD]) }
@@ -181,5 +184,7 @@ fn tag(what: &AtAgent) -> u64 {
         AtAgent::NotFollowed => 16,
         AtAgent::KillPast => 17,
         AtAgent::LeaseNotSent(_) => 18,
+        AtAgent::Question { .. } => 19,
+        AtAgent::Word(_) => 20,
     }
 }

@@ -70,6 +70,7 @@ fn bootstrap(rng: &mut Rng) -> Map<String, Value> {
     let ttl = [2, 3, 3, 6, 6, 15][rng.index(6)];
     let sync = rng.chance(600);
     let loop_wait = [1, 1, 2][rng.index(3)];
+    let failsafe = rng.chance(750);
     let lag = [1_048_576, 4096][rng.index(2)];
     let (strict, count, rewind) = (sync && rng.chance(200), 1 + rng.below(2), rng.chance(700));
     let config = json!({
@@ -79,6 +80,7 @@ fn bootstrap(rng: &mut Rng) -> Map<String, Value> {
         "synchronous_mode_strict": strict,
         "synchronous_node_count": count,
         "maximum_lag_on_failover": lag,
+        "failsafe_mode": failsafe,
         "postgresql": { "use_pg_rewind": rewind },
     });
     config.as_object().cloned().unwrap_or_default()
@@ -91,7 +93,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let count = [1, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 4, 5][rng.index(13)];
         let bootstrap = bootstrap(&mut rng);
-        let plan = Plan::draw(&mut rng);
+        let plan = Plan::draw(&mut rng, bootstrap["failsafe_mode"] == json!(true));
         let names: Vec<String> = (1..=count).map(|n| format!("n{n}")).collect();
         let nodes = names.iter().map(|name| node(name, &mut rng)).collect();
         let mut world = Self {
@@ -173,6 +175,7 @@ fn node(name: &str, rng: &mut Rng) -> Node {
         name: name.to_owned(),
         clock: NodeClock { origin: rng.range(100_000 * SEC, 9_000_000 * SEC), ppm, missed: 0 },
         powered: true,
+        born: 0,
         life: 0,
         agent: None,
         guard: None,

@@ -7,7 +7,9 @@ use hart_ha::brain::{Brain, Settings};
 use hart_ha::command::Exit;
 use hart_ha::keeper::Keeper;
 use hart_ha::kv::{DynamicConfig, Tags};
+use hart_ha::observation::LeaseStanding;
 use hart_ha::observation::Observation;
+use hart_ha::time::Time;
 
 use crate::agent::state::{Agent, View};
 use crate::clock::Us;
@@ -37,6 +39,7 @@ impl World {
             return self.queue.push(self.t + ADOPT + RESTART, Event::Boot(n));
         }
         node.life += 1;
+        node.born = self.t;
         let raw = self.bootstrap.clone();
         let bootstrap = DynamicConfig::from_raw(raw).unwrap_or_default();
         let (name, instance) = (node.name.clone(), node.facts.instance.clone());
@@ -130,7 +133,10 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         acked: None,
         told: None,
         hold: None,
-        busy: false,
+        standing: LeaseStanding::default(),
+        open_questions: Default::default(),
+        asked_at: Time::ZERO,
+        promises_late: Duration::ZERO,
         session: None,
         confirmed: false,
         failures: (0, 0),

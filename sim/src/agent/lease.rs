@@ -5,6 +5,7 @@ use std::time::Duration;
 use hart_consul_dev::model::{Reply, Request as Call};
 use hart_ha::keeper::{AcquirePlan, Call as Wanted, Heir, Hold, Pact, Payload, Request};
 use hart_ha::lease::margin;
+use hart_ha::observation::LeaseStanding;
 use hart_ha::store::{LeaseTxn, LeaseView, Outcome, Snapshot};
 
 use crate::agent::state::{LEASE_DUE, Purpose};
@@ -80,20 +81,8 @@ impl World {
                 None
             }
         };
-        self.ask_members(n);
         self.send(n, request);
         self.settle(n);
-    }
-
-    /// The members' answers are not modelled yet: nobody promises anything.
-    fn ask_members(&mut self, n: usize) {
-        let now = self.local(n);
-        let Some(agent) = &mut self.nodes[n].agent else { return };
-        if let Some(round) = agent.keeper.ask(now)
-            && let Some(member) = round.members.keys().next()
-        {
-            agent.keeper.heard(now, round.id, member, false);
-        }
     }
 
     /// Giving the lease up says that PostgreSQL here cannot write any more.
@@ -218,6 +207,7 @@ impl World {
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let tick = agent.keeper.tick(now);
         self.send(n, tick);
+        self.ask_members(n);
         let hold = self.hold(n);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         if let Some(hold) = hold
@@ -227,9 +217,16 @@ impl World {
         }
         let ghost = self.ghost(n, hold);
         let Some(agent) = &mut self.nodes[n].agent else { return };
-        let busy = agent.keeper.is_busy();
-        let changed = (agent.hold, agent.busy) != (ghost, busy);
-        (agent.hold, agent.busy) = (ghost, busy);
+        let standing = LeaseStanding {
+            hold: ghost,
+            busy: agent.keeper.is_busy(),
+            by_promises: agent.keeper.rests_on_promises(),
+            pact: agent.keeper.pact(),
+            promised: agent.keeper.promised(now).cloned(),
+        };
+        let changed = agent.standing != standing;
+        agent.hold = ghost;
+        agent.standing = standing;
         match agent.keeper.wake_at() {
             Some(due) => {
                 let at = self.nodes[n].clock.true_at(due).max(self.t + 20);
@@ -251,6 +248,9 @@ impl World {
         let mut hold = agent.keeper.hold(now)?;
         if self.mutated(Mutation::CountFromAnswer) {
             hold.deadline = hold.deadline + Duration::from_micros(agent.lateness);
+        }
+        if self.mutated(Mutation::FailsafeCountsFromAnswer) {
+            hold.deadline = hold.deadline + Duration::from_micros(self.counted_from_answers(n));
         }
         if self.mutated(Mutation::MarginZero) {
             let ttl = agent.applied.as_ref().map(|config| config.ttl).unwrap_or_default();

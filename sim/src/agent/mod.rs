@@ -7,6 +7,7 @@
 //! | `observe`, `step` | the loop |
 //! | `jobs`, `work`, `follow`, `look` | its actions on PostgreSQL |
 //! | `lease` | the lease thread |
+//! | `promises` | failsafe: questions to the other members, and promises to them |
 //! | `session`, `watch`, `writes` | its other calls to Consul |
 //! | `peers` | its questions to other agents, and its answers |
 //! | `states` | the brain's phases, for the coverage table |
@@ -19,6 +20,7 @@ pub mod lease;
 mod look;
 mod observe;
 mod peers;
+pub mod promises;
 mod session;
 pub mod state;
 pub mod states;

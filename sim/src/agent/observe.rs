@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use hart_ha::lease::margin;
 use hart_ha::lsn::Lsn;
-use hart_ha::observation::{Control, Data, LeaseStanding, Memory, Process};
+use hart_ha::observation::{Control, Data, Memory, Process};
+
+use hart_ha::store::Snapshot;
 
 use crate::mutation::Mutation;
 use crate::pg::Content;
@@ -17,6 +19,7 @@ impl World {
         let marginless = self.mutated(Mutation::MarginZero);
         let (sync_ignored, unclaimed) =
             (self.mutated(Mutation::SyncSetIgnored), self.mutated(Mutation::SyncNotClaimed));
+        let self_listed = self.mutated(Mutation::FailsafeListIgnored);
         let blind = self.mutated(Mutation::PositionsIgnored);
         let timeline = self.wal.timeline(self.nodes[n].disk.pos.branch);
         let wal = &self.wal;
@@ -42,13 +45,8 @@ impl World {
         seen.now = now;
         // The lease thread may be late in taking it back, as after a freeze.
         let hold = agent.hold.filter(|hold| now < hold.deadline);
-        seen.lease = LeaseStanding {
-            hold,
-            busy: agent.busy,
-            by_promises: agent.keeper.rests_on_promises(),
-            pact: agent.keeper.pact(),
-            promised: agent.keeper.promised(now).cloned(),
-        };
+        seen.lease.clone_from(&agent.standing);
+        seen.lease.hold = hold;
         seen.asked.reinit &= hold.is_none();
         seen.finished.append(&mut agent.finished);
         let local = &mut seen.local;
@@ -91,6 +89,16 @@ impl World {
             agent.shifted = true;
             seen.store.arrived = seen.store.arrived - margin(lease.ttl());
         }
+        if self_listed
+            && let Some(keys) = &mut seen.store.snapshot
+            && needs_listing(keys, &node.name)
+        {
+            let mut changed = (**keys).clone();
+            if let Some(list) = &mut changed.failsafe {
+                list.value.insert(node.name.clone(), String::new());
+            }
+            *keys = changed.into();
+        }
         if blind {
             seen.peers.values_mut().for_each(|probe| probe.answer = None);
         }
@@ -113,4 +121,10 @@ impl World {
             *keys = changed.into();
         }
     }
+}
+
+fn needs_listing(keys: &Snapshot, name: &str) -> bool {
+    let list = keys.failsafe.as_ref().map(|list| &list.value);
+    list.is_some_and(|list| !list.is_empty() && !list.contains_key(name))
+        && keys.lease().is_some_and(|lease| lease.holder != name)
 }

@@ -8,7 +8,7 @@ use hart_ha::brain::Brain;
 use hart_ha::command::Job;
 use hart_ha::keeper::{Hold, Keeper};
 use hart_ha::kv::{DynamicConfig, Member, Term};
-use hart_ha::observation::{FinishedJob, Observation, SyncProof, Upstream};
+use hart_ha::observation::{FinishedJob, LeaseStanding, Observation, SyncProof, Upstream};
 use hart_ha::time::Time;
 
 use crate::clock::Us;
@@ -93,7 +93,7 @@ pub struct Agent {
     /// The picture, kept from step to step.
     pub seen: Observation,
     /// Settings last applied.
-    pub applied: Option<DynamicConfig>,
+    pub applied: Option<std::sync::Arc<DynamicConfig>>,
     /// The job under way.
     pub job: Option<Running>,
     /// What ended.
@@ -126,8 +126,14 @@ pub struct Agent {
     pub told: Option<Hold>,
     /// The last hold that was reported.
     pub hold: Option<Hold>,
-    /// A lease transaction is under way.
-    pub busy: bool,
+    /// What the lease thread told the loop last.
+    pub standing: LeaseStanding,
+    /// Members that were asked for a promise and have not answered: round, member.
+    pub open_questions: BTreeSet<(u64, usize)>,
+    /// When they were asked last.
+    pub asked_at: Time,
+    /// For a mutation: how long the last promises took.
+    pub promises_late: Duration,
     /// The session in force.
     pub session: Option<String>,
     /// Consul knew it when last asked.

@@ -36,6 +36,9 @@ impl World {
             return Err("the server runs".to_owned());
         }
         let u = self.reach(n, from)?;
+        if self.nodes[n].disk.content == Content::Cluster && self.nodes[u].server.recovery {
+            return Err(format!("{} is not primary", from.name));
+        }
         let source = self.nodes[u].disk.clone();
         let disk = &mut self.nodes[n].disk;
         (disk.content, disk.system_id, disk.pos) = (Content::Cluster, source.system_id, source.pos);

@@ -6,6 +6,7 @@ use crate::clock::{SEC, Us};
 use crate::event::Event;
 use crate::faults::kinds::Kind::*;
 use crate::faults::plan::Heal;
+use crate::node::Node;
 use crate::world::World;
 
 /// How long a cluster may take to heal after the last fault.
@@ -78,6 +79,15 @@ impl World {
             let text = "the primary changed although nothing was wrong with it".to_owned();
             self.oracle.report(self.t, text);
         }
+    }
+
+    /// Where failsafe mode is on: everybody is on the list, and the leader's keeper knows it.
+    pub(crate) fn is_agreed(&self) -> bool {
+        let keys = self.keys();
+        let on = keys.config.as_ref().is_some_and(|config| config.value.failsafe_mode);
+        let listed = keys.failsafe.as_ref().map_or(0, |list| list.value.len());
+        let pact = |node: &Node| node.agent.as_ref().is_some_and(|agent| agent.keeper.pact() > 0);
+        !on || listed == self.nodes.len() && self.nodes.iter().any(pact)
     }
 
     /// One primary that holds the lease, and everybody follows it.

@@ -58,7 +58,12 @@ kinds! {
     TtlChanged => "ttl changed",
     SyncChanged => "sync mode changed",
     DataLost => "data lost",
+    FailsafeChanged => "failsafe mode changed",
 }
 
 /// Kinds that must not make the primary change.
 pub const HARMLESS: &[Kind] = &[Kind::ConsulBlink, Kind::SessionsLost, Kind::DuplicatesOnNetwork];
+
+/// The same where every member agrees to go on without Consul.
+pub const HARMLESS_WITH_FAILSAFE: &[Kind] =
+    &[Kind::ConsulBlink, Kind::SessionsLost, Kind::DuplicatesOnNetwork, Kind::ConsulDown];

@@ -38,6 +38,10 @@ impl World {
                 let ttl = [2, 3, 6, 15, 30][self.rng.index(5)];
                 self.configure("ttl", json!(ttl));
             }
+            FailsafeChanged => {
+                let on = self.rng.chance(600);
+                self.configure("failsafe_mode", json!(on));
+            }
             SyncChanged => {
                 let on = self.rng.chance(500);
                 self.configure("synchronous_mode", json!(on));

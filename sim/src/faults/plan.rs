@@ -3,7 +3,7 @@
 use crate::clock::{MS, SEC, Us};
 use crate::event::Event;
 use crate::faults::Kind;
-use crate::faults::kinds::{HARMLESS, KINDS};
+use crate::faults::kinds::{HARMLESS, HARMLESS_WITH_FAILSAFE, KINDS};
 use crate::rng::Rng;
 use crate::world::World;
 
@@ -47,9 +47,13 @@ pub struct Plan {
 
 impl Plan {
     /// Draws one.
-    pub fn draw(rng: &mut Rng) -> Self {
+    pub fn draw(rng: &mut Rng, failsafe: bool) -> Self {
         let harmless = rng.chance(60);
-        let pool = if harmless { HARMLESS } else { KINDS };
+        let pool = match (harmless, failsafe) {
+            (true, true) => HARMLESS_WITH_FAILSAFE,
+            (true, false) => HARMLESS,
+            (false, _) => KINDS,
+        };
         let many = if harmless { pool.len() } else { 1 + rng.index(9) };
         let kinds = (0..many).map(|_| pool[rng.index(pool.len())]).collect();
         Self {
@@ -83,7 +87,7 @@ impl World {
         let next = self.t + self.rng.range(gap / 8, gap * 2);
         self.queue.push(next, Event::Fault);
         if self.plan.harmless && self.plan.settled.is_none() {
-            if !self.is_healthy() {
+            if !self.is_healthy() || !self.is_agreed() {
                 return;
             }
             self.plan.settled = Some(self.oracle.changes);

@@ -33,6 +33,8 @@ impl World {
         }
         if frozen {
             guard.queued.push(hold);
+            let (life, at) = (node.server.life, node.frozen[GUARD]);
+            self.queue.push(at, Event::Server(n, life, AtServer::Deadline));
             node.frozen[LEASE] = node.frozen[LEASE].max(t + ARM_TIMEOUT);
             return;
         }
