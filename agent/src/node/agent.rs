@@ -25,6 +25,12 @@ use super::writes::Writes;
 /// While something is about to change, PostgreSQL is looked at this often.
 const HURRY: Duration = Duration::from_millis(20);
 
+/// Nothing is fenced for it: the guard holds the deadline, and an agent that is started again before
+/// it goes on without an interruption.
+const LEASE_THREAD_ENDED: &str = "the lease thread has ended, so no lease can be renewed; the log \
+                                  above says why. Start the agent again: PostgreSQL runs on under \
+                                  its guard until the lease is over";
+
 /// What short actions beside the loop report back.
 #[derive(Debug)]
 pub enum Effect {
@@ -32,6 +38,8 @@ pub enum Effect {
     Followed(hart_ha::observation::Upstream, Result<(), String>),
     /// A fence has ended.
     Fenced,
+    /// This node cannot lead: it was not promoted, and why.
+    Unfit(String),
 }
 
 /// Everything that the loop holds.
@@ -60,7 +68,11 @@ pub struct Agent {
     pub(super) known: Known,
     pub(super) follow_pending: bool,
     pub(super) fencing: bool,
-    pub(super) applied: Option<hart_ha::kv::DynamicConfig>,
+    /// Why this node must not lead, for want of a required watchdog.
+    pub(super) unfit: Option<String>,
+    /// The term that the guard of this standby was told to forget.
+    pub(super) disarmed: Option<hart_ha::kv::Term>,
+    pub(super) applied: Option<Arc<hart_ha::kv::DynamicConfig>>,
     /// The facts beside the data directory cannot be written.
     pub(super) broken: Option<String>,
     pub(super) refreshing: Vec<(oneshot::Receiver<()>, oneshot::Sender<()>)>,
@@ -78,6 +90,10 @@ impl Agent {
     pub async fn run(mut self) -> Exit {
         loop {
             let observation = self.observe().await;
+            if self.lease.orders.is_closed() {
+                return Exit::Refused(LEASE_THREAD_ENDED.to_owned());
+            }
+            self.disarm_given_up(&observation);
             if let Some(refusal) = self.another_of_this_name(&observation).await {
                 return Exit::Refused(refusal);
             }
@@ -144,6 +160,7 @@ impl Agent {
                     self.fencing = false;
                     self.recorder.fenced();
                 }
+                Effect::Unfit(why) => self.is_unfit(why),
                 Effect::Followed(upstream, result) => {
                     self.follow_pending = false;
                     if result.is_ok() {
@@ -151,6 +168,29 @@ impl Agent {
                     }
                 }
             }
+        }
+    }
+
+    /// The lease goes back, before PostgreSQL could be promoted under it, and another node leads.
+    fn is_unfit(&mut self, why: String) {
+        tracing::error!("this node cannot lead: {why}");
+        self.unfit = Some(why);
+        self.brain.set_tags(super::unfit::tags(&self.config, true));
+        let _ = self.lease.orders.send(LeaseOrder::Release);
+    }
+
+    /// A standby that gave the lease up before it was promoted need not die at its deadline. That
+    /// it was not promoted is for the guard to know, which refuses otherwise.
+    fn disarm_given_up(&mut self, observation: &Observation) {
+        let Observation { now, lease, local, .. } = observation;
+        let standby = local.sql.as_ref().is_some_and(|sql| sql.in_recovery);
+        let armed = local.armed.filter(|armed| *now < armed.deadline);
+        let Some(armed) = armed.filter(|_| standby && lease.hold.is_none() && !lease.busy) else {
+            return;
+        };
+        if self.disarmed.replace(armed.term) != Some(armed.term) {
+            let server = self.server.clone();
+            tokio::spawn(async move { server.disarm(armed.term).await });
         }
     }
 
@@ -292,6 +332,7 @@ impl Agent {
         tokio::select! {
             () = self.wake.notified() => {}
             () = tokio::time::sleep(pause) => {}
+            () = self.lease.orders.closed() => {}
             Some(ask) = self.asks.recv() => self.on_ask(ask),
             Some(session) = self.sessions.recv() => self.on_session(session),
             Some(()) = self.reload.recv() => {

@@ -14,7 +14,7 @@ use super::agent::{Agent, Effect};
 use super::jobs::How;
 use super::lease_task::Order as LeaseOrder;
 use super::monitor::Order as MonitorOrder;
-use super::server::Life;
+use super::server::{Ladder, Life, NotPromoted};
 use super::settings;
 use super::store_task::chain;
 use super::view::View;
@@ -80,7 +80,7 @@ impl Agent {
             Command::Begin(job) => self.begin(job, step, observation),
             Command::Abort => self.jobs.abort(),
             Command::Fence => self.fence(),
-            Command::Promote => self.promote(),
+            Command::Promote => self.promote(observation),
             Command::Checkpoint => self.checkpoint(),
             Command::Follow(upstream) => self.follow(upstream, step),
             Command::Slots { members, gone, reserve } => self.slots(&members, &gone, reserve),
@@ -156,20 +156,24 @@ impl Agent {
         let (server, effects, wake) =
             (self.server.clone(), self.effects.0.clone(), self.wake.clone());
         tokio::spawn(async move {
-            if let Err(error) = server.fence().await {
-                tracing::error!("fence: {error}");
-            }
+            server.fence().await;
             let _ = effects.send(Effect::Fenced);
             wake.notify_one();
         });
     }
 
-    fn promote(&self) {
-        let (postgres, monitor) = (self.postgres.clone(), self.monitor.orders.clone());
+    fn promote(&self, observation: &Observation) {
+        let Some(hold) = observation.lease.hold else { return };
+        let (server, monitor) = (self.server.clone(), self.monitor.orders.clone());
+        let (effects, wake) = (self.effects.0.clone(), self.wake.clone());
         tokio::spawn(async move {
-            match postgres.promote(QUICK).await {
-                Ok(_) => tracing::info!("PostgreSQL was told to promote"),
-                Err(error) => tracing::warn!("promote: {}", chain(&error)),
+            match server.promote(hold.term).await {
+                Ok(()) => tracing::info!("PostgreSQL was told to promote"),
+                Err(NotPromoted::Failed(error)) => tracing::warn!("promote: {error}"),
+                Err(NotPromoted::Unfit(why)) => {
+                    let _ = effects.send(Effect::Unfit(why));
+                    wake.notify_one();
+                }
             }
             let _ = monitor.send(MonitorOrder::Now(None));
         });
@@ -251,6 +255,8 @@ impl Agent {
             tracing::info!("{warning}");
         }
         self.postgres.update_settings(settings);
+        let patience = self.config.postgresql.pg_ctl_timeout;
+        self.server.set_ladder(Ladder::new(&config.raw, patience));
         if changed.is_some_and(|old| old.postgresql != config.postgresql) {
             self.rewrite_config().await;
         }
@@ -285,10 +291,9 @@ impl Agent {
     pub(super) fn show(&mut self, observation: &Observation, step: &Step) {
         let seen = self.seen.borrow().clone();
         let answer = self.monitor.answer.borrow().clone();
-        let layers = match self.known.life {
-            Life::Up { layers, .. } => Some(layers),
-            Life::Down => None,
-        };
+        let guard = self.server.guard();
+        let missing = guard.is_some_and(|guard| guard.watchdog.is_missing());
+        let required = self.config.watchdog.mode == hart_config::WatchdogMode::Required;
         let local = &observation.local;
         self.view.store(Arc::new(View {
             at: observation.now,
@@ -296,10 +301,13 @@ impl Agent {
             role: step.member.role,
             hold: observation.lease.hold,
             armed: local.armed,
-            layers,
+            layers: guard.map(|guard| guard.layers),
+            watchdog: guard.map(|guard| guard.watchdog),
+            watchdog_failed: self.unfit.is_some() || (missing && required),
+            traffic: self.server.traffic(),
             phase: step.phase.clone(),
             verdict: step.verdict.clone(),
-            config: step.config.clone(),
+            config: step.config.as_ref().clone(),
             tags: step.member.tags.clone(),
             snapshot: seen.snapshot,
             store_arrived: seen.arrived,

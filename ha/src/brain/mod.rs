@@ -38,6 +38,7 @@ mod wal_gone;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub use eligible::{Refusal, Verdict};
 pub use follow::host_and_port;
@@ -88,7 +89,9 @@ pub struct Brain {
     /// REST addresses of all members seen, for peers whose entries have vanished.
     addresses: BTreeMap<String, String>,
     /// The shared settings as last seen.
-    config: Option<DynamicConfig>,
+    config: Option<Arc<DynamicConfig>>,
+    /// The picture in which they were looked at last.
+    config_of: Option<Arc<Snapshot>>,
     promoting: Option<(Term, Time)>,
     published: Option<(Member, Time)>,
     slots: slots::Slots,
@@ -128,6 +131,7 @@ impl Brain {
             jobs: JobLog::default(),
             addresses: BTreeMap::new(),
             config: None,
+            config_of: None,
             promoting: None,
             published: None,
             slots: slots::Slots::default(),
@@ -154,7 +158,7 @@ impl Brain {
     /// One look at the world: what is to be done, and why.
     pub fn step(&mut self, observation: &Observation) -> Step {
         self.learn(observation);
-        let config = self.config(observation).clone();
+        let config = self.config(observation);
         let mut turn = Turn::new(observation, config);
         match observation.store.snapshot.as_ref() {
             Some(snapshot) => self.decide(&mut turn, snapshot),
@@ -166,12 +170,18 @@ impl Brain {
     }
 
     /// The stored settings; those last seen, where the store has lost them; before that the file's.
-    fn config(&mut self, observation: &Observation) -> &DynamicConfig {
-        let stored = observation.store.snapshot.as_ref().and_then(|s| s.config.as_ref());
-        if let Some(stored) = stored.filter(|stored| self.config.as_ref() != Some(&stored.value)) {
-            self.config = Some(stored.value.clone());
+    fn config(&mut self, observation: &Observation) -> Arc<DynamicConfig> {
+        let snapshot = observation.store.snapshot.as_ref();
+        let looked = self.config_of.as_ref().zip(snapshot).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+        if let Some(snapshot) = snapshot.filter(|_| !looked) {
+            self.config_of = Some(snapshot.clone());
+            let stored = snapshot.config.as_ref().map(|stored| &stored.value);
+            if let Some(stored) = stored.filter(|s| self.config.as_deref() != Some(s)) {
+                self.config = Some(Arc::new(stored.clone()));
+            }
         }
-        self.config.as_ref().unwrap_or(&self.settings.bootstrap)
+        let known = self.config.clone();
+        known.unwrap_or_else(|| Arc::new(self.settings.bootstrap.clone()))
     }
 
     fn learn(&mut self, observation: &Observation) {

@@ -97,6 +97,9 @@ pub(super) fn state(turn: &Turn<'_>) -> State {
 
 /// Does the entry differ in more than positions?
 fn differs(a: &Member, b: &Member) -> bool {
+    if a == b {
+        return false;
+    }
     let still = |member: &Member| Member {
         xlog_location: None,
         receive_lsn: None,

@@ -1,6 +1,7 @@
 //! One step in the making: what is seen, and what has been decided so far.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::eligible::Verdict;
@@ -30,7 +31,7 @@ pub struct Step {
     /// May this node lead?
     pub verdict: Verdict,
     /// The settings in force.
-    pub config: DynamicConfig,
+    pub config: Arc<DynamicConfig>,
     /// Why the last request for a switchover or failover was given up.
     pub refused: Option<String>,
     /// What the node says of itself, whether or not it can be written to the store.
@@ -44,7 +45,7 @@ const SOON: Duration = Duration::from_millis(25);
 
 pub(super) struct Turn<'a> {
     pub obs: &'a Observation,
-    pub config: DynamicConfig,
+    pub config: Arc<DynamicConfig>,
     pub verdict: Verdict,
     decisions: Vec<Decision>,
     wake: Time,
@@ -53,7 +54,7 @@ pub(super) struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    pub fn new(obs: &'a Observation, config: DynamicConfig) -> Self {
+    pub fn new(obs: &'a Observation, config: Arc<DynamicConfig>) -> Self {
         let wake = obs.now + config.loop_wait;
         let verdict = Verdict::unknown();
         Self {
