@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use hart_e2e::DEADLINE;
-use hart_testkit::{Cluster, Options, Writers, eventually, until};
-use hart_workload::{Ledger, check};
+use hart_testkit::{Cluster, Consul, Options, Writers, eventually, until};
+use hart_workload::{Failure, Ledger, check};
 
 /// Rows that show that writing goes on: half a second of them.
 const SOME: u64 = 50;
@@ -46,7 +46,11 @@ impl Drill {
     }
 
     pub(crate) async fn with(options: &Options) -> Result<Self> {
-        let cluster = Cluster::start(3, options).await?;
+        Self::around(Cluster::start(3, options).await?).await
+    }
+
+    /// Around a cluster of three nodes that have been started.
+    pub(crate) async fn around(cluster: Cluster) -> Result<Self> {
         cluster.wait_healthy(3, DEADLINE).await?;
         Ok(Self { cluster, writers: None, ledgers: Vec::new(), next_writer: 1 })
     }
@@ -89,6 +93,58 @@ impl Drill {
         })
         .await
         .with_context(|| format!("{:?}\n{}", ledger.counts().failures, self.logs()))
+    }
+
+    /// No row was refused or left without an answer but by replicas.
+    pub(crate) fn undisturbed(&self) -> Result<()> {
+        let counts = self.ledger()?.counts();
+        // Before the first row the table is not there; the writer makes it.
+        let normal = |failure: &Failure| match failure {
+            Failure::ReadOnly => true,
+            Failure::Sql(code) => code == "42P01",
+            _ => false,
+        };
+        let calm = counts.unknown == 0 && counts.failures.keys().all(normal);
+        ensure!(calm, "writing was disturbed: {counts:?}\n{}", self.logs());
+        Ok(())
+    }
+
+    /// What the writers have seen who were stopped last.
+    pub(crate) fn last_ledger(&self) -> Option<&Ledger> {
+        self.ledgers.last().map(Arc::as_ref)
+    }
+
+    /// The process id of a node's postmaster.
+    pub(crate) fn postmaster(&self, name: &str) -> Result<u32> {
+        let found = self.cluster.node(name)?.postmaster();
+        found.with_context(|| format!("{name} has no postmaster\n{}", self.logs()))
+    }
+
+    /// The process ids of all postmasters.
+    pub(crate) fn postmasters(&self) -> Result<Vec<u32>> {
+        self.cluster.nodes().iter().map(|node| self.postmaster(node.name())).collect()
+    }
+
+    /// Stops a node's agent in good order. It leaves nothing behind, in Consul neither.
+    pub(crate) async fn stop(&mut self, name: &str) -> Result<()> {
+        let node = self.cluster.node_mut(name)?;
+        let status = node.stop()?;
+        ensure!(status.success(), "{status}\n{}", node.log());
+        ensure!(node.processes().is_empty(), "{:?} are left of {name}", node.processes());
+        let consul = self.cluster.consul();
+        eventually("the end of its registration", DEADLINE, async || {
+            let members = crate::keys::members_in_service(consul).await?;
+            ensure!(!members.contains_key(name), "{members:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// The Consul agent on a node's host.
+    pub(crate) fn local_consul(&mut self, name: &str) -> Result<&mut Consul> {
+        let at = self.cluster.nodes().iter().position(|node| node.name() == name);
+        let agent = self.cluster.consul_agents().get_mut(at.context("no such node")?);
+        agent.context("no Consul agents here")
     }
 
     /// Stops the writers. No two nodes have acknowledged at the same time.

@@ -28,17 +28,3 @@ async fn a_lost_primary_is_replaced_and_returns_as_a_replica() -> Result<()> {
 async fn a_lost_synchronous_primary_takes_no_acknowledged_row_with_it() -> Result<()> {
     lost(true).await
 }
-
-/// Commits go on after the synchronous standby was lost, and after it came back.
-#[tokio::test]
-async fn a_lost_synchronous_standby_is_replaced() -> Result<()> {
-    let mut drill = Drill::synchronous().await?;
-    let primary = drill.write().await?;
-    let standby = drill.synchronous_standby().await?;
-    drill.cluster.kill_node(&standby)?;
-    drill.written().await?;
-    drill.cluster.revive_node(&standby).await?;
-    let last = drill.finish(Loss::None, &[]).await?;
-    ensure!(last == primary, "{last} leads\n{}", drill.logs());
-    Ok(())
-}

@@ -1,12 +1,11 @@
 //! Three nodes on hosts of their own in network namespaces, a real Consul, a writer on every host,
 //! and everything that may happen to them. Needs root.
 
-mod crash;
 mod drill;
+mod faults;
 mod forming;
 mod keys;
 mod losing;
-mod parting;
 mod patronictl;
 mod program;
 mod stopping;

@@ -33,6 +33,7 @@ pub struct Node {
     agent: Option<Process>,
     binary: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    uptime: Option<u64>,
 }
 
 impl Node {
@@ -44,7 +45,15 @@ impl Node {
     pub fn new(dir: &TempDir, host: Option<Host>, mut config: NodeConfig) -> Result<Self> {
         let home = dir.make(&config.name, "postgres")?;
         config.home.clone_from(&home);
-        Ok(Self { config, host, home, agent: None, binary: None, environment: Vec::new() })
+        Ok(Self {
+            config,
+            host,
+            home,
+            agent: None,
+            binary: None,
+            environment: Vec::new(),
+            uptime: None,
+        })
     }
 
     /// Its name.
@@ -73,6 +82,13 @@ impl Node {
     /// Sets a variable in the environment of the agent from the next start on.
     pub fn set_env(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Gives the node a monotonic clock that is ahead of this machine's by so many seconds, in a time
+    /// namespace, from the next start on. [`Node::agent`] is the program `unshare` then, with which
+    /// the agent ends.
+    pub const fn set_uptime(&mut self, seconds: u64) {
+        self.uptime = Some(seconds);
     }
 
     /// Runs another binary than [`hart_binary`] from the next start on, as after an upgrade.
@@ -131,7 +147,7 @@ impl Node {
     /// When the binary is missing or cannot be started.
     pub fn start_with(&mut self, yaml: &str) -> Result<()> {
         self.write_config(yaml)?;
-        let mut command = Command::new(self.binary.clone().map_or_else(hart_binary, Ok)?);
+        let mut command = self.program(self.binary.clone().map_or_else(hart_binary, Ok)?);
         command.arg("agent");
         if crate::is_root() {
             command.args(["--user", "postgres"]);
@@ -253,6 +269,14 @@ impl Node {
     #[must_use]
     pub fn unexpected_lines(&self, announced: &[&str]) -> Vec<String> {
         log::unexpected(&self.log(), announced)
+    }
+
+    fn program(&self, binary: PathBuf) -> Command {
+        let Some(uptime) = self.uptime else { return Command::new(binary) };
+        let (mut command, uptime) = (Command::new("unshare"), uptime.to_string());
+        command.args(["--time", "--boottime", &uptime, "--monotonic", &uptime]);
+        command.args(["--fork", "--kill-child"]).arg(binary);
+        command
     }
 
     fn write_config(&self, yaml: &str) -> Result<()> {

@@ -1,0 +1,90 @@
+//! Consul's own troubles, with three servers and an agent on each host: nobody who writes notices, and
+//! nobody changes the role.
+
+use anyhow::{Result, ensure};
+use hart_e2e::DEADLINE;
+use hart_testkit::Options;
+
+use super::{AWAY, longer_than_a_lease};
+use crate::Drill;
+use crate::drill::Loss;
+
+/// What the agents may say while Consul does not answer.
+const ANNOUNCED: [&str; 4] = [AWAY, "Consul", "lease", "failsafe"];
+
+/// Runs a scenario in which nothing may change.
+async fn unmoved(
+    options: &Options,
+    trouble: impl AsyncFnOnce(&mut Drill, &str) -> Result<()>,
+) -> Result<()> {
+    let mut drill = Drill::with(options).await?;
+    let primary = drill.write().await?;
+    let before = drill.postmasters()?;
+    trouble(&mut drill, &primary).await?;
+    longer_than_a_lease().await;
+    drill.written().await?;
+    drill.undisturbed()?;
+    let last = drill.finish(Loss::None, &ANNOUNCED).await?;
+    ensure!(last == primary && drill.timeline(&last).await? == 1, "{last}\n{}", drill.logs());
+    ensure!(drill.postmasters()? == before, "PostgreSQL was restarted\n{}", drill.logs());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_local_consul_agents_are_restarted() -> Result<()> {
+    unmoved(&Options::three_servers(), async |drill, primary| {
+        for name in [primary, &drill.other_than(primary)?] {
+            drill.local_consul(name)?.restart().await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The other members promise that they will not take the lease.
+#[tokio::test]
+async fn the_primarys_consul_agent_is_away_for_a_while() -> Result<()> {
+    unmoved(&Options::three_servers(), async |drill, primary| {
+        drill.local_consul(primary)?.kill();
+        longer_than_a_lease().await;
+        longer_than_a_lease().await;
+        drill.local_consul(primary)?.start_again().await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_servers_are_asked_while_the_local_consul_agent_is_away() -> Result<()> {
+    let options = Options::three_servers().with_other_endpoints().dcs("failsafe_mode", false);
+    unmoved(&options, async |drill, primary| {
+        drill.local_consul(primary)?.kill();
+        longer_than_a_lease().await;
+        longer_than_a_lease().await;
+        drill.local_consul(primary)?.start_again().await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_leader_of_consuls_servers_is_killed() -> Result<()> {
+    unmoved(&Options::three_servers(), async |drill, _| {
+        let leader = drill.cluster.consul_leader(DEADLINE).await?;
+        drill.cluster.servers()[leader].kill();
+        drill.cluster.consul_leader(DEADLINE).await?;
+        longer_than_a_lease().await;
+        drill.cluster.start_consul().await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn consuls_servers_are_restarted_one_by_one() -> Result<()> {
+    unmoved(&Options::three_servers(), async |drill, _| {
+        for at in 0..3 {
+            drill.cluster.servers()[at].restart().await?;
+            drill.cluster.consul_leader(DEADLINE).await?;
+        }
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,35 @@
+//! The failure table of the design, row by row, and what the operators asked for beside it. The page
+//! `docs/failures.md` names the test for each row.
+
+mod clocks;
+mod consul;
+mod disturbed;
+mod failsafe;
+mod forensics;
+mod frozen;
+mod primary;
+mod replica;
+mod returning;
+mod sick;
+mod synchronous;
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// PostgreSQL's end, as the agent tells it.
+const ENDED: &str = "PostgreSQL has ended";
+/// PostgreSQL was killed because the lease ended.
+const FENCED: &str = "PostgreSQL was fenced";
+/// The store cannot be reached.
+const AWAY: &str = "Consul cannot be read";
+
+/// Longer than a lease lasts: what would happen at its end has happened.
+async fn longer_than_a_lease() {
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+}
+
+/// Sends a signal to a process.
+fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(i32::try_from(pid)?).context("no process")?;
+    Ok(kill_process(pid, signal)?)
+}

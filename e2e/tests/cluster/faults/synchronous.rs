@@ -1,0 +1,101 @@
+//! Standbys that commits wait for are lost, and come back.
+
+use anyhow::{Result, ensure};
+use hart_e2e::DEADLINE;
+use hart_testkit::{Options, until};
+
+use super::longer_than_a_lease;
+use crate::Drill;
+use crate::drill::Loss;
+
+/// Commits go on after the synchronous standby was lost, and after it came back.
+#[tokio::test]
+async fn the_synchronous_standby_is_lost() -> Result<()> {
+    let mut drill = Drill::synchronous().await?;
+    let primary = drill.write().await?;
+    let standby = drill.synchronous_standby().await?;
+    drill.cluster.kill_node(&standby)?;
+    drill.written().await?;
+    drill.cluster.revive_node(&standby).await?;
+    let last = drill.finish(Loss::None, &[]).await?;
+    ensure!(last == primary, "{last} leads\n{}", drill.logs());
+    Ok(())
+}
+
+/// Takes the power from both replicas.
+async fn alone(drill: &mut Drill, primary: &str) -> Result<Vec<&'static str>> {
+    let others: Vec<_> = ["n1", "n2", "n3"].into_iter().filter(|name| *name != primary).collect();
+    for name in &others {
+        drill.cluster.kill_node(name)?;
+    }
+    Ok(others)
+}
+
+async fn back(drill: &mut Drill, others: &[&str]) -> Result<()> {
+    for name in others {
+        drill.cluster.revive_node(name).await?;
+    }
+    drill.synchronous_standby().await.map(drop)
+}
+
+/// Commits wait for nobody then; when a standby is back, they wait again.
+#[tokio::test]
+async fn no_synchronous_standby_is_left() -> Result<()> {
+    let mut drill = Drill::synchronous().await?;
+    let primary = drill.write().await?;
+    let others = alone(&mut drill, &primary).await?;
+    drill.written().await?;
+    back(&mut drill, &others).await?;
+    drill.written().await?;
+    let sql = drill.cluster.sql(&primary).await?;
+    let names = sql.value("show synchronous_standby_names").await?.unwrap_or_default();
+    ensure!(others.iter().any(|name| names.contains(name)), "{names:?}");
+    let last = drill.finish(Loss::None, &[]).await?;
+    ensure!(last == primary, "{last} leads\n{}", drill.logs());
+    Ok(())
+}
+
+/// With `synchronous_mode_strict` they wait until one is back.
+#[tokio::test]
+async fn no_synchronous_standby_is_left_and_strict_waits() -> Result<()> {
+    let options =
+        Options::default().dcs("synchronous_mode", true).dcs("synchronous_mode_strict", true);
+    let mut drill = Drill::with(&options).await?;
+    drill.synchronous_standby().await?;
+    let primary = drill.write().await?;
+    let others = alone(&mut drill, &primary).await?;
+    longer_than_a_lease().await;
+    let before = drill.ledger()?.counts().acknowledged;
+    longer_than_a_lease().await;
+    let after = drill.ledger()?.counts().acknowledged;
+    ensure!(after == before, "{} commits waited for nobody\n{}", after - before, drill.logs());
+    back(&mut drill, &others).await?;
+    drill.written().await?;
+    drill.finish(Loss::None, &[]).await?;
+    Ok(())
+}
+
+/// Any one of both standbys confirms a commit, and one of them that has everything is promoted.
+#[tokio::test]
+async fn the_primary_of_a_quorum_is_lost() -> Result<()> {
+    let options = Options::default().dcs("synchronous_mode", "quorum");
+    let mut drill = Drill::with(&options).await?;
+    until("a quorum", DEADLINE, async || {
+        for name in ["n1", "n2", "n3"] {
+            let answer = drill.cluster.rest(name, "GET", "/quorum", None).await.ok()?;
+            if answer.status == 200 {
+                return Some(());
+            }
+        }
+        None
+    })
+    .await?;
+    let primary = drill.write().await?;
+    drill.cluster.kill_node(&primary)?;
+    drill.cluster.wait_new_primary(&primary, DEADLINE).await?;
+    drill.written().await?;
+    drill.cluster.revive_node(&primary).await?;
+    let last = drill.finish(Loss::None, &[]).await?;
+    ensure!(last != primary, "{last} leads again\n{}", drill.logs());
+    Ok(())
+}
