@@ -39,7 +39,7 @@ pub use secret::Secret;
 pub use sections::{
     Account, Authentication, Bootstrap, Cgroup, Consistency, Consul, ConsulToken, Credentials, Ctl,
     Dns, Guard, Log, LogLevel, LogType, Postgresql, Profile, RestApi, VerifyClient, Watchdog,
-    WatchdogMode,
+    WatchdogDriver, WatchdogMode,
 };
 pub use source::{Loaded, load, load_from_env, load_text};
 pub use warning::{Warning, WarningKind};

@@ -151,8 +151,9 @@ impl Client {
         self.request("signal", Request::Signal(signal), timeout).await
     }
 
-    /// Tells the postmaster that there is a `promote` file (SIGUSR1), under the lease `term`. From
-    /// then on the guard counts PostgreSQL as writable.
+    /// Makes the postmaster look for a `promote` file (SIGUSR1), under the lease `term`. From then
+    /// on the guard counts PostgreSQL as writable. To be asked before the file is written, and
+    /// again after: the postmaster looks for it at each signal from its children, too.
     ///
     /// # Errors
     /// [`Refusal::Unarmed`], [`Refusal::OtherTerm`], [`Refusal::LowerTerm`] and

@@ -48,7 +48,9 @@ pub enum KillError {
 }
 
 /// Kills every process of a data directory's PostgreSQL and returns how many they were, when the
-/// kernel says that all of them are gone. For use where no guard lives ([`crate::guard_lives`]).
+/// kernel says that all of them are gone. For use where no guard lives ([`crate::guard_lives`]), or
+/// where it is frozen: `when_dead` is called when nothing of them runs any more, and is the place to
+/// kill such a guard, which would never take note of its dead children.
 ///
 /// `postmaster` is the process id from `postmaster.pid`; it counts only where that process works
 /// in `data_dir`, as every postmaster does, so that a number used again by a stranger does no
@@ -61,6 +63,7 @@ pub async fn kill_tree(
     postmaster: Option<i32>,
     data_dir: &Path,
     deadline: Time,
+    when_dead: impl FnOnce(),
 ) -> Result<usize, KillError> {
     let read_error = |path: &Path| {
         let path = path.to_owned();
@@ -84,8 +87,13 @@ pub async fn kill_tree(
         process.signal(Signal::KILL, &dir)?;
     }
     let count = held.len();
+    let mut dead = Vec::with_capacity(count);
     for process in held {
-        process.gone(deadline).await?;
+        dead.push(process.dead(deadline).await?);
+    }
+    when_dead();
+    for process in dead {
+        process.gone(deadline).await;
     }
     Ok(count)
 }
@@ -134,6 +142,16 @@ impl Process {
         })
     }
 
+    /// Waits until its parent has taken note of its end: a zombie's number still keeps a new
+    /// postmaster from starting, for it looks alive to the check of `postmaster.pid`. Where a
+    /// parent never does, the deadline ends the wait.
+    async fn gone(&self, deadline: Time) {
+        let is_listed = || Self::read(self.pid).is_some_and(|now| now.started == self.started);
+        while is_listed() && hart_clock::now() < deadline {
+            tokio::time::sleep(ROUND).await;
+        }
+    }
+
     fn works_in(&self, dir: &Path) -> bool {
         fs::read_link(format!("/proc/{}/cwd", self.pid)).is_ok_and(|cwd| cwd == dir)
     }
@@ -180,23 +198,17 @@ impl Held {
         }
     }
 
-    /// Waits until nothing of the process runs, and further until its parent has taken note: a
-    /// zombie's number still keeps a new postmaster from starting, for it looks alive to the
-    /// check of `postmaster.pid`. Where a parent never does, the deadline ends the wait.
-    async fn gone(self, deadline: Time) -> Result<(), KillError> {
-        let Process { pid, started, .. } = self.process;
-        let left = || deadline.since(hart_clock::now());
+    /// Waits until nothing of the process runs.
+    async fn dead(self, deadline: Time) -> Result<Process, KillError> {
+        let pid = self.process.pid;
         // A pidfd can be read once its process has ended.
-        let process = watched(self.pidfd, Interest::READABLE)
+        let ended = watched(self.pidfd, Interest::READABLE)
             .map_err(|source| KillError::Read { path: format!("/proc/{pid}").into(), source })?;
-        if !matches!(tokio::time::timeout(left(), process.readable()).await, Ok(Ok(_))) {
-            return Err(KillError::Left { pid });
+        let left = deadline.since(hart_clock::now());
+        match tokio::time::timeout(left, ended.readable()).await {
+            Ok(Ok(_)) => Ok(self.process),
+            _ => Err(KillError::Left { pid }),
         }
-        let is_listed = || Process::read(pid).is_some_and(|now| now.started == started);
-        while is_listed() && !left().is_zero() {
-            tokio::time::sleep(ROUND).await;
-        }
-        Ok(())
     }
 }
 

@@ -112,6 +112,20 @@ impl Layers {
         std::iter::once(kills).chain(there).collect()
     }
 
+    /// The layers that every guard should have and this one has not. The watchdog is not among
+    /// them: few machines have one.
+    #[must_use]
+    pub fn missing(self) -> Vec<&'static str> {
+        let wanted = [
+            (self.cgroup, "cgroup"),
+            (self.pdeathsig, "pdeathsig"),
+            (self.memory_locked, "mlock"),
+            (self.oom_protected, "oom"),
+            (self.realtime, "realtime"),
+        ];
+        wanted.into_iter().filter(|(there, _)| !there).map(|(_, name)| name).collect()
+    }
+
     pub(crate) fn to_bits(self) -> u32 {
         self.flags().iter().enumerate().fold(0, |bits, (i, &on)| bits | (u32::from(on) << i))
     }

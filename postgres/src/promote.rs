@@ -53,6 +53,30 @@ impl Postgres {
         .await
     }
 
+    /// Writes the file that a postmaster looks for when it gets SIGUSR1 (PROMOTE_SIGNAL_FILE), as
+    /// `pg_promote()` does. The signal is for the caller to send.
+    ///
+    /// # Errors
+    /// The file cannot be written in time.
+    pub async fn write_promote_file(&self, within: Duration) -> Result<()> {
+        let settings = self.settings();
+        blocking("the promotion", within, move || {
+            let path = settings.data_dir.join("promote");
+            files::remove_if_there(&path)?;
+            files::write_new(&path, b"", 0o600, settings.run_as)
+        })
+        .await
+    }
+
+    /// Takes the file of [`Self::write_promote_file`] away again, where no signal was sent.
+    ///
+    /// # Errors
+    /// It cannot be removed in time.
+    pub async fn remove_promote_file(&self, within: Duration) -> Result<()> {
+        let path = self.settings().data_dir.join("promote");
+        blocking("the promotion", within, move || files::remove_if_there(&path).map(drop)).await
+    }
+
     /// Runs `CHECKPOINT` on a connection of its own.
     ///
     /// # Errors

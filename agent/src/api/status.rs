@@ -9,7 +9,7 @@ use hart_postgres::{Probe, StandbyRow};
 use serde_json::{Map, Value, json};
 
 use super::picture::Picture;
-use crate::node::view::Handle;
+use crate::node::view::{Handle, View};
 
 /// What it says, in the order in which Patroni says it; hart's own part comes last, as `hart`.
 pub(super) fn status_json(handle: &Handle, picture: &Picture<'_>) -> Value {
@@ -31,6 +31,9 @@ pub(super) fn status_json(handle: &Handle, picture: &Picture<'_>) -> Value {
     }
     if picture.view.sql.as_ref().is_some_and(|sql| sql.pending_restart) {
         put("pending_restart", json!(true));
+    }
+    if picture.view.watchdog_failed {
+        put("watchdog_failed", json!(true));
     }
     let file = &handle.file;
     let patroni = json!({"version": LAYOUT_VERSION, "scope": file.scope, "name": file.name});
@@ -122,7 +125,7 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
         "term": view.term,
         "lease": hold(view.hold, picture.now),
         "armed": hold(view.armed, picture.now),
-        "guard": view.layers,
+        "guard": guard(view),
         "progress": view.progress,
         "consul_reachable": view.store_reachable,
         "lost": handle.journal.lost(),
@@ -138,6 +141,13 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
         }
     }
     own
+}
+
+/// The layers of fencing by name: those that are there, and those that every node should have and
+/// this one has not.
+fn guard(view: &View) -> Value {
+    let Some(layers) = view.layers else { return Value::Null };
+    json!({"layers": layers.names(), "missing": layers.missing(), "watchdog": view.watchdog})
 }
 
 fn hold(hold: Option<Hold>, now: Time) -> Value {

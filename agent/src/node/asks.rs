@@ -77,7 +77,11 @@ impl Agent {
         if (&new.scope, &new.name) != (&self.config.scope, &self.config.name) {
             return Err("scope and name cannot change while the agent runs".to_owned());
         }
-        self.brain.set_tags(new.tags.clone());
+        self.unfit = super::unfit::problem(&new);
+        if let Some(problem) = &self.unfit {
+            tracing::error!("this node will not lead: {problem}");
+        }
+        self.brain.set_tags(super::unfit::tags(&new, self.unfit.is_some()));
         self.config = std::sync::Arc::new(new);
         let dynamic = self.applied.clone().unwrap_or_default();
         self.postgres.update_settings(settings::postgres(&self.config, &dynamic).0);

@@ -19,12 +19,13 @@ use super::keys::Keys;
 use super::local::Known;
 use super::peers::Peers;
 use super::promises::Asker;
+use super::server::traffic::Traffic;
 use super::server::{GuardPaths, Server};
 use super::start::{Prepared, StartError};
 use super::store_task::chain;
 use super::view::{Handle, View};
 use super::writes::Writes;
-use super::{lease_task, monitor, services, settings, store_task};
+use super::{lease_task, monitor, services, settings, store_task, unfit};
 use crate::journal::{Event, Journal, Kind, Recorder};
 
 /// How long the end may wait for the journal's disk.
@@ -47,6 +48,7 @@ fn refused(error: impl std::error::Error) -> StartError {
 /// What kept it from starting.
 pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartError> {
     let Prepared { config, file, cgroup, rest, home } = prepared;
+    let dns = crate::dns::bind(&config).map_err(StartError::Refused)?;
     let wake = Arc::new(Notify::new());
     let client = settings::consul(&config).map_err(refused)?;
     let keys = Keys::new(config.kv_prefix());
@@ -55,6 +57,9 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         tracing::info!("no cgroup for PostgreSQL, its processes are killed one by one: {why}");
     }
 
+    if let Some(problem) = unfit::problem(&config) {
+        tracing::error!("this node will not lead: {problem}");
+    }
     let paths = guard_paths(&home, &config, cgroup.postgres.clone())?;
     let socket = paths.socket.clone();
     let server = Server::new(paths, postgres.clone(), wake.clone());
@@ -102,6 +107,9 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let (end, ended) = watch::channel(false);
     let rest = tokio::net::TcpListener::from_std(rest).map_err(refused)?;
     tokio::spawn(crate::api::serve(rest, handle.clone(), ended.clone()));
+    let _dns = dns
+        .map(|bound| crate::dns::start(bound, &handle).map_err(StartError::Refused))
+        .transpose()?;
     let registration = config
         .consul
         .register_service
@@ -117,6 +125,8 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         known: Known::new(),
         follow_pending: false,
         fencing: false,
+        unfit: unfit::problem(&config),
+        disarmed: None,
         applied: None,
         broken: None,
         refreshing: Vec::new(),
@@ -197,6 +207,7 @@ fn guard_paths(
         exit_file: home.path("guard.exit"),
         log: home.path("postgresql.log"),
         cgroup,
+        watchdog: unfit::watchdog(config),
         cwd: config.postgresql.data_dir.parent().map_or_else(|| "/".into(), Into::into),
     })
 }
@@ -233,6 +244,9 @@ fn blank(config: &hart_config::Config) -> View {
         hold: None,
         armed: None,
         layers: None,
+        watchdog: None,
+        watchdog_failed: false,
+        traffic: Traffic::default(),
         phase: "starting".to_owned(),
         verdict: Verdict::MayNot(Refusal {
             rule: "start".to_owned(),

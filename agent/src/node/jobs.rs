@@ -8,6 +8,7 @@ use std::time::Duration;
 use hart_ha::command::Job;
 use hart_ha::keeper::Hold;
 use hart_ha::observation::{FinishedJob, JobDone, RunningJob, SyncProof, Upstream};
+use hart_ha::time::Time;
 use hart_postgres::{BaseBackup, LocalEnd, Postgres, Progress, Rewound, Role, needs_rewind};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -19,6 +20,8 @@ use crate::journal::{Journal, lost};
 const QUICK: Duration = Duration::from_secs(10);
 const INITDB: Duration = Duration::from_secs(300);
 const CHECKPOINT: Duration = Duration::from_secs(60);
+/// How long an agent that stops waits for a rewind.
+const REWIND_ENDS: Duration = Duration::from_secs(60);
 const REWIND: Duration = Duration::from_secs(24 * 3600);
 /// A base backup that transfers nothing for so long is given up.
 const STALL: Duration = Duration::from_secs(60);
@@ -73,6 +76,8 @@ pub struct Jobs {
     /// How far PostgreSQL's log was read at the last comparison.
     log_read: Arc<AtomicU64>,
     running: Option<(RunningJob, JoinHandle<()>)>,
+    /// Since when the running rewind has been asked to end.
+    abort_asked: Option<Time>,
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
     wake: Arc<Notify>,
 }
@@ -83,7 +88,7 @@ impl Jobs {
         let progress = Arc::new(AtomicU8::new(NO_PROGRESS));
         let log_read = Arc::new(AtomicU64::new(0));
         let ended = mpsc::unbounded_channel();
-        Self { postgres, server, progress, log_read, running: None, ended, wake }
+        Self { postgres, server, progress, log_read, running: None, abort_asked: None, ended, wake }
     }
 
     /// What is running.
@@ -101,6 +106,7 @@ impl Jobs {
         let mut all = Vec::new();
         while let Ok(ended) = self.ended.1.try_recv() {
             self.running = None;
+            self.abort_asked = None;
             self.progress.store(NO_PROGRESS, Ordering::Relaxed);
             all.push(ended);
         }
@@ -128,13 +134,20 @@ impl Jobs {
         self.running = Some((RunningJob { job, since: hart_clock::now() }, task));
     }
 
-    /// Ends the running job, if it is one that makes data; programs that it started are killed.
+    /// Ends the running job, if it is one that makes data; programs that it started are killed. A
+    /// rewind that is killed leaves nothing but a directory to be copied anew, so it gets some time
+    /// to end by itself: the brain asks again.
     pub fn abort(&mut self) {
-        let making = |job: &Job| {
-            matches!(job, Job::Initdb | Job::Clone(_) | Job::Rewind(_) | Job::CheckHistory(_))
-        };
-        if !self.running.as_ref().is_some_and(|(running, _)| making(&running.job)) {
-            return;
+        let Some((running, _)) = &self.running else { return };
+        match running.job {
+            Job::Initdb | Job::Clone(_) | Job::CheckHistory(_) => {}
+            Job::Rewind(_) => {
+                let since = *self.abort_asked.get_or_insert_with(hart_clock::now);
+                if hart_clock::now().since(since) < REWIND_ENDS {
+                    return;
+                }
+            }
+            _ => return,
         }
         if let Some((running, task)) = self.running.take() {
             task.abort();
@@ -178,7 +191,8 @@ impl Worker {
             }
             Job::Stop | Job::Restart => {
                 self.let_go_of_silent_standbys().await;
-                self.server.stop().await.map(|()| JobDone::Done)
+                self.server.stop().await;
+                Ok(JobDone::Done)
             }
             Job::Checkpoint => done(self.postgres.checkpoint(CHECKPOINT).await),
             Job::Sync(names) => self.set_sync(names).await.map(|found| {

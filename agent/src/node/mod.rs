@@ -9,6 +9,7 @@
 //! | `monitor`, `server`, `jobs`, `local` | PostgreSQL: looked at, as a process, long actions |
 //! | `peers` | the other members over REST |
 //! | `services` | registration with Consul |
+//! | `unfit` | a node without the watchdog it needs |
 //! | `home` | what is kept beside the data directory |
 //! | `view` | what REST and DNS answer from |
 
@@ -31,9 +32,12 @@ mod services;
 mod settings;
 mod start;
 mod store_task;
+mod unfit;
 pub mod view;
 mod writes;
 
+pub use logging::init as log_to_stderr;
+pub use services::service_name;
 pub use settings::consul as consul_client;
 pub use start::run;
-pub use store_task::chain;
+pub use store_task::{back_off, chain};

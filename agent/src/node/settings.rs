@@ -12,11 +12,12 @@ const BEATS: std::ops::RangeInclusive<u64> = 1..=1 << 24;
 
 /// What the brain is told.
 pub fn brain(config: &Config, instance: &str) -> brain::Settings {
+    let unfit = super::unfit::problem(config).is_some();
     let postgresql = &config.postgresql;
     brain::Settings {
         name: config.name.clone(),
         instance: instance.to_owned(),
-        tags: config.tags.clone(),
+        tags: super::unfit::tags(config, unfit),
         bootstrap: config.bootstrap.dynamic.clone(),
         conn_url: format!("postgres://{}/postgres", postgresql.connect_address),
         api_url: config.restapi.url("/patroni"),

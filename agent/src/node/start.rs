@@ -96,11 +96,6 @@ fn begin(args: AgentArgs) -> Result<Begun, StartError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    if config.watchdog.mode == hart_config::WatchdogMode::Required {
-        let text = "watchdog.mode: required: this version does not drive a kernel watchdog; set it \
-                    to off (the guard fences) and nothing is promised that is not kept";
-        return Err(StartError::Usage(text.to_owned()));
-    }
     if config.restapi.certfile.is_some() {
         let text = "restapi.certfile: this version's REST API speaks plain HTTP only; \
                     remove the setting, or put a TLS proxy in front";

@@ -14,6 +14,7 @@ use hart_ha::time::Time;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lease_task::Order;
+use super::server::traffic::Traffic;
 
 use crate::journal::Journal;
 
@@ -32,6 +33,13 @@ pub struct View {
     pub armed: Option<Hold>,
     /// Which layers of fencing are there; `None` while no guard runs.
     pub layers: Option<hart_guard::Layers>,
+    /// What the kernel's watchdog does; `None` while no guard runs.
+    pub watchdog: Option<hart_guard::Watchdog>,
+    /// The required watchdog cannot be had.
+    pub watchdog_failed: bool,
+    /// Whether clients may be sent here: cut before PostgreSQL is stopped, also when this picture
+    /// was made before.
+    pub traffic: Traffic,
     /// What the node is doing.
     pub phase: String,
     /// May it lead?
@@ -68,13 +76,17 @@ impl View {
     pub fn leads(&self, now: Time) -> bool {
         self.role == Role::Primary
             && self.state == State::Running
+            && !self.traffic.is_cut()
             && self.hold.is_some_and(|hold| now < hold.deadline)
     }
 
     /// Is this node a replica that answers reads?
     #[must_use]
     pub fn is_running_replica(&self) -> bool {
-        self.role == Role::Replica && self.state == State::Running && self.trouble().is_none()
+        self.role == Role::Replica
+            && self.state == State::Running
+            && !self.traffic.is_cut()
+            && self.trouble().is_none()
     }
 
     /// What is wrong with PostgreSQL, which runs.

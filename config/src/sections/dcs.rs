@@ -24,6 +24,14 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     )
     .default("300"),
     key("bootstrap.dcs.master_start_timeout", Kind::Seconds, "Old name of primary_start_timeout."),
+    key(
+        "bootstrap.dcs.primary_stop_timeout",
+        Kind::Seconds,
+        "How long an orderly stop waits for the shutdown checkpoint before it becomes an immediate \
+         one; 0: postgresql.pg_ctl_timeout. A fence never waits.",
+    )
+    .default("0"),
+    key("bootstrap.dcs.master_stop_timeout", Kind::Seconds, "Old name of primary_stop_timeout."),
     key("bootstrap.dcs.failsafe_mode", Kind::Flag, "Go on writing without Consul while all agree.")
         .default("true"),
     key("bootstrap.dcs.pause", Kind::Flag, "Suspend automatic actions.").default("false"),
@@ -75,8 +83,6 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     ignored("bootstrap.dcs.postgresql.pg_ident_replica"),
     ignored("bootstrap.dcs.postgresql.pg_ident_standby_leader"),
     ignored("bootstrap.dcs.max_timelines_history"),
-    ignored("bootstrap.dcs.primary_stop_timeout"),
-    ignored("bootstrap.dcs.master_stop_timeout"),
     ignored("bootstrap.dcs.primary_race_backoff"),
     ignored("bootstrap.dcs.check_timeline"),
     ignored("bootstrap.dcs.slots"),

@@ -24,7 +24,7 @@ pub use postgresql::Postgresql;
 pub use profile::Profile;
 pub use restapi::{Credentials, Ctl, RestApi, VerifyClient};
 pub(crate) use tags::read_tags;
-pub use watchdog::{Watchdog, WatchdogMode};
+pub use watchdog::{Watchdog, WatchdogDriver, WatchdogMode};
 
 use crate::keys::KeyDoc;
 

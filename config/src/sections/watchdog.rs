@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::keys::{KeyDoc, Kind, ignored, key};
+use crate::keys::{KeyDoc, Kind, key};
 use crate::reader::Section;
 use crate::words::words;
 
@@ -20,6 +20,17 @@ words! {
     }
 }
 
+words! {
+    /// What the device is.
+    WatchdogDriver {
+        /// A device of Linux.
+        #[default]
+        Default = "default",
+        /// A pipe that is told in words what a device is told by calls.
+        Testing = "testing",
+    }
+}
+
 /// The kernel's watchdog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watchdog {
@@ -27,7 +38,10 @@ pub struct Watchdog {
     pub mode: WatchdogMode,
     /// Its device.
     pub device: PathBuf,
-    /// How long before the end of the lease it strikes; absent: half of the ttl.
+    /// What that is.
+    pub driver: WatchdogDriver,
+    /// How long before another node may take over it strikes at the latest; absent: as late as is
+    /// safe. More than the lease leaves room for is cut.
     pub safety_margin: Option<Duration>,
 }
 
@@ -39,20 +53,30 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key(
         "watchdog.safety_margin",
         Kind::Seconds,
-        "How long before the end of the lease it strikes; -1: ttl/2.",
+        "How long before another node may take over it strikes at the latest, cut to what the ttl \
+         leaves room for; without it ttl/10, 0.3 at least; -1: as long as possible.",
+    ),
+    key(
+        "watchdog.driver",
+        Kind::Words(WatchdogDriver::WORDS),
+        "testing: the device is a pipe, and a test reads it.",
     )
-    .default("5"),
-    ignored("watchdog.driver"),
+    .default("default"),
 ];
 
 impl Watchdog {
     pub(crate) fn read(top: &Section<'_>) -> Self {
         let section = top.section("watchdog");
-        let half = section.given("safety_margin").is_some_and(|node| node.to_json() == -1);
+        let most = section.given("safety_margin").is_some_and(|node| node.to_json() == -1);
         Self {
             mode: section.word("mode").unwrap_or_default(),
             device: section.file("device").unwrap_or_default(),
-            safety_margin: if half { None } else { section.seconds("safety_margin") },
+            driver: section.word("driver").unwrap_or_default(),
+            safety_margin: if most {
+                Some(Duration::MAX)
+            } else {
+                section.seconds("safety_margin")
+            },
         }
     }
 }

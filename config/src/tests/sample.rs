@@ -31,7 +31,7 @@ fn the_sample_is_read_exactly_and_without_warnings() {
     assert_eq!(config.consul.service_check_interval, Duration::from_secs(5));
     assert_eq!(config.watchdog.mode, WatchdogMode::Off);
     assert_eq!(config.watchdog.device, PathBuf::from("/dev/watchdog"));
-    assert_eq!(config.watchdog.safety_margin, Some(Duration::from_secs(5)));
+    assert_eq!((config.watchdog.safety_margin, config.watchdog.driver.as_str()), (None, "default"));
     assert_eq!(config.tags, Tags::default());
     assert_eq!(config.guard.cgroup, Cgroup::Auto);
     assert_eq!(config.log.level, LogLevel::Info);
@@ -156,7 +156,11 @@ fn booleans_have_the_words_that_patronis_users_write() {
     for word in ["off", "false", "no", "'off'", "Off"] {
         assert_eq!(with(&format!("watchdog: {{mode: {word}}}")).watchdog.mode, WatchdogMode::Off);
     }
-    assert_eq!(with("watchdog: {mode: required, safety_margin: -1}").watchdog.safety_margin, None);
+    for (given, margin) in [("-1", Duration::MAX), ("5", Duration::from_secs(5))] {
+        let text = format!("watchdog: {{mode: required, driver: testing, safety_margin: {given}}}");
+        let watchdog = with(&text).watchdog;
+        assert_eq!((watchdog.safety_margin, watchdog.driver.as_str()), (Some(margin), "testing"));
+    }
     let dcs = with("bootstrap: {dcs: {synchronous_mode: on, pause: no}}").bootstrap.dcs;
     assert_eq!((&dcs["synchronous_mode"], &dcs["pause"]), (&json!(true), &json!(false)));
 }

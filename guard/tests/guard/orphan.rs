@@ -19,10 +19,13 @@ async fn a_tree_without_a_guard_is_killed_whole() {
     eventually("the guard's end", || !guard_lives(&rig.path("lock")).unwrap()).await;
     assert!(alive(started.postmaster_pid));
     let deadline = hart_clock::now() + PATIENCE;
-    let killed = kill_tree(Some(started.postmaster_pid), &rig.dir, deadline).await.unwrap();
+    let killed = kill_tree(Some(started.postmaster_pid), &rig.dir, deadline, || ()).await.unwrap();
     assert!(killed >= 5, "{killed}");
     eventually("their end", || rig.processes().is_empty()).await;
-    assert_eq!(kill_tree(Some(started.postmaster_pid), &rig.dir, deadline).await.unwrap(), 0);
+    assert_eq!(
+        kill_tree(Some(started.postmaster_pid), &rig.dir, deadline, || ()).await.unwrap(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -30,9 +33,12 @@ async fn a_number_used_again_by_a_stranger_does_no_harm() {
     let (rig, stranger) = (Rig::new(), Rig::new());
     let (started, mut client) = stranger.start(&stranger.spec(STUBBORN)).await;
     let deadline = hart_clock::now() + PATIENCE;
-    assert_eq!(kill_tree(Some(started.postmaster_pid), &rig.dir, deadline).await.unwrap(), 0);
+    assert_eq!(
+        kill_tree(Some(started.postmaster_pid), &rig.dir, deadline, || ()).await.unwrap(),
+        0
+    );
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(client.status(PATIENCE).await.unwrap().exit, None);
-    let gone = kill_tree(None, &rig.path("no-such-directory"), deadline).await;
+    let gone = kill_tree(None, &rig.path("no-such-directory"), deadline, || ()).await;
     assert!(gone.is_err());
 }

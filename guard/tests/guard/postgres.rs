@@ -179,7 +179,8 @@ async fn without_a_guard_postgres_ends_and_stopped_leftovers_can_be_killed() {
     eventually("the lock's end", || !guard_lives(&lock).unwrap()).await;
     // The postmaster is on its way out by the kernel's SIGQUIT; whatever is left goes now.
     let deadline = hart_clock::now() + PATIENCE;
-    let killed = kill_tree(Some(started.postmaster_pid), &database.data(), deadline).await.unwrap();
+    let killed =
+        kill_tree(Some(started.postmaster_pid), &database.data(), deadline, || ()).await.unwrap();
     assert!(killed >= 1, "the stopped one at least");
     eventually("their end", || database.backends().is_empty()).await;
     spawn(&database.spec(), PATIENCE).await.unwrap();

@@ -70,7 +70,8 @@ async fn of_a_primary() {
             "version": env!("CARGO_PKG_VERSION"), "instance": "instance-of-test",
             "may_lead": true, "why": "leads", "phase": "leading",
             "lease": {"term": 3, "left_ms": null}, "armed": {"term": 3, "left_ms": null},
-            "guard": hart_guard::Layers::default(), "progress": null, "consul_reachable": true,
+            "guard": {"layers": ["child-kill"], "watchdog": null,
+                "missing": ["cgroup", "pdeathsig", "mlock", "oom", "realtime"]}, "progress": null, "consul_reachable": true,
             "pending_restart": ["max_connections"], "synchronous_standby_names": "",
         },
     });

@@ -52,17 +52,21 @@ fn read(status: Result<Value, String>, version: &str) -> Extended {
     Extended { lease_left_ms: own["lease"]["left_ms"].as_u64(), fencing: fencing(own), agent }
 }
 
-/// `armed: cgroup, pdeathsig` or, on a node that does not lead, `ready: …`; empty where no guard
-/// runs.
+/// `armed: cgroup, mlock; not: realtime` or, on a node that does not lead, `ready: …`; empty where
+/// no guard runs.
 fn fencing(own: &Value) -> String {
-    let Some(layers) = own["guard"].as_object() else { return String::new() };
-    let there: Vec<&str> = layers
-        .iter()
-        .filter(|(_, on)| **on == Value::Bool(true))
-        .map(|(name, _)| &**name)
-        .collect();
+    let names = |list: &Value| {
+        let names = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let guard = &own["guard"];
+    if !guard.is_object() {
+        return String::new();
+    }
     let armed = if own["armed"].is_object() { "armed" } else { "ready" };
-    if there.is_empty() { armed.to_owned() } else { format!("{armed}: {}", there.join(", ")) }
+    let (there, missing) = (names(&guard["layers"]), names(&guard["missing"]));
+    let missing = if missing.is_empty() { missing } else { format!("; not: {missing}") };
+    format!("{armed}: {there}{missing}")
 }
 
 #[cfg(test)]
@@ -79,11 +83,11 @@ mod tests {
     fn the_layers_of_the_guard_are_named() {
         let status = json!({"hart": {
             "lease": {"term": 4, "left_ms": 2149}, "armed": {"term": 4, "left_ms": 2149},
-            "guard": {"cgroup": false, "pdeathsig": true, "subreaper": true},
+            "guard": {"layers": ["child-kill", "pdeathsig"], "missing": ["cgroup", "mlock"]},
         }});
         let expected = Extended {
             lease_left_ms: Some(2149),
-            fencing: "armed: pdeathsig, subreaper".into(),
+            fencing: "armed: child-kill, pdeathsig; not: cgroup, mlock".into(),
             agent: "hart 0.1.0".into(),
         };
         assert_eq!(read(Ok(status), "0.1.0"), expected);

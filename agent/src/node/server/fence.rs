@@ -1,0 +1,110 @@
+//! The kill: through the guard, or past it.
+//!
+//! Gone is gone when the kernel says so: no process in PostgreSQL's cgroup (`populated 0`), none
+//! that descends from the postmaster or works in the data directory.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hart_guard::{Client, ClientError, KillError};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::{Server, TALK};
+use crate::node::store_task::chain;
+
+/// The guard answers within microseconds unless it is frozen.
+const ANSWER: Duration = Duration::from_millis(100);
+/// How long the guard may take for a fence before it is done past it: SIGQUIT, a third of the least
+/// margin, SIGKILL, and what a loaded machine adds.
+const DONE: Duration = Duration::from_secs(1);
+/// How long the last process may take to go before that is said.
+pub(super) const GONE: Duration = Duration::from_secs(30);
+/// Before another attempt to kill what does not go.
+const AGAIN: Duration = Duration::from_millis(200);
+
+impl Server {
+    /// Kills PostgreSQL, to the last process.
+    pub async fn fence(&self) {
+        self.traffic.cut();
+        let asked = match Client::connect(&self.paths.socket, ANSWER).await {
+            Ok(mut client) => client.fence(ANSWER).await.map(drop),
+            Err(error) => Err(error),
+        };
+        let heard = match asked {
+            Ok(()) | Err(ClientError::Ended(_)) => true,
+            Err(error) => {
+                tracing::warn!("fence: {}", chain(&error));
+                false
+            }
+        };
+        if !heard || !self.wait_down(DONE).await {
+            self.kill_past_guard().await;
+        }
+    }
+
+    /// The guard is frozen, or does not get done: PostgreSQL is killed past it, and then the guard.
+    pub(super) async fn kill_past_guard(&self) {
+        tracing::error!("the guard does not fence in time: killing PostgreSQL past it");
+        self.kill_what_is_left().await;
+        self.kill_guard();
+        self.down();
+    }
+
+    /// Only a guard that still holds its lock is meant by the number.
+    fn kill_guard(&self) {
+        let pid = self.guard_pid.load(Ordering::Relaxed);
+        if pid > 0 && self.guard_lives() {
+            let killed = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+            if let Err(error) = killed {
+                tracing::error!("the guard (pid {pid}) was not killed: {error}");
+            }
+        }
+    }
+
+    /// Nothing may be left of PostgreSQL before anything else is done. This does not give up: what
+    /// cannot be killed must not be believed to be gone.
+    pub(super) async fn kill_what_is_left(&self) {
+        while let Err(problem) = self.kill_once().await {
+            tracing::error!("PostgreSQL is still there: {problem}");
+            tokio::time::sleep(AGAIN).await;
+        }
+        self.stop_watchdog();
+    }
+
+    async fn kill_once(&self) -> Result<(), String> {
+        let deadline = || hart_clock::now() + GONE;
+        if let Some(cgroup) = &self.paths.cgroup {
+            let killed = hart_guard::cgroup::kill_and_wait(cgroup, deadline()).await;
+            killed.map_err(|e| chain(&e))?;
+        }
+        let pid = self.postgres.postmaster(TALK).await.ok().flatten().map(|found| found.pid);
+        let data_dir = self.postgres.settings().data_dir.clone();
+        // A frozen guard takes no note of its dead children; when it is dead, init does.
+        let killed = hart_guard::kill_tree(pid, &data_dir, deadline(), || self.kill_guard()).await;
+        match killed {
+            // No data directory: nothing can run in it.
+            Err(KillError::Read { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
+            killed => killed.map(drop).map_err(|e| chain(&e)),
+        }
+    }
+
+    /// The guard left it running when it died; the machine is not to be reset for a PostgreSQL that
+    /// is gone.
+    fn stop_watchdog(&self) {
+        let armed = self.guard().is_some_and(|status| status.watchdog.is_armed());
+        let Some(spec) = self.paths.watchdog.as_ref().filter(|_| armed) else { return };
+        let device = spec.device.display();
+        match hart_guard::stand_down(&spec.device) {
+            Ok(()) => tracing::warn!("the watchdog {device} was stopped in the dead guard's place"),
+            Err(error) => tracing::error!(
+                "the watchdog {device} was not stopped in the dead guard's place, so it will reset \
+                 this machine: {error}"
+            ),
+        }
+    }
+}

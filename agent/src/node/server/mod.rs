@@ -1,0 +1,196 @@
+//! The local server as a process: started under a guard, watched, stopped, found again after a
+//! restart of the agent.
+//!
+//! | file | does |
+//! |---|---|
+//! | `find` | what an earlier run left: adopted under its guard, killed without one |
+//! | `start` | a guard, and PostgreSQL under it |
+//! | `stop` | the ladder of an orderly stop: fast, immediate, fence |
+//! | `fence` | the kill, through the guard or past it |
+//! | `promote` | promotion and disarming, which only the guard may do |
+//! | `traffic` | clients are sent away before anything is stopped |
+//! | `words` | what PostgreSQL's log says |
+//!
+//! Who kills when: at the lease's deadline the guard does, whatever becomes of the agent. What the
+//! agent does here comes earlier, because the lease was lost or is to be given up. When it asks the
+//! guard and gets no answer within moments, the guard is taken for frozen and **the agent kills past
+//! it**: PostgreSQL first, then the guard, whose lock would keep the next one from starting. If the
+//! guard comes back to life in between, two kill, which does no harm.
+
+mod fence;
+mod find;
+mod promote;
+mod start;
+mod stop;
+pub mod traffic;
+mod words;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use hart_guard::{Client, ExitRecord, News, Status, WatchdogSpec};
+use hart_ha::keeper::Hold;
+use hart_ha::time::Time;
+use hart_postgres::Postgres;
+use tokio::sync::{Notify, watch};
+
+pub use promote::NotPromoted;
+pub use stop::Ladder;
+use traffic::Traffic;
+
+use super::store_task::chain;
+
+/// The process as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Life {
+    /// No process is left; how the last one ended.
+    #[default]
+    Down,
+    /// Running under a guard.
+    Up {
+        /// Since when this agent knows of it.
+        since: Time,
+        /// What the guard was armed with when it was started or found.
+        armed: Option<Hold>,
+    },
+}
+
+/// How long the guard may take to answer.
+const TALK: Duration = Duration::from_secs(2);
+
+/// The paths and programs that a guard needs.
+#[derive(Clone, Debug)]
+pub struct GuardPaths {
+    /// The `hart` binary.
+    pub program: PathBuf,
+    /// Where the guard listens.
+    pub socket: PathBuf,
+    /// Its lock.
+    pub lock: PathBuf,
+    /// Its last word.
+    pub exit_file: PathBuf,
+    /// PostgreSQL's output.
+    pub log: PathBuf,
+    /// PostgreSQL's cgroup.
+    pub cgroup: Option<PathBuf>,
+    /// Working directory.
+    pub cwd: PathBuf,
+    /// The kernel's watchdog, where one is to be used.
+    pub watchdog: Option<WatchdogSpec>,
+}
+
+/// The handle on the process; clones share it.
+#[derive(Clone)]
+pub struct Server {
+    paths: Arc<GuardPaths>,
+    postgres: Postgres,
+    life: Arc<watch::Sender<Life>>,
+    /// What the guard said last of itself; none while there is none.
+    status: Arc<watch::Sender<Option<Status>>>,
+    /// Process id of the guard last talked to; 0 before the first.
+    guard_pid: Arc<AtomicI32>,
+    ladder: Arc<watch::Sender<Ladder>>,
+    traffic: Traffic,
+    wake: Arc<Notify>,
+}
+
+impl Server {
+    /// A handle that has not looked yet.
+    pub fn new(paths: GuardPaths, postgres: Postgres, wake: Arc<Notify>) -> Self {
+        Self {
+            paths: Arc::new(paths),
+            postgres,
+            life: Arc::new(watch::Sender::new(Life::Down)),
+            status: Arc::new(watch::Sender::new(None)),
+            guard_pid: Arc::new(AtomicI32::new(0)),
+            ladder: Arc::new(watch::Sender::new(Ladder::default())),
+            traffic: Traffic::default(),
+            wake,
+        }
+    }
+
+    /// The process as it is known, and its changes.
+    pub fn life(&self) -> watch::Receiver<Life> {
+        self.life.subscribe()
+    }
+
+    /// What the guard said last of its layers and its watchdog; none while there is none.
+    pub fn guard(&self) -> Option<Status> {
+        *self.status.borrow()
+    }
+
+    /// Whether clients may be sent here.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic.clone()
+    }
+
+    /// Is a guard alive, whatever was thought of it?
+    pub fn guard_lives(&self) -> bool {
+        hart_guard::guard_lives(&self.paths.lock).unwrap_or(true)
+    }
+
+    fn up(&self, armed: Option<Hold>, status: Status) {
+        self.guard_pid.store(status.guard_pid, Ordering::Relaxed);
+        let (there, missing) = (status.layers.names(), status.layers.missing());
+        let missing = if missing.is_empty() { "none".to_owned() } else { missing.join(", ") };
+        tracing::info!("layers of fencing: {}; missing: {missing}", there.join(", "));
+        self.tell_of_the_watchdog(&status);
+        self.status.send_replace(Some(status));
+        self.traffic.allow();
+        self.life.send_replace(Life::Up { since: hart_clock::now(), armed });
+        self.wake.notify_one();
+    }
+
+    fn down(&self) {
+        self.status.send_replace(None);
+        self.life.send_replace(Life::Down);
+        self.wake.notify_one();
+    }
+
+    fn watch(&self, mut client: Client) {
+        let server = self.clone();
+        tokio::spawn(async move {
+            loop {
+                match client.news().await {
+                    Ok(News::Changed(status)) => server.changed(status),
+                    Ok(News::Exited(record)) => break report(&record),
+                    Err(error) => {
+                        tracing::error!("the guard is gone: {}", chain(&error));
+                        server.traffic.cut();
+                        server.kill_what_is_left().await;
+                        break;
+                    }
+                }
+            }
+            server.down();
+        });
+    }
+
+    fn changed(&self, status: Status) {
+        self.tell_of_the_watchdog(&status);
+        self.status.send_replace(Some(status));
+        self.wake.notify_one();
+    }
+
+    fn tell_of_the_watchdog(&self, status: &Status) {
+        let Some(spec) = &self.paths.watchdog else { return };
+        let (device, state) = (spec.device.display(), status.watchdog);
+        if state.is_missing() && spec.required {
+            tracing::error!("the required watchdog {device}: {state}");
+        } else {
+            tracing::info!("the watchdog {device}: {state}");
+        }
+    }
+}
+
+fn report(record: &ExitRecord) {
+    if record.fenced {
+        tracing::warn!("PostgreSQL was fenced: {record}");
+    } else if record.exit.is_clean() {
+        tracing::info!("PostgreSQL has stopped");
+    } else {
+        tracing::warn!("PostgreSQL has ended: {record}");
+    }
+}

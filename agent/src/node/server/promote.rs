@@ -1,0 +1,77 @@
+//! Promotion and disarming: only the guard does either, for only it knows its deadline for sure.
+
+use std::time::Duration;
+
+use hart_guard::{Client, ClientError, Refusal};
+use thiserror::Error;
+
+use super::{Server, TALK};
+use crate::node::store_task::chain;
+
+/// How long the `promote` file may take to be written.
+const WRITE: Duration = Duration::from_secs(5);
+
+/// Why PostgreSQL was not told to promote.
+#[derive(Debug, Error)]
+pub enum NotPromoted {
+    /// The required watchdog cannot be had: this node cannot lead.
+    #[error("{0}")]
+    Unfit(String),
+    /// Anything else: it may be tried again.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Server {
+    /// Tells PostgreSQL to promote, under the lease `term`. No SQL is needed, so full connections
+    /// do not matter.
+    ///
+    /// The guard is asked twice. First for its leave: it has to be armed for this very term, and its
+    /// deadline must not have passed; from then on it counts PostgreSQL as writable. Then the file
+    /// `promote` is written, and the guard sends the signal at which the postmaster looks for it. It
+    /// must not be there before the leave is given: the postmaster also looks for it when one of its
+    /// children sends that signal.
+    ///
+    /// # Errors
+    /// See [`NotPromoted`].
+    pub async fn promote(&self, term: u64) -> Result<(), NotPromoted> {
+        let mut guard =
+            Client::connect(&self.paths.socket, TALK).await.map_err(|error| failed(&error))?;
+        guard.promote(term, TALK).await.map_err(|error| self.refused(&error))?;
+        self.postgres.write_promote_file(WRITE).await.map_err(|error| failed(&error))?;
+        let Err(error) = guard.promote(term, TALK).await else { return Ok(()) };
+        if let Err(left) = self.postgres.remove_promote_file(WRITE).await {
+            tracing::warn!("the promote file was not removed: {}", chain(&left));
+        }
+        Err(failed(&error))
+    }
+
+    fn refused(&self, error: &ClientError) -> NotPromoted {
+        match (error, &self.paths.watchdog) {
+            (ClientError::Refused { refusal: Refusal::Watchdog, status, .. }, Some(spec)) => {
+                let (device, state) = (spec.device.display(), status.watchdog);
+                NotPromoted::Unfit(format!("the required watchdog {device}: {state}"))
+            }
+            _ => failed(error),
+        }
+    }
+
+    /// Takes the deadline of a lease away that was given up before PostgreSQL was promoted: a
+    /// standby need not die at it. The guard refuses where PostgreSQL may write.
+    pub async fn disarm(&self, term: u64) {
+        let asked = match Client::connect(&self.paths.socket, TALK).await {
+            Ok(mut client) => client.disarm(term, TALK).await.map(drop),
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(()) => {
+                tracing::info!("the guard was disarmed: the lease of term {term} is given up")
+            }
+            Err(error) => tracing::debug!("the guard stays armed: {}", chain(&error)),
+        }
+    }
+}
+
+fn failed(error: &dyn std::error::Error) -> NotPromoted {
+    NotPromoted::Failed(chain(error))
+}

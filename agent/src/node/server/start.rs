@@ -1,0 +1,85 @@
+//! A guard, and PostgreSQL under it.
+
+use std::ffi::OsString;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hart_guard::{Armed, Client, Spec};
+use hart_ha::keeper::Hold;
+use hart_ha::lease::MARGIN_MIN;
+use hart_postgres::Role;
+
+use super::{Server, TALK};
+use crate::node::store_task::chain;
+
+/// How long a guard may take to start the postmaster.
+const SPAWN: Duration = Duration::from_secs(10);
+
+impl Server {
+    /// Starts PostgreSQL under a new guard, armed from the first moment where `hold` is given.
+    ///
+    /// # Errors
+    /// What failed, for people.
+    pub async fn start(&self, role: &Role, hold: Option<Hold>) -> Result<(), String> {
+        let launch = self.postgres.launch(role, SPAWN).await.map_err(|e| chain(&e))?;
+        let mut command = vec![launch.program.into_os_string()];
+        command.extend(launch.args.into_iter().map(OsString::from));
+        let passed = |name: &str| {
+            is_passed_on(name)
+                && !launch.unset.iter().any(|unset| unset == name)
+                && !launch.env.iter().any(|(set, _)| set == name)
+        };
+        let kept = std::env::vars_os().filter(|(name, _)| passed(&name.to_string_lossy()));
+        let set = launch.env.iter().map(|(name, value)| (name.into(), value.into()));
+        let env: Vec<(OsString, OsString)> = kept.chain(set).collect();
+        let paths = &*self.paths;
+        let spec = Spec {
+            program: paths.program.clone(),
+            socket: paths.socket.clone(),
+            lock: paths.lock.clone(),
+            exit_file: paths.exit_file.clone(),
+            log: paths.log.clone(),
+            cgroup: paths.cgroup.clone(),
+            postgres: command,
+            env,
+            cwd: paths.cwd.clone(),
+            arm: hold.map(|hold| Armed { term: hold.term, deadline: hold.deadline }),
+            // The margin may shrink while PostgreSQL runs; this fits into the smallest.
+            grace: MARGIN_MIN / 3,
+            watchdog: paths.watchdog.clone(),
+        };
+        let server = self.clone();
+        // A task of its own: a job that is broken off must not leave this half-done.
+        let started = tokio::spawn(async move {
+            let started = server.spawn_and_watch(&spec, hold).await;
+            if started.is_err() {
+                server.settle().await;
+            }
+            started
+        });
+        started.await.map_err(|error| format!("the start was broken off: {error}"))?
+    }
+
+    async fn spawn_and_watch(&self, spec: &Spec, hold: Option<Hold>) -> Result<(), String> {
+        let paths = &*self.paths;
+        let started = hart_guard::spawn(spec, SPAWN).await.map_err(|e| chain(&e))?;
+        self.guard_pid.store(started.guard_pid, Ordering::Relaxed);
+        let mut client = Client::connect(&paths.socket, TALK).await.map_err(|e| chain(&e))?;
+        let status = match client.status(TALK).await {
+            Ok(status) => status,
+            Err(hart_guard::ClientError::Ended(record)) => {
+                return Err(format!("PostgreSQL ended at once: {record}{}", self.last_words()));
+            }
+            Err(error) => return Err(chain(&error)),
+        };
+        self.up(hold, status);
+        self.watch(client);
+        Ok(())
+    }
+}
+
+/// PostgreSQL gets what programs need to run, and none of the agent's settings and secrets.
+fn is_passed_on(name: &str) -> bool {
+    let names = ["PATH", "LD_LIBRARY_PATH", "LANG", "LANGUAGE", "TZ", "HOME", "USER", "LOGNAME"];
+    names.contains(&name) || name.starts_with("LC_")
+}
