@@ -92,6 +92,9 @@ pub enum Write {
     },
     /// Delete `sync`: synchronous mode is off.
     DeleteSync(Index),
+    /// `status`, empty, where there is none: as long as its version stands, no lease can have been
+    /// written in between.
+    Status,
     /// `history`.
     History(History),
     /// `failsafe`, from its version (0: create), while this node holds the lock.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hart_consul::{Client, PutOptions, TxnOp, TxnOutcome};
 use hart_ha::command::Write;
-use hart_ha::kv::{FailoverRequest, Failsafe, Member, SyncState};
+use hart_ha::kv::{FailoverRequest, Failsafe, Member, Status, SyncState};
 use hart_ha::store::Snapshot;
 use serde::Serialize;
 use serde_json::{Map, Value};

@@ -190,7 +190,7 @@ impl Brain {
             self.after_job(finished);
         }
         let Some(snapshot) = &observation.store.snapshot else { return };
-        self.watch.see(snapshot.lease(), observation.store.arrived);
+        self.watch.see(snapshot.lease(), snapshot.status_index(), observation.store.arrived);
         for (name, member) in &snapshot.members {
             if !member.value.api_url.is_empty() {
                 self.addresses.insert(name.clone(), member.value.api_url.clone());

@@ -40,6 +40,13 @@ impl Brain {
             turn.wake_at(turn.now() + turn.config.ttl / 8);
             return true;
         }
+        let longest = turn.now() + turn.config.ttl.saturating_sub(margin(turn.config.ttl));
+        if let Some(armed) = turn.obs.local.armed.filter(|armed| longest < armed.deadline) {
+            // The record would promise a shorter time than the guard keeps.
+            turn.phase("waiting until the guard's deadline is no longer than a new lease");
+            turn.wake_at(turn.now() + longest.until(armed.deadline));
+            return true;
+        }
         turn.phase("taking the lease back");
         let reason = format!("the lease of term {} is ours in the store", lease.term);
         self.acquire(turn, snapshot, lease.term, reason);
@@ -180,6 +187,11 @@ impl Brain {
             let left = turn.now().until(until).as_secs_f32();
             turn.phase(format!("has promised {holder} not to lead for {left:.1} s more"));
             return turn.wake_at(until);
+        }
+        if self.watch.has_vanished(is_member(turn)) && snapshot.status.is_none() {
+            turn.phase("Consul has lost the lease");
+            let reason = "its version shows whether a lease is written while we wait";
+            return turn.push(Command::Write(Write::Status), reason);
         }
         let free_at = self.free_at(turn);
         let window = margin(turn.config.ttl);

@@ -336,6 +336,120 @@ fn a_restarted_agent_takes_its_lease_back_under_an_armed_guard() {
 }
 
 #[test]
+fn a_lease_is_not_taken_back_for_less_time_than_the_guard_keeps() {
+    let mut seen = sees("n1", 100, cluster(), primary(1000));
+    seen.local.armed = Some(Hold { term: 5, deadline: at(20_000) });
+    assert_eq!(commands(&mut brain("n1"), &seen), []);
+    seen.now = at(20_000 - (TTL_MS - 400) - 1);
+    assert_eq!(commands(&mut brain("n1"), &seen), []);
+    seen.now = at(20_000 - (TTL_MS - 400));
+    let commands = commands(&mut brain("n1"), &seen);
+    assert!(matches!(commands[..], [Command::Acquire(_)]), "{commands:?}");
+}
+
+/// The lease is renewed all the time.
+fn beats(ms: u64) -> Snapshot {
+    with_lease(cluster(), Some(lease("n1", ms, LeaseState::Held)))
+}
+
+#[test]
+fn a_standby_that_cannot_go_on_is_repaired_after_the_third_comparison() {
+    let mut brain = brain("n2");
+    let mut seen = Observation::default();
+    let check = Job::CheckHistory(upstream("n1"));
+    let mut checks = 0;
+    for ms in (100..60_000).step_by(500) {
+        // It connects now and then, and gets what does not fit.
+        let sql = Sql { streaming: ms % 5000 == 100, ..standby(1000) };
+        seen = Observation { finished: seen.finished, ..sees("n2", ms, beats(ms), sql) };
+        match commands(&mut brain, &seen).as_slice() {
+            [Command::Begin(job)] if *job == check => {
+                checks += 1;
+                let result = Ok(JobDone::Stuck("LOG:  incorrect prev-link".into()));
+                seen.finished = vec![FinishedJob { job: check.clone(), result }];
+            }
+            [Command::Begin(Job::Stop)] => break,
+            [] => seen.finished.clear(),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(checks, 3);
+    let mut seen = down(Observation { finished: Vec::new(), ..seen }, false, true);
+    let rewind = Job::Rewind(upstream("n1"));
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(rewind.clone())]);
+    seen.finished = vec![FinishedJob { job: rewind, result: Ok(JobDone::Diverged(true)) }];
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Clone(upstream("n1")))]);
+}
+
+#[test]
+fn a_silent_leader_costs_nobody_its_data() {
+    let mut brain = brain("n2");
+    let mut seen = Observation::default();
+    let check = Job::CheckHistory(upstream("n1"));
+    for ms in (100..600_000).step_by(500) {
+        let sql = Sql { streaming: false, ..standby(1000) };
+        seen = Observation { finished: seen.finished, ..sees("n2", ms, beats(ms), sql) };
+        match commands(&mut brain, &seen).as_slice() {
+            [Command::Begin(job)] if *job == check => {
+                let result = Ok(JobDone::Diverged(false));
+                seen.finished = vec![FinishedJob { job: check.clone(), result }];
+            }
+            [] => seen.finished.clear(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_rewind_that_was_broken_off_is_tried_again_and_one_without_hope_is_not() {
+    let after_rewind = |result: Result<JobDone, String>| {
+        let mut brain = brain("n2");
+        brain.settings.clone_after_failed_rewind = true;
+        let mut snapshot = cluster();
+        snapshot.members.get_mut("n1").unwrap().value.timeline = Some(2);
+        let mut seen = down(sees("n2", 100, snapshot, primary(0)), true, false);
+        let check = Job::CheckHistory(upstream("n1"));
+        seen.finished = vec![FinishedJob { job: check, result: Ok(JobDone::Diverged(true)) }];
+        let rewind = Job::Rewind(upstream("n1"));
+        assert_eq!(commands(&mut brain, &seen), [Command::Begin(rewind.clone())]);
+        seen.finished = vec![FinishedJob { job: rewind, result }];
+        brain.step(&seen);
+        (seen.now, seen.finished) = (at(1500), Vec::new());
+        commands(&mut brain, &seen)
+    };
+    let begin = |job: Job| vec![Command::Begin(job)];
+    assert_eq!(after_rewind(Err("broken off".into())), begin(Job::Rewind(upstream("n1"))));
+    let hopeless = Ok(JobDone::Hopeless("no checksums".into()));
+    assert_eq!(after_rewind(hopeless), begin(Job::Clone(upstream("n1"))));
+}
+
+#[test]
+fn only_what_our_own_initdb_made_is_thrown_away_when_another_node_was_first() {
+    let mut seen = down(sees("n2", 100, cluster(), primary(0)), true, true);
+    seen.local.data = Data::Cluster { system_id: "77".into() };
+    (seen.local.memory.bootstrapping, seen.local.memory.made) = (true, Some("77".into()));
+    let clone = Command::Begin(Job::Clone(upstream("n1")));
+    assert_eq!(commands(&mut brain("n2"), &seen), [clone]);
+    for made in [None, Some("78".to_owned())] {
+        seen.local.memory.made = made;
+        let commands = commands(&mut brain("n2"), &seen);
+        assert!(matches!(commands[..], [Command::Exit(Exit::Refused(_))]), "{commands:?}");
+    }
+}
+
+#[test]
+fn another_timeline_of_one_number_among_the_ancestors_is_noticed() {
+    let mut snapshot = cluster();
+    let leader = &mut snapshot.members.get_mut("n1").unwrap().value;
+    (leader.timeline, leader.timeline_terms) = (Some(6), [(4, 4), (5, 6), (6, 7)].into());
+    let mut seen = sees("n2", 100, snapshot, Sql { timeline: 4, ..standby(1000) });
+    seen.local.memory.origins = [(3, 2), (4, 4)].into();
+    assert_eq!(commands(&mut brain("n2"), &seen), [], "it is an ancestor");
+    seen.local.memory.origins = [(3, 2), (4, 5)].into();
+    assert_eq!(commands(&mut brain("n2"), &seen), [Command::Begin(Job::Stop)]);
+}
+
+#[test]
 fn promotion_waits_for_the_guard() {
     let mut brain = brain("n1");
     let seen = holding(sees("n1", 100, cluster(), standby(1000)), false);
@@ -529,7 +643,12 @@ fn data_of_another_cluster_is_refused_and_not_touched() {
 fn a_wiped_store_never_makes_a_new_cluster_over_old_data() {
     let mut brain = brain("n2");
     brain.step(&sees("n2", 100, cluster(), standby(1000)));
-    let mut seen = sees("n2", 200, Snapshot::default(), standby(1000));
+    let mut seen = sees("n2", 150, Snapshot::default(), standby(1000));
+    let mark = Command::Write(Write::Status);
+    assert_eq!(commands(&mut brain, &seen), [mark], "a lease written meanwhile must be noticed");
+    let mut snapshot = Snapshot::default();
+    snapshot.status = Some(versioned(Status::default(), None));
+    seen.store = sees("n2", 200, snapshot, standby(1000)).store;
     assert_eq!(commands(&mut brain, &seen), [], "the holder still believes in its lease");
     seen.now = at(200 + FREE_MS);
     peers(&mut seen, &[("n1", None), ("n3", None)]);
@@ -539,7 +658,7 @@ fn a_wiped_store_never_makes_a_new_cluster_over_old_data() {
     assert_eq!(commands(&mut brain, &seen), []);
     seen.now = at(200 + LONGEST_MS);
     peers(&mut seen, &[("n1", None), ("n3", Some(PeerAnswer { term: 8, ..answer(1000) }))]);
-    let plan = AcquirePlan { at: 0, unlock: None, term: 9, beat: 9, released: None };
+    let plan = AcquirePlan { at: 7, unlock: None, term: 9, beat: 9, released: None };
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }
 

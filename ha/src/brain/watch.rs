@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::kv::{Lease, LeaseState, TTL_MAX};
 use crate::lease::{challenger_start, challenger_wait};
+use crate::store::Index;
 use crate::time::Time;
 
 /// What a challenger knows of the lease.
@@ -12,13 +13,18 @@ pub(super) struct LeaseWatch {
     seen: bool,
     lease: Option<Lease>,
     since: Time,
+    /// The version of `status`, and since when it has been this one.
+    version: (Index, Time),
     /// The last lease that was in the store, for a store that has lost it.
     last: Option<Lease>,
 }
 
 impl LeaseWatch {
-    /// The record as an answer that arrived at `arrived` showed it.
-    pub fn see(&mut self, lease: Option<&Lease>, arrived: Time) {
+    /// The record, and the version of `status`, as an answer that arrived at `arrived` showed them.
+    pub fn see(&mut self, lease: Option<&Lease>, version: Index, arrived: Time) {
+        if !self.seen || self.version.0 != version {
+            self.version = (version, arrived);
+        }
         if self.seen && self.lease.as_ref() == lease {
             return;
         }
@@ -52,7 +58,11 @@ impl LeaseWatch {
         match &self.lease {
             Some(lease) if lease.state == LeaseState::Released => self.since,
             Some(lease) => challenger_start(self.since, lease.ttl()),
-            None if self.has_vanished(is_member) => self.since + challenger_wait(TTL_MAX),
+            // Each beat differs from every other, but "no record" may be seen twice with a lease in
+            // between: only the version of the empty `status` tells.
+            None if self.has_vanished(is_member) => {
+                self.version.1.max(self.since) + challenger_wait(TTL_MAX)
+            }
             None => self.since + challenger_wait(configured),
         }
     }
@@ -75,13 +85,13 @@ mod tests {
     fn every_beat_starts_the_wait_anew() {
         let mut watch = LeaseWatch::default();
         let free = |watch: &LeaseWatch| watch.free_at(true, Duration::ZERO);
-        watch.see(Some(&lease(1, LeaseState::Held)), Time::from_millis(100));
+        watch.see(Some(&lease(1, LeaseState::Held)), 1, Time::from_millis(100));
         assert_eq!(free(&watch), Time::from_millis(100 + 4000 + 40 + 400));
-        watch.see(Some(&lease(1, LeaseState::Held)), Time::from_millis(900));
+        watch.see(Some(&lease(1, LeaseState::Held)), 1, Time::from_millis(900));
         assert_eq!(free(&watch), Time::from_millis(100 + 4440), "the same beat does not");
-        watch.see(Some(&lease(2, LeaseState::Held)), Time::from_millis(1000));
+        watch.see(Some(&lease(2, LeaseState::Held)), 1, Time::from_millis(1000));
         assert_eq!(free(&watch), Time::from_millis(1000 + 4440));
-        watch.see(Some(&lease(3, LeaseState::Released)), Time::from_millis(1500));
+        watch.see(Some(&lease(3, LeaseState::Released)), 1, Time::from_millis(1500));
         assert_eq!(free(&watch), Time::from_millis(1500));
     }
 
@@ -89,11 +99,16 @@ mod tests {
     fn a_vanished_lease_is_waited_for_as_long_as_the_longest_one() {
         let (longest, configured) = (30_000 + 300 + 3000, Duration::from_secs(2));
         let mut watch = LeaseWatch::default();
-        watch.see(Some(&lease(1, LeaseState::Held)), Time::from_millis(0));
-        watch.see(None, Time::from_millis(50));
+        watch.see(Some(&lease(1, LeaseState::Held)), 5, Time::from_millis(0));
+        watch.see(None, 6, Time::from_millis(50));
         assert_eq!(watch.free_at(false, configured), Time::from_millis(50 + longest));
+        watch.see(None, 6, Time::from_millis(60));
+        assert_eq!(watch.free_at(false, configured), Time::from_millis(50 + longest));
+        watch.see(None, 9, Time::from_millis(70));
+        let between = "there may have been one in between";
+        assert_eq!(watch.free_at(false, configured), Time::from_millis(70 + longest), "{between}");
         let mut restarted = LeaseWatch::default();
-        restarted.see(None, Time::from_millis(50));
+        restarted.see(None, 6, Time::from_millis(50));
         assert_eq!(restarted.free_at(true, configured), Time::from_millis(50 + longest));
         assert_eq!(restarted.free_at(false, configured), Time::from_millis(50 + 2320));
     }

@@ -66,6 +66,7 @@ fn key_of(write: &Write) -> &'static str {
         Write::Member(_) => "members",
         Write::ClearFailover(_) => "failover",
         Write::Sync { .. } | Write::DeleteSync(_) => "sync",
+        Write::Status => "status",
         Write::History(_) => "history",
         Write::Failsafe { .. } => "failsafe",
     }

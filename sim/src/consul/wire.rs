@@ -63,6 +63,7 @@ pub fn call(
         Write::Sync { standbys, at } => {
             cas("sync", &SyncState::new(name, &standbys).replacing(at), at)
         }
+        Write::Status => cas("status", &Status::default(), 0),
         Write::DeleteSync(at) => Call::Delete { key: key("sync"), cas: Some(at) },
         Write::History(history) => {
             cas("history", &history, keys.history.as_ref().map_or(0, |history| history.index))
