@@ -161,8 +161,8 @@ impl Brain {
         }
     }
 
-    /// The best standbys by `sync_priority`; among equals those already published, so that sets do
-    /// not flap. A change by choice first adds, then takes away, so that at no moment nobody is
+    /// The best standbys by `sync_priority`; among equals those already published or waited
+    /// for, so that sets do not flap. A change by choice first adds, then takes away, so that at no moment nobody is
     /// published.
     fn wanted(
         &self,
@@ -183,9 +183,12 @@ impl Brain {
         };
         let mut rows: Vec<_> = sql.standbys.iter().filter(fit).collect();
         drop_laggards(turn, sql, &mut rows);
+        let proof = turn.obs.local.waits_for.as_ref();
+        let waited = |row: &Standby| proof.is_some_and(|proof| proof.names.contains(&row.name));
         rows.sort_by_key(|row| {
             let priority = tags(row).and_then(|tags| tags.sync_priority).unwrap_or(1);
-            (Reverse(priority), !published.contains(&row.name), Reverse(row.flush_lsn), &row.name)
+            let stay = (!published.contains(&row.name), !waited(row));
+            (Reverse(priority), stay, Reverse(row.flush_lsn), &row.name)
         });
         let mut best = BTreeSet::new();
         for row in &rows {

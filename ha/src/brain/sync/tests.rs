@@ -180,8 +180,10 @@ fn a_higher_priority_is_added_before_the_other_is_taken_away() {
 #[test]
 fn equal_standbys_do_not_take_turns() {
     let rows = vec![row("n2", 1000), row("n3", 2000)];
-    let seen = on(leader(10_000, &["n2"], &["n2"], rows));
+    let seen = on(leader(10_000, &["n2"], &["n2"], rows.clone()));
     assert_eq!(commands(&mut brain("n1"), &seen), []);
+    let waited = on(leader(10_000, &[], &["n2"], rows));
+    assert_eq!(commands(&mut brain("n1"), &waited), [publish(&["n2"])], "nor before it is published");
 }
 
 #[test]
