@@ -114,17 +114,17 @@ impl World {
     fn rings(&mut self, n: usize, which: usize, queued: Us) -> bool {
         let Some(agent) = &mut self.nodes[n].agent else { return false };
         let alarm = &mut agent.alarms[which];
-        if alarm.queued != queued || alarm.at == 0 {
+        if alarm.queued != queued {
             return false;
         }
         alarm.queued = 0;
         let at = alarm.at;
         if self.t < at {
             self.set_timer(n, which, at);
-        } else {
-            alarm.at = 0;
+            return false;
         }
-        self.t >= at
+        alarm.at = 0;
+        at > 0
     }
 
     /// PostgreSQL is looked at after `delay`, and not before.

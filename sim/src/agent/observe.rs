@@ -79,7 +79,8 @@ impl World {
         let (term, bootstrapping) = (facts.term, facts.bootstrapping);
         let (origins, made) = (facts.origins.clone(), facts.made.clone());
         local.memory = Memory { term, bootstrapping, origins, made };
-        if early {
+        // Who has no data must see a leader to get it from.
+        if early && agent.up_since.is_some() {
             seen.store.arrived = now - Duration::from_secs(7200);
         }
         if marginless

@@ -41,6 +41,8 @@ pub struct Plan {
     pub job_failures: u64,
     /// No fault in the plan may make the primary change by itself.
     pub harmless: bool,
+    /// When the store was wiped last.
+    pub wiped: Option<Us>,
     /// The oracle's count of changes when the cluster was complete.
     pub settled: Option<u64>,
 }
@@ -65,6 +67,7 @@ impl Plan {
             job_failures: if rng.chance(100) && !harmless { rng.range(5, 150) } else { 0 },
             worst: if rng.chance(500) && !harmless { rng.range(50, 600) } else { 0 },
             harmless,
+            wiped: None,
             settled: None,
         }
     }

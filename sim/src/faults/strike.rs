@@ -12,6 +12,9 @@ use crate::node::{GUARD, LEASE, LOOP, POSTGRES};
 use crate::pg::{Content, Stage};
 use crate::world::World;
 
+/// The shortest time between two losses of all keys.
+const WIPES_APART: Us = 60 * SEC;
+
 impl World {
     pub(crate) fn strike(&mut self, kind: Kind, n: usize) {
         let lasts = self.lasting();
@@ -72,8 +75,7 @@ impl World {
             ConsulDown => self.store.down_until = until,
             ConsulBlink => self.consul_blinks(),
             SessionsLost => self.sessions_lost(),
-            StoreWiped if self.rng.chance(300) => self.store_wiped(),
-            StoreWiped => {}
+            StoreWiped => self.store_wiped(),
             SyncWaitCancelled => self.nodes[n].server.waiting.clear(),
             DataLost => self.data_lost(n),
             _ => self.person(kind, n),
@@ -149,7 +151,12 @@ impl World {
         }
     }
 
+    /// Nobody does that to a running cluster twice within a minute.
     pub(crate) fn store_wiped(&mut self) {
+        if !self.rng.chance(300) || self.plan.wiped.is_some_and(|at| self.t < at + WIPES_APART) {
+            return;
+        }
+        self.plan.wiped = Some(self.t);
         self.oracle.forgive();
         self.person_does(&Call::DeleteTree(crate::consul::store::PREFIX.into()));
     }
