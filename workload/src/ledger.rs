@@ -35,6 +35,8 @@ struct State {
     acks: Acks,
     reigns: Reigns,
     counts: Counts,
+    /// What became of each writer's rows.
+    of_writers: BTreeMap<i32, Counts>,
 }
 
 impl Default for Ledger {
@@ -58,6 +60,7 @@ impl Ledger {
             acks: Acks::new(start),
             reigns: Reigns::default(),
             counts: Counts::default(),
+            of_writers: BTreeMap::new(),
         };
         Self { state: Mutex::new(state) }
     }
@@ -66,17 +69,11 @@ impl Ledger {
     pub fn record(&self, writer: i32, seq: i64, node: &Arc<str>, at: Time, outcome: &Outcome) {
         let mut state = self.lock();
         state.rows.entry(writer).or_default().record(seq, outcome);
-        match outcome {
-            Outcome::Acknowledged => {
-                state.counts.acknowledged += 1;
-                state.acks.record(at);
-                state.reigns.record(node, at);
-            }
-            Outcome::Unknown(failure) => {
-                state.counts.unknown += 1;
-                state.counts.fail(failure);
-            }
-            Outcome::Failed(failure) => state.counts.fail(failure),
+        state.counts.add(outcome);
+        state.of_writers.entry(writer).or_default().add(outcome);
+        if *outcome == Outcome::Acknowledged {
+            state.acks.record(at);
+            state.reigns.record(node, at);
         }
     }
 
@@ -144,6 +141,12 @@ impl Ledger {
         self.lock().counts.clone()
     }
 
+    /// What became of the rows of one writer since the start, without its attempts to connect.
+    #[must_use]
+    pub fn counts_of(&self, writer: i32) -> Counts {
+        self.lock().of_writers.get(&writer).cloned().unwrap_or_default()
+    }
+
     pub(crate) fn rows(&self) -> BTreeMap<i32, Rows> {
         self.lock().rows.clone()
     }
@@ -155,6 +158,17 @@ impl Ledger {
 }
 
 impl Counts {
+    fn add(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Acknowledged => self.acknowledged += 1,
+            Outcome::Unknown(failure) => {
+                self.unknown += 1;
+                self.fail(failure);
+            }
+            Outcome::Failed(failure) => self.fail(failure),
+        }
+    }
+
     fn fail(&mut self, failure: &Failure) {
         *self.failures.entry(failure.clone()).or_default() += 1;
     }
@@ -190,5 +204,6 @@ mod tests {
         assert_eq!((counts.acknowledged, counts.unknown), (101, 1));
         assert_eq!(counts.failures[&Failure::ReadOnly], 100);
         assert_eq!(counts.failures[&Failure::Lost], 1);
+        assert_eq!((ledger.counts_of(1).unknown, ledger.counts_of(9)), (1, Counts::default()));
     }
 }

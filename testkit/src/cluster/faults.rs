@@ -172,9 +172,8 @@ impl Cluster {
         for host in self.lab.hosts() {
             procfs::thaw(&host.processes());
         }
-        let hosts = self.lab.hosts().to_vec();
-        for host in hosts.iter().skip(1) {
-            self.plugged_in_to(host, hosts[0].address()).await?;
+        for node in &self.nodes {
+            self.plugged_in(&self.host(node.name())?).await?;
         }
         self.start_consul().await?;
         self.start_ended()
@@ -206,7 +205,10 @@ impl Cluster {
 
     /// A cable takes a moment until packets pass: a machine that boots has that behind it.
     async fn plugged_in(&self, host: &Host) -> Result<()> {
-        self.plugged_in_to(host, self.lab.hub_address()).await
+        for server in self.server_hosts() {
+            self.plugged_in_to(host, server.address()).await?;
+        }
+        Ok(())
     }
 
     /// A refused connection proves the way as well as an accepted one.

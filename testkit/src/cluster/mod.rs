@@ -210,9 +210,17 @@ impl Cluster {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start_writers(&self, first: i32) -> Result<Writers> {
+        self.start_writers_with(first, |plan| plan)
+    }
+
+    /// As [`Cluster::start_writers`], with other deadlines or another rate.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start_writers_with(&self, first: i32, change: impl Fn(Plan) -> Plan) -> Result<Writers> {
         let plans = (first..).zip(&self.nodes).filter_map(|(number, node)| {
             let target = hart_workload::Node::new(node.name(), node.local_sql_config());
-            Some((node.host()?.clone(), Plan::new(number, Target::Fixed(target))))
+            Some((node.host()?.clone(), change(Plan::new(number, Target::Fixed(target)))))
         });
         Writers::start(plans)
     }

@@ -91,6 +91,10 @@ impl Lab {
         if state == "up" {
             // What the hub could not reach before must not stay unreachable for a while.
             hub.add(format!("neighbour flush dev {BRIDGE}"));
+            hub.run()?;
+            let mut own = Batch::in_namespace(host.netns());
+            own.add("neighbour flush dev eth0".into());
+            return own.run();
         }
         hub.run()
     }

@@ -18,7 +18,7 @@ async fn unmoved(
     trouble: impl AsyncFnOnce(&mut Drill, &str) -> Result<()>,
 ) -> Result<()> {
     let mut drill = Drill::with(options).await?;
-    let primary = drill.write().await?;
+    let primary = drill.write_patiently().await?;
     let before = drill.postmasters()?;
     trouble(&mut drill, &primary).await?;
     longer_than_a_lease().await;

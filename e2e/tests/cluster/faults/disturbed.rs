@@ -14,7 +14,7 @@ const ANNOUNCED: [&str; 3] = ["session", "lock", "Consul"];
 #[tokio::test]
 async fn the_leaders_session_is_destroyed() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
-    let primary = drill.write().await?;
+    let primary = drill.write_patiently().await?;
     let session = drill.cluster.leader_session().await?;
     drill.cluster.consul_call("PUT", &format!("/v1/session/destroy/{session}")).await?;
     let locked = async || drill.cluster.leader_session().await;
@@ -26,7 +26,7 @@ async fn the_leaders_session_is_destroyed() -> Result<()> {
 #[tokio::test]
 async fn the_leader_key_is_deleted() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
-    let primary = drill.write().await?;
+    let primary = drill.write_patiently().await?;
     drill.cluster.consul_call("DELETE", "/v1/kv/service/ha/leader").await?;
     eventually("the lock", DEADLINE, async || drill.cluster.leader_session().await).await?;
     ensure!(keys::raw(drill.cluster.consul(), "leader").await? == primary);
@@ -36,7 +36,7 @@ async fn the_leader_key_is_deleted() -> Result<()> {
 #[tokio::test]
 async fn the_service_is_deregistered() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
-    let primary = drill.write().await?;
+    let primary = drill.write_patiently().await?;
     let url = drill.cluster.consul().url(&format!("/v1/agent/service/deregister/ha%2F{primary}"));
     ensure!(Rest::new()?.call("PUT", &url, None).await?.ok());
     eventually("the service again", DEADLINE, async || {
@@ -63,7 +63,7 @@ async fn unmoved(mut drill: Drill, primary: &str) -> Result<()> {
 #[tokio::test]
 async fn all_keys_are_deleted() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
-    let primary = drill.write().await?;
+    let primary = drill.write_patiently().await?;
     let identifier = keys::raw(drill.cluster.consul(), "initialize").await?;
     drill.cluster.consul_call("DELETE", "/v1/kv/service/ha/?recurse").await?;
     longer_than_a_lease().await;

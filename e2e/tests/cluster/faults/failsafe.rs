@@ -18,7 +18,7 @@ const WHILE: Duration = Duration::from_secs(25);
 #[tokio::test]
 async fn consul_is_down_altogether() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
-    let primary = drill.write().await?;
+    let primary = drill.write_patiently().await?;
     let before = drill.postmasters()?;
     drill.cluster.kill_consul();
     tokio::time::sleep(WHILE).await;
@@ -58,7 +58,7 @@ async fn a_replica_is_lost_while_consul_is_down() -> Result<()> {
 #[tokio::test]
 async fn the_primary_is_cut_off_from_consul_alone() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
-    let primary = drill.write().await?;
+    let primary = drill.write_patiently().await?;
     drill.cluster.part_from_consul(&primary)?;
     tokio::time::sleep(WHILE).await;
     drill.written().await?;
@@ -103,7 +103,7 @@ async fn the_primary_is_cut_off_from_everybody_synchronous() -> Result<()> {
 #[tokio::test]
 async fn the_primary_is_cut_off_from_its_peers_alone() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
-    let primary = drill.write().await?;
+    let primary = drill.write_patiently().await?;
     drill.cluster.part_from_peers(&primary)?;
     longer_than_a_lease().await;
     drill.written().await?;

@@ -64,7 +64,7 @@ async fn the_agent_of_the_primary_is_stopped() -> Result<()> {
 #[tokio::test]
 async fn the_agent_of_the_primary_crashes_and_is_back_in_time() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
-    let primary = drill.write().await?;
+    let primary = drill.write_patiently().await?;
     let before = drill.postmaster(&primary)?;
     let node = drill.cluster.node_mut(&primary)?;
     node.kill_agent();

@@ -11,7 +11,7 @@ use crate::drill::Loss;
 #[tokio::test]
 async fn postgresql_dies_on_a_replica() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
-    let primary = drill.write().await?;
+    let primary = drill.write_patiently().await?;
     let replica = drill.other_than(&primary)?;
     let before = drill.postmaster(&replica)?;
     drill.cluster.node(&replica)?.kill_postmaster()?;
@@ -26,7 +26,7 @@ async fn postgresql_dies_on_a_replica() -> Result<()> {
 #[tokio::test]
 async fn the_agent_of_a_replica_is_stopped() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
-    let primary = drill.write().await?;
+    let primary = drill.write_patiently().await?;
     let replica = drill.other_than(&primary)?;
     drill.stop(&replica).await?;
     drill.written().await?;
@@ -43,7 +43,7 @@ async fn the_agent_of_a_replica_is_stopped() -> Result<()> {
 #[tokio::test]
 async fn the_agent_of_a_replica_crashes() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
-    let primary = drill.write().await?;
+    let primary = drill.write_patiently().await?;
     let replica = drill.other_than(&primary)?;
     let before = drill.postmaster(&replica)?;
     drill.cluster.node_mut(&replica)?.kill_agent();
@@ -66,7 +66,7 @@ async fn the_agent_of_a_replica_crashes() -> Result<()> {
 #[tokio::test]
 async fn a_replica_is_cut_off_from_consul() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
-    let primary = drill.write().await?;
+    let primary = drill.write_patiently().await?;
     let replica = drill.other_than(&primary)?;
     let before = drill.postmaster(&replica)?;
     drill.cluster.part_from_consul(&replica)?;

@@ -59,7 +59,7 @@ async fn postgresql_hangs_when_the_agent_is_stopped() -> Result<()> {
 #[tokio::test]
 async fn the_connections_of_the_primary_are_all_taken() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
-    let primary = drill.write().await?;
+    let primary = drill.write_patiently().await?;
     let config = drill.cluster.node(&primary)?.sql_config();
     let mut taken = Vec::new();
     let refused = loop {
