@@ -175,8 +175,13 @@ impl Brain {
     fn sync_is_mine(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
         let current = snapshot.sync.as_ref();
         let on = turn.config.synchronous_mode != SynchronousMode::Off;
-        let leader = current.and_then(|sync| sync.value.leader.as_deref());
-        if (!on && current.is_none()) || leader.is_some_and(|name| self.is_me(name)) {
+        // What this node published in an earlier reign names standbys that PostgreSQL, having been a
+        // standby itself since, does not wait for.
+        let mine_alone = current.is_some_and(|sync| {
+            let leader = sync.value.leader.as_deref();
+            leader.is_some_and(|name| self.is_me(name)) && sync.value.standbys().is_empty()
+        });
+        if (!on && current.is_none()) || mine_alone {
             return true;
         }
         let at = current.map_or(0, |sync| sync.index);

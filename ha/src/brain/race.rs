@@ -75,7 +75,7 @@ impl Brain {
         if turn.obs.job.is_some() {
             return turn.phase("busy");
         }
-        if has_data_of_a_cluster(turn) {
+        if has_data_of_a_cluster(turn, snapshot) {
             self.race(turn, snapshot);
         } else {
             self.bootstrap(turn, snapshot);
@@ -85,10 +85,13 @@ impl Brain {
     /// Nothing is here. Who may begin is settled by the key `initialize`.
     fn bootstrap(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         if is_member(turn) && !turn.obs.local.memory.bootstrapping {
-            return turn.phase(
+            let named = snapshot.initialize.as_ref().is_some_and(|id| !id.value.is_empty());
+            return turn.phase(if named {
+                "waiting for a node with the cluster's data to lead"
+            } else {
                 "Consul has lost this cluster: waiting for a node with its data (to begin a new \
-                 cluster, remove the directory <data_dir>.hart)",
-            );
+                 cluster, remove the directory <data_dir>.hart)"
+            });
         }
         let Some(session) = &turn.obs.store.session else {
             return turn.phase("waiting for a session");
@@ -278,11 +281,13 @@ fn promised_to(turn: &Turn<'_>, snapshot: &Snapshot) -> Option<(String, Time)> {
 }
 
 /// Is there data, and not that of a bootstrap under way? A person may have put it in place of what
-/// our initdb made.
-fn has_data_of_a_cluster(turn: &Turn<'_>) -> bool {
+/// our initdb made; and `initialize` names it as soon as only this node's own notes are missing.
+fn has_data_of_a_cluster(turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
     let memory = &turn.obs.local.memory;
     let Data::Cluster { system_id } = &turn.obs.local.data else { return false };
-    !memory.bootstrapping || memory.made.as_ref().is_some_and(|made| made != system_id)
+    let replaced = memory.made.as_ref().is_some_and(|made| made != system_id);
+    let named = snapshot.initialize.as_ref().is_some_and(|id| id.value == *system_id);
+    !memory.bootstrapping || replaced || named
 }
 
 /// Has this node ever known of a lease of this cluster?

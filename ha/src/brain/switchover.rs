@@ -6,6 +6,7 @@
 //!
 //! choose an heir → checkpoint → stop → the heir has the shutdown checkpoint → hand over
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Brain;
@@ -29,6 +30,9 @@ pub(super) struct Switch {
     probes_since: Time,
     checkpointed: bool,
     stopped: Option<Time>,
+    /// Who streamed from this node before it was stopped: only they surely have its WAL. Timelines
+    /// and positions may be the same on a node whose WAL is another's.
+    streamed: BTreeSet<String>,
 }
 
 /// Why the lease is to be handed over.
@@ -44,7 +48,12 @@ impl Brain {
             self.switch = None;
             return false;
         };
-        let start = Switch { probes_since: turn.now(), checkpointed: false, stopped: None };
+        let start = Switch {
+            probes_since: turn.now(),
+            checkpointed: false,
+            stopped: None,
+            streamed: BTreeSet::new(),
+        };
         let switch = self.switch.take().unwrap_or(start);
         if turn.is_running() {
             self.before_stop(turn, snapshot, &purpose, switch)
@@ -78,6 +87,10 @@ impl Brain {
     ) -> bool {
         let shutdown = matches!(purpose, Purpose::Shutdown);
         let leading = turn.obs.local.sql.as_ref().filter(|sql| !sql.in_recovery);
+        if let Some(sql) = leading {
+            let streaming = sql.standbys.iter().filter(|row| row.streaming);
+            switch.streamed = streaming.map(|row| row.name.clone()).collect();
+        }
         let Some(position) = leading.map(|sql| (sql.timeline, sql.write_lsn)) else {
             if shutdown {
                 turn.begin(Job::Stop, "the agent was asked to stop");
@@ -91,7 +104,8 @@ impl Brain {
             self.switch = Some(switch);
             return true;
         }
-        match self.heir(turn, snapshot, purpose, position, turn.config.maximum_lag_on_failover) {
+        let (streamed, lag) = (&switch.streamed, turn.config.maximum_lag_on_failover);
+        match self.heir(turn, snapshot, purpose, streamed, position, lag) {
             Err(problem) => self.no_heir(turn, purpose, &problem),
             Ok(heir) if !switch.checkpointed => {
                 (switch.checkpointed, switch.probes_since) = (true, turn.now());
@@ -143,7 +157,7 @@ impl Brain {
         if probed {
             switch.probes_since = turn.now();
         }
-        if let Some(heir) = self.caught_up(turn, snapshot, purpose, &control) {
+        if let Some(heir) = self.caught_up(turn, snapshot, purpose, &switch.streamed, &control) {
             self.switch = Some(switch);
             turn.phase("handing the lease over");
             let reason = format!("{} has everything up to {}", heir.name, control.checkpoint);
@@ -169,10 +183,11 @@ impl Brain {
         turn: &Turn<'_>,
         snapshot: &Snapshot,
         purpose: &Purpose,
+        streamed: &BTreeSet<String>,
         control: &Control,
     ) -> Option<Heir> {
         let past = (control.timeline, Lsn(control.checkpoint.0 + 1));
-        self.heir(turn, snapshot, purpose, past, 0).ok()
+        self.heir(turn, snapshot, purpose, streamed, past, 0).ok()
     }
 
     fn give_up(&mut self, turn: &mut Turn<'_>, purpose: &Purpose, problem: &str) -> bool {
@@ -197,6 +212,7 @@ impl Brain {
         turn: &Turn<'_>,
         snapshot: &Snapshot,
         purpose: &Purpose,
+        streamed: &BTreeSet<String>,
         position: (Timeline, Lsn),
         lag_max: u64,
     ) -> Result<Heir, String> {
@@ -206,6 +222,10 @@ impl Brain {
         };
         let fit = |name: &str, peer: &PeerAnswer| {
             self.unfit(turn, snapshot, name, peer)
+                .or_else(|| {
+                    let text = format!("{name} does not stream from this node");
+                    (!streamed.contains(name)).then_some(text)
+                })
                 .or_else(|| {
                     let (ours, theirs) = (position.0, peer.timeline);
                     let text = format!("{name} is on timeline {theirs}, this node on {ours}");

@@ -474,6 +474,28 @@ fn in_synchronous_mode_the_winner_enters_itself_before_its_promotion() {
     assert_eq!(commands(&mut brain("n1"), &seen), [Command::Write(write)]);
 }
 
+/// PostgreSQL has been a standby since, and waits for nobody when it is promoted.
+#[test]
+fn what_was_published_in_an_earlier_reign_is_withdrawn_before_the_promotion() {
+    let mut brain = brain("n1");
+    let snapshot = with_sync(cluster(), "n1", &["n2"]);
+    let seen = holding(sees("n1", 100, snapshot, standby(1000)), true);
+    let write = Write::Sync { standbys: names(&[]), at: 7 };
+    assert_eq!(commands(&mut brain, &seen), [Command::Write(write)]);
+    let seen = holding(sees("n1", 100, with_sync(cluster(), "n1", &[]), standby(1000)), true);
+    assert_eq!(commands(&mut brain, &seen), [Command::Promote]);
+}
+
+#[test]
+fn who_stopped_before_its_bootstrap_was_noted_as_complete_leads_again() {
+    let released = Some(lease("n1", 9, LeaseState::Released));
+    let snapshot = Snapshot { leader: None, ..with_lease(cluster(), released) };
+    let mut seen = down(sees("n1", 100, snapshot, primary(0)), true, true);
+    (seen.local.memory.bootstrapping, seen.local.memory.made) = (true, Some("42".into()));
+    let start = Command::Begin(Job::StartStandby(Some(upstream("n1"))));
+    assert_eq!(commands(&mut brain("n1"), &seen), [start]);
+}
+
 #[test]
 fn a_crashed_primary_is_started_again_and_waits_for_the_published_standbys() {
     let snapshot = with_sync(cluster(), "n1", &["n2"]);
@@ -527,6 +549,7 @@ fn switchover_checkpoints_stops_waits_for_the_wal_and_hands_over() {
     snapshot.failover = Some(versioned(request, None));
     let mut brain = brain("n1");
     let mut seen = holding(sees("n1", 100, snapshot, primary(2000)), true);
+    stream(&mut seen, &["n2", "n3"]);
     assert_eq!(commands(&mut brain, &seen), [Command::Probe(addresses(&["n2", "n3"]))]);
     peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", Some(answer(1990)))]);
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Checkpoint)]);
@@ -543,6 +566,30 @@ fn switchover_checkpoints_stops_waits_for_the_wal_and_hands_over() {
     peers(&mut seen, &[("n2", Some(answer(2100))), ("n3", Some(answer(2100)))]);
     let heir = Heir { name: "n3".into(), instance: "i-n3".into(), session: "s-n3".into() };
     assert_eq!(commands(&mut brain, &seen), [Command::HandOver(heir)]);
+}
+
+/// These stream from this primary.
+fn stream(seen: &mut Observation, names: &[&str]) {
+    let row =
+        |name: &&str| Standby { name: (*name).to_owned(), streaming: true, ..Standby::default() };
+    seen.local.sql.as_mut().unwrap().standbys = names.iter().map(row).collect();
+}
+
+/// Its numbers are right, and yet its WAL may be another's.
+#[test]
+fn a_candidate_that_does_not_stream_is_refused() {
+    let mut snapshot = cluster();
+    let request = FailoverRequest { member: Some("n3".into()), ..FailoverRequest::default() };
+    snapshot.failover = Some(versioned(request, None));
+    let mut brain = brain("n1");
+    let mut seen = holding(sees("n1", 100, snapshot, primary(2000)), true);
+    stream(&mut seen, &["n2"]);
+    brain.step(&seen);
+    peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", Some(answer(2000)))]);
+    let step = brain.step(&seen);
+    let clear =
+        step.decisions.iter().find(|d| d.command == Command::Write(Write::ClearFailover(7)));
+    assert_eq!(clear.unwrap().reason, "n3 does not stream from this node");
 }
 
 #[test]

@@ -183,7 +183,11 @@ fn equal_standbys_do_not_take_turns() {
     let seen = on(leader(10_000, &["n2"], &["n2"], rows.clone()));
     assert_eq!(commands(&mut brain("n1"), &seen), []);
     let waited = on(leader(10_000, &[], &["n2"], rows));
-    assert_eq!(commands(&mut brain("n1"), &waited), [publish(&["n2"])], "nor before it is published");
+    assert_eq!(
+        commands(&mut brain("n1"), &waited),
+        [publish(&["n2"])],
+        "nor before it is published"
+    );
 }
 
 #[test]
