@@ -3,8 +3,10 @@
 mod api;
 mod cli;
 mod demo;
+mod dns;
 mod journal;
 mod node;
+mod template;
 
 use std::process::ExitCode;
 

@@ -23,11 +23,17 @@ impl Cluster {
     /// Consul cannot be read.
     pub async fn read(consul: &Client, scope: &str, prefix: &str) -> Result<Self, Fail> {
         let read = consul.kv().get_recurse(prefix, &ReadOptions::consistent()).await?;
-        let (snapshot, unreadable) = Snapshot::read(below_prefix(&read.value, prefix));
+        Ok(Self::of(scope, prefix, &read.value))
+    }
+
+    /// The cluster that these pairs describe; those that cannot be understood are named on stderr.
+    #[must_use]
+    pub fn of(scope: &str, prefix: &str, pairs: &[KvPair]) -> Self {
+        let (snapshot, unreadable) = Snapshot::read(below_prefix(pairs, prefix));
         for problem in unreadable {
             eprintln!("hart: warning: {problem}");
         }
-        Ok(Self { scope: scope.to_owned(), found: !read.value.is_empty(), snapshot })
+        Self { scope: scope.to_owned(), found: !pairs.is_empty(), snapshot }
     }
 
     /// Is nothing there?

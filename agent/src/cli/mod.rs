@@ -24,6 +24,7 @@ mod restart;
 mod settings;
 mod simulate;
 mod table;
+mod template;
 mod version;
 mod why;
 
@@ -84,6 +85,8 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// Print a connection string with all members.
     Dsn(dsn::DsnArgs),
+    /// Render a file for HAProxy, PgBouncer, keepalived, systemd or Consul.
+    Template(template::TemplateArgs),
     /// Answer DNS questions about every cluster in Consul, without an agent.
     Dns(dns::DnsArgs),
     /// Check a configuration file and this machine.
@@ -127,6 +130,7 @@ impl Cli {
             Command::Simulate(args) => on_runtime(simulate::run(globals, args)),
             Command::Dsn(args) => on_runtime(dsn::run(globals, args)),
             Command::Dns(args) => on_runtime(dns::run(globals, args)),
+            Command::Template(args) => on_runtime(template::run(globals, args)),
             Command::Check(args) => on_runtime(check::run(args)),
             Command::Reference(args) => return reference::run(&args),
             Command::Version(args) => on_runtime(version::run(globals, args)),
@@ -176,6 +180,8 @@ mod tests {
             "hart restart ha -r replica --any --force",
             "hart dsn ha -r replica -f uri -d app -U me",
             "hart dns --zone pg.test --listen 127.0.0.1:5353 --consul 127.0.0.1:8500",
+            "hart template haproxy ha -o f --watch --exec true --set rw_port=1 --template-dir d",
+            "hart template --list",
             "hart agent f.yml --user postgres --log-level debug --log-type json",
             "hart check f.yml",
             "hart events ha -f json --last 5 --brief",
@@ -192,7 +198,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_a_usage_error() {
-        for line in ["hart", "hart lst", "hart list --format xml", "hart check"] {
+        for line in ["hart", "hart template", "hart template x --watch", "hart lst", "hart list --format xml", "hart check"] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

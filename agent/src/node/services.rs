@@ -157,8 +157,9 @@ impl Services {
     }
 }
 
-/// Consul's service names are DNS labels: Patroni's rule for the rest.
-fn service_name(scope: &str) -> String {
+/// The name of a cluster's service. Consul's are DNS labels: Patroni's rule for the rest.
+#[must_use]
+pub fn service_name(scope: &str) -> String {
     let map = |c: char| match c {
         'a'..='z' | '0'..='9' | '-' => c.to_string(),
         'A'..='Z' => c.to_ascii_lowercase().to_string(),

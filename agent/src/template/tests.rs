@@ -1,0 +1,287 @@
+//! The built-in templates, rendered and, where the program is here, read by it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::{Catalogue, Model, RenderError, Target, Template, render};
+use crate::template::model::MemberModel;
+
+fn member(name: &str, host: &str, leads: bool) -> MemberModel {
+    let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    MemberModel {
+        name: name.to_owned(),
+        host: host.to_owned(),
+        port: 5432,
+        address: format!("{bracketed}:5432"),
+        api_host: host.to_owned(),
+        api_port: 8008,
+        api_address: format!("{bracketed}:8008"),
+        role: if leads { "primary" } else { "replica" },
+        state: "running",
+        leads,
+        timeline: 3,
+        ..MemberModel::default()
+    }
+}
+
+/// Three members, one of them with an IPv6 address and an odd name.
+fn cluster() -> Model {
+    let members = vec![
+        member("n1", "10.0.0.1", true),
+        member("n 2;x", "fd00::2", false),
+        member("n3", "c.db", false),
+    ];
+    Model {
+        primary: Some(members[0].clone()),
+        replicas: members[1..].to_vec(),
+        members,
+        ..Model::without_cluster("ha", "service")
+    }
+}
+
+/// Nobody but the primary.
+fn alone() -> Model {
+    let all = cluster();
+    Model { members: all.members[..1].to_vec(), replicas: Vec::new(), ..all }
+}
+
+fn template(name: &str) -> Template {
+    Catalogue::default().all().unwrap().into_iter().find(|t| t.name == name).unwrap()
+}
+
+fn own(text: &str) -> Template {
+    let header = super::header::Header::read(text);
+    let text = text.to_owned().into();
+    Template { name: "own".into(), file: "own.j2".into(), from: None, text, header }
+}
+
+fn set(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// What some templates cannot do without.
+fn needed(name: &str) -> BTreeMap<String, String> {
+    match name {
+        "vip" | "keepalived" => set(&[("address", "10.0.0.100/24")]),
+        _ => set(&[]),
+    }
+}
+
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("hart-template-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs a program over a file; what it says where it does not like it. `None` without the program.
+fn complaint(program: &str, args: &[&str]) -> Option<Result<(), String>> {
+    let output = match Command::new(program).args(args).output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            eprintln!("{program} is not installed: not checked");
+            return None;
+        }
+        Err(error) => panic!("{program}: {error}"),
+    };
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Some(if output.status.success() { Ok(()) } else { Err(said) })
+}
+
+#[test]
+fn every_template_renders_with_and_without_members() {
+    for template in Catalogue::default().all().unwrap() {
+        assert!(!template.header.about.is_empty(), "{}", template.name);
+        for model in [cluster(), alone(), Model::without_cluster("ha", "")] {
+            let text = render(&template, &model, &needed(&template.name)).unwrap();
+            assert!(text.contains("ha"), "{}", template.name);
+            assert!(!text.contains("{#") && text.ends_with('\n'), "{text}");
+        }
+        for setting in &template.header.settings {
+            let used = template.text.matches(setting.name.as_str()).count();
+            assert!(used > 1, "{}: {} is not used", template.name, setting.name);
+        }
+    }
+}
+
+#[test]
+fn haproxy_reads_what_is_rendered() {
+    let dir = Dir::new("haproxy");
+    for name in ["haproxy", "haproxy-dns"] {
+        for (at, model) in [cluster(), alone(), Model::without_cluster("ha", "")].iter().enumerate()
+        {
+            let mut model = model.clone();
+            // A name would be looked up.
+            model.members.retain(|member| member.name != "n3");
+            let text = render(&template(name), &model, &set(&[])).unwrap();
+            let file = dir.file(&format!("{name}-{at}.cfg"), &text);
+            if let Some(Err(said)) = complaint("haproxy", &["-c", "-f", file.to_str().unwrap()]) {
+                panic!("{name} {at}: {said}\n{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn haproxy_has_two_ports_and_cuts_sessions() {
+    let text = render(&template("haproxy"), &cluster(), &set(&[("ro_port", "6434")])).unwrap();
+    for line in [
+        "    bind *:5433 tcp-ut 30s\n",
+        "    bind *:6434 tcp-ut 30s\n",
+        "    server n1 10.0.0.1:5432 check addr 10.0.0.1 port 8008\n",
+        "    server n_202_3bx [fd00::2]:5432 check addr fd00::2 port 8008\n",
+        "    http-check send meth OPTIONS uri /primary\n",
+        "on-marked-down shutdown-sessions",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn keepalived_reads_what_is_rendered() {
+    let dir = Dir::new("keepalived");
+    let with = set(&[("address", "10.0.0.100/24"), ("node", "n1"), ("interface", "lo")]);
+    let mut model = cluster();
+    model.members.retain(|member| member.name != "n3" && member.name != "n 2;x");
+    model.members.push(member("n4", "10.0.0.4", false));
+    let text = render(&template("keepalived"), &model, &with).unwrap();
+    let file = dir.file("keepalived.conf", &text);
+    if let Some(Err(said)) = complaint("keepalived", &["-t", "-f", file.to_str().unwrap()]) {
+        panic!("{said}\n{text}");
+    }
+    assert!(text.contains("        10.0.0.4\n") && !text.contains("        10.0.0.1\n"), "{text}");
+}
+
+#[test]
+fn consul_reads_what_is_rendered() {
+    let dir = Dir::new("consul");
+    let text = render(&template("consul-agent"), &cluster(), &set(&[])).unwrap();
+    let text = format!("{text}\ndata_dir = \"{}\"\n", dir.0.display());
+    let file = dir.file("agent.hcl", &text);
+    if let Some(Err(said)) = complaint("consul", &["validate", file.to_str().unwrap()]) {
+        panic!("{said}\n{text}");
+    }
+    let policy = render(&template("consul-policy"), &cluster(), &set(&[])).unwrap();
+    assert!(policy.contains("key_prefix \"service/ha/\" {"), "{policy}");
+    assert!(policy.contains("service \"ha\" {"), "{policy}");
+}
+
+#[test]
+fn systemd_reads_what_is_rendered() {
+    let dir = Dir::new("systemd");
+    let text = render(&template("systemd"), &cluster(), &set(&[("program", "/bin/true")])).unwrap();
+    let file = dir.file("hart.service", &text);
+    let verify = complaint("systemd-analyze", &["verify", "--man=no", file.to_str().unwrap()]);
+    if let Some(Err(said)) = verify {
+        // It also speaks of other units of this machine.
+        assert!(!said.contains("hart.service:"), "{said}\n{text}");
+    }
+    assert!(text.contains("ExecStart=/bin/true agent /etc/hart/hart.yml --user postgres\n"));
+}
+
+#[test]
+fn pgbouncer_goes_where_the_primary_is() {
+    let database = |model: &Model, with: &[(&str, &str)]| {
+        let text = render(&template("pgbouncer"), model, &set(with)).unwrap();
+        text.lines().find(|line| line.starts_with("* =")).unwrap().to_owned()
+    };
+    assert_eq!(database(&cluster(), &[]), "* = host=10.0.0.1 port=5432");
+    assert_eq!(database(&cluster(), &[("host", "127.0.0.1")]), "* = host=127.0.0.1 port=5433");
+    let nobody = Model::without_cluster("ha", "service");
+    assert_eq!(database(&nobody, &[]), "* = host=127.0.0.1 port=1");
+}
+
+#[test]
+fn an_unknown_variable_is_named_with_its_line() {
+    let error =
+        render(&own("a\n{% if scope %}\n{{ no_such }}\n{% endif %}\n"), &cluster(), &set(&[]));
+    let what = "unknown variable \"no_such\"".to_owned();
+    assert_eq!(error, Err(RenderError::Template { file: "own.j2".into(), line: 3, what }));
+    let error =
+        render(&own("\n{{ primary.hots }}\n"), &cluster(), &set(&[])).unwrap_err().to_string();
+    assert_eq!(error, "own.j2:2: something in this line is not there: {{ primary.hots }}");
+    let error = render(&own("{% if %}"), &cluster(), &set(&[])).unwrap_err().to_string();
+    assert!(error.starts_with("own.j2:1: "), "{error}");
+    let error =
+        render(&own("{{ fail('give x') }}"), &cluster(), &set(&[])).unwrap_err().to_string();
+    assert_eq!(error, "own.j2:1: give x");
+}
+
+#[test]
+fn only_variables_of_the_template_can_be_set() {
+    let error = render(&template("vip"), &cluster(), &set(&[("adress", "x")])).unwrap_err();
+    let text =
+        "template vip has no variable \"adress\"; it has address, replica_address, interface";
+    assert_eq!(error.to_string(), text);
+    // One of the user's own need not list them.
+    let text = render(&own("{{ mine }}"), &cluster(), &set(&[("mine", "7")])).unwrap();
+    assert_eq!(text, "7");
+}
+
+#[test]
+fn a_value_cannot_break_out_of_its_line() {
+    let mut model = cluster();
+    model.members[0].name = "n1\n    server evil 6.6.6.6:1".into();
+    let error = render(&own("{{ members[0].name }}"), &model, &set(&[])).unwrap_err().to_string();
+    assert!(error.starts_with("own.j2:1: the value"), "{error}");
+    let text = render(&template("haproxy"), &model, &set(&[])).unwrap();
+    assert!(text.contains("server n1_0a_20_20_20_20server_20evil_206.6.6.6_3a1 "), "{text}");
+}
+
+#[test]
+fn the_users_directory_goes_first() {
+    let dir = Dir::new("own");
+    dir.file("haproxy.cfg", "{# about: mine #}\nmine\n");
+    dir.file("mine.conf", "hello {{ scope }}\n");
+    dir.file(".hidden", "{{");
+    let all = Catalogue { dir: Some(dir.0.clone()) }.all().unwrap();
+    let names: Vec<_> = all.iter().map(|template| template.name.as_str()).collect();
+    assert_eq!((names.first(), names.last()), (Some(&"haproxy"), Some(&"mine")));
+    assert_eq!(all[0].header.about, "mine");
+    assert_eq!(render(all.last().unwrap(), &cluster(), &set(&[])).unwrap(), "hello ha\n");
+    let missing = Catalogue { dir: Some(dir.0.join("no")) }.all().unwrap_err().to_string();
+    assert!(missing.contains("/no: "), "{missing}");
+}
+
+#[test]
+fn a_file_is_replaced_only_on_change_and_put_back() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let dir = Dir::new("file");
+    let path = dir.file("x.cfg", "old");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let target = Target::new(&path);
+    assert!(target.replace("old").unwrap().is_none());
+    let former = target.replace("new").unwrap().unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
+    target.restore(&former).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+    let fresh = Target::new(&dir.0.join("fresh"));
+    let former = fresh.replace("new").unwrap().unwrap();
+    fresh.restore(&former).unwrap();
+    assert!(!dir.0.join("fresh").exists());
+    assert_eq!(std::fs::read_dir(&dir.0).unwrap().count(), 1, "nothing is left over");
+    let error = Target::new(&dir.0.join("no/such")).replace("x").unwrap_err().to_string();
+    assert!(error.contains("no/such"), "{error}");
+}
