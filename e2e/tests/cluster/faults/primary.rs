@@ -7,7 +7,7 @@ use hart_e2e::DEADLINE;
 use hart_testkit::{Options, until};
 use rustix::process::Signal;
 
-use super::{ENDED, FENCED, longer_than_a_lease, signal};
+use super::{AWAY, ENDED, FENCED, longer_than_a_lease, signal};
 use crate::Drill;
 use crate::drill::Loss;
 
@@ -30,14 +30,14 @@ async fn postgresql_dies_on_the_primary_and_cannot_start_again() -> Result<()> {
     let options = Options::default().dcs("primary_start_timeout", 2);
     let mut drill = Drill::with(&options).await?;
     let primary = drill.write().await?;
-    let control = drill.cluster.node(&primary)?.data_dir().join("global/pg_control");
-    let mode = |mode| std::fs::set_permissions(&control, PermissionsExt::from_mode(mode));
+    let wal = drill.cluster.node(&primary)?.data_dir().join("pg_wal");
+    let mode = |mode| std::fs::set_permissions(&wal, PermissionsExt::from_mode(mode));
     mode(0o000)?;
     drill.cluster.node(&primary)?.kill_postmaster()?;
     drill.cluster.wait_new_primary(&primary, DEADLINE).await?;
     drill.written().await?;
-    mode(0o600)?;
-    let announced = [ENDED, "start as", "PostgreSQL", "pg_control"];
+    mode(0o700)?;
+    let announced = [ENDED, "start as", "PostgreSQL", "pg_wal"];
     let last = drill.finish(Loss::Some, &announced).await?;
     ensure!(last != primary, "{last} leads\n{}", drill.logs());
     Ok(())
@@ -110,7 +110,7 @@ async fn silent(silence: Silence, synchronous: bool) -> Result<()> {
         Silence::Hanging => node.agent()?.thaw()?,
     }
     let loss = if synchronous { Loss::None } else { Loss::Some };
-    let last = drill.finish(loss, &[FENCED, "the lease"]).await?;
+    let last = drill.finish(loss, &[FENCED, AWAY, "the lease", "fence: no guard"]).await?;
     ensure!(last != primary, "{last} leads again\n{}", drill.logs());
     Ok(())
 }
