@@ -256,7 +256,7 @@ impl Agent {
         }
         self.postgres.update_settings(settings);
         let patience = self.config.postgresql.pg_ctl_timeout;
-        self.server.set_ladder(Ladder::new(&config.raw, patience));
+        self.server.set_ladder(Ladder::new(config.primary_stop_timeout, patience));
         if changed.is_some_and(|old| old.postgresql != config.postgresql) {
             self.rewrite_config().await;
         }

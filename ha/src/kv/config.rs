@@ -45,6 +45,8 @@ pub struct DynamicConfig {
     pub maximum_lag_on_failover: u64,
     /// How long a crashed or starting primary may take before another node is preferred.
     pub primary_start_timeout: Duration,
+    /// How long an orderly stop waits for the shutdown checkpoint; zero: the node's own setting.
+    pub primary_stop_timeout: Duration,
     /// Go on writing without Consul while all members agree.
     pub failsafe_mode: bool,
     /// Automatic actions are suspended.
@@ -115,6 +117,11 @@ impl DynamicConfig {
                 "primary_start_timeout",
                 "master_start_timeout",
                 300.0,
+            )?,
+            primary_stop_timeout: top.either_seconds(
+                "primary_stop_timeout",
+                "master_stop_timeout",
+                0.0,
             )?,
             failsafe_mode: top.flag("failsafe_mode", true)?,
             pause: top.flag("pause", false)?,
