@@ -64,7 +64,12 @@ pub(super) const CHECKS: &[Rule] = &[
         fit: Fit::Part { without: &["sync", "quorum"] },
         ..part(Check::ReadOnly, &["/read-only"], "As `/primary` or `/replica`.").takes(AS_REPLICA)
     },
-    part(Check::Health, &["/health"], "PostgreSQL is running and well: it takes connections, and its disk can be written to.").takes(TAGS),
+    part(
+        Check::Health,
+        &["/health"],
+        "PostgreSQL is running and well: it takes connections, and its disk can be written to.",
+    )
+    .takes(TAGS),
     whole(
         Check::Synchronous,
         &["/synchronous", "/sync"],

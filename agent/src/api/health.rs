@@ -22,9 +22,7 @@ pub(super) fn passes(check: Check, query: &Query, picture: &Picture<'_>) -> bool
         Check::Primary => return picture.leads(),
         Check::Replica => replica(),
         Check::ReadOnly => leads() || replica(),
-        Check::Health => {
-            picture.view.state == State::Running && picture.view.trouble().is_none()
-        }
+        Check::Health => picture.view.state == State::Running && picture.view.trouble().is_none(),
         Check::Synchronous => listed(Some("sync_standby")),
         Check::ReadOnlySync => leads() || listed(Some("sync_standby")),
         Check::Quorum => listed(Some("quorum_standby")),
