@@ -130,6 +130,7 @@ impl Writes {
                 let key = self.keys.key("sync");
                 Ok(self.client.kv().delete(&key, Some(at)).await?)
             }
+            Write::Status => self.put("status", &Status::default(), 0).await,
             Write::History(mut history) => {
                 let now = hart_clock::wall().to_string();
                 history.iter_mut().filter(|e| e.3.is_empty()).for_each(|e| e.3.clone_from(&now));
@@ -213,6 +214,7 @@ fn key_of(write: &Write) -> &'static str {
         Write::Member(_) => "members",
         Write::ClearFailover(_) => "failover",
         Write::Sync { .. } | Write::DeleteSync(_) => "sync",
+        Write::Status => "status",
         Write::History(_) => "history",
         Write::Failsafe { .. } => "failsafe",
     }
