@@ -26,14 +26,25 @@ async fn a_failover_is_told_and_the_next_one_foretold() -> Result<()> {
         let of = |line: &&Value| line["kind"] == kind && line["node"] == *next;
         lines.iter().rposition(|line| of(&line))
     };
-    let order = [when("lease_gained"), when("promotion_begun"), when("promoted"), when("writable")];
+    let order = [when("promotion_begun"), when("promoted"), when("writable")];
     let order: Option<Vec<_>> = order.into_iter().collect();
     let order = order.with_context(|| format!("something is missing in {events}"))?;
-    ensure!(order.is_sorted(), "{order:?} in {events}");
+    ensure!(order.is_sorted() && when("lease_gained") < when("promoted"), "{order:?} in {events}");
 
     for name in ["n1", "n2", "n3"] {
         let why = hart(&drill.cluster, &next, &["why", name, "--cluster", "ha", "-f", "json"])?;
         ensure!(why.contains(name), "{why}");
     }
+    let lost = simulated(&drill, &next, &["--lose", &next])?;
+    let heir = lost["leader_after"].as_str().with_context(|| lost.to_string())?;
+    ensure!(heir != next && lost["two_writable"] == false, "{lost}");
+    let silent = simulated(&drill, &next, &["--consul-down"])?;
+    ensure!(silent["leader_after"] == *next, "failsafe mode is on: {silent}");
     Ok(())
+}
+
+/// What would happen if …
+fn simulated(drill: &Drill, node: &str, fault: &[&str]) -> Result<Value> {
+    let arguments = [&["simulate", "ha", "-f", "json"], fault].concat();
+    Ok(serde_json::from_str(&hart(&drill.cluster, node, &arguments)?)?)
 }
