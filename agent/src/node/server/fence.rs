@@ -27,6 +27,7 @@ impl Server {
     /// Kills PostgreSQL, to the last process.
     pub async fn fence(&self) {
         self.traffic.cut();
+        let mine = self.generation();
         let asked = match Client::connect(&self.paths.socket, ANSWER).await {
             Ok(mut client) => client.fence(ANSWER).await.map(drop),
             Err(error) => Err(error),
@@ -39,12 +40,17 @@ impl Server {
             }
         };
         if !heard || !self.wait_down(DONE).await {
-            self.kill_past_guard().await;
+            self.kill_past_guard(mine).await;
         }
     }
 
     /// The guard is frozen, or does not get done: PostgreSQL is killed past it, and then the guard.
-    pub(super) async fn kill_past_guard(&self) {
+    /// `mine` is the generation that is meant: one that is gone already needs no killing.
+    pub(super) async fn kill_past_guard(&self, mine: u64) {
+        let _one = self.killing.lock().await;
+        if self.generation() != mine {
+            return;
+        }
         tracing::error!("the guard does not fence in time: killing PostgreSQL past it");
         self.kill_what_is_left().await;
         self.kill_guard();

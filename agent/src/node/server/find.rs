@@ -81,6 +81,6 @@ impl Server {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        self.kill_past_guard().await;
+        self.kill_past_guard(self.generation()).await;
     }
 }

@@ -27,14 +27,14 @@ mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use hart_guard::{Client, ExitRecord, News, Status, WatchdogSpec};
+use hart_guard::{Client, ClientError, ExitRecord, News, Status, WatchdogSpec};
 use hart_ha::keeper::Hold;
 use hart_ha::time::Time;
 use hart_postgres::Postgres;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 pub use promote::NotPromoted;
 pub use stop::Ladder;
@@ -91,6 +91,10 @@ pub struct Server {
     status: Arc<watch::Sender<Option<Status>>>,
     /// Process id of the guard last talked to; 0 before the first.
     guard_pid: Arc<AtomicI32>,
+    /// Counts starts and ends. What began under another count is about another PostgreSQL.
+    generation: Arc<AtomicU64>,
+    /// One kills at a time.
+    killing: Arc<Mutex<()>>,
     ladder: Arc<watch::Sender<Ladder>>,
     traffic: Traffic,
     wake: Arc<Notify>,
@@ -105,6 +109,8 @@ impl Server {
             life: Arc::new(watch::Sender::new(Life::Down)),
             status: Arc::new(watch::Sender::new(None)),
             guard_pid: Arc::new(AtomicI32::new(0)),
+            generation: Arc::default(),
+            killing: Arc::default(),
             ladder: Arc::new(watch::Sender::new(Ladder::default())),
             traffic: Traffic::default(),
             wake,
@@ -138,34 +144,56 @@ impl Server {
         tracing::info!("layers of fencing: {}; missing: {missing}", there.join(", "));
         self.tell_of_the_watchdog(&status);
         self.status.send_replace(Some(status));
+        self.generation.fetch_add(1, Ordering::Relaxed);
         self.traffic.allow();
         self.life.send_replace(Life::Up { since: hart_clock::now(), armed });
         self.wake.notify_one();
     }
 
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
     fn down(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
         self.status.send_replace(None);
         self.life.send_replace(Life::Down);
         self.wake.notify_one();
     }
 
     fn watch(&self, mut client: Client) {
-        let server = self.clone();
+        let (server, mine) = (self.clone(), self.generation());
         tokio::spawn(async move {
-            loop {
+            let end = loop {
                 match client.news().await {
-                    Ok(News::Changed(status)) => server.changed(status),
-                    Ok(News::Exited(record)) => break report(&record),
-                    Err(error) => {
-                        tracing::error!("the guard is gone: {}", chain(&error));
-                        server.traffic.cut();
-                        server.kill_what_is_left().await;
-                        break;
+                    Ok(News::Changed(status)) if server.generation() == mine => {
+                        server.changed(status);
                     }
+                    Ok(News::Changed(_)) => {}
+                    Ok(News::Exited(record)) => break Ok(record),
+                    Err(error) => break Err(error),
                 }
-            }
-            server.down();
+            };
+            server.ended(mine, end).await;
         });
+    }
+
+    /// A guard has ended, or was killed. If that was this agent's doing, there may be another
+    /// PostgreSQL by now, which is none of this one's business.
+    async fn ended(&self, mine: u64, end: Result<ExitRecord, ClientError>) {
+        let _one = self.killing.lock().await;
+        if self.generation() != mine {
+            return;
+        }
+        match end {
+            Ok(record) => report(&record),
+            Err(error) => {
+                tracing::error!("the guard is gone: {}", chain(&error));
+                self.traffic.cut();
+                self.kill_what_is_left().await;
+            }
+        }
+        self.down();
     }
 
     fn changed(&self, status: Status) {
