@@ -37,6 +37,7 @@ impl Brain {
         if !turn.is_running() {
             return self.lead_down(turn, snapshot, hold);
         }
+        self.unreadable_since = None;
         match &turn.obs.local.sql {
             None => self.lead_starting(turn),
             Some(sql) if sql.in_recovery => self.promote(turn, snapshot, hold),
@@ -93,9 +94,9 @@ impl Brain {
             return self.release(turn, "there is no data directory to lead with".to_owned());
         }
         let Some(control) = &turn.obs.local.control else {
-            turn.phase("reading the control file");
-            return turn.wake_soon();
+            return self.without_control_file(turn, snapshot);
         };
+        self.unreadable_since = None;
         let job = if control.was_primary {
             Job::StartPrimary { hold, sync: self.published_standbys(snapshot) }
         } else {
@@ -107,6 +108,20 @@ impl Brain {
             return self.release(turn, format!("PostgreSQL does not start: {error}"));
         }
         self.start_when_ready(turn, job, "this node holds the lease");
+    }
+
+    /// It is read anew at every look. A disk that does not give it for a whole ttl will not give it
+    /// soon: somebody else is the faster way.
+    fn without_control_file(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+        turn.phase("reading the control file");
+        turn.wake_soon();
+        let since = *self.unreadable_since.get_or_insert(turn.now());
+        if turn.now().since(since) < turn.config.ttl || !self.somebody_may_lead(snapshot) {
+            return;
+        }
+        self.unreadable_since = None;
+        turn.phase("giving the lease up");
+        self.release(turn, "pg_control cannot be read, so PostgreSQL cannot be started".to_owned());
     }
 
     pub(super) fn start_when_ready(&self, turn: &mut Turn<'_>, job: Job, reason: &str) {

@@ -115,6 +115,8 @@ pub struct Brain {
     refused: Option<String>,
     /// The standby does not stream.
     silent_since: Option<follow::Silence>,
+    /// Since when the holder has not been able to read the control file.
+    unreadable_since: Option<Time>,
     /// The roles of a new cluster are complete.
     roles_done: bool,
     /// A failed rewind or a forked history: the data directory must be made anew.
@@ -145,6 +147,7 @@ impl Brain {
             agreement: failsafe::Agreement::default(),
             refused: None,
             silent_since: None,
+            unreadable_since: None,
             roles_done: false,
             must_clone: false,
         }

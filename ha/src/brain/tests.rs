@@ -933,3 +933,21 @@ fn addresses_are_read_from_connection_urls() {
     assert_eq!(read("postgres://n1:port/"), None);
     assert_eq!(read("n1"), None);
 }
+
+#[test]
+fn a_holder_that_cannot_read_its_control_file_gives_the_lease_up_after_a_ttl() {
+    let mut brain = brain("n1");
+    let at_loss = |now, alone: bool| {
+        let mut snapshot = cluster();
+        if alone {
+            snapshot.members.retain(|name, _| name == "n1");
+        }
+        let mut seen = holding(down(sees("n1", now, snapshot, primary(1000)), true, false), true);
+        seen.local.control = None;
+        seen
+    };
+    assert_eq!(commands(&mut brain, &at_loss(1000, false)), []);
+    assert_eq!(commands(&mut brain, &at_loss(1000 + TTL_MS - 1, false)), []);
+    assert_eq!(commands(&mut brain, &at_loss(1000 + TTL_MS, true)), [], "nobody else could");
+    assert_eq!(commands(&mut brain, &at_loss(1000 + TTL_MS, false)), [Command::Release]);
+}
