@@ -196,8 +196,8 @@ impl Node {
     #[must_use]
     pub fn guard(&self) -> Option<u32> {
         let agent = self.agent.as_ref().map(Process::id);
-        let is =
-            |pid: &u32| Some(*pid) != agent && procfs::program(*pid).as_deref() == Some("hart");
+        let named = |pid| procfs::program(pid).is_some_and(|name| name.starts_with("hart"));
+        let is = |pid: &u32| Some(*pid) != agent && named(*pid);
         self.processes().into_iter().find(is)
     }
 
