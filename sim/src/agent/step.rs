@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hart_ha::brain::Step;
+use hart_ha::brain::{Step, Verdict};
 use hart_ha::command::{Command, Write};
 use hart_ha::kv::DynamicConfig;
 
@@ -24,7 +24,7 @@ impl World {
         if agent.last_phase != step.phase {
             agent.state = class_of(&step.phase);
             agent.last_phase = std::mem::take(&mut step.phase);
-            self.tell_phase(n);
+            self.tell_phase(n, &step.verdict);
         }
         let state = self.nodes[n].agent.as_ref().map_or(0, |agent| agent.state);
         self.coverage[state][cause as usize] += 1;
@@ -38,12 +38,18 @@ impl World {
         self.show(n, step);
     }
 
-    fn tell_phase(&mut self, n: usize) {
+    fn tell_phase(&mut self, n: usize, verdict: &Verdict) {
         if self.trace.is_some()
             && let Some(agent) = &self.nodes[n].agent
         {
             let phase = agent.last_phase.clone();
-            self.say(n, || format!("phase: {phase}"));
+            let why = match verdict {
+                Verdict::MayNot(refusal) if phase.starts_with("not eligible") => {
+                    format!(" ({}: {})", refusal.rule, refusal.value)
+                }
+                _ => String::new(),
+            };
+            self.say(n, || format!("phase: {phase}{why}"));
         }
     }
 

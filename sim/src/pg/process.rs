@@ -7,7 +7,7 @@ use crate::agent::lease::Order;
 use crate::clock::{MS, SEC, Us};
 use crate::event::{AtAgent, AtServer, Cause, Event};
 use crate::mutation::Mutation;
-use crate::node::Guard;
+use crate::node::{GUARD, Guard, POSTGRES};
 use crate::pg::{Content, Server, Stage};
 use crate::world::World;
 
@@ -46,6 +46,8 @@ impl World {
             ..Server::default()
         };
         node.guard = Some(Guard { armed: hold, ..Guard::default() });
+        // What was frozen were the processes before these.
+        (node.frozen[GUARD], node.frozen[POSTGRES]) = (0, 0);
         (node.disk.clean, node.disk.fresh_backup) = (false, false);
         node.disk.was_primary = standby.is_none();
         let life = node.server.life;
