@@ -202,12 +202,16 @@ impl Agent {
         self.known.life = life;
         self.known.stale = true;
         self.known.proof = None;
+        let armed = match life {
+            Life::Up { armed, .. } => armed,
+            Life::Down => None,
+        };
         let order = match life {
             Life::Up { .. } => MonitorOrder::Up,
             Life::Down => MonitorOrder::Down,
         };
         let _ = self.monitor.orders.send(order);
-        let _ = self.lease.orders.send(LeaseOrder::GuardChanged);
+        let _ = self.lease.orders.send(LeaseOrder::GuardChanged(armed));
     }
 
     fn take_ended(&mut self) -> Vec<hart_ha::observation::FinishedJob> {

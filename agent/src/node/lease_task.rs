@@ -36,8 +36,8 @@ pub enum Order {
     Pact(Option<Pact>),
     /// Another member asks to leave the lease alone: the promise, or why not.
     Promise(Question, oneshot::Sender<Result<Promise, String>>),
-    /// A guard was started or found: arm it if the lease is ours.
-    GuardChanged,
+    /// A guard was started or found, armed with this: arm it if the lease is ours.
+    GuardChanged(Option<Hold>),
 }
 
 /// Where the lease stands, for the loop.
@@ -201,8 +201,8 @@ impl LeaseTask {
                 let _ = reply.send(self.keeper.promise(now, &question));
                 None
             }
-            Order::GuardChanged => {
-                (self.guard, self.armed) = (None, None);
+            Order::GuardChanged(armed) => {
+                (self.guard, self.armed) = (None, armed);
                 None
             }
         };
@@ -251,7 +251,7 @@ impl LeaseTask {
     async fn guard_knows_the_cut(&mut self) -> bool {
         let hold = self.keeper.hold(hart_clock::now());
         let (Some(hold), Some(armed)) = (hold, self.armed) else { return true };
-        if armed.term != hold.term || armed.deadline <= hold.deadline {
+        if armed.deadline <= hold.deadline {
             return true;
         }
         self.arm(hold).await;

@@ -126,6 +126,7 @@ impl Writes {
             Write::Sync { standbys, at } => {
                 self.put("sync", &SyncState::new(&self.name, &standbys).replacing(at), at).await
             }
+            Write::Status => self.put("status", &Status::default(), 0).await,
             Write::DeleteSync(at) => {
                 let key = self.keys.key("sync");
                 Ok(self.client.kv().delete(&key, Some(at)).await?)

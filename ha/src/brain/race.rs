@@ -18,6 +18,12 @@ impl Brain {
         if self.take_back(turn, snapshot) {
             return;
         }
+        let old_until = self.watch.old_until(turn.obs.local.memory.term);
+        if let Some(until) = old_until.filter(|until| turn.now() < *until) {
+            // Whom it names may not lead any more, and what is here may be newer than what it has.
+            turn.phase("Consul shows a reign of the past: waiting for the present");
+            return turn.wake_at(until);
+        }
         match self.current_leader(turn, snapshot) {
             Some(leader) => self.follow(turn, snapshot, &leader),
             None => self.without_leader(turn, snapshot),

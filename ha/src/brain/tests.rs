@@ -486,6 +486,26 @@ fn what_was_published_in_an_earlier_reign_is_withdrawn_before_the_promotion() {
     assert_eq!(commands(&mut brain, &seen), [Command::Promote]);
 }
 
+/// n2 has just led in term 6 and crashed; a server of Consul's still shows term 5.
+#[test]
+fn a_picture_of_the_past_costs_nobody_its_data() {
+    let mut brain = brain("n2");
+    let past = |ms| {
+        let mut seen = down(sees("n2", ms, beats(ms), primary(0)), true, false);
+        seen.local.control.as_mut().unwrap().timeline = 2;
+        seen.local.memory.term = 6;
+        seen
+    };
+    assert_eq!(commands(&mut brain, &past(100)), []);
+    assert_eq!(commands(&mut brain, &past(15_099)), []);
+    let clone = Command::Begin(Job::Clone(upstream("n1")));
+    assert_eq!(
+        commands(&mut brain, &past(15_100)),
+        [clone],
+        "it has been the present all the time"
+    );
+}
+
 #[test]
 fn who_stopped_before_its_bootstrap_was_noted_as_complete_leads_again() {
     let released = Some(lease("n1", 9, LeaseState::Released));

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use crate::kv::{Lease, LeaseState, TTL_MAX};
+use crate::kv::{Lease, LeaseState, TTL_MAX, Term};
 use crate::lease::{challenger_start, challenger_wait};
 use crate::store::Index;
 use crate::time::Time;
+
+/// Longer than any server of Consul's answers from the past.
+const OLD: Duration = Duration::from_secs(15);
 
 /// What a challenger knows of the lease.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +18,8 @@ pub(super) struct LeaseWatch {
     since: Time,
     /// The version of `status`, and since when it has been this one.
     version: (Index, Time),
+    /// The term of the record, and since when it has been this one.
+    reign: (Term, Time),
     /// The last lease that was in the store, for a store that has lost it.
     last: Option<Lease>,
 }
@@ -22,6 +27,10 @@ pub(super) struct LeaseWatch {
 impl LeaseWatch {
     /// The record, and the version of `status`, as an answer that arrived at `arrived` showed them.
     pub fn see(&mut self, lease: Option<&Lease>, version: Index, arrived: Time) {
+        let term = lease.map_or(0, |lease| lease.term);
+        if self.reign.0 != term {
+            self.reign = (term, arrived);
+        }
         if !self.seen || self.version.0 != version {
             self.version = (version, arrived);
         }
@@ -43,6 +52,13 @@ impl LeaseWatch {
     /// The highest term ever seen.
     pub fn term(&self) -> u64 {
         self.last.as_ref().map_or(0, |lease| lease.term)
+    }
+
+    /// Until when a record of a term before `known` counts as a picture of the past, as a server of
+    /// Consul's that has fallen behind shows it. One that stays is believed: a wiped store may have
+    /// begun to count anew.
+    pub fn old_until(&self, known: Term) -> Option<Time> {
+        (self.lease.is_some() && self.reign.0 < known).then(|| self.reign.1 + OLD)
     }
 
     /// Since when it has been as it is.

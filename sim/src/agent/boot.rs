@@ -61,6 +61,7 @@ impl World {
         if up {
             agent.up_since = Some(node.clock.local(self.t));
             agent.first_armed = node.guard.as_ref().and_then(|guard| guard.armed);
+            agent.acked = agent.first_armed;
         }
         agent.session = None;
         node.agent = Some(agent);

@@ -77,7 +77,7 @@ impl World {
                 None
             }
             Some(Order::GuardChanged) => {
-                agent.acked = None;
+                agent.acked = agent.first_armed;
                 None
             }
         };
@@ -126,7 +126,7 @@ impl World {
         let (now, uncut) = (self.local(n), self.mutated(Mutation::TtlCutIgnored));
         let Some(agent) = &self.nodes[n].agent else { return true };
         let (Some(hold), Some(armed)) = (agent.keeper.hold(now), agent.acked) else { return true };
-        if uncut || armed.term != hold.term || armed.deadline <= hold.deadline {
+        if uncut || armed.deadline <= hold.deadline {
             return true;
         }
         self.arm(n, hold);
