@@ -131,7 +131,6 @@ impl Writes {
                 let key = self.keys.key("sync");
                 Ok(self.client.kv().delete(&key, Some(at)).await?)
             }
-            Write::Status => self.put("status", &Status::default(), 0).await,
             Write::History(mut history) => {
                 let now = hart_clock::wall().to_string();
                 history.iter_mut().filter(|e| e.3.is_empty()).for_each(|e| e.3.clone_from(&now));

@@ -20,6 +20,9 @@ const ANSWER: Duration = Duration::from_millis(100);
 const DONE: Duration = Duration::from_secs(1);
 /// How long the last process may take to go before that is said.
 pub(super) const GONE: Duration = Duration::from_secs(30);
+/// Between two looks at a guard that was killed, and how many of them.
+const DYING: Duration = Duration::from_millis(10);
+const DYING_LOOKS: u32 = 100;
 /// Before another attempt to kill what does not go.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -75,7 +78,7 @@ impl Server {
             tracing::error!("PostgreSQL is still there: {problem}");
             tokio::time::sleep(AGAIN).await;
         }
-        self.stop_watchdog();
+        self.stop_watchdog().await;
     }
 
     async fn kill_once(&self) -> Result<(), String> {
@@ -101,10 +104,17 @@ impl Server {
 
     /// The guard left it running when it died; the machine is not to be reset for a PostgreSQL that
     /// is gone.
-    fn stop_watchdog(&self) {
+    async fn stop_watchdog(&self) {
         let armed = self.guard().is_some_and(|status| status.watchdog.is_armed());
         let Some(spec) = self.paths.watchdog.as_ref().filter(|_| armed) else { return };
         let device = spec.device.display();
+        // A device is open once only, and a dying guard closes its files one by one.
+        for _ in 0..DYING_LOOKS {
+            if !self.guard_lives() {
+                break;
+            }
+            tokio::time::sleep(DYING).await;
+        }
         match hart_guard::stand_down(&spec.device) {
             Ok(()) => tracing::warn!("the watchdog {device} was stopped in the dead guard's place"),
             Err(error) => tracing::error!(
