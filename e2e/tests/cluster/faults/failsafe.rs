@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use hart_e2e::{DEADLINE, line_after};
 
-use super::{AWAY, FENCED, longer_than_a_lease};
+use super::{AWAY, FENCED, UNPROVED, longer_than_a_lease};
 use crate::Drill;
 use crate::drill::Loss;
 
@@ -82,7 +82,7 @@ async fn cut_off(synchronous: bool) -> Result<()> {
     ensure!(drill.ledger()?.current_node().as_deref() != Some(&*primary), "it goes on writing");
     drill.cluster.mend().await?;
     let loss = if synchronous { Loss::None } else { Loss::Some };
-    let last = drill.finish(loss, &[FENCED, AWAY, "failsafe", "lease"]).await?;
+    let last = drill.finish(loss, &[FENCED, AWAY, UNPROVED, "failsafe", "lease"]).await?;
     ensure!(last != primary, "{last} leads again\n{}", drill.logs());
     let copies = drill.cluster.node(&primary)?.log().matches("begin: base backup").count();
     ensure!(copies <= 1, "it was copied anew\n{}", drill.logs());

@@ -22,6 +22,8 @@ const ENDED: &str = "PostgreSQL has ended";
 const FENCED: &str = "PostgreSQL was fenced";
 /// The store cannot be reached.
 const AWAY: &str = "Consul cannot be read";
+/// A standby that has only just come back did not confirm a commit in time; it is tried again.
+const UNPROVED: &str = "the named standbys did not confirm a commit";
 
 /// Longer than a lease lasts: what would happen at its end has happened.
 async fn longer_than_a_lease() {

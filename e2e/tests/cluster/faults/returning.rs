@@ -20,7 +20,7 @@ async fn an_old_primary_is_rewound_and_its_lost_rows_are_counted() -> Result<()>
     drill.cluster.wait_new_primary(&primary, DEADLINE).await?;
     drill.written().await?;
     drill.cluster.mend().await?;
-    let announced = [FENCED, AWAY, "thrown away", "failsafe", "lease"];
+    let announced = [FENCED, AWAY, "failsafe", "lease"];
     let last = drill.finish(Loss::Some, &announced).await?;
     let node = drill.cluster.node(&primary)?;
     ensure!(node.log_contains("begin: rewind"), "not rewound\n{}", node.log());
