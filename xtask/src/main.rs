@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench_dns;
 mod command;
 mod docs;
 mod setup;
@@ -19,6 +20,8 @@ usage: cargo xtask COMMAND [ARGUMENTS]
                      measure on real hosts in network namespaces, next to Patroni's numbers
   torture [--minutes M] [--seed N] [--sync] [--servers 1|3|5] [--logs DIR]
                      random faults on real hosts, with an account of every row
+  bench dns [--clusters N] [--seconds S]
+                     answers per second of the DNS responder, next to Consul's
   sim --seeds N [--from S] | --seed N | --mutations | --hours H
                      run the decisions against models of everything else, with faults
   docs [--check]     write docs/reference from the definitions; with --check, fail if it is stale
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let done = match name.as_str() {
         "demo" => tasks::demo(&rest),
         "test" => tasks::test(&rest),
+        "bench" if rest.first().is_some_and(|what| what == "dns") => bench_dns::bench(&rest[1..]),
         "bench" => tasks::bench(&rest),
         "torture" => tasks::torture(&rest),
         "sim" => tasks::sim(&rest),

@@ -28,8 +28,12 @@ pub(crate) const POSTGRESQL: Need =
 const IPROUTE: Need =
     Need { what: "the command ip", package: "iproute2", present: || find("ip").is_some() };
 
-const CONSUL: Need =
+pub(crate) const CONSUL: Need =
     Need { what: "Consul", package: "consul", present: || find("consul").is_some() };
+
+/// The load of `cargo xtask bench dns`.
+pub(crate) const DNSPERF: Need =
+    Need { what: "dnsperf", package: "dnsperf", present: || find("dnsperf").is_some() };
 
 /// What tests and benchmark need.
 pub(crate) const EVERYTHING: [Need; 3] = [POSTGRESQL, IPROUTE, CONSUL];
