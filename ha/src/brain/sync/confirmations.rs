@@ -77,6 +77,11 @@ impl Confirmations {
         self.standbys.get(name).is_some_and(Seen::is_lost)
     }
 
+    /// Has it confirmed nothing of late, though there was something to confirm?
+    pub fn suspect(&self, name: &str, at: Time, after: Duration) -> bool {
+        self.standbys.get(name).is_some_and(|seen| seen.moved + after <= at)
+    }
+
     /// Of the suspects: since when an answer would be news.
     fn questions(
         &self,
@@ -94,8 +99,8 @@ impl Confirmations {
 
 impl Brain {
     /// Looks whether the standbys in question confirm, and asks after those that do not.
-    pub(super) fn watch_confirmations(&mut self, turn: &mut Turn<'_>, sql: &Sql, names: &Names) {
-        let suspect_after = (turn.config.ttl / 3).min(SUSPECT_AFTER);
+    pub(super) fn watch_confirmations(&mut self, turn: &mut Turn<'_>, sql: &Sql) {
+        let suspect_after = suspect_after(turn);
         self.confirmations.see(sql);
         for (name, probe) in &turn.obs.peers {
             self.confirmations.hear(name, probe, suspect_after);
@@ -103,7 +108,7 @@ impl Brain {
         let addresses = self.others();
         let again = turn.config.ttl / 4;
         for (name, since) in self.confirmations.questions(sql.at, suspect_after, again) {
-            let Some(url) = addresses.get(name).filter(|_| names.contains(name)) else { continue };
+            let Some(url) = addresses.get(name) else { continue };
             if since > turn.now() {
                 turn.wake_at(since);
                 continue;
@@ -117,5 +122,7 @@ impl Brain {
     }
 }
 
-/// Names of standbys.
-pub(super) type Names = std::collections::BTreeSet<String>;
+/// A row that stands still for so long is looked into.
+pub(super) fn suspect_after(turn: &Turn<'_>) -> Duration {
+    (turn.config.ttl / 3).min(SUSPECT_AFTER)
+}

@@ -23,6 +23,7 @@ use crate::observation::{Sql, Standby, SyncProof};
 use crate::store::{Index, Snapshot};
 
 pub(super) use confirmations::Confirmations;
+use confirmations::suspect_after;
 
 impl Brain {
     /// The standbys that this node has published as holding every acknowledged commit.
@@ -50,9 +51,7 @@ impl Brain {
             return self.write_sync(turn, BTreeSet::new(), at, reason);
         }
         let published = self.published_standbys(snapshot);
-        let mut watched = published.clone();
-        watched.extend(turn.obs.local.waits_for.iter().flat_map(|proof| proof.names.clone()));
-        self.watch_confirmations(turn, sql, &watched);
+        self.watch_confirmations(turn, sql);
         let wanted = self.wanted(turn, snapshot, sql, &published);
         if wanted.is_empty() && stay_alone(turn, sql) {
             return;
@@ -172,10 +171,16 @@ impl Brain {
         published: &BTreeSet<String>,
     ) -> BTreeSet<String> {
         let tags = |row: &Standby| snapshot.member(&row.name).map(|member| &member.tags);
+        let proof = turn.obs.local.waits_for.as_ref();
+        let waited = |row: &Standby| proof.is_some_and(|proof| proof.names.contains(&row.name));
         let fit = |row: &&Standby| {
             row.streaming
                 && !self.is_me(&row.name)
                 && !self.confirmations.lost(&row.name)
+                // Where two hosts die at once, the other one must not be tried in vain.
+                && (published.contains(&row.name)
+                    || waited(row)
+                    || !self.confirmations.suspect(&row.name, sql.at, suspect_after(turn)))
                 // An entry that blinks does not make a standby worse.
                 && tags(row).map_or(published.contains(&row.name), |tags| {
                     !tags.nosync && tags.sync_priority != Some(0)
@@ -183,8 +188,6 @@ impl Brain {
         };
         let mut rows: Vec<_> = sql.standbys.iter().filter(fit).collect();
         drop_laggards(turn, sql, &mut rows);
-        let proof = turn.obs.local.waits_for.as_ref();
-        let waited = |row: &Standby| proof.is_some_and(|proof| proof.names.contains(&row.name));
         rows.sort_by_key(|row| {
             let priority = tags(row).and_then(|tags| tags.sync_priority).unwrap_or(1);
             let stay = (!published.contains(&row.name), !waited(row));

@@ -85,6 +85,34 @@ fn a_standby_whose_host_is_silent_is_lost_within_the_ttl() {
 }
 
 #[test]
+fn of_two_hosts_that_die_at_once_none_is_tried_in_vain() {
+    let mut brain = brain("n1");
+    let both = || vec![row("n2", 1500), row("n3", 1500)];
+    let see = |now| on(leader(now, &["n2"], &["n2"], both()));
+    assert_eq!(commands(&mut brain, &see(10_000)), []);
+    assert_eq!(commands(&mut brain, &see(11_400)), [ask("n2"), ask("n3")]);
+    let silent = |mut seen: Observation, asked| {
+        for name in ["n2", "n3"] {
+            seen.peers.insert(name.into(), Probe { asked: at(asked), answer: None });
+        }
+        seen
+    };
+    commands(&mut brain, &silent(see(11_800), 11_400));
+    assert_eq!(commands(&mut brain, &silent(see(12_200), 11_800)), [publish(&[])]);
+    let out = silent(on(leader(12_250, &[], &["n2"], both())), 11_800);
+    assert_eq!(commands(&mut brain, &out), [wait_for(&[])]);
+}
+
+#[test]
+fn a_standby_that_stands_still_is_not_chosen_for_another() {
+    let mut brain = brain("n1");
+    let see = |now| on(leader(now, &[], &[], vec![row("n2", 1500)]));
+    commands(&mut brain, &see(10_000));
+    let got = commands(&mut brain, &see(11_400));
+    assert!(!got.contains(&wait_for(&["n2"])), "{got:?}");
+}
+
+#[test]
 fn a_standby_that_is_merely_slow_stays() {
     let mut brain = brain("n1");
     let slow = |now| on(leader(now, &["n2"], &["n2"], vec![row("n2", 1500)]));
