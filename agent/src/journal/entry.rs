@@ -17,6 +17,10 @@ pub enum Kind {
     Phase,
     /// The brain decided to do something; the text gives its reason.
     Decision,
+    /// The brain decided to take the lease; the text gives its reason.
+    Takeover,
+    /// The brain decided to hand the lease over, or to release it; the text gives its reason.
+    HandOver,
     /// The lease in Consul has another holder, term or state.
     LeaseSeen,
     /// This node holds the lease now.

@@ -35,7 +35,8 @@ impl Recorder {
         &self.journal
     }
 
-    /// What has changed since the last step. Decisions come before it: see [`Recorder::decided`].
+    /// What has changed since the last step. What is decided comes after it: see
+    /// [`Recorder::decided`].
     pub fn step(&mut self, observation: &Observation, step: &Step) {
         for finished in &observation.finished {
             self.finished(finished);
@@ -53,6 +54,8 @@ impl Recorder {
     /// A decision that was not made at the last step, too; `text` has its reason.
     pub fn decided(&mut self, decision: &Decision, text: &str) {
         let kind = match &decision.command {
+            Command::Acquire(_) => Kind::Takeover,
+            Command::HandOver(_) | Command::Release => Kind::HandOver,
             Command::Fence => Kind::FenceBegun,
             Command::Promote => Kind::PromotionBegun,
             Command::Begin(_) => Kind::JobBegun,

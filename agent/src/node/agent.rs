@@ -99,8 +99,8 @@ impl Agent {
             }
             let step = self.brain.step(&observation);
             self.apply_config(&step).await;
-            let exit = self.execute(&step, &observation).await;
             self.recorder.step(&observation, &step);
+            let exit = self.execute(&step, &observation).await;
             self.show(&observation, &step);
             if let Some(exit) = exit {
                 return exit;

@@ -105,18 +105,25 @@ fn reign(before: &[Entry], after: &[Entry]) -> Reign {
         let own = move |e: &&Entry| e.node == leader && e.kind == kind;
         after.iter().find(own).map(Point::of)
     };
-    let decided = before.iter().rev().find(|e| e.kind == Kind::Decision && e.term == Some(term));
-    let handed = before.iter().rev().find(|e| {
-        e.kind == Kind::Decision && e.about.as_deref() == Some(leader) && e.node != leader
-    });
+    let last = |kind: Kind| before.iter().rev().filter(move |e| e.kind == kind);
+    let decided = last(Kind::Takeover).find(|e| e.node == leader && e.term == Some(term));
+    let handed = last(Kind::HandOver).find(|e| e.about.as_deref() == Some(leader));
     let former = former_leader(before, leader);
     let closed = before.iter().rev().find(|e| {
         former.is_some_and(|name| name == e.node)
             && matches!(e.kind, Kind::ReadOnly | Kind::ServerEnded | Kind::FenceEnded)
     });
-    let follows = |e: &&Entry| {
-        (e.kind == Kind::Streaming && e.about.as_deref() == Some(leader) && e.node != leader)
-            || (e.kind == Kind::Follower && e.node == leader)
+    // Whoever comes back from something else is no measure of this change.
+    let away = |name: &str| {
+        former == Some(name)
+            || after
+                .iter()
+                .any(|e| e.node == name && matches!(e.kind, Kind::AgentStarted | Kind::LostWrites))
+    };
+    let follows = |e: &&Entry| match (e.kind, e.about.as_deref()) {
+        (Kind::Streaming, Some(from)) => from == leader && e.node != leader && !away(&e.node),
+        (Kind::Follower, Some(name)) => e.node == leader && !away(name),
+        _ => false,
     };
     let lost = after.iter().filter(|e| e.kind == Kind::LostWrites);
     let mut reign = Reign {
@@ -131,7 +138,6 @@ fn reign(before: &[Entry], after: &[Entry]) -> Reign {
         followed: None,
         lost: lost.map(|e| format!("{}: {}", e.node, e.text)).collect(),
     };
-    // Those that come later come back from something else.
     let writable = reign.writable.as_ref().map(|point| point.stamp);
     let soon = |e: &&Entry| writable.is_some_and(|at| between(at, e.at).as_secs() < 60);
     reign.followed = after.iter().filter(follows).filter(soon).last().map(Point::of);
@@ -203,12 +209,14 @@ mod tests {
             line("n1", 60_000, Kind::ServerEnded, 4, "PostgreSQL has crashed"),
             line("n1", 60_001, Kind::ReadOnly, 4, "no writes"),
             line("n2", 60_010, Kind::NotStreaming, 4, "gets no WAL from n1 any more"),
-            line("n2", 63_300, Kind::Decision, 5, "taking the lease of term 5 (it has run out)"),
+            line("n2", 63_300, Kind::Takeover, 5, "taking the lease of term 5 (it has run out)"),
             line("n2", 63_310, Kind::LeaseGained, 5, "ours"),
             line("n2", 63_400, Kind::Promoted, 5, "promoted"),
             line("n2", 63_410, Kind::Writable, 5, "writes are possible here"),
             about("n2", line("n3", 63_900, Kind::Streaming, 5, "streams from n2")),
             line("n1", 70_000, Kind::LostWrites, 5, "96 bytes"),
+            about("n1", line("n2", 71_000, Kind::Follower, 5, "n1 streams from here")),
+            about("n2", line("n2", 71_001, Kind::Decision, 5, "following n2 (n2 leads)")),
             line("n2", 80_000, Kind::LeaseGained, 5, "taken back after a restart"),
         ]
     }

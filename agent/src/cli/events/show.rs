@@ -79,7 +79,8 @@ pub(super) fn lines(
 }
 
 fn wanted(entry: &Entry, args: &EventsArgs) -> bool {
-    !(args.brief && matches!(entry.kind, Kind::Phase | Kind::Decision | Kind::JobBegun))
+    !(args.brief
+        && matches!(entry.kind, Kind::Phase | Kind::Decision | Kind::JobBegun | Kind::Session))
 }
 
 fn chosen(entries: Vec<Entry>, args: &EventsArgs) -> Vec<Entry> {
@@ -116,8 +117,15 @@ fn cells(entry: &Entry) -> [String; 5] {
     [time, entry.node.clone(), term, entry.kind.word(), entry.text.clone()]
 }
 
+/// A table for people is no wider than they can read; the other formats have the whole text.
 fn row(entry: &Entry) -> Vec<String> {
-    cells(entry).into()
+    const WIDEST: usize = 110;
+    let [time, node, term, kind, mut text] = cells(entry);
+    if let Some((end, _)) = text.char_indices().nth(WIDEST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    vec![time, node, term, kind, text]
 }
 
 fn tsv(entries: &[Entry]) -> String {

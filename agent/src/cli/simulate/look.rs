@@ -38,7 +38,7 @@ pub(super) async fn look(context: &Context, cluster: Cluster) -> Result<Look, Fa
     tokio::time::sleep(APART).await;
     // Between the two the settings or the leader may have changed; the later picture counts.
     let cluster = context.cluster().await?;
-    let (members, silent) = ask_all(&context.rest, &cluster).await;
+    let (mut members, silent) = ask_all(&context.rest, &cluster).await;
     let Some(leader) = cluster.leader() else {
         return Err(Fail::failed(format!("cluster {} has no leader now", cluster.scope))
             .hint("`hart why` tells what it waits for"));
@@ -60,7 +60,21 @@ pub(super) async fn look(context: &Context, cluster: Cluster) -> Result<Look, Fa
         (Some(before), Some(after)) => per_second(after.bytes_since(before)),
         _ => 0,
     };
+    at_one_moment(leader, &mut members);
     Ok(Look { scope: cluster.scope, snapshot: cluster.snapshot, members, silent, wal_rate })
+}
+
+/// The members were asked one after the other while the primary wrote on. What it says of those that
+/// stream from it is of one moment.
+fn at_one_moment(leader: &str, members: &mut BTreeMap<String, Observed>) {
+    let rows = members.get(leader).and_then(|seen| seen.sql.as_ref());
+    let rows = rows.map(|sql| sql.standbys.clone()).unwrap_or_default();
+    for (name, streaming, _, flushed) in rows {
+        let standby = members.get_mut(&name).and_then(|seen| seen.sql.as_mut());
+        if let Some(sql) = standby.filter(|sql| streaming && sql.in_recovery) {
+            (sql.receive_lsn, sql.replay_lsn) = (flushed, flushed);
+        }
+    }
 }
 
 fn per_second(bytes: u64) -> u64 {
