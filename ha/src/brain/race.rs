@@ -103,6 +103,11 @@ impl Brain {
             return turn.phase("waiting for a session");
         };
         let Some(initialize) = &snapshot.initialize else {
+            if let Some(sign) = self.sign_of_a_cluster(snapshot) {
+                return turn.phase(format!(
+                    "waiting: {sign}, so this is a cluster whose keys were lost, not a new one"
+                ));
+            }
             turn.phase("asking for the right to bootstrap");
             return turn.push(Command::Write(Write::Claim), "there is no cluster yet");
         };
@@ -115,6 +120,18 @@ impl Brain {
             (true, Data::Cluster { .. }) => self.first_lease(turn, snapshot),
             (true, _) => self.run_initdb(turn),
         }
+    }
+
+    /// A node with data waits for a lost lease, or runs.
+    fn sign_of_a_cluster(&self, snapshot: &Snapshot) -> Option<String> {
+        let runs = |name: &String| {
+            !self.is_me(name) && snapshot.member(name).is_some_and(|m| m.timeline.is_some())
+        };
+        if let Some(name) = snapshot.members.keys().find(|name| runs(name)) {
+            return Some(format!("{name} runs and has data"));
+        }
+        let marked = snapshot.status.is_some() && snapshot.lease().is_none();
+        marked.then(|| "the key status is there without a lease".to_owned())
     }
 
     fn run_initdb(&mut self, turn: &mut Turn<'_>) {

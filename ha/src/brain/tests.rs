@@ -678,6 +678,26 @@ fn the_first_node_claims_initdbs_and_leads() {
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }
 
+/// It has never been a member, and the keys were lost.
+#[test]
+fn an_empty_node_begins_no_cluster_beside_one_that_lost_its_keys() {
+    let mut seen = sees("n3", 100, Snapshot::default(), Sql::default());
+    (seen.local.data, seen.local.process, seen.local.sql) = (Data::Empty, Process::Down, None);
+    seen.local.memory.term = 0;
+    let mut ask = |snapshot: Snapshot| {
+        seen.store.snapshot = Some(snapshot.into());
+        commands(&mut brain("n3"), &seen)
+    };
+    let claim = [Command::Write(Write::Claim)];
+    assert_eq!(ask(Snapshot::default()), claim);
+    let mark = Some(versioned(Status::default(), None));
+    assert_eq!(ask(Snapshot { status: mark, ..Snapshot::default() }), []);
+    let mut members: BTreeMap<_, _> = [("n2".to_owned(), member("n2", Role::Replica))].into();
+    assert_eq!(ask(Snapshot { members: members.clone(), ..Snapshot::default() }), []);
+    members.get_mut("n2").unwrap().value.timeline = None;
+    assert_eq!(ask(Snapshot { members, ..Snapshot::default() }), claim, "it does not run");
+}
+
 #[test]
 fn a_late_node_waits_for_the_bootstrap_of_another() {
     let mut seen = sees("n2", 100, Snapshot::default(), Sql::default());
