@@ -294,7 +294,11 @@ impl Worker {
     /// The names that this server waited for before stay in force: they are at least those that
     /// are published, also where the publication is not seen here yet.
     async fn start_primary(&self, hold: Hold, published: &BTreeSet<String>) -> Worked {
-        tracing::debug!(?published, "the synchronous names stay as they are");
+        if self.how.strict && published.is_empty() {
+            // Nothing is acknowledged before there is a standby, not even by a new cluster.
+            let written = self.postgres.write_synchronous_standby_names(NOBODY, QUICK).await;
+            written.map_err(|e| chain(&e))?;
+        }
         self.start(Role::Primary, Some(hold)).await
     }
 
