@@ -38,6 +38,7 @@ async fn a_primary_that_says_so_itself_stays_named_without_consul() {
     let router = Router::new().route("/primary", answer);
     let api = tokio::spawn(async move { axum::serve(listener, router).await });
     let rig = Rig::start(&[("ha", with_api(&url))]).await;
+    rig.until("primary.ha.pg.test", &[1]).await;
     rig.consul.pause();
     tokio::time::timeout(DEADLINE, said.notified()).await.unwrap();
     let over = tokio::time::Instant::now() + Duration::from_millis(2 * TTL_MS);
