@@ -7,6 +7,7 @@ mod dns;
 mod journal;
 mod node;
 mod template;
+mod vip;
 
 use std::process::ExitCode;
 

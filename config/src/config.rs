@@ -10,7 +10,7 @@ use crate::keys::{KeyDoc, Kind, key};
 use crate::reader::{Findings, Section};
 use crate::redact::{self, RawSection};
 use crate::sections::{
-    Bootstrap, Consul, Ctl, Dns, Guard, Log, Postgresql, Profile, RestApi, Watchdog, read_tags,
+    Bootstrap, Consul, Ctl, Dns, Guard, Log, Postgresql, Profile, RestApi, Vip, Watchdog, read_tags,
 };
 use crate::tree::Node;
 
@@ -45,8 +45,8 @@ pub struct Config {
     pub guard: Guard,
     /// The DNS responder, where there is to be one.
     pub dns: Option<Dns>,
-    /// The virtual address' section, unread.
-    pub vip: Option<RawSection>,
+    /// Addresses that follow the primary, where the section is there.
+    pub vip: Option<Vip>,
     /// PgBouncer's section, unread.
     pub pgbouncer: Option<RawSection>,
     pub(crate) shown: Value,
@@ -64,7 +64,6 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "Timing of a new cluster; a key in bootstrap.dcs wins.",
     )
     .env("PROFILE"),
-    key("vip", Kind::Map, "The virtual address.").later(),
     key("pgbouncer", Kind::Map, "PgBouncer beside PostgreSQL.").later(),
 ];
 
@@ -102,7 +101,7 @@ impl Config {
             ctl: Ctl::read(&top),
             guard: Guard::read(&top),
             dns: Dns::read(&top),
-            vip: raw("vip"),
+            vip: Vip::read(&top),
             pgbouncer: raw("pgbouncer"),
             shown: redact::shown(root),
             scope,

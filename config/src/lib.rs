@@ -38,8 +38,8 @@ pub use redact::RawSection;
 pub use secret::Secret;
 pub use sections::{
     Account, Authentication, Bootstrap, Cgroup, Consistency, Consul, ConsulToken, Credentials, Ctl,
-    Dns, Guard, Log, LogLevel, LogType, Postgresql, Profile, RestApi, VerifyClient, Watchdog,
-    WatchdogDriver, WatchdogMode,
+    Dns, Guard, Log, LogLevel, LogType, Postgresql, Profile, RestApi, VerifyClient, Vip,
+    VipAddress, VipConflict, Watchdog, WatchdogDriver, WatchdogMode,
 };
 pub use source::{Loaded, load, load_from_env, load_text};
 pub use warning::{Warning, WarningKind};

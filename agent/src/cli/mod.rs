@@ -198,7 +198,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_a_usage_error() {
-        for line in ["hart", "hart template", "hart template x --watch", "hart lst", "hart list --format xml", "hart check"] {
+        for line in [
+            "hart",
+            "hart template",
+            "hart template x --watch",
+            "hart lst",
+            "hart list --format xml",
+            "hart check",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

@@ -83,6 +83,8 @@ pub struct Agent {
     pub(super) last_reasons: Vec<String>,
     pub(super) recorder: crate::journal::Recorder,
     pub(super) ready: bool,
+    /// The addresses that follow the primary, where there are any.
+    pub(super) vip: Option<crate::vip::OnUntil>,
 }
 
 impl Agent {

@@ -47,7 +47,7 @@ fn refused(error: impl std::error::Error) -> StartError {
 /// # Errors
 /// What kept it from starting.
 pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartError> {
-    let Prepared { config, file, cgroup, rest, home } = prepared;
+    let Prepared { config, file, cgroup, rest, home, vip } = prepared;
     let dns = crate::dns::bind(&config).map_err(StartError::Refused)?;
     let wake = Arc::new(Notify::new());
     let client = settings::consul(&config).map_err(refused)?;
@@ -115,6 +115,16 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         .register_service
         .then(|| tokio::spawn(services::run(handle.clone(), ended.clone())));
 
+    let vip = vip.map(|vips| {
+        vips.begin(crate::vip::Inputs {
+            name: config.name.clone(),
+            standing: lease.standing.clone(),
+            view: view.clone(),
+            changes: handle.changes(),
+            traffic: server.traffic().changes(),
+            wake: wake.clone(),
+        })
+    });
     let agent = Agent {
         brain: Brain::new(settings::brain(&config, &instance)),
         monitor: monitor::start(postgres.clone(), wake.clone()),
@@ -137,6 +147,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         last_reasons: Vec::new(),
         recorder: Recorder::new(journal.clone(), home.path("guard.exit")),
         ready: false,
+        vip,
         file_path: file,
         config,
         home,

@@ -71,6 +71,8 @@ impl Agent {
         match command {
             Command::Acquire(plan) => lease(LeaseOrder::Acquire(plan)),
             Command::HandOver(_) | Command::Release if self.is_mistaken() => self.look_again(),
+            // Taken off first. Its thread wakes the loop; the kernel's lifetime ends the wait.
+            Command::HandOver(_) | Command::Release if self.has_vip() => {}
             Command::HandOver(heir) => lease(LeaseOrder::HandOver(heir)),
             Command::Release => lease(LeaseOrder::Release),
             Command::Carry(payload) => lease(LeaseOrder::Carry(payload)),
@@ -101,6 +103,11 @@ impl Agent {
             }
             Command::Exit(_) => {}
         }
+    }
+
+    /// An address that follows the primary is still here.
+    fn has_vip(&self) -> bool {
+        self.vip.as_ref().is_some_and(|vip| vip.is_on(hart_clock::now()))
     }
 
     /// PostgreSQL is believed to be gone, and yet its guard lives.

@@ -36,6 +36,7 @@ mod unfit;
 pub mod view;
 mod writes;
 
+pub use lease_task::Standing;
 pub use logging::init as log_to_stderr;
 pub use services::service_name;
 pub use settings::consul as consul_client;

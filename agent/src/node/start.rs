@@ -20,6 +20,7 @@ use super::home::Home;
 use super::store_task::chain;
 use super::{assemble, logging, settings};
 use crate::cli::AgentArgs;
+use crate::vip;
 
 /// Why the agent does not start.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub struct Prepared {
     pub rest: TcpListener,
     /// The directory beside the data directory.
     pub home: Home,
+    /// Addresses that follow the primary.
+    pub vip: Option<vip::Vips>,
 }
 
 /// `hart agent`.
@@ -80,6 +83,7 @@ struct Begun {
     config: Arc<Config>,
     file: Option<PathBuf>,
     cgroup: cgroup::Prepared,
+    vip: Option<vip::Vips>,
 }
 
 fn begin(args: AgentArgs) -> Result<Begun, StartError> {
@@ -101,8 +105,12 @@ fn begin(args: AgentArgs) -> Result<Begun, StartError> {
                     remove the setting, or put a TLS proxy in front";
         return Err(StartError::Usage(text.to_owned()));
     }
+    let listen = &config.postgresql.listen;
+    let vip = config.vip.as_ref().map(|vip| vip::prepare(vip, listen)).transpose();
+    let vip = vip.map_err(StartError::Refused)?;
     let cgroup = become_user(&args, &config)?;
-    Ok(Begun { config: Arc::new(config), file: args.file, cgroup })
+    let vip = vip.map(vip::Prepared::start).transpose().map_err(StartError::Refused)?;
+    Ok(Begun { config: Arc::new(config), file: args.file, cgroup, vip })
 }
 
 /// As root: prepares directories and cgroup, then becomes the user. Otherwise: just the cgroup.
@@ -230,7 +238,7 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// Data directory, programs and ports: refused before anything is touched.
 async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, StartError> {
-    let Begun { config, file, cgroup } = begun;
+    let Begun { config, file, cgroup, vip } = begun;
     match postgres.inspect(LOOK).await.map_err(refused)? {
         DataDir::Missing
         | DataDir::Empty
@@ -246,7 +254,7 @@ async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, Star
         port_is_free(&config)?;
     }
     let home = Home::open(&dir).map_err(refused)?;
-    Ok(Prepared { config, file, cgroup, rest, home })
+    Ok(Prepared { config, file, cgroup, rest, home, vip })
 }
 
 fn port_is_free(config: &Config) -> Result<(), StartError> {

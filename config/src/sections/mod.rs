@@ -12,6 +12,7 @@ mod postgresql;
 mod profile;
 mod restapi;
 mod tags;
+mod vip;
 mod watchdog;
 
 pub use account::{Account, Authentication};
@@ -24,6 +25,7 @@ pub use postgresql::Postgresql;
 pub use profile::Profile;
 pub use restapi::{Credentials, Ctl, RestApi, VerifyClient};
 pub(crate) use tags::read_tags;
+pub use vip::{Vip, VipAddress, VipConflict};
 pub use watchdog::{Watchdog, WatchdogDriver, WatchdogMode};
 
 use crate::keys::KeyDoc;
@@ -42,5 +44,6 @@ pub(crate) const KEYS: &[&[KeyDoc]] = &[
     restapi::CTL_KEYS,
     guard::KEYS,
     dns::KEYS,
+    vip::KEYS,
     foreign::KEYS,
 ];

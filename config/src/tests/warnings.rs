@@ -46,8 +46,8 @@ fn what_only_patroni_does_is_known_as_such() {
         ]
     );
     assert_eq!(
-        warnings("vip: {address: z}"),
-        ["n1.yml:1: key \"vip\" is not supported by this version of hart and is ignored"]
+        warnings("pgbouncer: {address: z}"),
+        ["n1.yml:1: key \"pgbouncer\" is not supported by this version of hart and is ignored"]
     );
 }
 

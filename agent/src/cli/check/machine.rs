@@ -18,6 +18,9 @@ pub fn check(config: &Config) -> Vec<Item> {
     if config.watchdog.mode != WatchdogMode::Off {
         items.push(watchdog(config));
     }
+    if let Some(vip) = &config.vip {
+        items.push(interface(&vip.interface));
+    }
     items.push(clock(Path::new("/")));
     items
 }
@@ -78,6 +81,13 @@ fn watchdog(config: &Config) -> Item {
         Item::fail(WATCHDOG, found, remedy)
     } else {
         Item::warn(WATCHDOG, found, remedy)
+    }
+}
+
+fn interface(name: &str) -> Item {
+    match crate::vip::interface_problem(name) {
+        None => Item::ok("vip", format!("interface {name} is up")),
+        Some(problem) => Item::fail("vip", problem, "set vip.interface; `ip link` lists them"),
     }
 }
 

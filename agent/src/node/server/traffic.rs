@@ -45,7 +45,6 @@ impl Traffic {
     }
 
     /// Becomes `true` when it is cut, `false` when it is allowed again.
-    #[cfg_attr(not(test), expect(dead_code, reason = "REST asks; nobody has to act on it yet"))]
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<bool> {
         self.0.subscribe()
