@@ -99,7 +99,8 @@ impl Postgres {
 }
 
 async fn ask(socket: &Path) -> std::result::Result<(), LinkError> {
-    let absent = |source| LinkError::NotListening { endpoint: socket.display().to_string(), source };
+    let absent =
+        |source| LinkError::NotListening { endpoint: socket.display().to_string(), source };
     let lost = |e: std::io::Error| LinkError::Lost { source: Box::new(e) };
     let mut stream = UnixStream::connect(socket).await.map_err(absent)?;
     stream.write_all(&TLS_REQUEST).await.map_err(lost)?;

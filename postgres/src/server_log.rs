@@ -128,10 +128,8 @@ mod tests {
     fn a_long_log_is_put_aside_while_its_writer_goes_on() {
         use std::io::Write;
         let log = path("cap");
-        let aside = path("cap.1").with_file_name(format!(
-            "{}.1",
-            log.file_name().unwrap().to_string_lossy()
-        ));
+        let aside = path("cap.1")
+            .with_file_name(format!("{}.1", log.file_name().unwrap().to_string_lossy()));
         let mut writer = OpenOptions::new().create(true).append(true).open(&log).unwrap();
         writer.write_all(&[b'x'; 1000]).unwrap();
         assert!(!cap(&log, 1000).unwrap());

@@ -9,7 +9,9 @@ use hart_ha::command::Job;
 use hart_ha::keeper::Hold;
 use hart_ha::observation::{FinishedJob, JobDone, RunningJob, SyncProof, Upstream};
 use hart_ha::time::Time;
-use hart_postgres::{BaseBackup, LocalEnd, Postgres, Progress, Rewound, Role, needs_rewind};
+use hart_postgres::{
+    BaseBackup, LinkError, LocalEnd, Postgres, Progress, Rewound, Role, needs_rewind,
+};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
@@ -25,6 +27,8 @@ const REWIND_ENDS: Duration = Duration::from_secs(60);
 const REWIND: Duration = Duration::from_secs(24 * 3600);
 /// A base backup that transfers nothing for so long is given up.
 const STALL: Duration = Duration::from_secs(60);
+/// A server that does not answer a new connection for so long hangs.
+const HANG: Duration = Duration::from_secs(5);
 /// A standby that confirms nothing for so long is not waited for in a shutdown.
 const SILENT_STANDBY: Duration = Duration::from_secs(1);
 /// A name that no standby has: commits wait for ever.
@@ -190,11 +194,10 @@ impl Worker {
                 started
             }
             Job::Stop | Job::Restart => {
-                self.let_go_of_silent_standbys().await;
-                self.server.stop().await;
+                self.stop().await;
                 Ok(JobDone::Done)
             }
-            Job::Checkpoint => done(self.postgres.checkpoint(CHECKPOINT).await),
+            Job::Checkpoint => self.checkpoint().await,
             Job::Sync(names) => self.set_sync(names).await.map(|found| {
                 proof = Some(found);
                 JobDone::Done
@@ -206,6 +209,40 @@ impl Worker {
             _ => None,
         };
         Ended { finished: FinishedJob { job, result }, proof, upstream, complaint }
+    }
+
+    /// A server that does not even take connections would not hear of an orderly stop.
+    async fn stop(&self) {
+        if let Some(silence) = self.silence().await {
+            tracing::warn!("PostgreSQL is not stopped in good order but killed: {silence}");
+            return self.server.fence().await;
+        }
+        self.let_go_of_silent_standbys().await;
+        self.server.stop().await;
+    }
+
+    /// As long as the server answers otherwise.
+    async fn checkpoint(&self) -> Worked {
+        let silent = async {
+            loop {
+                tokio::time::sleep(HANG / 5).await;
+                if let Some(silence) = self.silence().await {
+                    return silence;
+                }
+            }
+        };
+        tokio::select! {
+            ended = self.postgres.checkpoint(CHECKPOINT) => done(ended),
+            silence = silent => Err(silence),
+        }
+    }
+
+    /// Why it is to be believed that the server hangs.
+    async fn silence(&self) -> Option<String> {
+        match self.postgres.ping(HANG).await {
+            Err(error @ LinkError::Timeout { .. }) => Some(chain(&error)),
+            _ => None,
+        }
     }
 
     /// A shutdown would wait for them.
