@@ -108,13 +108,15 @@ impl Brain {
     /// A cut-off leader may go on for as long as everybody on the list promises not to lead. The
     /// list counts, not the present setting, of which the leader may not know.
     fn in_failsafe_list(&self, _: &Turn<'_>, snapshot: &Snapshot) -> Option<Verdict> {
-        let list = &snapshot.failsafe.as_ref()?.value;
+        let stored = snapshot.failsafe.as_ref().map(|failsafe| &failsafe.value);
+        // One that has vanished still binds its leader's peers, and nobody else.
+        let list = stored.or_else(|| self.agreement.last_seen())?;
         let missing = !list.is_empty() && !list.contains_key(&self.settings.name);
         missing.then(|| {
             let names: Vec<_> = list.keys().map(String::as_str).collect();
             let value = format!("the key failsafe names {}, and not this node", names.join(", "));
             let remedy = "bring one of them back: the next leader enters this node; or, when \
-                          PostgreSQL surely runs on none of them, delete the key";
+                          PostgreSQL surely runs on none of them, set the key to {}";
             refuse("failsafe", value, remedy)
         })
     }

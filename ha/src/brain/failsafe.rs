@@ -28,6 +28,21 @@ pub(super) struct Agreement {
     number: u64,
     /// The names in lists that were to replace this version: each of them may come true yet.
     sent: Option<(Index, Failsafe)>,
+    seen: Option<Failsafe>,
+}
+
+impl Agreement {
+    pub(super) fn see(&mut self, snapshot: &Snapshot) {
+        let stored = snapshot.failsafe.as_ref().map(|failsafe| &failsafe.value);
+        if let Some(stored) = stored.filter(|stored| self.seen.as_ref() != Some(stored)) {
+            self.seen = Some(stored.clone());
+        }
+    }
+
+    /// The list that was stored last, for a store that has lost it.
+    pub(super) fn last_seen(&self) -> Option<&Failsafe> {
+        self.seen.as_ref()
+    }
 }
 
 impl Brain {
@@ -78,15 +93,18 @@ impl Brain {
     fn agree(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, wanted: &Failsafe, hold: Hold) {
         let members = self.may_take(snapshot, wanted, hold.term);
         let usable = turn.config.failsafe_mode && is_settled(snapshot, &self.settings, hold.term);
-        let former = self.agreement.pact.as_ref().filter(|pact| pact.term == hold.term);
+        let at = snapshot.status_index();
+        let listed = snapshot.failsafe.is_some() && turn.config.failsafe_mode;
+        let of_this_reign = |pact: &&Pact| listed && pact.term == hold.term;
+        let former = self.agreement.pact.as_ref().filter(of_this_reign);
+        // One that the keeper does not take may rest on a picture that is too old.
+        let taken = |former: &Pact| turn.obs.lease.pact == former.number || former.at == at;
         let pact = match former {
-            Some(former) if turn.config.failsafe_mode && former.members == members => {
-                Some(former.clone())
-            }
+            Some(former) if former.members == members && taken(former) => Some(former.clone()),
             // Once there is a pact in this reign, it stays one as the list changes.
-            former if turn.config.failsafe_mode && (usable || former.is_some()) => {
+            former if usable || former.is_some() => {
                 self.agreement.number += 1;
-                Some(Pact { number: self.agreement.number, term: hold.term, members })
+                Some(Pact { number: self.agreement.number, term: hold.term, at, members })
             }
             _ => None,
         };

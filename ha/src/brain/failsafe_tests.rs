@@ -34,7 +34,11 @@ fn about(brain: &mut crate::brain::Brain, seen: &Observation) -> Vec<Command> {
 }
 
 fn pact(number: u64, names: &[&str]) -> Command {
-    Command::Pact(Some(Pact { number, term: 5, members: list(names) }))
+    pact_at(number, names, 7)
+}
+
+fn pact_at(number: u64, names: &[&str], at: u64) -> Command {
+    Command::Pact(Some(Pact { number, term: 5, at, members: list(names) }))
 }
 
 fn write(names: &[&str], at: u64) -> Command {
@@ -85,7 +89,7 @@ fn who_leaves_is_asked_until_a_renewal_was_stored_after_the_list() {
     without.failsafe = Some(Versioned { value: list(&["n1", "n2"]), index: 8, session: None });
     assert_eq!(about(&mut brain, &leading(20, without.clone(), 1)), [], "n3 is still asked");
     without.status.as_mut().unwrap().index = 9;
-    assert_eq!(about(&mut brain, &leading(30, without, 1)), [pact(2, &["n2"])]);
+    assert_eq!(about(&mut brain, &leading(30, without, 1)), [pact_at(2, &["n2"], 9)]);
 }
 
 #[test]
@@ -156,4 +160,30 @@ fn nothing_is_stopped_for_a_switchover_that_consul_cannot_take() {
     assert!(!stops(brain.step(&seen)));
     (seen.lease.by_promises, seen.store.reachable) = (false, true);
     assert!(stops(brain.step(&seen)), "with Consul back it is dealt with");
+}
+
+#[test]
+fn a_pact_that_is_not_taken_is_made_anew_from_a_newer_picture() {
+    let mut brain = brain("n1");
+    let mut snapshot = listed(&["n1", "n2", "n3"], 6);
+    let names = ["n2", "n3"];
+    assert_eq!(about(&mut brain, &leading(0, snapshot.clone(), 0)), [pact(1, &names)]);
+    assert_eq!(about(&mut brain, &leading(10, snapshot.clone(), 0)), [pact(1, &names)]);
+    snapshot.status.as_mut().unwrap().index = 9;
+    assert_eq!(about(&mut brain, &leading(20, snapshot.clone(), 0)), [pact_at(2, &names, 9)]);
+    assert_eq!(about(&mut brain, &leading(30, snapshot.clone(), 2)), []);
+    snapshot.failsafe = None;
+    assert_eq!(about(&mut brain, &leading(40, snapshot, 2)), [Command::Pact(None)]);
+}
+
+#[test]
+fn a_list_that_vanished_still_keeps_strangers_from_leading() {
+    let mut brain = brain("n2");
+    brain.step(&sees("n2", 0, listed(&["n1", "n3"], 6), standby(1000)));
+    let step = brain.step(&sees("n2", 1_000_000, cluster(), standby(1000)));
+    assert!(!step.verdict.may_lead(), "{:?}", step.verdict);
+    let mut member = crate::brain::tests::brain("n3");
+    member.step(&sees("n3", 0, listed(&["n1", "n3"], 6), standby(1000)));
+    let step = member.step(&sees("n3", 1_000_000, cluster(), standby(1000)));
+    assert!(step.verdict.may_lead(), "{:?}", step.verdict);
 }

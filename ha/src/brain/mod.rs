@@ -194,6 +194,7 @@ impl Brain {
         }
         let Some(snapshot) = &observation.store.snapshot else { return };
         self.watch.see(snapshot.lease(), snapshot.status_index(), observation.store.arrived);
+        self.agreement.see(snapshot);
         for (name, member) in &snapshot.members {
             if !member.value.api_url.is_empty() {
                 self.addresses.insert(name.clone(), member.value.api_url.clone());

@@ -733,8 +733,8 @@ fn a_wiped_store_never_makes_a_new_cluster_over_old_data() {
     let mut seen = sees("n2", 150, Snapshot::default(), standby(1000));
     let mark = Command::Write(Write::Status);
     assert_eq!(commands(&mut brain, &seen), [mark], "a lease written meanwhile must be noticed");
-    let mut snapshot = Snapshot::default();
-    snapshot.status = Some(versioned(Status::default(), None));
+    let status = Some(versioned(Status::default(), None));
+    let snapshot = Snapshot { status, ..Snapshot::default() };
     seen.store = sees("n2", 200, snapshot, standby(1000)).store;
     assert_eq!(commands(&mut brain, &seen), [], "the holder still believes in its lease");
     seen.now = at(200 + FREE_MS);

@@ -36,6 +36,7 @@ impl Keeper {
             return;
         }
         let ttl = attempt.lease.ttl();
+        self.failsafe.record_written(index);
         let before = self.holding.as_ref().filter(|holding| holding.term == attempt.lease.term);
         self.holding = Some(Holding {
             term: attempt.lease.term,
@@ -141,6 +142,7 @@ impl Keeper {
             self.holding = None;
             return None;
         }
+        self.failsafe.record_vanished();
         self.lock_again(now, index, locked)
     }
 

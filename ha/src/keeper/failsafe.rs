@@ -14,6 +14,9 @@
 //! - the ttl asked for is never longer than the one that the stored record shows. So a member
 //!   that forgets its promise in a restart keeps it all the same: it has to see that record
 //!   unchanged for as long, and begins to count after the promise.
+//!
+//! A record that had vanished is written again ([`super::Keeper`] does so), but the list may have
+//! vanished with it: no pact from before counts from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,6 +24,7 @@ use std::time::Duration;
 use super::{Intent, Keeper, Waiting};
 use crate::kv::Term;
 use crate::lease::{challenger_wait, holder_deadline};
+use crate::store::Index;
 use crate::time::Time;
 
 /// The pause after a round of questions that was answered with a no.
@@ -35,6 +39,8 @@ pub struct Pact {
     pub number: u64,
     /// The reign that it is for.
     pub term: Term,
+    /// The version of `status` in the picture that it rests on.
+    pub at: Index,
     /// Name → REST address of every other member that could take the lease.
     pub members: BTreeMap<String, String>,
 }
@@ -88,11 +94,26 @@ pub(super) struct State {
     asking: Option<Asking>,
     not_before: Time,
     promised: Option<Promise>,
+    /// A pact must rest on this version of `status` or a later one.
+    valid_from: Index,
 }
 
 impl State {
     pub(super) fn forget_reign(&mut self) {
         (self.pact, self.asking) = (None, None);
+    }
+
+    /// The record had vanished and is being written again.
+    pub(super) fn record_vanished(&mut self) {
+        self.forget_reign();
+        self.valid_from = Index::MAX;
+    }
+
+    /// The record has this version now.
+    pub(super) fn record_written(&mut self, index: Index) {
+        if self.valid_from == Index::MAX {
+            self.valid_from = index;
+        }
     }
 }
 
@@ -109,7 +130,7 @@ impl Keeper {
         }
         let holding = self.holding.as_mut();
         let for_this = |pact: &Pact| holding.as_ref().is_some_and(|h| h.term == pact.term);
-        let pact = pact.filter(for_this);
+        let pact = pact.filter(for_this).filter(|pact| pact.at >= self.failsafe.valid_from);
         if !fewer {
             self.failsafe.asking = None;
             holding.into_iter().for_each(|holding| holding.promised = None);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::lease::{challenger_wait, margin};
-use crate::store::Outcome;
+use crate::store::{LeaseView, Outcome};
 
 const TTL: Duration = Duration::from_secs(4);
 /// ttl 4 s less the margin of 400 ms.
@@ -31,7 +31,7 @@ fn plan(released: Option<(&str, u64)>) -> AcquirePlan {
 fn pact(number: u64, names: &[&str]) -> Option<Pact> {
     let members: BTreeMap<_, _> =
         names.iter().map(|name| ((*name).to_owned(), format!("http://{name}"))).collect();
-    Some(Pact { number, term: 3, members })
+    Some(Pact { number, term: 3, at: 11, members })
 }
 
 /// n1 took the lease with a request sent at 0, and may ask these.
@@ -117,6 +117,23 @@ fn without_a_pact_the_lease_ends() {
     let mut keeper = holder(&["n2"]);
     keeper.set_pact(None);
     assert_eq!((keeper.pact(), keeper.ask(at(3000))), (0, None));
+}
+
+#[test]
+fn a_record_that_vanished_takes_the_pact_with_it() {
+    let mut keeper = holder(&["n2"]);
+    agree(&mut keeper, 1800, &["n2"]);
+    keeper.set_session(at(2000), Some("s2".into()));
+    let read = keeper.tick(at(2000)).unwrap();
+    let lock = keeper.read_back(at(2010), read.id, Some(&LeaseView::default())).unwrap();
+    assert_eq!(keeper.pact(), 0);
+    keeper.set_pact(pact(2, &["n2"]));
+    assert_eq!(keeper.pact(), 0, "the list may have vanished, too");
+    keeper.answered(at(2020), lock.id, Outcome::Applied(Some(30)));
+    keeper.set_pact(pact(3, &["n2"]));
+    assert_eq!(keeper.pact(), 0, "it rests on a picture of before");
+    keeper.set_pact(pact(4, &["n2"]).map(|pact| Pact { at: 30, ..pact }));
+    assert_eq!(keeper.pact(), 4);
 }
 
 #[test]
