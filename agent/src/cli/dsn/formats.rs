@@ -149,7 +149,7 @@ impl Dsn {
         format!("jdbc:postgresql://{hosts}/{database}?{}", query.join("&"))
     }
 
-    /// Npgsql from 6 on; keepalive times in milliseconds.
+    /// Npgsql from 6 on; keepalive times in seconds (they were milliseconds before).
     fn dotnet(&self) -> String {
         let mut pairs = vec![
             ("Host", self.authorities()),
@@ -157,8 +157,8 @@ impl Dsn {
             ("Target Session Attributes", self.word("read-write", "standby", "any").to_owned()),
             ("Timeout", CONNECT.to_string()),
             ("Tcp Keepalive", "true".to_owned()),
-            ("Tcp Keepalive Time", (IDLE * 1000).to_string()),
-            ("Tcp Keepalive Interval", (INTERVAL * 1000).to_string()),
+            ("Tcp Keepalive Time", IDLE.to_string()),
+            ("Tcp Keepalive Interval", INTERVAL.to_string()),
             ("Host Recheck Seconds", "1".to_owned()),
         ];
         if self.spreads() {

@@ -40,7 +40,7 @@ fn primary_strings_are_exact() {
             DsnFormat::Dotnet,
             "Host=10.0.0.1:5432,[fd00::2]:5433;Database=app;Username=me;\
              Target Session Attributes=read-write;Timeout=2;Tcp Keepalive=true;\
-             Tcp Keepalive Time=5000;Tcp Keepalive Interval=1000;Host Recheck Seconds=1",
+             Tcp Keepalive Time=5;Tcp Keepalive Interval=1;Host Recheck Seconds=1",
         ),
     ];
     for (format, expected) in table {
