@@ -9,6 +9,7 @@
 //! | `faults` | what goes wrong |
 //! | `oracle` | what must never happen |
 //! | `mutation` | safety rules switched off, which the oracle must notice |
+//! | `run`, `parallel` | one seed, and many |
 //! | `world`, `turn`, `event`, `queue` | the whole, event by event |
 
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod mutation;
 pub mod net;
 pub mod node;
 pub mod oracle;
+pub mod parallel;
 pub mod pg;
 pub mod queue;
 pub mod rng;

@@ -1,12 +1,14 @@
 //! `hart-sim`: see `--help`.
 
+use std::num::NonZero;
 use std::process::ExitCode;
 
 use clap::Parser;
 use hart_sim::agent::states::STATES;
 use hart_sim::clock::SEC;
 use hart_sim::event::CAUSES;
-use hart_sim::mutation::ALL;
+use hart_sim::mutation::{ALL, Mutation};
+use hart_sim::parallel;
 use hart_sim::run::{Sum, run};
 
 /// Tries to make two primaries or to lose a write, deterministically.
@@ -28,7 +30,7 @@ struct Args {
     #[arg(long)]
     only: Option<String>,
     /// Seeds within which a mutation must be caught
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 10_000)]
     within: u64,
     /// Run for so many simulated hours and print a summary
     #[arg(long)]
@@ -36,6 +38,16 @@ struct Args {
     /// Run one seed under the mutation named by --only
     #[arg(long)]
     mutant: Option<u64>,
+    /// Threads; the results do not depend on their number [default: one for each processor]
+    #[arg(long)]
+    jobs: Option<NonZero<usize>>,
+}
+
+impl Args {
+    fn jobs(&self) -> usize {
+        let all = || std::thread::available_parallelism().map_or(1, NonZero::get);
+        self.jobs.map_or_else(all, NonZero::get)
+    }
 }
 
 fn main() -> ExitCode {
@@ -53,7 +65,7 @@ fn main() -> ExitCode {
     many(&args)
 }
 
-fn one(seed: u64, mutation: Option<hart_sim::mutation::Mutation>) -> ExitCode {
+fn one(seed: u64, mutation: Option<Mutation>) -> ExitCode {
     let outcome = run(seed, mutation, true);
     for line in &outcome.trace {
         println!("{line}");
@@ -75,16 +87,19 @@ fn mutations(args: &Args) -> ExitCode {
         if args.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             continue;
         }
-        let caught = (0..args.within).find_map(|k| {
-            let outcome = run(args.from + k, Some(*mutation), false);
+        let caught = parallel::first(args.jobs(), args.from, args.within, |seed| {
+            let outcome = run(seed, Some(*mutation), false);
             // A seed that fails by itself proves nothing.
             let found = outcome.violations.into_iter().find(|(_, what)| mutation.explains(what))?;
-            let clean = run(args.from + k, None, false).violations.is_empty();
-            clean.then_some((k + 1, found.1))
+            let clean = run(seed, None, false).violations.is_empty();
+            clean.then_some(found.1)
         });
         missed |= caught.is_none();
         match caught {
-            Some((k, what)) => println!("{name:<32} caught after {k} seeds   {rule} | {what}"),
+            Some((seed, what)) => {
+                let count = seed - args.from + 1;
+                println!("{name:<32} caught after {count} seeds   {rule} | {what}");
+            }
             None => println!("{name:<32} MISSED   {rule}"),
         }
     }
@@ -95,16 +110,19 @@ fn many(args: &Args) -> ExitCode {
     let mut sum = Sum::default();
     let hours = args.hours.map(|hours| hours * 3600 * SEC);
     let seeds = args.seeds.unwrap_or(if hours.is_some() { u64::MAX } else { 1000 });
-    for k in 0..seeds {
-        if hours.is_some_and(|hours| sum.took >= hours) {
-            break;
-        }
-        let outcome = run(args.from + k, None, false);
-        for (t, what) in &outcome.violations {
-            println!("seed {} at {}.{:03}: {what}", outcome.seed, t / SEC, t % SEC / 1000);
-        }
-        sum.add(outcome);
-    }
+    parallel::each(
+        args.jobs(),
+        args.from,
+        seeds,
+        |seed| run(seed, None, false),
+        |outcome| {
+            for (t, what) in &outcome.violations {
+                println!("seed {} at {}.{:03}: {what}", outcome.seed, t / SEC, t % SEC / 1000);
+            }
+            sum.add(outcome);
+            hours.is_none_or(|hours| sum.took < hours)
+        },
+    );
     if args.hours.is_some() {
         summary(&sum);
     }

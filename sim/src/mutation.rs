@@ -5,6 +5,8 @@
 pub enum Mutation {
     /// A challenger does not wait for the lease to run out.
     TakeoverWithoutWaiting,
+    /// A lease that has vanished from the store is not waited for.
+    VanishedLeaseNotWaitedFor,
     /// A takeover does not compare the version of `status`.
     TakeoverWithoutCas,
     /// A renewal does not compare the version of `status`, nor the lock.
@@ -19,6 +21,8 @@ pub enum Mutation {
     TtlCutIgnored,
     /// The guard never fences by itself.
     GuardIgnoresDeadline,
+    /// After a freeze the guard looks at the clock only at its next turn, a second later.
+    GuardSleepsOn,
     /// The clock stands still while the machine is frozen.
     ClockStopsInFreeze,
     /// The lease is still shown to the brain when it is over.
@@ -33,6 +37,8 @@ pub enum Mutation {
     HandOverBeforeCaughtUp,
     /// Peers' positions are not compared before a takeover.
     PositionsIgnored,
+    /// How far a candidate lies behind the last record is not looked at.
+    LagIgnored,
     /// Standbys are published before commits wait for them.
     SyncPublishedEarly,
     /// Who is not in the published synchronous set may lead.
@@ -54,6 +60,7 @@ pub enum Mutation {
 /// All of them, with the rule's text for the table.
 pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::TakeoverWithoutWaiting, "a takeover waits until the lease has run out"),
+    (Mutation::VanishedLeaseNotWaitedFor, "a lease that has vanished is waited for"),
     (Mutation::TakeoverWithoutCas, "a takeover compares the version of status"),
     (Mutation::RenewWithoutCas, "a renewal compares the version of status and the lock"),
     (Mutation::MarginZero, "a margin is set aside for the fence"),
@@ -61,6 +68,7 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::UnknownTakenForApplied, "an unknown result is read back, not taken for a success"),
     (Mutation::TtlCutIgnored, "a shorter ttl cuts the deadline before its request leaves"),
     (Mutation::GuardIgnoresDeadline, "the guard fences at the deadline"),
+    (Mutation::GuardSleepsOn, "the guard looks at the clock as soon as it wakes up"),
     (Mutation::ClockStopsInFreeze, "the clock counts while the machine is frozen"),
     (Mutation::HoldOutlivesDeadline, "the lease is not shown when it is over"),
     (Mutation::PromoteWithoutArmedGuard, "nothing is promoted before the guard is armed"),
@@ -68,6 +76,7 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::DownReportedEarly, "gone is reported when the last process is gone"),
     (Mutation::HandOverBeforeCaughtUp, "an heir has the shutdown checkpoint"),
     (Mutation::PositionsIgnored, "positions are compared before a takeover"),
+    (Mutation::LagIgnored, "who is too far behind does not take over by itself"),
     (Mutation::SyncPublishedEarly, "a standby is published when commits wait for it"),
     (Mutation::SyncSetIgnored, "only the published synchronous set may lead by itself"),
     (Mutation::SyncNotClaimed, "the winner enters itself into sync before the promotion"),
@@ -86,12 +95,13 @@ impl Mutation {
         match self {
             Self::HandOverBeforeCaughtUp => any(&["handed over to a node"]),
             Self::PositionsIgnored => any(&["took over although"]),
+            Self::LagIgnored => any(&["are allowed"]),
             Self::SyncPublishedEarly => any(&["is lost"]),
             Self::SyncSetIgnored => any(&["is lost", "without having been in it"]),
             Self::SyncNotClaimed => any(&["is lost", "is primary, sync is"]),
             Self::ReleaseBeforeStop => any(&["gives the lease up while"]),
             Self::DownReportedEarly => {
-                any(&["a second server", "gives the lease up", "two primaries"])
+                any(&["a second server", "gives the lease up", "reports a fence", "two primaries"])
             }
             Self::TermForgotten | Self::RenewWithoutCas => any(&["after term", "two primaries"]),
             _ => any(&["two primaries"]),

@@ -2,6 +2,7 @@
 
 use crate::clock::{MS, SEC, Us};
 use crate::event::{AtAgent, AtServer, Event};
+use crate::mutation::Mutation;
 use crate::node::{GUARD, Guard, LEASE, LOOP, Node, POSTGRES};
 use crate::oracle::{Seen, WAKING};
 use crate::world::World;
@@ -115,6 +116,10 @@ impl World {
         };
         if part == GUARD && what == AtServer::Deadline && self.t < self.nodes[n].frozen[GUARD] {
             self.overslept(n);
+            if self.mutated(Mutation::GuardSleepsOn) {
+                let at = self.nodes[n].frozen[GUARD] + SEC;
+                return self.queue.push(at, Event::Server(n, life, what));
+            }
         }
         if self.deferred(n, part, Event::Server(n, life, what)).is_some() {
             self.server_event(n, what);

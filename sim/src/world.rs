@@ -61,8 +61,9 @@ pub struct World {
     pub mended: Us,
     /// When the lease last changed in the store.
     pub renewed: Us,
-    /// Since when the cluster has been healthy after the faults.
-    pub healthy_since: Option<Us>,
+    /// Since when the cluster has been healthy after the faults, and how often the primary had
+    /// changed before.
+    pub healthy_since: Option<(Us, u64)>,
     numbers: u64,
 }
 

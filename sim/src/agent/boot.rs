@@ -152,7 +152,6 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         doubt: false,
         lateness: 0,
         ghost: None,
-        shifted: false,
         last_order_was_handover: false,
         last_phase: String::new(),
     }

@@ -75,6 +75,7 @@ impl World {
             AtAgent::Checkpoint => self.checkpoint(n),
             AtAgent::Fenced => {
                 agent.fencing = false;
+                self.must_not_write(n);
                 self.wake(n, Cause::Job);
             }
         }

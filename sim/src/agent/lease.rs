@@ -97,6 +97,15 @@ impl World {
         }
     }
 
+    /// A fence that is over has ended PostgreSQL.
+    pub(crate) fn must_not_write(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        if node.powered && node.server.writes() {
+            let text = format!("{} reports a fence while its PostgreSQL can write", node.name);
+            self.oracle.report(self.t, text);
+        }
+    }
+
     pub(crate) fn send(&mut self, n: usize, request: Option<Request>) {
         let Some(request) = request else { return };
         let Some(agent) = &self.nodes[n].agent else { return };

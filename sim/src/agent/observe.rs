@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use hart_ha::lease::margin;
 use hart_ha::lsn::Lsn;
 use hart_ha::observation::{Control, Data, Memory, Process};
 
@@ -16,10 +15,11 @@ impl World {
     pub(crate) fn observe(&mut self, n: usize) {
         let now = self.local(n);
         let early = self.mutated(Mutation::TakeoverWithoutWaiting);
-        let marginless = self.mutated(Mutation::MarginZero);
         let (sync_ignored, unclaimed) =
             (self.mutated(Mutation::SyncSetIgnored), self.mutated(Mutation::SyncNotClaimed));
         let self_listed = self.mutated(Mutation::FailsafeListIgnored);
+        let vanished = self.mutated(Mutation::VanishedLeaseNotWaitedFor);
+        let lag_ignored = self.mutated(Mutation::LagIgnored);
         let blind = self.mutated(Mutation::PositionsIgnored);
         let timeline = self.wal.timeline(self.nodes[n].disk.pos.branch);
         let wal = &self.wal;
@@ -79,16 +79,22 @@ impl World {
         let (term, bootstrapping) = (facts.term, facts.bootstrapping);
         let (origins, made) = (facts.origins.clone(), facts.made.clone());
         local.memory = Memory { term, bootstrapping, origins, made };
+        if vanished && seen.store.snapshot.as_ref().is_some_and(|keys| keys.lease().is_none()) {
+            seen.store.arrived = now - Duration::from_secs(7200);
+        }
         // Who has no data must see a leader to get it from.
         if early && agent.up_since.is_some() {
             seen.store.arrived = now - Duration::from_secs(7200);
         }
-        if marginless
-            && let Some(lease) = seen.store.snapshot.as_ref().and_then(|keys| keys.lease())
-            && !agent.shifted
+        if lag_ignored
+            && let Some(keys) = &mut seen.store.snapshot
+            && keys.status.is_some()
         {
-            agent.shifted = true;
-            seen.store.arrived = seen.store.arrived - margin(lease.ttl());
+            let mut changed = (**keys).clone();
+            if let Some(status) = &mut changed.status {
+                status.value.optime = None;
+            }
+            *keys = changed.into();
         }
         if self_listed
             && let Some(keys) = &mut seen.store.snapshot

@@ -162,8 +162,6 @@ pub struct Agent {
     pub lateness: Us,
     /// The last order to the keeper that gave the lease away was a hand-over.
     pub last_order_was_handover: bool,
-    /// For a mutation: the arrival was moved.
-    pub shifted: bool,
     /// The last phase, for the trace.
     pub last_phase: String,
     /// For a mutation: the last hold, extended.

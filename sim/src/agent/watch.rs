@@ -1,6 +1,11 @@
 //! The watch on the cluster's keys.
 
+use std::time::Duration;
+
+use crate::mutation::Mutation;
 use hart_consul_dev::model::Request as Call;
+use hart_ha::kv::Lease;
+use hart_ha::lease::margin;
 
 use crate::agent::state::Purpose;
 use crate::clock::{MS, SEC, Us};
@@ -18,14 +23,16 @@ impl World {
     }
 
     pub(crate) fn watch_answered(&mut self, n: usize, index: u64, answer: Answer) {
-        let now = self.local(n);
+        let (now, marginless) = (self.local(n), self.mutated(Mutation::MarginZero));
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let store = &mut agent.seen.store;
         if let Answer::Keys(answered, keys) = answer {
             agent.failures.1 = 0;
             store.reachable = true;
             if answered != index {
-                (store.snapshot, store.arrived) = (Some(keys), now);
+                let ttl = keys.lease().map(Lease::ttl).filter(|_| marginless);
+                (store.snapshot, store.arrived) =
+                    (Some(keys), now - ttl.map_or(Duration::ZERO, margin));
                 self.doubt_session(n);
             }
             let next = if answered < index { 0 } else { answered };

@@ -57,7 +57,12 @@ impl World {
             self.boot(n);
         }
         let healthy = self.is_healthy();
-        let steady = self.healthy_since.get_or_insert(self.t);
+        let changes = self.oracle.changes;
+        let (steady, before) = self.healthy_since.get_or_insert((self.t, changes));
+        if healthy && *before != changes {
+            let text = "the primary changed although all was well".to_owned();
+            self.oracle.report(self.t, text);
+        }
         if !healthy {
             self.healthy_since = None;
             if self.t > self.plan.calm_at + HEAL_BOUND {
@@ -125,6 +130,13 @@ impl World {
         let sync = keys.sync.as_ref().map(|sync| sync.value.standbys().len());
         if crate::oracle::sync_is_on(&keys) && self.nodes.len() > 1 && sync.unwrap_or(0) == 0 {
             return "no synchronous standby is published".to_owned();
+        }
+        if keys.failover.as_ref().is_some_and(|request| !request.value.is_empty()) {
+            return "an operator's request is neither done nor refused".to_owned();
+        }
+        let stopping = |node: &&Node| node.agent.as_ref().is_some_and(|agent| agent.seen.shutdown);
+        if let Some(node) = self.nodes.iter().find(stopping) {
+            return format!("{} is still stopping", node.name);
         }
         String::new()
     }

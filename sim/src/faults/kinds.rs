@@ -43,6 +43,7 @@ kinds! {
     NodeCutFromConsul => "node cut from Consul",
     OneWayCut => "one-way cut",
     SlowLink => "slow link",
+    SlowAnswers => "slow answers of Consul",
     LossyNetwork => "lossy network",
     DuplicatesOnNetwork => "duplicates on the network",
     ConsulDown => "Consul down",

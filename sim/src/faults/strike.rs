@@ -64,6 +64,11 @@ impl World {
                     }
                 }
             }
+            SlowAnswers => {
+                let by = self.rng.range(400 * MS, 2 * SEC);
+                self.net.set_slow(consul, n, by);
+                self.queue.push(until, Event::Heal(Heal::Fast(consul, n)));
+            }
             LossyNetwork => {
                 self.net.loss = self.rng.range(10, 400);
                 self.queue.push(until, Event::Heal(Heal::NoLoss));

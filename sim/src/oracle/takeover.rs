@@ -1,5 +1,6 @@
 //! Was the right node given the lease?
 
+use hart_ha::lsn::Lsn;
 use hart_ha::store::Snapshot;
 
 use crate::clock::{MS, SEC};
@@ -33,6 +34,7 @@ impl World {
         if from.term >= to.term || to.holder != self.names[n] || forced {
             return;
         }
+        self.check_lag(n, old);
         // Later the winner need not be the best any more: its patience is over.
         let ttl = from.ttl_ms * MS;
         if self.t > self.renewed + ttl * 17 / 10
@@ -49,6 +51,23 @@ impl World {
         if let Some(other) = better {
             let (winner, better) = (&self.names[n], &self.names[other]);
             let text = format!("{winner} took over although {better} has more and may lead");
+            self.oracle.report(self.t, text);
+        }
+    }
+
+    /// Without synchronous standbys nobody takes over by itself who lacks more than is allowed of
+    /// what the last record says.
+    fn check_lag(&mut self, n: usize, old: &Snapshot) {
+        let (Some(config), Some(status)) = (&old.config, &old.status) else { return };
+        if crate::oracle::sync_is_on(old) && old.sync.is_some() {
+            return;
+        }
+        let have = Lsn(self.nodes[n].disk.pos.lsn);
+        let lag = status.value.optime.map_or(0, |end| end.bytes_since(have));
+        let limit = config.value.maximum_lag_on_failover;
+        if lag > limit {
+            let text =
+                format!("{} took over without {lag} bytes, {limit} are allowed", self.names[n]);
             self.oracle.report(self.t, text);
         }
     }
