@@ -97,7 +97,6 @@ pub struct SeenSql {
 /// See [`Control`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-#[expect(clippy::struct_excessive_bools, reason = "as the control file has it")]
 pub struct SeenControl {
     /// It was a primary.
     pub was_primary: bool,

@@ -140,7 +140,7 @@ fn reign(before: &[Entry], after: &[Entry]) -> Reign {
     };
     let writable = reign.writable.as_ref().map(|point| point.stamp);
     let soon = |e: &&Entry| writable.is_some_and(|at| between(at, e.at).as_secs() < 60);
-    reign.followed = after.iter().filter(follows).filter(soon).last().map(Point::of);
+    reign.followed = after.iter().filter(follows).rfind(soon).map(Point::of);
     count(&mut reign);
     reign
 }

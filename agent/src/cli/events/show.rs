@@ -213,7 +213,7 @@ mod tests {
             text.contains("| 2026-01-01 00:00:00.010 | n2     |    5 | lease_gained "),
             "{text}"
         );
-        assert!(text.contains("Term 5: n2 leads\n      0.000 s  lease taken"), "{text}");
+        assert!(text.contains("Term 5: n2 leads\n    0.000 s  lease taken"), "{text}");
         assert!(text.contains("(+0.190 s)"), "{text}");
         assert!(text.contains("n2's clock is 1.500 s ahead"), "{text}");
     }
