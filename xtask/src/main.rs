@@ -14,7 +14,8 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND [ARGUMENTS]
 
   demo [ARGUMENTS]   install what is missing, build, and run `hart demo ARGUMENTS`
-  test [ARGUMENTS]   install what is missing, check format and lints, and run every test;
+  test [ARGUMENTS]   install what is missing, check format and lints, and run every test; without
+                     ARGUMENTS also 2,000 seeds and all mutations of the simulator;
                      ARGUMENTS go to the test runner (cargo-nextest if there is one)
   bench [failover|up|memory|all] [--only SCENARIO] [--runs N]
                      measure on real hosts in network namespaces, next to Patroni's numbers

@@ -19,6 +19,9 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     // The tests on real hosts run the binary.
     run(&mut cargo(&["build", "--workspace"]))?;
+    if arguments.is_empty() {
+        simulate()?;
+    }
     if !succeeds(&mut cargo(&["nextest", "--version"])) {
         let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
         return become_it(tests.args(arguments));
@@ -38,10 +41,18 @@ pub(crate) fn torture(arguments: &[String]) -> Result<()> {
     become_it(cargo(&torture).args(arguments))
 }
 
+/// The small budget of the simulator: seeds that must hold, and safety rules switched off that must
+/// be noticed. A few minutes on two processors, most of it for the optimised build.
+fn simulate() -> Result<()> {
+    run(cargo(&SIM).args(["--seeds", "2000"]))?;
+    run(cargo(&SIM).arg("--mutations"))
+}
+
+const SIM: [&str; 7] = ["run", "--release", "--package", "hart-sim", "--bin", "hart-sim", "--"];
+
 /// `cargo xtask sim`: the deterministic simulator.
 pub(crate) fn sim(arguments: &[String]) -> Result<()> {
-    let sim = ["run", "--release", "--package", "hart-sim", "--bin", "hart-sim", "--"];
-    become_it(cargo(&sim).args(arguments))
+    become_it(cargo(&SIM).args(arguments))
 }
 
 /// The table of outages, of the optimised build.
