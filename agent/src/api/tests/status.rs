@@ -68,10 +68,10 @@ async fn of_a_primary() {
         "patroni": {"version": "4.1.0", "scope": "demo", "name": "n1"},
         "hart": {
             "version": env!("CARGO_PKG_VERSION"), "instance": "instance-of-test",
-            "may_lead": true, "why": "leads", "phase": "leading",
+            "may_lead": true, "why": "leads", "phase": "leading", "term": 0,
             "lease": {"term": 3, "left_ms": null}, "armed": {"term": 3, "left_ms": null},
             "guard": {"layers": ["child-kill"], "watchdog": null,
-                "missing": ["cgroup", "pdeathsig", "mlock", "oom", "realtime"]}, "progress": null, "consul_reachable": true,
+                "missing": ["cgroup", "pdeathsig", "mlock", "oom", "realtime"]}, "progress": null, "consul_reachable": true, "lost": null,
             "pending_restart": ["max_connections"], "synchronous_standby_names": "",
         },
     });
