@@ -87,8 +87,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         Asker::new(&config, settings::brain(&config, &instance).api_url).map_err(refused)?,
         keys.clone(),
         socket,
-        doubt,
-        wake.clone(),
+        lease_task::Bells { doubt, wake: wake.clone() },
     )
     .map_err(refused)?;
 

@@ -57,6 +57,14 @@ pub struct LeaseLink {
     pub standing: watch::Receiver<Standing>,
 }
 
+/// Whom the lease thread wakes.
+pub struct Bells {
+    /// The keeper of the session, when a transaction was refused: the session may be gone.
+    pub doubt: Arc<Notify>,
+    /// The loop, when the standing has changed.
+    pub wake: Arc<Notify>,
+}
+
 /// How long the guard may take to acknowledge; it answers within microseconds unless it hangs.
 const ARM_TIMEOUT: Duration = Duration::from_millis(100);
 /// A lock that could not be asked for is not asked for again at once.
@@ -73,8 +81,7 @@ pub fn start(
     asker: Asker,
     keys: Keys,
     socket: PathBuf,
-    doubt: Arc<Notify>,
-    wake: Arc<Notify>,
+    Bells { doubt, wake }: Bells,
 ) -> std::io::Result<LeaseLink> {
     let (orders, inbox) = mpsc::unbounded_channel();
     let (sender, standing) = watch::channel(Standing::default());
