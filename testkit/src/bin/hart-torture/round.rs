@@ -14,6 +14,9 @@ use crate::tally::Tally;
 /// For the cluster to be whole again when nothing is in its way any more.
 const RECOVERY: Duration = Duration::from_secs(180);
 
+/// How often the rows are looked at in vain.
+const LOOKS: usize = 5;
+
 /// Rows before the faults, and after them.
 const ROWS: u64 = 100;
 
@@ -55,7 +58,7 @@ impl Round {
         let struck = strike(cluster, &before.primary, plan, tally).await?;
         cluster.mend().await.context("this program could not mend the cluster")?;
         let mended = hart_clock::now();
-        let after = self.whole(cluster).await.with_context(|| format!("after {struck:?}"))?;
+        self.whole(cluster).await.with_context(|| format!("after {struck:?}"))?;
         let recovery = hart_clock::now().since(mended);
         acknowledged(&writers, ROWS).await.with_context(|| format!("after {struck:?}"))?;
         let outage = writers.ledger().longest_gap_since_mark(hart_clock::now()).length();
@@ -65,7 +68,8 @@ impl Round {
         let counts = ledger.counts();
         self.ledgers.push((ledger, 0));
         let lost_before = tally.lost;
-        self.account(cluster, &after, tally).await?;
+        let (after, found) = self.look(cluster).await?;
+        self.account(&found, tally)?;
         let lost = tally.lost - lost_before;
         tally.round(counts.acknowledged, outage, recovery, overlap.as_ref());
         eprintln!(
@@ -110,24 +114,38 @@ impl Round {
         Ok(Before { primary, timeline })
     }
 
-    /// Looks for every row that was acknowledged since the cluster was made.
-    async fn account(
-        &mut self,
-        cluster: &Cluster,
-        after: &Before,
-        tally: &mut Tally,
-    ) -> Result<()> {
-        let sql = cluster.sql(&after.primary).await?;
-        let last = self.ledgers.len().saturating_sub(1);
-        for (at, (ledger, missing)) in self.ledgers.iter_mut().enumerate() {
-            let found = check(ledger, sql.client(), RECOVERY, true).await?;
+    /// Looks for every row that was acknowledged since the cluster was made. A decision that was made
+    /// before the faults ended (a sick primary gives up, say) may cut the connection: then once more.
+    async fn look(&self, cluster: &mut Cluster) -> Result<(Before, Vec<Check>)> {
+        let mut last = None;
+        for _ in 0..LOOKS {
+            let after = self.whole(cluster).await.context("after the faults")?;
+            match self.compare(cluster, &after.primary).await {
+                Ok(found) => return Ok((after, found)),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.context("not tried")?)
+    }
+
+    async fn compare(&self, cluster: &Cluster, primary: &str) -> Result<Vec<Check>> {
+        let sql = cluster.sql(primary).await?;
+        let mut found = Vec::new();
+        for (ledger, _) in &self.ledgers {
+            found.push(check(ledger, sql.client(), RECOVERY, true).await?);
+        }
+        Ok(found)
+    }
+
+    fn account(&mut self, found: &[Check], tally: &mut Tally) -> Result<()> {
+        for ((_, missing), found) in self.ledgers.iter_mut().zip(found) {
             // What an earlier round lost has been told.
             tally.lost += found.lost.saturating_sub(*missing);
             *missing = found.lost;
-            if at == last {
-                tally.add(&found);
-            }
-            no_strangers(&found)?;
+            no_strangers(found)?;
+        }
+        if let Some(last) = found.last() {
+            tally.add(last);
         }
         Ok(())
     }
