@@ -9,7 +9,7 @@ use hart_sim::clock::SEC;
 use hart_sim::event::CAUSES;
 use hart_sim::mutation::{ALL, Mutation};
 use hart_sim::parallel;
-use hart_sim::run::{Sum, run};
+use hart_sim::run::{Sum, run, run_in_force};
 
 /// Tries to make two primaries or to lose a write, deterministically.
 #[derive(Parser)]
@@ -91,7 +91,7 @@ fn mutations(args: &Args) -> ExitCode {
             let outcome = run(seed, Some(*mutation), false);
             // A seed that fails by itself proves nothing.
             let found = outcome.violations.into_iter().find(|(_, what)| mutation.explains(what))?;
-            let clean = run(seed, None, false).violations.is_empty();
+            let clean = run_in_force(seed, *mutation).violations.is_empty();
             clean.then_some(found.1)
         });
         missed |= caught.is_none();

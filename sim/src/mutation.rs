@@ -1,5 +1,7 @@
 //! Safety rules, switched off one at a time: the simulator must notice.
 
+use crate::faults::Kind;
+
 /// A rule that is switched off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
@@ -105,6 +107,31 @@ impl Mutation {
             }
             Self::TermForgotten | Self::RenewWithoutCas => any(&["after term", "two primaries"]),
             _ => any(&["two primaries"]),
+        }
+    }
+
+    /// The faults that the rule is for, where chance alone brings them together too seldom.
+    #[must_use]
+    pub fn faults(self) -> &'static [Kind] {
+        match self {
+            Self::CountFromAnswer => &[Kind::SlowAnswers, Kind::NodeIsolated, Kind::SlowAnswers],
+            Self::MarginZero => &[Kind::NodeIsolated, Kind::NodeCutFromConsul, Kind::SlowFence],
+            Self::RenewWithoutCas => {
+                &[Kind::SlowLink, Kind::OneWayCut, Kind::AgentFrozen, Kind::NodeIsolated]
+            }
+            Self::FailsafeCountsFromAnswer => &[
+                Kind::NodeCutFromConsul,
+                Kind::SlowLink,
+                Kind::NodesCutFromEachOther,
+                Kind::NodeIsolated,
+            ],
+            Self::FailsafePromiseIgnored | Self::OneSilenceSuffices => {
+                &[Kind::NodeCutFromConsul, Kind::NodesCutFromEachOther, Kind::LossyNetwork]
+            }
+            Self::FailsafeListIgnored => {
+                &[Kind::NodeCutFromConsul, Kind::Reinit, Kind::NodeCrashed, Kind::DataLost]
+            }
+            _ => &[],
         }
     }
 

@@ -50,7 +50,18 @@ const EVENTS_MAX: u64 = 4_000_000;
 /// Runs one seed to its end, or to its first violation where a mutation is to be caught.
 #[must_use]
 pub fn run(seed: u64, mutation: Option<Mutation>, traced: bool) -> Outcome {
-    let mut world = World::new(seed, mutation, traced);
+    run_world(World::new(seed, mutation, traced), seed, mutation)
+}
+
+/// Runs a seed as for this mutation, with its rule in force.
+#[must_use]
+pub fn run_in_force(seed: u64, mutation: Mutation) -> Outcome {
+    let mut world = World::new(seed, Some(mutation), false);
+    world.mutation = None;
+    run_world(world, seed, None)
+}
+
+fn run_world(mut world: World, seed: u64, mutation: Option<Mutation>) -> Outcome {
     let mut events = 0;
     while world.turn() {
         events += 1;

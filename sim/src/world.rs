@@ -94,7 +94,10 @@ impl World {
         let mut rng = Rng::new(seed);
         let count = [1, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 4, 5][rng.index(13)];
         let bootstrap = bootstrap(&mut rng);
-        let plan = Plan::draw(&mut rng, bootstrap["failsafe_mode"] == json!(true));
+        let mut plan = Plan::draw(&mut rng, bootstrap["failsafe_mode"] == json!(true));
+        if let Some(kinds) = mutation.map(Mutation::faults).filter(|kinds| !kinds.is_empty()) {
+            (plan.kinds, plan.harmless) = (kinds.to_vec(), false);
+        }
         let names: Vec<String> = (1..=count).map(|n| format!("n{n}")).collect();
         let nodes = names.iter().map(|name| node(name, &mut rng)).collect();
         let mut world = Self {
