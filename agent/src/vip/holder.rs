@@ -136,7 +136,7 @@ impl Holder {
             self.state = State::Off;
             return;
         }
-        tracing::info!("{} is on {}", self.address, means.interface.index);
+        tracing::info!("{} was put on", self.address);
         self.said.clear();
         means.neighbours.announce(&means.interface, self.address.ip);
         self.state = State::On(now, 1);

@@ -203,10 +203,11 @@ impl Officer {
                 holder.give_up(now, &mut self.netlink, self.index);
             }
         }
-        match Interface::find(&self.vip.interface) {
-            _ if wanted.is_empty() => {}
-            Ok(interface) => self.act(interface, &wanted, now),
-            Err(problem) => self.complain(&problem),
+        if !wanted.is_empty() {
+            match Interface::find(&self.vip.interface) {
+                Ok(interface) => self.act(interface, &wanted, now),
+                Err(problem) => self.complain(&problem),
+            }
         }
         self.publish();
         let wake = self.holders.iter().filter_map(|holder| holder.wake(now)).min();
