@@ -18,11 +18,10 @@ impl Brain {
         if self.take_back(turn, snapshot) {
             return;
         }
-        let old_until = self.watch.old_until(turn.obs.local.memory.term);
-        if let Some(until) = old_until.filter(|until| turn.now() < *until) {
+        let (known, arrived) = (turn.obs.local.memory.term, turn.obs.store.arrived);
+        if self.watch.is_old(known, turn.now(), arrived) {
             // Whom it names may not lead any more, and what is here may be newer than what it has.
-            turn.phase("Consul shows a reign of the past: waiting for the present");
-            return turn.wake_at(until);
+            return turn.phase("Consul shows a reign of the past: waiting for the present");
         }
         match self.current_leader(turn, snapshot) {
             Some(leader) => self.follow(turn, snapshot, &leader),

@@ -497,6 +497,8 @@ fn a_picture_of_the_past_costs_nobody_its_data() {
         seen
     };
     assert_eq!(commands(&mut brain, &past(100)), []);
+    let silent = Observation { now: at(600_000), ..past(100) };
+    assert_eq!(commands(&mut brain, &silent), [], "Consul has been silent since");
     assert_eq!(commands(&mut brain, &past(15_099)), []);
     let clone = Command::Begin(Job::Clone(upstream("n1")));
     assert_eq!(

@@ -18,8 +18,8 @@ pub(super) struct LeaseWatch {
     since: Time,
     /// The version of `status`, and since when it has been this one.
     version: (Index, Time),
-    /// The term of the record, and since when it has been this one.
-    reign: (Term, Time),
+    /// Since when the record has been one of the past.
+    old: Option<Time>,
     /// The last lease that was in the store, for a store that has lost it.
     last: Option<Lease>,
 }
@@ -27,15 +27,15 @@ pub(super) struct LeaseWatch {
 impl LeaseWatch {
     /// The record, and the version of `status`, as an answer that arrived at `arrived` showed them.
     pub fn see(&mut self, lease: Option<&Lease>, version: Index, arrived: Time) {
-        let term = lease.map_or(0, |lease| lease.term);
-        if self.reign.0 != term {
-            self.reign = (term, arrived);
-        }
         if !self.seen || self.version.0 != version {
             self.version = (version, arrived);
         }
         if self.seen && self.lease.as_ref() == lease {
             return;
+        }
+        let term = |lease: Option<&Lease>| lease.map(|lease| lease.term);
+        if term(self.lease.as_ref()) != term(lease) {
+            self.old = None;
         }
         (self.seen, self.since) = (true, arrived);
         self.lease = lease.cloned();
@@ -54,11 +54,13 @@ impl LeaseWatch {
         self.last.as_ref().map_or(0, |lease| lease.term)
     }
 
-    /// Until when a record of a term before `known` counts as a picture of the past, as a server of
-    /// Consul's that has fallen behind shows it. One that stays is believed: a wiped store may have
-    /// begun to count anew.
-    pub fn old_until(&self, known: Term) -> Option<Time> {
-        (self.lease.is_some() && self.reign.0 < known).then(|| self.reign.1 + OLD)
+    /// Is the record, which arrived at `arrived`, one of a term before `known`: a picture of the past,
+    /// as a silent Consul leaves it, or a server that has fallen behind shows it? One that is still
+    /// shown after a while is believed: a wiped store may have begun to count anew.
+    pub fn is_old(&mut self, known: Term, now: Time, arrived: Time) -> bool {
+        let old = self.lease.as_ref().is_some_and(|lease| lease.term < known);
+        self.old = old.then(|| self.old.unwrap_or(now));
+        self.old.is_some_and(|since| arrived < since + OLD)
     }
 
     /// Since when it has been as it is.
