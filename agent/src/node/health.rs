@@ -212,7 +212,7 @@ impl Doctor {
 
     async fn keep_log_short(&self, patient: &mut Patient) {
         patient.questions += 1;
-        if patient.questions % LOG_LOOK != 0 {
+        if !patient.questions.is_multiple_of(LOG_LOOK) {
             return;
         }
         match self.postgres.cap_log(self.log(), LOG_LIMIT, PATIENCE).await {
