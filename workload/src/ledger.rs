@@ -7,6 +7,7 @@ use std::time::Duration;
 use hart_ha::time::Time;
 
 use crate::acks::{Acks, Gap};
+use crate::check::RowId;
 use crate::failure::{Failure, Outcome};
 use crate::reigns::{Overlap, Reigns};
 use crate::rows::Rows;
@@ -65,15 +66,16 @@ impl Ledger {
         Self { state: Mutex::new(state) }
     }
 
-    /// Notes what became of row `seq` of `writer`, sent to `node`, as known at `at`.
-    pub fn record(&self, writer: i32, seq: i64, node: &Arc<str>, at: Time, outcome: &Outcome) {
+    /// Notes what became of row `row` that was sent to `node` at `sent`, as known at `at`.
+    pub fn record(&self, row: RowId, node: &Arc<str>, sent: Time, at: Time, outcome: &Outcome) {
+        let RowId { writer, seq } = row;
         let mut state = self.lock();
         state.rows.entry(writer).or_default().record(seq, outcome);
         state.counts.add(outcome);
         state.of_writers.entry(writer).or_default().add(outcome);
         if *outcome == Outcome::Acknowledged {
             state.acks.record(at);
-            state.reigns.record(node, at);
+            state.reigns.record(node, sent, at);
         }
     }
 
@@ -178,6 +180,10 @@ impl Counts {
 mod tests {
     use super::*;
 
+    fn row(writer: i32, seq: i64) -> RowId {
+        RowId { writer, seq }
+    }
+
     fn at(ms: u64) -> Time {
         Time::from_millis(ms)
     }
@@ -187,13 +193,13 @@ mod tests {
         let ledger = Ledger::starting_at(at(0));
         let (n1, n2): (Arc<str>, Arc<str>) = ("n1".into(), "n2".into());
         for ms in (0..1000).step_by(10) {
-            ledger.record(1, ms as i64, &n1, at(ms), &Outcome::Acknowledged);
+            ledger.record(row(1, ms as i64), &n1, at(ms), at(ms), &Outcome::Acknowledged);
             let refused = Outcome::Failed(Failure::ReadOnly);
-            ledger.record(2, ms as i64, &n2, at(ms), &refused);
+            ledger.record(row(2, ms as i64), &n2, at(ms), at(ms), &refused);
         }
         ledger.mark_at(at(995));
-        ledger.record(2, 1000, &n2, at(1400), &Outcome::Acknowledged);
-        ledger.record(1, 1000, &n1, at(1410), &Outcome::Unknown(Failure::Lost));
+        ledger.record(row(2, 1000), &n2, at(1400), at(1400), &Outcome::Acknowledged);
+        ledger.record(row(1, 1000), &n1, at(1410), at(1410), &Outcome::Unknown(Failure::Lost));
 
         assert_eq!(ledger.longest_gap_since_mark(at(1410)).length(), Duration::from_millis(410));
         assert_eq!(ledger.longest_gap(at(0), at(900)).length(), Duration::from_millis(10));

@@ -22,7 +22,8 @@ pub struct Overlap {
     pub new: Arc<str>,
     /// From the first acknowledgement of the new one on.
     pub from: Time,
-    /// Until the last one of either that the other survived.
+    /// Until the last row was sent to the old one that it acknowledged, or the last acknowledgement of
+    /// the new one, whichever came first.
     pub until: Time,
 }
 
@@ -40,6 +41,9 @@ struct Reign {
     node: Arc<str>,
     first: Time,
     last: Time,
+    /// When the last row that was acknowledged had been sent. Its acknowledgement may have been under
+    /// way while another node took over; that the row was sent afterwards leaves no doubt.
+    sent: Time,
 }
 
 impl Reign {
@@ -48,7 +52,7 @@ impl Reign {
             return None;
         }
         let (old, new) = if self.first <= other.first { (self, other) } else { (other, self) };
-        let until = old.last.min(new.last);
+        let until = old.sent.min(new.last);
         (until > new.first).then(|| Overlap {
             old: Arc::clone(&old.node),
             new: Arc::clone(&new.node),
@@ -69,7 +73,7 @@ impl Reigns {
         self.reigns.clear();
     }
 
-    pub(crate) fn record(&mut self, node: &Arc<str>, at: Time) {
+    pub(crate) fn record(&mut self, node: &Arc<str>, sent: Time, at: Time) {
         let newest = self.reigns.iter().map(|reign| reign.last).max();
         let own = self.reigns.iter_mut().rev().find(|reign| reign.node == *node);
         if let Some(own) = own {
@@ -77,13 +81,14 @@ impl Reigns {
             let alone = newest.is_none_or(|newest| newest <= own.last);
             if alone || at.since(own.last) <= QUIET {
                 own.last = own.last.max(at);
+                own.sent = own.sent.max(sent);
                 return;
             }
         }
         if self.reigns.len() == KEPT {
             self.reigns.pop_front();
         }
-        self.reigns.push_back(Reign { node: Arc::clone(node), first: at, last: at });
+        self.reigns.push_back(Reign { node: Arc::clone(node), first: at, last: at, sent });
     }
 
     /// The longest time in which two nodes acknowledged.
@@ -114,7 +119,7 @@ mod tests {
         all.sort_unstable();
         let mut reigns = Reigns::default();
         for (ms, node) in all {
-            reigns.record(&Arc::from(node), Time::from_millis(ms));
+            reigns.record(&Arc::from(node), Time::from_millis(ms), Time::from_millis(ms));
         }
         reigns
     }
@@ -129,6 +134,20 @@ mod tests {
         let overlap = reigns(&[("n1", 0..6200), ("n2", 1005..9000)]).overlap().expect("overlap");
         assert_eq!((&*overlap.old, &*overlap.new), ("n1", "n2"));
         assert_eq!(overlap.length(), Duration::from_millis(6190 - 1005));
+    }
+
+    #[test]
+    fn an_answer_that_was_under_way_is_no_overlap() {
+        let mut reigns = Reigns::default();
+        let (n1, n2) = (Arc::from("n1"), Arc::from("n2"));
+        let at = Time::from_millis;
+        reigns.record(&n1, at(90), at(100));
+        reigns.record(&n2, at(140), at(150));
+        reigns.record(&n1, at(110), at(170));
+        reigns.record(&n2, at(160), at(180));
+        assert_eq!(reigns.overlap(), None);
+        reigns.record(&n1, at(171), at(190));
+        assert_eq!(reigns.overlap().map(|overlap| overlap.length()), Some(at(171).since(at(150))));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_postgres::Config;
 
+use crate::check::RowId;
 use crate::failure::{Failure, Outcome};
 use crate::ledger::Ledger;
 use crate::session::Session;
@@ -134,9 +135,11 @@ impl Writer {
             },
         };
         self.seq += 1;
+        let sent = hart_clock::now();
         let outcome = session.insert(self.plan.writer, self.seq, self.plan.reply_deadline).await;
         let now = hart_clock::now();
-        self.ledger.record(self.plan.writer, self.seq, session.node(), now, &outcome);
+        let row = RowId { writer: self.plan.writer, seq: self.seq };
+        self.ledger.record(row, session.node(), sent, now, &outcome);
         self.keep(session, &outcome)
     }
 
