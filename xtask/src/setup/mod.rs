@@ -31,12 +31,22 @@ const IPROUTE: Need =
 pub(crate) const CONSUL: Need =
     Need { what: "Consul", package: "consul", present: || find("consul").is_some() };
 
+const HAPROXY: Need = Need { what: "HAProxy", package: "haproxy", present: || in_sbin("haproxy") };
+
+const KEEPALIVED: Need =
+    Need { what: "keepalived", package: "keepalived", present: || in_sbin("keepalived") };
+
+/// Not every user has the directories of system programs on the path.
+fn in_sbin(program: &str) -> bool {
+    find(program).is_some() || Path::new("/usr/sbin").join(program).exists()
+}
+
 /// The load of `cargo xtask bench dns`.
 pub(crate) const DNSPERF: Need =
     Need { what: "dnsperf", package: "dnsperf", present: || find("dnsperf").is_some() };
 
 /// What tests and benchmark need.
-pub(crate) const EVERYTHING: [Need; 3] = [POSTGRESQL, IPROUTE, CONSUL];
+pub(crate) const EVERYTHING: [Need; 5] = [POSTGRESQL, IPROUTE, CONSUL, HAPROXY, KEEPALIVED];
 
 /// Installs what is missing of these; does nothing and asks no package manager when all are there.
 pub(crate) fn install(needs: &[Need]) -> Result<()> {
