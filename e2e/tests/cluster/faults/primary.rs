@@ -7,7 +7,7 @@ use hart_e2e::DEADLINE;
 use hart_testkit::{Options, until};
 use rustix::process::Signal;
 
-use super::{AWAY, ENDED, FENCED, UNPROVED, longer_than_a_lease, signal};
+use super::{AWAY, ENDED, FENCED, GUARD_LATE, NO_GUARD, UNPROVED, longer_than_a_lease, signal};
 use crate::Drill;
 use crate::drill::Loss;
 
@@ -85,9 +85,6 @@ async fn the_agent_of_the_primary_crashes_and_is_back_in_time() -> Result<()> {
     Ok(())
 }
 
-/// An agent that wakes up looks at the clock before it has heard what the guard did.
-const GUARD_LATE: &str = "the guard does not fence in time";
-
 /// How the agent ceases to renew the lease.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Silence {
@@ -113,7 +110,7 @@ async fn silent(silence: Silence, synchronous: bool) -> Result<()> {
         Silence::Hanging => node.agent()?.thaw()?,
     }
     let loss = if synchronous { Loss::None } else { Loss::Some };
-    let announced = [FENCED, AWAY, UNPROVED, "the lease", "fence: no guard", GUARD_LATE];
+    let announced = [FENCED, AWAY, UNPROVED, "the lease", NO_GUARD, GUARD_LATE];
     let last = drill.finish(loss, &announced).await?;
     ensure!(last != primary, "{last} leads again\n{}", drill.logs());
     Ok(())

@@ -8,12 +8,13 @@ use anyhow::{Context, Result, ensure};
 use hart_e2e::{DEADLINE, Tmpfs, owner_of, run_program};
 use hart_testkit::{Sql, freeze_all, until};
 
-use super::{ENDED, FENCED, longer_than_a_lease};
+use super::{ENDED, FENCED, GUARD_LATE, NO_GUARD, longer_than_a_lease};
 use crate::Drill;
 use crate::drill::Loss;
 
 /// What the agent of a sick server may say.
-const ANNOUNCED: [&str; 5] = [FENCED, ENDED, "does not answer", "connections", "PostgreSQL"];
+const ANNOUNCED: [&str; 7] =
+    [FENCED, NO_GUARD, GUARD_LATE, ENDED, "does not answer", "connections", "PostgreSQL"];
 
 /// A sick primary is replaced by a healthy node, and comes back as a replica of it.
 async fn replaced(mut drill: Drill, primary: &str) -> Result<()> {
