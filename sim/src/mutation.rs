@@ -51,8 +51,6 @@ pub enum Mutation {
     TermForgotten,
     /// A member that promised to leave the lease alone takes it all the same.
     FailsafePromiseIgnored,
-    /// The holder counts a promise from the last answer instead of from the question.
-    FailsafeCountsFromAnswer,
     /// A member that is silent counts as one that agrees.
     OneSilenceSuffices,
     /// Who is not on the published failsafe list may take the lease.
@@ -84,7 +82,6 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::SyncNotClaimed, "the winner enters itself into sync before the promotion"),
     (Mutation::TermForgotten, "the term outlives a wiped store and a restart"),
     (Mutation::FailsafePromiseIgnored, "a promise to leave the lease alone is kept"),
-    (Mutation::FailsafeCountsFromAnswer, "promises count from the question, not from the answers"),
     (Mutation::OneSilenceSuffices, "every member must promise; a silence is a no"),
     (Mutation::FailsafeListIgnored, "who is not on the failsafe list does not take over"),
 ];
@@ -114,22 +111,17 @@ impl Mutation {
     #[must_use]
     pub fn faults(self) -> &'static [Kind] {
         match self {
-            Self::CountFromAnswer => &[Kind::SlowAnswers, Kind::NodeIsolated, Kind::SlowAnswers],
+            Self::CountFromAnswer => &[Kind::SlowAnswers, Kind::LossyNetwork, Kind::NodeIsolated],
             Self::MarginZero => &[Kind::NodeIsolated, Kind::NodeCutFromConsul, Kind::SlowFence],
             Self::RenewWithoutCas => {
                 &[Kind::SlowLink, Kind::OneWayCut, Kind::AgentFrozen, Kind::NodeIsolated]
             }
-            Self::FailsafeCountsFromAnswer => &[
-                Kind::NodeCutFromConsul,
-                Kind::SlowLink,
-                Kind::NodesCutFromEachOther,
-                Kind::NodeIsolated,
-            ],
+            Self::HandOverBeforeCaughtUp => &[Kind::Switchover, Kind::PostgresFrozen],
             Self::FailsafePromiseIgnored | Self::OneSilenceSuffices => {
                 &[Kind::NodeCutFromConsul, Kind::NodesCutFromEachOther, Kind::LossyNetwork]
             }
             Self::FailsafeListIgnored => {
-                &[Kind::NodeCutFromConsul, Kind::Reinit, Kind::NodeCrashed, Kind::DataLost]
+                &[Kind::AgentStopped, Kind::NodeCutFromConsul, Kind::NodesCutFromEachOther]
             }
             _ => &[],
         }

@@ -9,7 +9,6 @@ use hart_ha::keeper::Keeper;
 use hart_ha::kv::{DynamicConfig, Tags};
 use hart_ha::observation::LeaseStanding;
 use hart_ha::observation::Observation;
-use hart_ha::time::Time;
 
 use crate::agent::state::{Agent, View};
 use crate::clock::Us;
@@ -136,8 +135,6 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         hold: None,
         standing: LeaseStanding::default(),
         open_questions: Default::default(),
-        asked_at: Time::ZERO,
-        promises_late: Duration::ZERO,
         session: None,
         confirmed: false,
         failures: (0, 0),
@@ -150,6 +147,7 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         locked: None,
         view: View::default(),
         doubt: false,
+        unknown_sent: 0,
         lateness: 0,
         ghost: None,
         last_order_was_handover: false,

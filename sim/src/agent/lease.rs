@@ -174,12 +174,16 @@ impl World {
         if count && matches!(outcome, Outcome::Applied(_)) {
             agent.lateness = late;
         }
+        if outcome == Outcome::Unknown {
+            agent.unknown_sent = sent;
+        }
         let request = agent.keeper.answered(now, id, outcome);
         self.lease_on(n, request);
     }
 
     /// The answer to a read-back.
     pub fn lease_read(&mut self, n: usize, id: u64, answer: &Answer) {
+        let (t, count) = (self.t, self.mutated(Mutation::CountFromAnswer));
         let now = self.local(n);
         let reply = if let Answer::Reply(reply) = answer { Some(&**reply) } else { None };
         let view = match reply {
@@ -197,7 +201,15 @@ impl World {
             _ => None,
         };
         let Some(agent) = &mut self.nodes[n].agent else { return };
+        let before = agent.keeper.hold(now);
         let request = agent.keeper.read_back(now, id, view.as_ref());
+        let prolonged = agent
+            .keeper
+            .hold(now)
+            .is_some_and(|hold| before.is_some_and(|b| b.deadline < hold.deadline));
+        if count && prolonged {
+            agent.lateness = t - agent.unknown_sent;
+        }
         self.lease_on(n, request);
     }
 
@@ -257,9 +269,6 @@ impl World {
         let mut hold = agent.keeper.hold(now)?;
         if self.mutated(Mutation::CountFromAnswer) {
             hold.deadline = hold.deadline + Duration::from_micros(agent.lateness);
-        }
-        if self.mutated(Mutation::FailsafeCountsFromAnswer) {
-            hold.deadline = hold.deadline + Duration::from_micros(self.counted_from_answers(n));
         }
         if self.mutated(Mutation::MarginZero) {
             let ttl = agent.applied.as_ref().map(|config| config.ttl).unwrap_or_default();

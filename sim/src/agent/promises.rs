@@ -2,7 +2,7 @@
 
 use hart_ha::keeper::Question;
 
-use crate::clock::{MS, SEC, Us};
+use crate::clock::{MS, SEC};
 use crate::consul::micros;
 use crate::event::{AtAgent, Event};
 use crate::mutation::Mutation;
@@ -26,7 +26,6 @@ impl World {
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let Some(round) = agent.keeper.ask(now) else { return };
         let within = micros(agent.keeper.ask_timeout());
-        agent.asked_at = now;
         let members: Vec<usize> = (0..self.names.len())
             .filter(|member| round.members.contains_key(&self.names[*member]))
             .collect();
@@ -82,16 +81,26 @@ impl World {
         if !agent.open_questions.remove(&(word.round, word.member)) {
             return;
         }
-        if agent.keeper.heard(now, word.round, name, word.yes || lenient) {
-            agent.promises_late = now.since(agent.asked_at);
-        }
+        agent.keeper.heard(now, word.round, name, word.yes || lenient);
         self.lease_on(n, None);
     }
+}
 
-    /// For a mutation: how much longer the lease would be, counted from the last answer.
-    pub(crate) fn counted_from_answers(&self, n: usize) -> Us {
-        let agent = self.nodes[n].agent.as_ref();
-        let late = agent.filter(|agent| agent.keeper.rests_on_promises());
-        late.map_or(0, |agent| micros(agent.promises_late))
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hart_ha::keeper::Keeper;
+    use hart_ha::lease::margin;
+
+    /// Why no mutation counts promises from the answers: within the time that a member has, it
+    /// would make no difference. The holder ends a margin early, a challenger begins one late.
+    #[test]
+    fn a_members_time_to_answer_is_shorter_than_both_margins() {
+        let mut keeper = Keeper::new("n1", "i1");
+        for ttl in [2, 3, 6, 15, 30].map(Duration::from_secs) {
+            keeper.configure(ttl, ttl / 4);
+            assert!(keeper.ask_timeout() < margin(ttl) * 2, "{ttl:?}");
+        }
     }
 }

@@ -130,10 +130,6 @@ pub struct Agent {
     pub standing: LeaseStanding,
     /// Members that were asked for a promise and have not answered: round, member.
     pub open_questions: BTreeSet<(u64, usize)>,
-    /// When they were asked last.
-    pub asked_at: Time,
-    /// For a mutation: how long the last promises took.
-    pub promises_late: Duration,
     /// The session in force.
     pub session: Option<String>,
     /// Consul knew it when last asked.
@@ -158,6 +154,8 @@ pub struct Agent {
     pub view: View,
     /// The session may be gone: it is looked at as soon as the call under way has ended well.
     pub doubt: bool,
+    /// For a mutation: when the last request whose outcome is not known left.
+    pub unknown_sent: Us,
     /// For a mutation: how late the last answer was.
     pub lateness: Us,
     /// The last order to the keeper that gave the lease away was a hand-over.
