@@ -156,9 +156,13 @@ impl World {
         }
     }
 
-    /// Nobody does that to a running cluster twice within a minute.
+    /// Nobody does that to a running cluster twice within a minute. Whoever was never a member
+    /// cannot tell a store that was wiped from a new one.
     pub(crate) fn store_wiped(&mut self) {
         if !self.rng.chance(300) || self.plan.wiped.is_some_and(|at| self.t < at + WIPES_APART) {
+            return;
+        }
+        if self.nodes.iter().any(|node| node.facts.term == 0) {
             return;
         }
         self.plan.wiped = Some(self.t);
