@@ -86,6 +86,8 @@ impl Brain {
                 list.insert(name.clone(), member.value.api_url.clone());
             }
         }
+        // Its own entry may blink, too; and who leads must be able to take its lease again.
+        list.insert(self.settings.name.clone(), self.settings.api_url.clone());
         list
     }
 

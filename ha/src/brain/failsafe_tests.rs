@@ -187,3 +187,11 @@ fn a_list_that_vanished_still_keeps_strangers_from_leading() {
     let step = member.step(&sees("n3", 1_000_000, cluster(), standby(1000)));
     assert!(step.verdict.may_lead(), "{:?}", step.verdict);
 }
+
+#[test]
+fn the_leader_is_on_its_own_list_even_while_its_entry_is_missing() {
+    let mut brain = brain("n1");
+    let mut snapshot = cluster();
+    snapshot.members.remove("n1");
+    assert_eq!(about(&mut brain, &leading(0, snapshot, 0)), [write(&["n1", "n2", "n3"], 0)]);
+}

@@ -11,6 +11,11 @@ impl Brain {
     /// A primary without a lease is fenced, unless an armed guard covers it and the store does not
     /// say that somebody else leads: then the restarted agent takes its lease back.
     pub(super) fn must_fence(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
+        if self.promotion_outlives_lease(turn) {
+            turn.phase("fencing PostgreSQL");
+            turn.push(Command::Fence, "it was told to promote, and the lease is over");
+            return true;
+        }
         if !turn.is_primary() {
             return false;
         }
@@ -28,6 +33,11 @@ impl Brain {
         turn.phase("fencing PostgreSQL");
         turn.push(Command::Fence, format!("PostgreSQL is primary without a lease; {leader} leads"));
         true
+    }
+
+    /// A server in recovery that was told to promote becomes a primary by itself, sooner or later.
+    fn promotion_outlives_lease(&self, turn: &Turn<'_>) -> bool {
+        self.promoting.is_some() && turn.is_running() && turn.obs.lease.hold.is_none()
     }
 
     /// The lease is renewed, but the guard has not acknowledged it for so long that its own

@@ -111,6 +111,10 @@ impl Brain {
             return turn.push(Command::Write(Write::Claim), "there is no cluster yet");
         };
         let claimed = initialize.value.is_empty() && initialize.session.as_ref() == Some(session);
+        if claimed && let Some(sign) = sign_of_a_reign(snapshot) {
+            turn.phase(format!("waiting: {sign}, so somebody else leads the cluster"));
+            return turn.push(Command::Write(Write::Unclaim), "the cluster is not new");
+        }
         match (claimed, &turn.obs.local.data) {
             (false, _) if initialize.value.is_empty() => {
                 turn.phase("waiting for another node to bootstrap the cluster");
@@ -130,7 +134,8 @@ impl Brain {
             return Some(format!("{name} runs and has data"));
         }
         let marked = snapshot.status.is_some() && snapshot.lease().is_none();
-        marked.then(|| "the key status is there without a lease".to_owned())
+        let marked = marked.then(|| "the key status is there without a lease".to_owned());
+        marked.or_else(|| sign_of_a_reign(snapshot))
     }
 
     fn run_initdb(&mut self, turn: &mut Turn<'_>) {
@@ -315,6 +320,14 @@ fn has_data_of_a_cluster(turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
 /// Has this node ever known of a lease of this cluster?
 fn is_member(turn: &Turn<'_>) -> bool {
     turn.obs.local.memory.term > 0
+}
+
+/// Keys that only the leader of a complete cluster writes.
+fn sign_of_a_reign(snapshot: &Snapshot) -> Option<String> {
+    let leader = snapshot.sync.as_ref().and_then(|sync| sync.value.leader.as_ref());
+    let led = leader.map(|leader| format!("the key sync names {leader} as leader"));
+    let promoted = snapshot.history.as_ref().is_some_and(|history| !history.value.is_empty());
+    led.or_else(|| promoted.then(|| "the key history tells of promotions".to_owned()))
 }
 
 /// The node that an operator wants to lead.

@@ -993,3 +993,14 @@ fn a_holder_that_cannot_read_its_control_file_gives_the_lease_up_after_a_ttl() {
     assert_eq!(commands(&mut brain, &at_loss(1000 + TTL_MS, true)), [], "nobody else could");
     assert_eq!(commands(&mut brain, &at_loss(1000 + TTL_MS, false)), [Command::Release]);
 }
+
+#[test]
+fn a_promotion_under_way_is_fenced_when_the_lease_is_over() {
+    let mut brain = brain("n2");
+    let snapshot = with_lease(cluster(), Some(lease("n2", 9, LeaseState::Held)));
+    let seen = holding(sees("n2", 1000, snapshot.clone(), standby(1000)), true);
+    assert!(commands(&mut brain, &seen).contains(&Command::Promote));
+    let mut over = sees("n2", 9000, snapshot, standby(1000));
+    over.local.armed = seen.local.armed;
+    assert_eq!(commands(&mut brain, &over), [Command::Fence]);
+}
