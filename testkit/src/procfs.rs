@@ -150,28 +150,38 @@ fn to_pid(pid: u32) -> Result<Pid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command};
 
     #[test]
     fn finds_and_kills_by_working_directory_and_by_argument() {
         let dir = crate::TempDir::new().expect("dir");
-        let mut inside =
-            Command::new("sleep").arg("600").current_dir(dir.path()).spawn().expect("spawn");
-        let script = format!("exec -a {}/data sleep 600", dir.path().display());
-        let mut named = Command::new("bash").args(["-c", &script]).spawn().expect("spawn");
-        let mut other = Command::new("sleep").arg("600").spawn().expect("spawn");
+        let sleep = |change: &dyn Fn(&mut Command)| {
+            let mut command = Command::new("sleep");
+            change(command.arg("600"));
+            Sleeper(command.spawn().expect("spawn"))
+        };
+        let inside = sleep(&|command| _ = command.current_dir(dir.path()));
+        // No shell in between, whose own name would be seen for a moment.
+        let named = sleep(&|command| _ = command.arg0(dir.path().join("data")));
+        let other = sleep(&|_| ());
 
         let mut found = using_path(dir.path());
         found.sort_unstable();
-        let mut expected = vec![inside.id(), named.id()];
+        let mut expected = vec![inside.0.id(), named.0.id()];
         expected.sort_unstable();
         assert_eq!(found, expected);
 
         kill_all(|| using_path(dir.path())).expect("killed");
-        assert!(!alive(inside.id()) && !alive(named.id()) && alive(other.id()));
-        other.kill().expect("kill");
-        for child in [&mut inside, &mut named, &mut other] {
-            child.wait().expect("reaped");
+        assert!(!alive(inside.0.id()) && !alive(named.0.id()) && alive(other.0.id()));
+    }
+
+    struct Sleeper(Child);
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
         }
     }
 
