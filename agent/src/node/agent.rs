@@ -312,6 +312,7 @@ impl Agent {
             && local.sql.as_ref().is_none_or(|sql| {
                 sql.in_recovery && observation.lease.hold.is_some()
                     || !sql.in_recovery && self.sync_unsettled(observation)
+                    || !sql.in_recovery && is_asked_for(observation)
             });
         let waits = up && local.sql.as_ref().is_some_and(|sql| !sql.in_recovery && sql.waits);
         let pace = match (unsettled, waits) {
@@ -356,4 +357,11 @@ impl Agent {
         }
         let _ = self.lease.orders.send(LeaseOrder::Session(session));
     }
+}
+
+/// Somebody wants another node to lead, and who can is seen by a fresh look.
+fn is_asked_for(observation: &Observation) -> bool {
+    let snapshot = observation.store.snapshot.as_ref();
+    let request = snapshot.and_then(|snapshot| snapshot.failover.as_ref());
+    observation.lease.hold.is_some() && request.is_some_and(|request| !request.value.is_empty())
 }

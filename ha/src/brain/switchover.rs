@@ -106,6 +106,10 @@ impl Brain {
         }
         let (streamed, lag) = (&switch.streamed, turn.config.maximum_lag_on_failover);
         match self.heir(turn, snapshot, purpose, streamed, position, lag) {
+            Err(_) if !shutdown && looked_before(turn, &switch) => {
+                turn.wake_soon();
+                self.switch = Some(switch);
+            }
             Err(problem) => self.no_heir(turn, purpose, &problem),
             Ok(heir) if !switch.checkpointed => {
                 (switch.checkpointed, switch.probes_since) = (true, turn.now());
@@ -292,4 +296,12 @@ fn heir_of(snapshot: &Snapshot, name: &str) -> Result<Heir, String> {
         return Err(format!("{name} is not run by hart: stop this agent instead"));
     }
     Ok(Heir { name: name.to_owned(), instance: entry.value.instance.clone(), session })
+}
+
+/// The list of standbys is older than the request: one that has come since is not missing. A server
+/// that does not answer is not waited for for long.
+fn looked_before(turn: &Turn<'_>, switch: &Switch) -> bool {
+    let old = turn.obs.local.sql.as_ref().is_some_and(|sql| sql.at < switch.probes_since);
+    let patience = turn.config.loop_wait + turn.config.ttl / 4;
+    old && turn.now().since(switch.probes_since) < patience
 }

@@ -116,7 +116,8 @@ pub(super) fn sees(name: &str, now: u64, snapshot: Snapshot, sql: Sql) -> Observ
     seen.local.process = Process::Running { since: at(0) };
     seen.local.memory.term = 5;
     seen.local.upstream = Some(upstream("n1"));
-    seen.local.sql = Some(sql);
+    let looked = if sql.at == Time::ZERO { seen.now } else { sql.at };
+    seen.local.sql = Some(Sql { at: looked, ..sql });
     seen
 }
 
@@ -1003,4 +1004,21 @@ fn a_promotion_under_way_is_fenced_when_the_lease_is_over() {
     let mut over = sees("n2", 9000, snapshot, standby(1000));
     over.local.armed = seen.local.armed;
     assert_eq!(commands(&mut brain, &over), [Command::Fence]);
+}
+
+#[test]
+fn a_candidate_that_streams_since_a_moment_is_not_refused_on_an_older_look() {
+    let mut snapshot = cluster();
+    let request = FailoverRequest { member: Some("n3".into()), ..FailoverRequest::default() };
+    snapshot.failover = Some(versioned(request, None));
+    let mut brain = brain("n1");
+    let mut seen = holding(sees("n1", 100, snapshot, primary(2000)), true);
+    stream(&mut seen, &["n2"]);
+    seen.local.sql.as_mut().unwrap().at = at(50);
+    brain.step(&seen);
+    peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", Some(answer(2000)))]);
+    assert_eq!(commands(&mut brain, &seen), [], "the look is older than the request");
+    stream(&mut seen, &["n2", "n3"]);
+    seen.local.sql.as_mut().unwrap().at = at(120);
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Checkpoint)]);
 }
