@@ -310,9 +310,11 @@ impl Agent {
         let up = matches!(self.known.life, Life::Up { .. });
         let unsettled = up
             && local.sql.as_ref().is_none_or(|sql| {
-                sql.in_recovery && observation.lease.hold.is_some()
-                    || !sql.in_recovery && self.sync_unsettled(observation)
-                    || !sql.in_recovery && is_asked_for(observation)
+                if sql.in_recovery {
+                    observation.lease.hold.is_some()
+                } else {
+                    self.sync_unsettled(observation) || is_asked_for(observation)
+                }
             });
         let waits = up && local.sql.as_ref().is_some_and(|sql| !sql.in_recovery && sql.waits);
         let pace = match (unsettled, waits) {
