@@ -18,6 +18,8 @@ use super::store_task::chain;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause between questions, as long as nothing else is said.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1000), Duration::from_millis(3000));
+/// The pause until the first good answer: what comes up is known to be well soon after.
+const PAUSE_AT_FIRST: Duration = Duration::from_millis(200);
 /// A standby must have asked in vain so often before its WAL counts as gone.
 const IN_VAIN: u32 = 3;
 /// A log that is longer is put aside.
@@ -70,6 +72,8 @@ struct Doctor {
 struct Patient {
     /// When the last question began that was answered well.
     well: Option<Time>,
+    /// When the monitor had an answer, as it was first seen here.
+    up: Option<Time>,
     /// Where WAL on disk ended while there was more.
     pending: Option<Lsn>,
     /// The log is read from here on.
@@ -77,6 +81,20 @@ struct Patient {
     /// The last complaint about missing WAL: where in the log, its words, and how many there were.
     complaint: (u64, String, u32),
     questions: u32,
+}
+
+impl Patient {
+    /// What one question says. A server that has answered nobody yet is starting, not sick; one that
+    /// answered the monitor has come up, also when it hangs before the first question here.
+    fn diagnosis(&mut self, found: Found, begun: Time, monitor: Option<Time>) -> Option<Trouble> {
+        self.up = self.up.or(monitor);
+        let Err(Finding { what, silent }) = found else {
+            self.well = Some(begun);
+            return None;
+        };
+        let since = self.well.or(self.up)?;
+        Some(Trouble { since, what, silent })
+    }
 }
 
 /// What one question found: nothing is wrong, or this.
@@ -112,23 +130,14 @@ impl Doctor {
         loop {
             let begun = hart_clock::now();
             let found = self.ask(&mut patient).await;
-            let trouble = match found {
-                Ok(()) => {
-                    patient.well = Some(begun);
-                    None
-                }
-                // Before the first good answer it is starting.
-                Err(finding) => patient.well.map(|since| Trouble {
-                    since,
-                    what: finding.what,
-                    silent: finding.silent,
-                }),
-            };
+            let monitor = self.answer.borrow().probe.as_ref().map(|(at, _)| *at);
+            let trouble = patient.diagnosis(found, begun, monitor);
             let wal_gone = self.wal_gone(&mut patient).await;
             self.tell(Health { trouble, wal_gone });
             self.keep_log_short(&mut patient).await;
             let pause = *self.every.borrow();
-            tokio::time::sleep(pause).await;
+            let at_first = patient.well.is_none();
+            tokio::time::sleep(if at_first { pause.min(PAUSE_AT_FIRST) } else { pause }).await;
         }
     }
 
@@ -267,6 +276,32 @@ mod tests {
         let silence = LinkError::Timeout { what: "a new connection", within: PATIENCE };
         assert!(sort(Err(silence)).is_err_and(|finding| finding.silent));
         assert!(sort(Err(refused("53100"))).is_err_and(|finding| !finding.silent));
+    }
+
+    fn at(secs: u64) -> Time {
+        Time::ZERO + Duration::from_secs(secs)
+    }
+
+    fn silent() -> Found {
+        Err(Finding { what: "it does not answer".to_owned(), silent: true })
+    }
+
+    #[test]
+    fn a_server_that_nobody_has_seen_up_is_starting() {
+        let mut patient = Patient::default();
+        assert_eq!(patient.diagnosis(silent(), at(1), None), None);
+        assert_eq!(patient.diagnosis(Ok(()), at(2), None), None);
+        let trouble = patient.diagnosis(silent(), at(3), None).expect("it was well at 2");
+        assert_eq!(trouble.since, at(2));
+    }
+
+    #[test]
+    fn one_that_hangs_before_the_first_question_is_sick_since_the_monitor_saw_it() {
+        let mut patient = Patient::default();
+        let trouble = patient.diagnosis(silent(), at(6), Some(at(1))).expect("it was up");
+        assert_eq!((trouble.since, trouble.silent), (at(1), true));
+        let later = patient.diagnosis(silent(), at(12), Some(at(11))).expect("it still hangs");
+        assert_eq!(later.since, at(1), "old connections may go on");
     }
 
     #[test]

@@ -108,14 +108,15 @@ impl Monitor {
             Order::Now(done) => waiters.push(done),
             Order::Up => {
                 self.up = true;
-                self.turn(1);
+                // First: an answer of the former run says nothing about this one.
                 self.sender.send_replace(Answer::default());
+                self.turn(1);
                 waiters.push(None);
             }
             Order::Down => {
                 self.up = false;
-                self.turn(0);
                 self.sender.send_replace(Answer::default());
+                self.turn(0);
             }
         }
     }

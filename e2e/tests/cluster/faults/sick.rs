@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use hart_e2e::{DEADLINE, Tmpfs, owner_of, run_program};
-use hart_testkit::{Sql, freeze_all, until};
+use hart_testkit::{Options, Sql, freeze_all, until};
 
 use super::{ENDED, FENCED, GUARD_LATE, NO_GUARD, longer_than_a_lease};
 use crate::Drill;
@@ -40,6 +40,20 @@ async fn the_postmaster_of_the_primary_hangs() -> Result<()> {
     let primary = drill.write().await?;
     let postmaster = drill.postmaster(&primary)?;
     freeze_all(|| vec![postmaster])?;
+    replaced(drill, &primary).await
+}
+
+/// It hangs as soon as it is up again, before anybody has had time to find it well.
+#[tokio::test]
+async fn postgresql_of_the_primary_hangs_after_its_restart() -> Result<()> {
+    let options = Options::default().dcs("primary_start_timeout", 20);
+    let mut drill = Drill::with(&options).await?;
+    let primary = drill.write().await?;
+    drill.cluster.node(&primary)?.kill_postmaster()?;
+    until("an answer of PostgreSQL", DEADLINE, async || drill.cluster.sql(&primary).await.ok())
+        .await
+        .with_context(|| drill.logs())?;
+    freeze_all(|| drill.cluster.node(&primary).map(|n| n.postgres()).unwrap_or_default())?;
     replaced(drill, &primary).await
 }
 
