@@ -6,35 +6,13 @@ use std::time::Duration;
 
 use hart_postgres::{LinkError, Postgres, Settings};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 
-use crate::node::{LONG, Node, eventually, standby_of};
+use crate::node::{LONG, Node, Stopped, eventually, standby_of};
 
 /// Long enough to be sure of a silence.
 const SHORT: Duration = Duration::from_millis(500);
-
-/// Processes that are stopped, and go on when the test ends.
-struct Stopped(Vec<Pid>);
-
-impl Stopped {
-    fn new(pids: impl IntoIterator<Item = i32>) -> Self {
-        let pids: Vec<_> = pids.into_iter().map(Pid::from_raw).collect();
-        for pid in &pids {
-            // One of them may have ended meanwhile.
-            let _ = kill(*pid, Signal::SIGSTOP);
-        }
-        Self(pids)
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        for pid in &self.0 {
-            let _ = kill(*pid, Signal::SIGCONT);
-        }
-    }
-}
 
 #[tokio::test]
 async fn a_stopped_postmaster_is_noticed_though_old_connections_work() {

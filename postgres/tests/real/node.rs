@@ -194,6 +194,28 @@ impl Drop for Node {
     }
 }
 
+/// Processes that are stopped, and go on when the test ends.
+pub struct Stopped(Vec<Pid>);
+
+impl Stopped {
+    pub fn new(pids: impl IntoIterator<Item = i32>) -> Self {
+        let pids: Vec<_> = pids.into_iter().map(Pid::from_raw).collect();
+        for pid in &pids {
+            // One of them may have ended meanwhile.
+            let _ = kill(*pid, Signal::SIGSTOP);
+        }
+        Self(pids)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            let _ = kill(*pid, Signal::SIGCONT);
+        }
+    }
+}
+
 pub fn standby_of(primary: &Node) -> Role {
     Role::Standby { upstream: Some(primary.address()), slot: None }
 }

@@ -1,12 +1,13 @@
 //! Replicas: following, promotion, slots.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use hart_ha::lsn::Lsn;
 use hart_postgres::{Divergence, Follow, PromotedBy, Role, SlotChange, needs_rewind, slot_name};
 use nix::sys::signal::Signal;
 
-use crate::node::{LONG, Node, eventually, standby_of};
+use crate::node::{LONG, Node, Stopped, eventually, standby_of};
 
 #[tokio::test]
 async fn replicas_follow_a_new_primary_by_reload() {
@@ -20,6 +21,20 @@ async fn replicas_follow_a_new_primary_by_reload() {
     let rows = first.postgres.probe(LONG).await.unwrap().standbys;
     let names: Vec<_> = rows.iter().filter_map(|row| row.application_name.as_deref()).collect();
     assert_eq!(names, ["n2", "n3"]);
+
+    // A server writes WAL by itself as well. Nothing more is sent, and the foremost is promoted.
+    let stopped = Stopped::new(rows.iter().map(|row| row.pid));
+    let (mut positions, mut before) = ([Lsn(0); 2], [Lsn(1); 2]);
+    while positions != before {
+        before = positions;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        positions = [
+            second.postgres.probe(LONG).await.unwrap().position(),
+            third.postgres.probe(LONG).await.unwrap().position(),
+        ];
+    }
+    let (second, third) =
+        if positions[0] < positions[1] { (third, second) } else { (second, third) };
 
     assert_eq!(second.postgres.promote(LONG).await.unwrap(), PromotedBy::Sql);
     let promoted = second.until("it is promoted", |p| (!p.in_recovery).then(|| p.clone())).await;
@@ -36,6 +51,7 @@ async fn replicas_follow_a_new_primary_by_reload() {
                 .then_some(())
         })
         .await;
+    drop(stopped);
     eventually("nothing is left to do", || async {
         (follow().await.unwrap() == Follow::Unchanged).then_some(())
     })
