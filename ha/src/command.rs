@@ -55,6 +55,9 @@ pub enum Command {
     Origins(BTreeMap<Timeline, Term>),
     /// The bootstrap is complete.
     Bootstrapped,
+    /// Another node's cluster is complete: keep beside the data directory that our unfinished one is
+    /// never to lead, whatever the store shows later.
+    GiveWay,
     /// Nothing more can be done here: end the agent.
     Exit(Exit),
 }

@@ -221,7 +221,8 @@ pub struct Memory {
     pub origins: BTreeMap<Timeline, Term>,
     /// initdb was ours and its roles are not complete yet.
     pub bootstrapping: bool,
-    /// The system identifier that our initdb made, while [`Memory::bootstrapping`].
+    /// The system identifier that our initdb made, until that cluster is complete. Without
+    /// [`Memory::bootstrapping`]: it never will be, because another node's is.
     pub made: Option<String>,
 }
 

@@ -7,7 +7,7 @@ use hart_ha::kv::Term;
 use hart_ha::lsn::Timeline;
 
 use crate::clock::{NodeClock, Us};
-use crate::pg::{Disk, Server};
+use crate::pg::{Content, Disk, Server};
 
 use crate::agent::state::Agent;
 /// What the agent keeps beside the data directory.
@@ -86,6 +86,13 @@ impl Node {
     #[must_use]
     pub fn is_frozen(&self, part: usize, t: Us) -> bool {
         t < self.frozen[part]
+    }
+
+    /// Has it the data of a cluster whose bootstrap is complete?
+    #[must_use]
+    pub fn has_complete_cluster(&self) -> bool {
+        let unfinished = self.facts.bootstrapping || self.facts.made.is_some();
+        self.disk.content == Content::Cluster && self.facts.term > 0 && !unfinished
     }
 
     /// Could a client's write get in now?

@@ -101,6 +101,10 @@ impl Agent {
                 }
                 self.wake.notify_one();
             }
+            Command::GiveWay => match self.home.give_way() {
+                Ok(()) => self.wake.notify_one(),
+                Err(error) => self.broken = Some(chain(&error)),
+            },
             Command::Exit(_) => {}
         }
     }
@@ -364,6 +368,7 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::Remember { term } => format!("noting term {term}"),
         Command::Bootstrapped => "the bootstrap is complete".to_owned(),
         Command::Write(write) => format!("writing {write:?}"),
+        Command::GiveWay => "giving our own bootstrap up".to_owned(),
     };
     Some(format!("{what} ({})", decision.reason))
 }

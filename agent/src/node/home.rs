@@ -45,7 +45,8 @@ struct Facts {
     /// away if another node was first. Safety depends on it.
     bootstrapping: bool,
     /// The system identifier that this bootstrap's initdb made: only that data may be thrown away.
-    /// Safety depends on it.
+    /// It stays when `bootstrapping` ends because another node was first: then that data never
+    /// leads. Safety depends on it.
     made: Option<String>,
     /// The newest timeline that was streamed, and a position received on it. PostgreSQL's own
     /// records of a standby's timeline lag behind; without this a standby whose primary is gone
@@ -149,6 +150,14 @@ impl Home {
     /// See [`HomeError`].
     pub fn set_made(&mut self, system_id: &str) -> Result<(), HomeError> {
         self.change(|facts| facts.made = Some(system_id.to_owned()))
+    }
+
+    /// Notes that another node's cluster is complete, and ours never will be.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn give_way(&mut self) -> Result<(), HomeError> {
+        self.change(|facts| facts.bootstrapping = false)
     }
 
     /// The newest timeline that was streamed, and a position received on it.

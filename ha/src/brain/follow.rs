@@ -73,7 +73,7 @@ impl Brain {
     fn has_leftover_data(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
         let Data::Cluster { system_id } = &turn.obs.local.data else { return false };
         let other = snapshot.initialize.as_ref().is_some_and(|i| i.value != *system_id);
-        turn.is_of_our_making() && other
+        turn.is_leftover() || turn.is_of_our_making() && other
     }
 
     fn base_backup_from(&self, turn: &mut Turn<'_>, member: &Member, upstream: Upstream) {

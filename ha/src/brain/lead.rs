@@ -22,6 +22,9 @@ const STARTS_MAX: u32 = 3;
 impl Brain {
     pub(super) fn lead(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, hold: Hold) {
         self.silent_since = None;
+        if turn.is_leftover() {
+            return self.lead_nothing(turn);
+        }
         if turn.obs.local.memory.term < hold.term {
             turn.phase("noting the new term");
             let reason = "the term must outlive a wiped store";
@@ -244,24 +247,12 @@ impl Brain {
         }
     }
 
-    fn finish_bootstrap(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
-        turn.phase("completing the new cluster");
-        if !self.roles_done {
-            let job = Job::PostBootstrap;
-            return self.start_when_ready(turn, job, "the cluster is new");
-        }
-        self.keep_identity(turn, snapshot);
-        if self.initialize_is_right(turn, snapshot) && snapshot.config.is_some() {
-            turn.push(Command::Bootstrapped, "the cluster is complete");
-        }
-    }
-
-    fn initialize_is_right(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
+    pub(super) fn initialize_is_right(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
         let Data::Cluster { system_id } = &turn.obs.local.data else { return true };
         snapshot.initialize.as_ref().is_some_and(|initialize| initialize.value == *system_id)
     }
 
-    fn keep_identity(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+    pub(super) fn keep_identity(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         if snapshot.config.is_none() {
             turn.push(Command::Write(Write::Config), "the cluster has no settings in Consul");
         }

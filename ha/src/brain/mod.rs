@@ -6,7 +6,8 @@
 //! | `fencing` | must PostgreSQL be killed now? |
 //! | `watch` | since when has the lease been seen unchanged? |
 //! | `eligible` | may this node lead, and is a peer better placed? |
-//! | `race` | taking over, taking back, the first bootstrap |
+//! | `race` | taking over, taking back |
+//! | `bootstrap` | who begins a new cluster, and who gives way |
 //! | `lead` | what the holder does |
 //! | `failsafe` | whose word lets it go on without the store |
 //! | `switchover` | handing the lease over: asked for, or because the agent stops |
@@ -17,6 +18,7 @@
 //! | `slots` | whose replication slots are kept, and whose are dropped |
 //! | `publish` | what the node says of itself |
 
+mod bootstrap;
 mod eligible;
 mod failsafe;
 #[cfg(test)]
@@ -219,6 +221,7 @@ impl Brain {
     fn decide(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         turn.verdict = self.verdict(turn, snapshot);
         self.note_term(turn, snapshot);
+        self.note_rival(turn, snapshot);
         if self.must_fence(turn, snapshot) {
             return self.publish(turn, snapshot);
         }

@@ -79,7 +79,7 @@ pub(super) fn role(turn: &Turn<'_>) -> Role {
 
 /// PostgreSQL's state as it is published. A new cluster is not running before its roles exist.
 pub(super) fn state(turn: &Turn<'_>) -> State {
-    let bootstrapping = turn.obs.local.memory.bootstrapping;
+    let bootstrapping = turn.obs.local.memory.bootstrapping || turn.is_leftover();
     match turn.obs.job.as_ref().map(|running| &running.job) {
         Some(Job::Initdb) => return State::Initializing,
         Some(Job::Clone(_) | Job::Rewind(_)) => return State::CreatingReplica,

@@ -1,7 +1,7 @@
-//! The lease is free, or ours without our holding it: taking over, taking back, and the first
-//! bootstrap of all.
+//! The lease is free, or ours without our holding it: taking over, and taking back.
 
 use super::Brain;
+use super::bootstrap::has_data_of_a_cluster;
 use super::turn::Turn;
 use crate::command::{Command, Job, Write};
 use crate::keeper::AcquirePlan;
@@ -87,89 +87,20 @@ impl Brain {
         }
     }
 
-    /// Nothing is here. Who may begin is settled by the key `initialize`.
-    fn bootstrap(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
-        if is_member(turn) && !turn.obs.local.memory.bootstrapping {
-            let named = snapshot.initialize.as_ref().is_some_and(|id| !id.value.is_empty());
-            return turn.phase(if named {
-                "waiting for a node with the cluster's data to lead"
-            } else {
-                "Consul has lost this cluster: waiting for a node with its data (to begin a new \
-                 cluster, remove the directory <data_dir>.hart)"
-            });
-        }
-        let Some(session) = &turn.obs.store.session else {
-            return turn.phase("waiting for a session");
-        };
-        let Some(initialize) = &snapshot.initialize else {
-            if let Some(sign) = self.sign_of_a_cluster(snapshot) {
-                return turn.phase(format!(
-                    "waiting: {sign}, so this is a cluster whose keys were lost, not a new one"
-                ));
-            }
-            turn.phase("asking for the right to bootstrap");
-            return turn.push(Command::Write(Write::Claim), "there is no cluster yet");
-        };
-        let claimed = initialize.value.is_empty() && initialize.session.as_ref() == Some(session);
-        if claimed && let Some(sign) = sign_of_a_reign(snapshot) {
-            turn.phase(format!("waiting: {sign}, so somebody else leads the cluster"));
-            return turn.push(Command::Write(Write::Unclaim), "the cluster is not new");
-        }
-        match (claimed, &turn.obs.local.data) {
-            (false, _) if initialize.value.is_empty() => {
-                turn.phase("waiting for another node to bootstrap the cluster");
-            }
-            (false, _) => turn.phase("waiting for a leader to clone from"),
-            (true, Data::Cluster { .. }) => self.first_lease(turn, snapshot),
-            (true, _) => self.run_initdb(turn),
-        }
-    }
-
-    /// A node with data waits for a lost lease, or runs.
-    fn sign_of_a_cluster(&self, snapshot: &Snapshot) -> Option<String> {
-        let runs = |name: &String| {
-            !self.is_me(name) && snapshot.member(name).is_some_and(|m| m.timeline.is_some())
-        };
-        if let Some(name) = snapshot.members.keys().find(|name| runs(name)) {
-            return Some(format!("{name} runs and has data"));
-        }
-        let marked = snapshot.status.is_some() && snapshot.lease().is_none();
-        let marked = marked.then(|| "the key status is there without a lease".to_owned());
-        marked.or_else(|| sign_of_a_reign(snapshot))
-    }
-
-    fn run_initdb(&mut self, turn: &mut Turn<'_>) {
-        let job = Job::Initdb;
-        let ready = self.jobs.ready_at(&job);
-        turn.phase("initializing a new cluster");
-        if turn.now() < ready {
-            turn.wake_at(ready);
-            if self.jobs.failed(&job) >= 3 {
-                turn.push(Command::Write(Write::Unclaim), "initdb failed here; others may try");
-            }
-            return;
-        }
-        turn.begin(job, "this node may bootstrap the cluster");
-    }
-
-    /// The first lease of a new cluster. A record that somebody left makes it an ordinary race.
-    fn first_lease(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
-        turn.phase("taking the first lease");
-        if snapshot.lease().is_some_and(|lease| lease.is_held()) && turn.now() < self.free_at(turn)
-        {
-            return turn.wake_at(self.free_at(turn));
-        }
-        self.acquire(turn, snapshot, self.next_term(turn), "the cluster is new".to_owned());
-    }
-
     /// Higher than any that this node, its memory or a peer that answers knows: a wiped store
     /// knows none.
-    fn next_term(&self, turn: &Turn<'_>) -> u64 {
+    pub(super) fn next_term(&self, turn: &Turn<'_>) -> u64 {
         let theirs = turn.answers().map(|(_, peer)| peer.term).max().unwrap_or(0);
         self.watch.term().max(turn.obs.local.memory.term).max(theirs) + 1
     }
 
-    fn acquire(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, term: u64, reason: String) {
+    pub(super) fn acquire(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        term: u64,
+        reason: String,
+    ) {
         if turn.obs.lease.busy || turn.obs.store.session.is_none() {
             return;
         }
@@ -307,27 +238,9 @@ fn promised_to(turn: &Turn<'_>, snapshot: &Snapshot) -> Option<(String, Time)> {
     (!over).then(|| (promise.holder.clone(), promise.until))
 }
 
-/// Is there data, and not that of a bootstrap under way? A person may have put it in place of what
-/// our initdb made; and `initialize` names it as soon as only this node's own notes are missing.
-fn has_data_of_a_cluster(turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
-    let memory = &turn.obs.local.memory;
-    let Data::Cluster { system_id } = &turn.obs.local.data else { return false };
-    let replaced = memory.made.as_ref().is_some_and(|made| made != system_id);
-    let named = snapshot.initialize.as_ref().is_some_and(|id| id.value == *system_id);
-    !memory.bootstrapping || replaced || named
-}
-
 /// Has this node ever known of a lease of this cluster?
-fn is_member(turn: &Turn<'_>) -> bool {
-    turn.obs.local.memory.term > 0
-}
-
-/// Keys that only the leader of a complete cluster writes.
-fn sign_of_a_reign(snapshot: &Snapshot) -> Option<String> {
-    let leader = snapshot.sync.as_ref().and_then(|sync| sync.value.leader.as_ref());
-    let led = leader.map(|leader| format!("the key sync names {leader} as leader"));
-    let promoted = snapshot.history.as_ref().is_some_and(|history| !history.value.is_empty());
-    led.or_else(|| promoted.then(|| "the key history tells of promotions".to_owned()))
+pub(super) fn is_member(turn: &Turn<'_>) -> bool {
+    turn.obs.local.memory.term > 0 || turn.gave_way()
 }
 
 /// The node that an operator wants to lead.

@@ -430,7 +430,7 @@ fn only_what_our_own_initdb_made_is_thrown_away_when_another_node_was_first() {
     seen.local.data = Data::Cluster { system_id: "77".into() };
     (seen.local.memory.bootstrapping, seen.local.memory.made) = (true, Some("77".into()));
     let clone = Command::Begin(Job::Clone(upstream("n1")));
-    assert_eq!(commands(&mut brain("n2"), &seen), [clone]);
+    assert_eq!(commands(&mut brain("n2"), &seen), [Command::GiveWay, clone]);
     for made in [None, Some("78".to_owned())] {
         seen.local.memory.made = made;
         let commands = commands(&mut brain("n2"), &seen);
@@ -1021,4 +1021,71 @@ fn a_candidate_that_streams_since_a_moment_is_not_refused_on_an_older_look() {
     stream(&mut seen, &["n2", "n3"]);
     seen.local.sql.as_mut().unwrap().at = at(120);
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Checkpoint)]);
+}
+
+/// What n1 sees, which holds the lease under an armed guard.
+fn leads(snapshot: Snapshot, sql: Sql) -> Observation {
+    holding(sees("n1", 100, snapshot, sql), true)
+}
+
+/// There is no cluster yet, and this node has the right to begin one.
+fn claimed_by(name: &str) -> Snapshot {
+    let initialize = versioned(String::new(), Some(&format!("s-{name}")));
+    Snapshot { initialize: Some(initialize), ..Snapshot::default() }
+}
+
+/// What our own initdb made, of a cluster that is not complete.
+fn unfinished(mut seen: Observation, gave_way: bool) -> Observation {
+    seen.local.data = Data::Cluster { system_id: "77".into() };
+    (seen.local.memory.bootstrapping, seen.local.memory.made) = (!gave_way, Some("77".into()));
+    seen
+}
+
+#[test]
+fn an_unfinished_cluster_gives_way_for_good_to_one_that_is_complete() {
+    let mut snapshot = Snapshot { initialize: None, ..cluster() };
+    let mut see = |snapshot: &Snapshot, gave_way: bool| {
+        let seen = down(sees("n2", 100, snapshot.clone(), primary(0)), true, true);
+        commands(&mut brain("n2"), &unfinished(seen, gave_way))
+    };
+    assert_eq!(see(&snapshot, false)[0], Command::GiveWay);
+    let clone = Command::Begin(Job::Clone(upstream("n1")));
+    assert_eq!(see(&snapshot, true), [clone]);
+    assert_eq!(see(&Snapshot::default(), true), [], "and not only as long as that one is seen");
+    assert_eq!(see(&claimed_by("n2"), true), [Command::Write(Write::Unclaim)]);
+    for member in snapshot.members.values_mut() {
+        member.value.state = State::Starting;
+    }
+    assert!(
+        !see(&snapshot, false).contains(&Command::GiveWay),
+        "that one may come to nothing, too"
+    );
+    snapshot.initialize = Some(versioned("42".into(), None));
+    assert!(see(&snapshot, false).contains(&Command::GiveWay));
+    snapshot.initialize = Some(versioned("77".into(), None));
+    assert!(!see(&snapshot, false).contains(&Command::GiveWay), "it is ours");
+}
+
+#[test]
+fn who_has_known_of_a_lease_that_vanished_waits_before_it_begins_a_cluster() {
+    let mut brain = brain("n2");
+    let seen = |ms, snapshot: Snapshot| {
+        unfinished(down(sees("n2", ms, snapshot, primary(0)), true, true), false)
+    };
+    assert_eq!(commands(&mut brain, &seen(100, Snapshot::default())), []);
+    assert_eq!(commands(&mut brain, &seen(100 + LONGEST_MS - 1, Snapshot::default())), []);
+    let claimed = seen(100 + LONGEST_MS - 1, claimed_by("n2"));
+    assert_eq!(commands(&mut brain, &claimed), [], "nor is the first lease taken");
+    let claim = commands(&mut brain, &seen(100 + LONGEST_MS, Snapshot::default()));
+    assert_eq!(claim, [Command::Write(Write::Claim)]);
+    let lease = commands(&mut brain, &seen(100 + LONGEST_MS, claimed_by("n2")));
+    assert!(matches!(lease[..], [Command::Acquire(_)]), "{lease:?}");
+}
+
+#[test]
+fn a_holder_gives_the_lease_up_when_its_unfinished_cluster_came_to_nothing() {
+    let seen = unfinished(leads(cluster(), primary(1000)), true);
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Fence]);
+    let seen = down(seen, true, true);
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Release]);
 }

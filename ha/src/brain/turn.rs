@@ -109,11 +109,22 @@ impl<'a> Turn<'a> {
         matches!(self.obs.local.process, Process::Running { .. })
     }
 
-    /// Is the data what our own initdb made for a cluster that is not complete yet?
+    /// Is the data what our own initdb made for a cluster that is not complete?
     pub fn is_of_our_making(&self) -> bool {
         let local = &self.obs.local;
         let Data::Cluster { system_id } = &local.data else { return false };
-        local.memory.bootstrapping && local.memory.made.as_ref() == Some(system_id)
+        local.memory.made.as_ref() == Some(system_id)
+    }
+
+    /// Is the data what is left of a bootstrap that came to nothing?
+    pub fn is_leftover(&self) -> bool {
+        self.gave_way() && self.is_of_our_making()
+    }
+
+    /// Our bootstrap came to nothing, because another node's cluster was complete before.
+    pub fn gave_way(&self) -> bool {
+        let memory = &self.obs.local.memory;
+        memory.made.is_some() && !memory.bootstrapping
     }
 
     /// Is PostgreSQL, as far as is known, able to write?

@@ -109,10 +109,14 @@ impl World {
         match (&running.job, &result) {
             (Job::Clone(_), Ok(_)) => {
                 agent.seen.asked.reinit = false;
-                self.nodes[n].facts.bootstrapping = false;
+                let facts = &mut self.nodes[n].facts;
+                (facts.bootstrapping, facts.made) = (false, None);
             }
             (Job::Initdb, Ok(JobDone::Made(id))) => self.nodes[n].facts.made = Some(id.clone()),
-            (Job::Initdb, Err(_)) => self.nodes[n].facts.bootstrapping = false,
+            (Job::Initdb, Err(_)) => {
+                let facts = &mut self.nodes[n].facts;
+                (facts.bootstrapping, facts.made) = (false, None);
+            }
             (Job::Restart, _) => agent.seen.asked.restart = false,
             (Job::StartPrimary { .. }, Ok(_)) => agent.upstream = None,
             (Job::StartStandby(upstream), Ok(_)) => agent.upstream.clone_from(upstream),

@@ -105,6 +105,11 @@ impl World {
                 self.wake(n, Cause::Job);
             }
             Command::Bootstrapped => {
+                let facts = &mut self.nodes[n].facts;
+                (facts.bootstrapping, facts.made) = (false, None);
+                self.wake(n, Cause::Job);
+            }
+            Command::GiveWay => {
                 self.nodes[n].facts.bootstrapping = false;
                 self.wake(n, Cause::Job);
             }

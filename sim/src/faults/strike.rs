@@ -8,7 +8,7 @@ use crate::faults::Kind;
 use crate::faults::kinds::Kind::*;
 use crate::faults::plan::Heal;
 use crate::mutation::Mutation;
-use crate::node::{GUARD, LEASE, LOOP, POSTGRES};
+use crate::node::{GUARD, LEASE, LOOP, Node, POSTGRES};
 use crate::pg::{Content, Stage};
 use crate::world::World;
 
@@ -162,7 +162,11 @@ impl World {
         if !self.rng.chance(300) || self.plan.wiped.is_some_and(|at| self.t < at + WIPES_APART) {
             return;
         }
-        if self.nodes.iter().any(|node| node.facts.term == 0) {
+        // A node whose own bootstrap was broken off, and that has not seen since that another's is
+        // complete, knows no lease but its own.
+        let complete = self.nodes.iter().any(Node::has_complete_cluster);
+        let knows = |node: &Node| node.facts.term > 0 && !(complete && node.facts.bootstrapping);
+        if !self.nodes.iter().all(knows) {
             return;
         }
         self.plan.wiped = Some(self.t);
