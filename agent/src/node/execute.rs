@@ -156,6 +156,7 @@ impl Agent {
             sync_within: (config.ttl / 2).max(SYNC_AT_LEAST),
             replace: matches!(observation.local.data, Data::Cluster { .. }),
             journal: self.recorder.journal().clone(),
+            lease: self.lease.orders.clone(),
         };
         self.jobs.begin(job, how);
     }

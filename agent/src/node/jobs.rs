@@ -12,9 +12,10 @@ use hart_ha::time::Time;
 use hart_postgres::{
     BaseBackup, LinkError, LocalEnd, Postgres, Progress, Rewound, Role, needs_rewind,
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::lease_task::Order as LeaseOrder;
 use super::server::Server;
 use super::store_task::chain;
 use crate::journal::{Journal, lost};
@@ -70,6 +71,8 @@ pub struct How {
     pub replace: bool,
     /// Where it is told what a rewind or base backup throws away.
     pub journal: Journal,
+    /// The lease thread, which says what a new guard is to be armed with.
+    pub lease: mpsc::UnboundedSender<LeaseOrder>,
 }
 
 /// Runs jobs.
@@ -336,19 +339,26 @@ impl Worker {
             let written = self.postgres.write_synchronous_standby_names(NOBODY, QUICK).await;
             written.map_err(|e| chain(&e))?;
         }
-        self.start(Role::Primary, Some(hold)).await
+        self.postgres.write_config(&Role::Primary, QUICK).await.map_err(|e| chain(&e))?;
+        // The lease may have been cut short since this start was decided on.
+        let (reply, answer) = oneshot::channel();
+        let _ = self.how.lease.send(LeaseOrder::GuardStarts(hold.term, reply));
+        let certain = answer.await.ok().flatten();
+        let certain = certain.ok_or_else(|| format!("the lease of term {} is over", hold.term))?;
+        let started = self.server.start(&Role::Primary, Some(certain)).await;
+        if started.is_err() && !self.server.guard_lives() {
+            let _ = self.how.lease.send(LeaseOrder::GuardChanged(None));
+        }
+        started.map(|()| JobDone::Done)
     }
 
     async fn start_standby(&self, leader: Option<&Upstream>) -> Worked {
         let names = if self.how.strict { NOBODY } else { "" };
         self.postgres.write_synchronous_standby_names(names, QUICK).await.map_err(|e| chain(&e))?;
         let slot = self.how.slot.clone().filter(|_| leader.is_some());
-        self.start(Role::Standby { upstream: leader.map(address), slot }, None).await
-    }
-
-    async fn start(&self, role: Role, hold: Option<Hold>) -> Worked {
+        let role = Role::Standby { upstream: leader.map(address), slot };
         self.postgres.write_config(&role, QUICK).await.map_err(|e| chain(&e))?;
-        self.server.start(&role, hold).await.map(|()| JobDone::Done)
+        self.server.start(&role, None).await.map(|()| JobDone::Done)
     }
 
     async fn set_sync(&self, names: &BTreeSet<String>) -> Result<SyncProof, String> {

@@ -10,6 +10,7 @@ use hart_consul::{Client, Outcome as CallOutcome, ReadOptions, TxnOp, TxnOutcome
 use hart_ha::keeper::{
     AcquirePlan, Call, Heir, Hold, Keeper, Pact, Payload, Promise, Question, Request,
 };
+use hart_ha::kv::Term;
 use hart_ha::observation::LeaseStanding;
 use hart_ha::store::{Index, LeaseTxn, LeaseView, Outcome};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -36,6 +37,9 @@ pub enum Order {
     Pact(Option<Pact>),
     /// Another member asks to leave the lease alone: the promise, or why not.
     Promise(Question, oneshot::Sender<Result<Promise, String>>),
+    /// A guard is about to be started under this reign: the reply is what it is to be armed with.
+    /// From now on a request with a shorter ttl waits until the guard has the cut.
+    GuardStarts(Term, oneshot::Sender<Option<Hold>>),
     /// A guard was started or found, armed with this: arm it if the lease is ours.
     GuardChanged(Option<Hold>),
 }
@@ -206,6 +210,12 @@ impl LeaseTask {
             Order::Promise(question, reply) => {
                 // Whoever asked may have gone: the promise binds all the same.
                 let _ = reply.send(self.keeper.promise(now, &question));
+                None
+            }
+            Order::GuardStarts(term, reply) => {
+                let hold = self.keeper.hold(now).filter(|hold| hold.term == term);
+                (self.guard, self.armed) = (None, hold);
+                let _ = reply.send(hold);
                 None
             }
             Order::GuardChanged(armed) => {

@@ -130,6 +130,7 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         proof: None,
         up_since: None,
         first_armed: None,
+        starts_with: None,
         acked: None,
         told: None,
         hold: None,

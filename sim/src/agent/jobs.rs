@@ -75,6 +75,9 @@ impl World {
                     node.disk.content = Content::HalfMade;
                 }
             }
+            Job::StartPrimary { hold, .. } => {
+                self.lease_turn(n, Some(Order::GuardStarts(hold.term)));
+            }
             Job::Stop | Job::Restart => self.stop_server(n),
             Job::Sync(names) => {
                 node.disk.sync_file.clone_from(names);
@@ -119,6 +122,7 @@ impl World {
             }
             (Job::Restart, _) => agent.seen.asked.restart = false,
             (Job::StartPrimary { .. }, Ok(_)) => agent.upstream = None,
+            (Job::StartPrimary { .. }, Err(_)) if agent.up_since.is_none() => agent.acked = None,
             (Job::StartStandby(upstream), Ok(_)) => agent.upstream.clone_from(upstream),
             _ => {}
         }
@@ -154,7 +158,11 @@ impl World {
             Job::Rewind(from) => self.rewind(n, from),
             Job::CheckHistory(from) => self.check_history(n, from),
             // The names that it waited for before stay in force.
-            Job::StartPrimary { hold, .. } => self.start_server(n, None, Some(*hold)),
+            Job::StartPrimary { .. } => {
+                let hold = self.nodes[n].agent.as_ref().and_then(|agent| agent.starts_with);
+                let hold = hold.ok_or("the lease is over")?;
+                self.start_server(n, None, Some(hold))
+            }
             Job::StartStandby(from) => self.start_standby(n, from.as_ref()),
             Job::Checkpoint => {
                 self.checkpoint(n);

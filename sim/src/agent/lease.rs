@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hart_consul_dev::model::{Reply, Request as Call};
 use hart_ha::keeper::{AcquirePlan, Call as Wanted, Heir, Hold, Pact, Payload, Request};
+use hart_ha::kv::Term;
 use hart_ha::lease::margin;
 use hart_ha::observation::LeaseStanding;
 use hart_ha::store::{LeaseTxn, LeaseView, Outcome, Snapshot};
@@ -32,6 +33,8 @@ pub enum Order {
     Release,
     /// Whose word is enough to go on without Consul.
     Pact(Option<Pact>),
+    /// A guard is about to be started under this reign.
+    GuardStarts(Term),
     /// A guard came or went.
     GuardChanged,
 }
@@ -43,6 +46,8 @@ impl World {
         if matches!(order, Some(Order::Release | Order::HandOver(_))) {
             self.must_be_down(n);
         }
+        let certain = self.hold(n);
+        let certain = self.ghost(n, certain);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let keeper = &mut agent.keeper;
         let request = match order {
@@ -71,6 +76,11 @@ impl World {
             Some(Order::Release) => {
                 agent.ghost = None;
                 keeper.release(now)
+            }
+            Some(Order::GuardStarts(term)) => {
+                agent.acked = certain.filter(|hold| hold.term == term);
+                agent.starts_with = agent.acked;
+                None
             }
             Some(Order::Pact(pact)) => {
                 keeper.set_pact(pact);

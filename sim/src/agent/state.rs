@@ -120,6 +120,8 @@ pub struct Agent {
     pub up_since: Option<Time>,
     /// What the guard was armed with when it was started or found.
     pub first_armed: Option<Hold>,
+    /// What a guard that is about to be started will be armed with.
+    pub starts_with: Option<Hold>,
     /// What the guard acknowledged since.
     pub acked: Option<Hold>,
     /// What the guard had acknowledged when the loop was told last.
