@@ -368,8 +368,8 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::Follow(upstream) => format!("following {}", upstream.name),
         Command::Remember { term } => format!("noting term {term}"),
         Command::Bootstrapped => "the bootstrap is complete".to_owned(),
-        Command::Write(write) => format!("writing {write:?}"),
         Command::GiveWay => "giving our own bootstrap up".to_owned(),
+        Command::Write(write) => format!("writing {write:?}"),
     };
     Some(format!("{what} ({})", decision.reason))
 }

@@ -151,7 +151,6 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         unknown_sent: 0,
         lateness: 0,
         ghost: None,
-        last_order_was_handover: false,
         last_phase: String::new(),
     }
 }

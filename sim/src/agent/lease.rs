@@ -64,26 +64,22 @@ impl World {
                 keeper.set_session(now, session);
                 None
             }
-            Some(Order::Acquire(plan)) => {
-                agent.last_order_was_handover = false;
-                keeper.acquire(now, &plan)
-            }
+            Some(Order::Acquire(plan)) => keeper.acquire(now, &plan),
             Some(Order::HandOver(heir)) => {
                 agent.ghost = None;
-                agent.last_order_was_handover = true;
                 keeper.hand_over(now, &heir)
             }
             Some(Order::Release) => {
                 agent.ghost = None;
                 keeper.release(now)
             }
+            Some(Order::Pact(pact)) => {
+                keeper.set_pact(pact);
+                None
+            }
             Some(Order::GuardStarts(term)) => {
                 agent.acked = certain.filter(|hold| hold.term == term);
                 agent.starts_with = agent.acked;
-                None
-            }
-            Some(Order::Pact(pact)) => {
-                keeper.set_pact(pact);
                 None
             }
             Some(Order::GuardChanged) => {

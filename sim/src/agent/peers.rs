@@ -41,7 +41,7 @@ impl World {
             timeline: member.timeline.unwrap_or_default(),
             position: member.xlog_location.unwrap_or_default(),
             tags: member.tags.clone(),
-            may_lead: Some(agent.view.may_lead),
+            may_lead: Some(agent.view.may_lead_since.is_some()),
             term: agent.view.term,
         };
         let ahead = self.mutated(Mutation::HandOverBeforeCaughtUp);

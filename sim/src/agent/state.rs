@@ -78,8 +78,8 @@ pub const LEASE_DUE: usize = 1;
 pub struct View {
     /// The entry.
     pub member: Member,
-    /// May it lead?
-    pub may_lead: bool,
+    /// May it lead? Since when it has been saying so, in true time.
+    pub may_lead_since: Option<Us>,
     /// The highest term that it knows.
     pub term: Term,
 }
@@ -160,8 +160,6 @@ pub struct Agent {
     pub unknown_sent: Us,
     /// For a mutation: how late the last answer was.
     pub lateness: Us,
-    /// The last order to the keeper that gave the lease away was a hand-over.
-    pub last_order_was_handover: bool,
     /// The last phase, for the trace.
     pub last_phase: String,
     /// For a mutation: the last hold, extended.

@@ -118,10 +118,11 @@ impl World {
     }
 
     pub(crate) fn show(&mut self, n: usize, step: Step) {
-        let now = self.local(n);
+        let (t, now) = (self.t, self.local(n));
         let Some(agent) = &mut self.nodes[n].agent else { return };
-        let (may_lead, term) = (step.verdict.may_lead(), step.term);
-        agent.view = View { may_lead, term, member: step.member };
+        let since = agent.view.may_lead_since.or(Some(t));
+        let may_lead_since = since.filter(|_| step.verdict.may_lead());
+        agent.view = View { may_lead_since, term: step.term, member: step.member };
         let sql = agent.seen.local.sql.as_ref();
         let sync_unsettled = || {
             let Some(proof) = &agent.seen.local.waits_for else { return false };

@@ -72,7 +72,7 @@ impl World {
             let new = self.store.now.1.clone();
             self.oracle.keys(self.t, &old, &new);
             self.explain(&old, &new);
-            self.note_handover(&old, &new);
+            self.note_handover(n, &old, &new);
             self.note_takeover(n, &old, &new);
             let holder = |keys: &Snapshot| keys.lease().map(|lease| lease.holder.clone());
             if old.sync != new.sync || old.failover != new.failover || holder(&old) != holder(&new)

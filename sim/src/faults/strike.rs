@@ -179,9 +179,11 @@ impl World {
         let keys = self.keys();
         let name = self.names[n].as_str();
         let named = keys.sync.as_ref().is_some_and(|sync| sync.value.names(name));
-        let leads = keys.leader_name() == Some(name);
-        let writers = self.nodes.iter().filter(|node| node.writes(self.t)).count();
-        if self.nodes[n].server.stage == Stage::Down && !named && !leads && writers == 1 {
+        // An old primary that nobody has fenced yet is no copy of what the cluster has.
+        let leads = |node: &Node| keys.leader_name() == Some(node.name.as_str());
+        let alive = self.nodes.iter().any(|node| leads(node) && node.writes(self.t));
+        let spare = !named && !leads(&self.nodes[n]);
+        if self.nodes[n].server.stage == Stage::Down && spare && alive {
             self.nodes[n].disk.content = Content::Empty;
             if let Some(agent) = &mut self.nodes[n].agent {
                 agent.stale = true;

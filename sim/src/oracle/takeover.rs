@@ -4,26 +4,19 @@ use hart_ha::lsn::Lsn;
 use hart_ha::store::Snapshot;
 
 use crate::clock::{MS, SEC};
-use crate::pg::Stage;
 use crate::pg::wal::Pos;
 use crate::world::World;
 
-const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
-const SETTLED: std::time::Duration = std::time::Duration::from_secs(2);
-
 impl World {
     /// The lease has a new holder by the old one's own hand: has the heir everything?
-    pub fn note_handover(&mut self, old: &Snapshot, new: &Snapshot) {
+    pub fn note_handover(&mut self, by: usize, old: &Snapshot, new: &Snapshot) {
         let (Some(from), Some(to)) = (old.lease(), new.lease()) else { return };
-        if from.holder == to.holder || !from.is_held() {
+        if from.holder == to.holder || !from.is_held() || from.holder != self.names[by] {
             return;
         }
-        let find = |name: &str| self.names.iter().position(|known| known == name);
-        let (Some(giver), Some(heir)) = (find(&from.holder), find(&to.holder)) else { return };
-        let orderly = self.nodes[giver].disk.clean && self.nodes[giver].disk.was_primary;
-        if orderly && self.nodes[giver].server.stage == Stage::Down && self.handing(giver) {
+        if let Some(heir) = self.names.iter().position(|name| *name == to.holder) {
             let pos = self.nodes[heir].disk.pos;
-            self.oracle.handed_over(self.t, giver, pos, &self.names, &self.wal);
+            self.oracle.handed_over(self.t, by, pos, &self.names, &self.wal);
         }
     }
 
@@ -85,21 +78,13 @@ impl World {
     pub(crate) fn is_better(&self, other: usize, n: usize) -> bool {
         let (there, here) = (&self.nodes[other], &self.nodes[n]);
         let able = there.powered && there.server.answers() && there.server.recovery;
-        let known = self.local(other);
-        let says = there.agent.as_ref().is_some_and(|agent| {
-            let looked = agent.seen.local.sql.as_ref();
-            // One that has just come up was not there when the others were asked.
-            let there_already = agent.up_since.is_some_and(|since| known.since(since) > SETTLED);
-            agent.view.may_lead
-                && there_already
-                && looked.is_some_and(|sql| known.since(sql.at) < HOUR)
-        });
+        // When the winner asked it last, in true time: whoever could not lead then, as one that has
+        // just come up, could not be better placed.
+        let asked = here.agent.as_ref().and_then(|agent| agent.seen.peers.get(&there.name));
+        let asked = asked.map_or(self.t, |probe| here.clock.true_at(probe.asked));
+        let since = there.agent.as_ref().and_then(|agent| agent.view.may_lead_since);
+        let says = since.is_some_and(|since| since <= asked);
         let rank = |pos: Pos| (self.wal.timeline(pos.branch), pos.lsn);
         able && says && rank(there.disk.pos) > rank(here.disk.pos)
-    }
-
-    pub(crate) fn handing(&self, giver: usize) -> bool {
-        let handing = |agent: &crate::agent::state::Agent| agent.last_order_was_handover;
-        self.nodes[giver].agent.as_ref().is_some_and(|agent| handing(agent))
     }
 }
