@@ -1,0 +1,141 @@
+//! Promotion, start and fence.
+
+use super::*;
+
+#[test]
+fn a_primary_without_a_lease_is_fenced() {
+    let mut brain = brain("n1");
+    let snapshot = with_lease(cluster(), Some(lease("n2", 10, LeaseState::Held)));
+    let seen = sees("n1", 100, snapshot, primary(1000));
+    assert_eq!(commands(&mut brain, &seen), [Command::Fence]);
+}
+
+#[test]
+fn promotion_waits_for_the_guard() {
+    let mut brain = brain("n1");
+    let seen = holding(sees("n1", 100, cluster(), standby(1000)), false);
+    assert_eq!(commands(&mut brain, &seen), []);
+    let seen = holding(seen, true);
+    assert_eq!(commands(&mut brain, &seen), [Command::Promote]);
+    assert_eq!(commands(&mut brain, &seen), [], "once is enough");
+}
+
+#[test]
+fn a_new_term_is_noted_before_anything_else() {
+    let mut seen = leads(cluster(), standby(1000));
+    seen.local.memory.term = 4;
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Remember { term: 5 }]);
+}
+
+#[test]
+fn in_synchronous_mode_the_winner_enters_itself_before_its_promotion() {
+    let snapshot = with_sync(cluster(), "n3", &["n1"]);
+    let seen = leads(snapshot, standby(1000));
+    let write = Write::Sync { standbys: names(&[]), at: 7 };
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Write(write)]);
+}
+
+/// PostgreSQL has been a standby since, and waits for nobody when it is promoted.
+#[test]
+fn what_was_published_in_an_earlier_reign_is_withdrawn_before_the_promotion() {
+    let mut brain = brain("n1");
+    let snapshot = with_sync(cluster(), "n1", &["n2"]);
+    let seen = leads(snapshot, standby(1000));
+    let write = Write::Sync { standbys: names(&[]), at: 7 };
+    assert_eq!(commands(&mut brain, &seen), [Command::Write(write)]);
+    let seen = leads(with_sync(cluster(), "n1", &[]), standby(1000));
+    assert_eq!(commands(&mut brain, &seen), [Command::Promote]);
+}
+
+#[test]
+fn a_crashed_primary_is_started_again_and_waits_for_the_published_standbys() {
+    let snapshot = with_sync(cluster(), "n1", &["n2"]);
+    let seen = down(holding(sees("n1", 100, snapshot, primary(0)), false), true, false);
+    let hold = seen.lease.hold.unwrap();
+    let job = Job::StartPrimary { hold, sync: names(&["n2"]) };
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Begin(job)]);
+}
+
+/// A start is a success only when the server answers; one that ends before is tried ever more
+/// slowly, and then another node is the faster way.
+#[test]
+fn a_primary_that_never_answers_gives_way_to_another_node() {
+    let mut brain = brain("n1");
+    let snapshot = cluster();
+    let mut begun = 0;
+    for ms in (100..10_000).step_by(50) {
+        let mut seen = down(sees("n1", 100, snapshot.clone(), primary(0)), true, false);
+        seen.now = at(ms);
+        let hold = Hold { term: 5, deadline: at(ms + 3000) };
+        seen = holding(seen, false);
+        seen.lease.hold = Some(hold);
+        let job = Job::StartPrimary { hold, sync: names(&[]) };
+        match commands(&mut brain, &seen).as_slice() {
+            [Command::Begin(begin)] => {
+                assert_eq!(*begin, job);
+                begun += 1;
+                seen.finished = vec![FinishedJob { job, result: Ok(JobDone::Done) }];
+                seen.local.process = Process::Running { since: at(ms) };
+                assert_eq!(commands(&mut brain, &seen), [], "it is starting");
+            }
+            [] => {}
+            other => {
+                assert_eq!(other, [Command::Release]);
+                assert_eq!(begun, 3);
+                return;
+            }
+        }
+    }
+    panic!("it tries for ever");
+}
+
+#[test]
+fn a_winner_that_left_the_synchronous_set_meanwhile_gives_the_lease_back() {
+    let snapshot = with_sync(cluster(), "n3", &[]);
+    let seen = leads(snapshot, standby(1000));
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Release]);
+}
+
+#[test]
+fn an_unknown_data_directory_and_an_expired_lease_decide_nothing() {
+    let mut seen = leads(cluster(), standby(1000));
+    seen.local.data = Data::Unknown;
+    assert_eq!(commands(&mut brain("n1"), &seen), []);
+    let mut seen = leads(cluster(), standby(1000));
+    seen.now = at(100_000);
+    let promotes = commands(&mut brain("n1"), &seen).contains(&Command::Promote);
+    assert!(!promotes);
+}
+
+#[test]
+fn a_guard_that_does_not_acknowledge_is_noticed() {
+    let mut seen = holding(sees("n1", 100_000, cluster(), primary(1000)), true);
+    seen.local.armed = Some(Hold { term: 5, deadline: at(99_000) });
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Fence]);
+}
+
+#[test]
+fn a_holder_that_cannot_read_its_control_file_gives_the_lease_up_after_a_ttl() {
+    let mut brain = brain("n1");
+    let at_loss = |now, is_alone: bool| {
+        let snapshot = if is_alone { alone() } else { cluster() };
+        let mut seen = holding(down(sees("n1", now, snapshot, primary(1000)), true, false), true);
+        seen.local.control = None;
+        seen
+    };
+    assert_eq!(commands(&mut brain, &at_loss(1000, false)), []);
+    assert_eq!(commands(&mut brain, &at_loss(1000 + TTL_MS - 1, false)), []);
+    assert_eq!(commands(&mut brain, &at_loss(1000 + TTL_MS, true)), [], "nobody else could");
+    assert_eq!(commands(&mut brain, &at_loss(1000 + TTL_MS, false)), [Command::Release]);
+}
+
+#[test]
+fn a_promotion_under_way_is_fenced_when_the_lease_is_over() {
+    let mut brain = brain("n2");
+    let snapshot = with_lease(cluster(), Some(lease("n2", 9, LeaseState::Held)));
+    let seen = holding(sees("n2", 1000, snapshot.clone(), standby(1000)), true);
+    assert!(commands(&mut brain, &seen).contains(&Command::Promote));
+    let mut over = sees("n2", 9000, snapshot, standby(1000));
+    over.local.armed = seen.local.armed;
+    assert_eq!(commands(&mut brain, &over), [Command::Fence]);
+}

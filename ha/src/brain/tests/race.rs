@@ -1,0 +1,172 @@
+//! Taking over and taking back, and who may not.
+
+use super::*;
+
+#[test]
+fn a_replica_waits_for_the_whole_lease_then_compares_then_takes_over() {
+    let mut brain = brain("n2");
+    let first = sees("n2", 100, cluster(), standby(1000));
+    assert_eq!(commands(&mut brain, &first), []);
+    let mut seen = Observation { now: at(100 + FREE_MS - 401), ..first.clone() };
+    assert_eq!(commands(&mut brain, &seen), [], "not yet time to compare");
+    seen.now = at(100 + FREE_MS - 400);
+    assert_eq!(commands(&mut brain, &seen), [Command::Probe(addresses(&["n1", "n3"]))]);
+    peers(&mut seen, &[("n1", None), ("n3", Some(answer(1000)))]);
+    seen.now = at(100 + FREE_MS - 1);
+    assert_eq!(commands(&mut brain, &seen), [], "the lease is not over");
+    seen.now = at(100 + FREE_MS);
+    let plan = AcquirePlan { at: 7, unlock: Some("s-n1".into()), term: 6, beat: 9, released: None };
+    assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
+}
+
+#[test]
+fn a_beat_seen_in_between_starts_the_wait_anew() {
+    let mut brain = brain("n2");
+    brain.step(&sees("n2", 100, cluster(), standby(1000)));
+    let renewed = with_lease(cluster(), Some(lease("n1", 10, LeaseState::Held)));
+    let mut seen = sees("n2", 4000, renewed, standby(1000));
+    brain.step(&seen);
+    seen.now = at(100 + FREE_MS);
+    assert_eq!(commands(&mut brain, &seen), []);
+}
+
+fn race(name: &str, position: u64, rivals: &[(&str, Option<PeerAnswer>)]) -> Vec<Command> {
+    let mut brain = brain(name);
+    let mut seen = sees(name, 100, released(cluster()), standby(position));
+    brain.step(&seen);
+    peers(&mut seen, rivals);
+    commands(&mut brain, &seen)
+}
+
+fn takes_over() -> Vec<Command> {
+    let released = Some(("n1".to_owned(), 5));
+    vec![Command::Acquire(AcquirePlan { at: 7, unlock: None, term: 6, beat: 9, released })]
+}
+
+#[test]
+fn the_furthest_wal_wins_then_priority_then_name() {
+    let rival = |position| Some(answer(position));
+    assert_eq!(race("n2", 1000, &[("n1", None), ("n3", rival(1000))]), takes_over());
+    assert_eq!(race("n3", 1000, &[("n1", None), ("n2", rival(1000))]), []);
+    assert_eq!(race("n3", 1001, &[("n1", None), ("n2", rival(1000))]), takes_over());
+    assert_eq!(race("n2", 1000, &[("n1", None), ("n3", rival(1001))]), []);
+    let preferred =
+        PeerAnswer { tags: Tags { failover_priority: Some(2), ..Tags::default() }, ..answer(1000) };
+    assert_eq!(race("n2", 1000, &[("n1", None), ("n3", Some(preferred))]), []);
+    let newer = PeerAnswer { timeline: 2, ..answer(10) };
+    assert_eq!(race("n2", 1000, &[("n1", None), ("n3", Some(newer))]), []);
+    let unable = PeerAnswer { may_lead: Some(false), ..answer(9999) };
+    assert_eq!(race("n2", 1000, &[("n1", None), ("n3", Some(unable))]), takes_over());
+}
+
+fn race_with_request(request: FailoverRequest, snapshot: Snapshot, sql: Sql) -> Vec<Command> {
+    let failover = Some(versioned(request, None));
+    let mut seen = sees("n2", 100, Snapshot { failover, ..released(snapshot) }, sql);
+    let mut brain = brain("n2");
+    brain.step(&seen);
+    peers(&mut seen, &[("n1", None), ("n3", Some(answer(9000)))]);
+    commands(&mut brain, &seen)
+}
+
+#[test]
+fn a_failover_request_overrides_lag_and_rank_but_never_the_synchronous_set() {
+    let failover = failover_to("n2");
+    let switchover = FailoverRequest { leader: Some("n1".into()), ..failover.clone() };
+    let mut ahead = cluster();
+    ahead.status.as_mut().unwrap().value.optime = Some(Lsn(1 << 30));
+    let race = |request: &FailoverRequest, snapshot: &Snapshot| {
+        race_with_request(request.clone(), snapshot.clone(), standby(1000))
+    };
+    assert_eq!(race(&failover, &ahead), takes_over());
+    assert_eq!(race(&switchover, &ahead), [], "a switchover promises to lose nothing");
+    let outside = with_sync(cluster(), "n1", &["n3"]);
+    assert_eq!(race(&failover, &outside), []);
+    assert_eq!(race(&switchover, &outside), []);
+}
+
+#[test]
+fn a_living_primary_is_never_raced() {
+    let alive = PeerAnswer { role: Role::Primary, ..answer(1) };
+    assert_eq!(race("n2", 1000, &[("n1", Some(alive)), ("n3", None)]), []);
+}
+
+#[test]
+fn a_node_that_may_not_lead_says_which_rule_forbids_it() {
+    let mut brain = brain("n2");
+    brain.set_tags(Tags { nofailover: true, ..Tags::default() });
+    let step = brain.step(&sees("n2", 100, cluster(), standby(1000)));
+    let Verdict::MayNot(refusal) = step.verdict else { panic!("{:?}", step.verdict) };
+    assert_eq!((refusal.rule.as_str(), refusal.value.as_str()), ("tags", "nofailover: true"));
+}
+
+#[test]
+fn lag_beyond_the_limit_forbids_leading() {
+    let mut snapshot = cluster();
+    snapshot.status.as_mut().unwrap().value.optime = Some(Lsn(1000 + (1 << 20) + 1));
+    let step = brain("n2").step(&sees("n2", 100, snapshot, standby(1000)));
+    assert!(matches!(step.verdict, Verdict::MayNot(refusal) if refusal.rule == "lag"));
+}
+
+#[test]
+fn outside_the_published_synchronous_set_nobody_is_promoted() {
+    let snapshot = released(with_sync(cluster(), "n1", &["n3"]));
+    let mut seen = sees("n2", 100, snapshot, standby(5000));
+    peers(&mut seen, &[("n1", None), ("n3", None)]);
+    let mut brain = brain("n2");
+    assert_eq!(commands(&mut brain, &seen), []);
+    seen.now = at(100_000);
+    peers(&mut seen, &[("n1", None), ("n3", None)]);
+    assert_eq!(commands(&mut brain, &seen), [], "not even after a long time");
+}
+
+#[test]
+fn a_restarted_agent_takes_its_lease_back_under_an_armed_guard() {
+    let mut seen = sees("n1", 100, cluster(), primary(1000));
+    seen.local.armed = Some(Hold { term: 5, deadline: at(900) });
+    let plan = AcquirePlan { at: 7, unlock: Some("s-n1".into()), term: 5, beat: 9, released: None };
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Acquire(plan)]);
+    seen.now = at(900);
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Fence], "but not after its deadline");
+}
+
+#[test]
+fn a_lease_is_not_taken_back_for_less_time_than_the_guard_keeps() {
+    let mut seen = sees("n1", 100, cluster(), primary(1000));
+    seen.local.armed = Some(Hold { term: 5, deadline: at(20_000) });
+    assert_eq!(commands(&mut brain("n1"), &seen), []);
+    seen.now = at(20_000 - (TTL_MS - 400) - 1);
+    assert_eq!(commands(&mut brain("n1"), &seen), []);
+    seen.now = at(20_000 - (TTL_MS - 400));
+    let commands = commands(&mut brain("n1"), &seen);
+    assert!(matches!(commands[..], [Command::Acquire(_)]), "{commands:?}");
+}
+
+#[test]
+fn a_wiped_store_never_makes_a_new_cluster_over_old_data() {
+    let mut brain = brain("n2");
+    brain.step(&sees("n2", 100, cluster(), standby(1000)));
+    let mut seen = sees("n2", 150, Snapshot::default(), standby(1000));
+    let mark = Command::Write(Write::Status);
+    assert_eq!(commands(&mut brain, &seen), [mark], "a lease written meanwhile must be noticed");
+    let status = Some(versioned(Status::default(), None));
+    let snapshot = Snapshot { status, ..Snapshot::default() };
+    seen.store = sees("n2", 200, snapshot, standby(1000)).store;
+    assert_eq!(commands(&mut brain, &seen), [], "the holder still believes in its lease");
+    seen.now = at(200 + FREE_MS);
+    peers(&mut seen, &[("n1", None), ("n3", None)]);
+    assert_eq!(commands(&mut brain, &seen), [], "and may have been given a longer one since");
+    seen.now = at(200 + LONGEST_MS - 1);
+    peers(&mut seen, &[("n1", None), ("n3", None)]);
+    assert_eq!(commands(&mut brain, &seen), []);
+    seen.now = at(200 + LONGEST_MS);
+    peers(&mut seen, &[("n1", None), ("n3", Some(PeerAnswer { term: 8, ..answer(1000) }))]);
+    let plan = AcquirePlan { at: 7, unlock: None, term: 9, beat: 9, released: None };
+    assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
+}
+
+#[test]
+fn a_higher_term_is_noted_by_everybody() {
+    let mut seen = sees("n2", 100, cluster(), standby(1000));
+    seen.local.memory.term = 2;
+    assert_eq!(commands(&mut brain("n2"), &seen), [Command::Remember { term: 5 }]);
+}

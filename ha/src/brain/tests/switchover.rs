@@ -1,0 +1,121 @@
+//! Handing over and giving up.
+
+use super::*;
+
+#[test]
+fn switchover_checkpoints_stops_waits_for_the_wal_and_hands_over() {
+    let request = FailoverRequest { leader: Some("n1".into()), ..failover_to("n3") };
+    let snapshot = asked_for(request);
+    let mut brain = brain("n1");
+    let mut seen = leads(snapshot, primary(2000));
+    stream(&mut seen, &["n2", "n3"]);
+    assert_eq!(commands(&mut brain, &seen), [Command::Probe(addresses(&["n2", "n3"]))]);
+    peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", Some(answer(1990)))]);
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Checkpoint)]);
+    seen.now = at(110);
+    peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", Some(answer(1990)))]);
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Stop)]);
+    let mut seen = down(seen, true, true);
+    seen.now = at(120);
+    assert_eq!(commands(&mut brain, &seen), [Command::Probe(addresses(&["n2", "n3"]))]);
+    seen.now = at(130);
+    peers(&mut seen, &[("n2", Some(answer(2100))), ("n3", Some(answer(2000)))]);
+    assert_eq!(commands(&mut brain, &seen), [], "n3 lacks the shutdown checkpoint");
+    seen.now = at(160);
+    peers(&mut seen, &[("n2", Some(answer(2100))), ("n3", Some(answer(2100)))]);
+    let heir = Heir { name: "n3".into(), instance: "i-n3".into(), session: "s-n3".into() };
+    assert_eq!(commands(&mut brain, &seen), [Command::HandOver(heir)]);
+}
+
+/// These stream from this primary.
+fn stream(seen: &mut Observation, names: &[&str]) {
+    let row =
+        |name: &&str| Standby { name: (*name).to_owned(), streaming: true, ..Standby::default() };
+    seen.local.sql.as_mut().unwrap().standbys = names.iter().map(row).collect();
+}
+
+/// Its numbers are right, and yet its WAL may be another's.
+#[test]
+fn a_candidate_that_does_not_stream_is_refused() {
+    let snapshot = asked_for(failover_to("n3"));
+    let mut brain = brain("n1");
+    let mut seen = leads(snapshot, primary(2000));
+    stream(&mut seen, &["n2"]);
+    brain.step(&seen);
+    peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", Some(answer(2000)))]);
+    let step = brain.step(&seen);
+    let clear =
+        step.decisions.iter().find(|d| d.command == Command::Write(Write::ClearFailover(7)));
+    assert_eq!(clear.unwrap().reason, "n3 does not stream from this node");
+}
+
+#[test]
+fn a_candidate_that_does_not_answer_is_refused_and_nothing_is_stopped() {
+    let snapshot = asked_for(failover_to("n3"));
+    let mut brain = brain("n1");
+    let mut seen = leads(snapshot, primary(2000));
+    brain.step(&seen);
+    peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", None)]);
+    let step = brain.step(&seen);
+    let clear =
+        step.decisions.iter().find(|d| d.command == Command::Write(Write::ClearFailover(7)));
+    assert_eq!(clear.unwrap().reason, "candidate n3 does not answer");
+    assert!(!step.decisions.iter().any(|d| matches!(d.command, Command::Begin(_))));
+}
+
+#[test]
+fn a_stopping_leader_alone_releases_after_postgresql_is_gone() {
+    let snapshot = alone();
+    let mut brain = brain("n1");
+    let mut seen = leads(snapshot, primary(2000));
+    seen.shutdown = true;
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Stop)]);
+    let mut seen = down(seen, true, true);
+    assert_eq!(commands(&mut brain, &seen), [Command::Release]);
+    seen.lease.hold = None;
+    assert_eq!(commands(&mut brain, &seen), [Command::Exit(Exit::Stopped)]);
+}
+
+#[test]
+fn a_stopping_leader_does_not_wait_for_nodes_that_stop_as_well() {
+    let mut brain = brain("n1");
+    let mut seen = leads(cluster(), primary(2000));
+    seen.shutdown = true;
+    brain.step(&seen);
+    let stopping = PeerAnswer { may_lead: Some(false), ..answer(2000) };
+    peers(&mut seen, &[("n2", Some(stopping.clone())), ("n3", None)]);
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Stop)]);
+    let mut seen = down(seen, true, true);
+    seen.now = at(200);
+    assert_eq!(commands(&mut brain, &seen), [Command::Probe(addresses(&["n2", "n3"]))]);
+    peers(&mut seen, &[("n2", Some(stopping)), ("n3", None)]);
+    assert_eq!(commands(&mut brain, &seen), [Command::Release]);
+}
+
+#[test]
+fn a_reign_that_was_given_up_is_never_led_again() {
+    let snapshot = alone();
+    let mut brain = brain("n1");
+    let mut seen = leads(snapshot, primary(2000));
+    seen.shutdown = true;
+    brain.step(&seen);
+    let mut seen = down(seen, true, true);
+    assert_eq!(commands(&mut brain, &seen), [Command::Release]);
+    seen.shutdown = false;
+    assert_eq!(commands(&mut brain, &seen), [Command::Release], "the keeper may have been busy");
+}
+
+#[test]
+fn a_candidate_that_streams_since_a_moment_is_not_refused_on_an_older_look() {
+    let snapshot = asked_for(failover_to("n3"));
+    let mut brain = brain("n1");
+    let mut seen = leads(snapshot, primary(2000));
+    stream(&mut seen, &["n2"]);
+    seen.local.sql.as_mut().unwrap().at = at(50);
+    brain.step(&seen);
+    peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", Some(answer(2000)))]);
+    assert_eq!(commands(&mut brain, &seen), [], "the look is older than the request");
+    stream(&mut seen, &["n2", "n3"]);
+    seen.local.sql.as_mut().unwrap().at = at(120);
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Checkpoint)]);
+}

@@ -1,0 +1,86 @@
+//! Who is published, and when commits wait for whom.
+
+use super::*;
+
+fn sync_leader(published: &[&str], row: Standby, proof: Option<SyncProof>) -> Vec<Command> {
+    let snapshot = with_sync(cluster(), "n1", published);
+    let sql = Sql { standbys: vec![row], ..primary(2000) };
+    let mut seen = leads(snapshot, sql);
+    seen.local.waits_for = proof;
+    commands(&mut brain("n1"), &seen)
+}
+
+#[test]
+fn a_standby_is_published_only_after_commits_wait_and_it_has_caught_up() {
+    let row = |flushed, sync| Standby {
+        name: "n2".into(),
+        streaming: true,
+        sync,
+        flush_lsn: Lsn(flushed),
+    };
+    let proof = Some(SyncProof { names: names(&["n2"]), since: Lsn(1500) });
+    let wait = Command::Begin(Job::Sync(names(&["n2"])));
+    assert_eq!(sync_leader(&[], row(2000, false), None), [wait]);
+    assert_eq!(sync_leader(&[], row(1400, true), proof.clone()), []);
+    assert_eq!(sync_leader(&[], row(1500, false), proof.clone()), []);
+    let publish = Command::Write(Write::Sync { standbys: names(&["n2"]), at: 7 });
+    assert_eq!(sync_leader(&[], row(1500, true), proof.clone()), [publish]);
+    assert_eq!(sync_leader(&["n2"], row(1500, true), proof), []);
+}
+
+#[test]
+fn a_write_of_the_set_that_may_still_come_true_is_ruled_out_first() {
+    let row =
+        |streaming| Standby { name: "n2".into(), streaming, sync: true, flush_lsn: Lsn(1500) };
+    let see = |row: Standby, at: u64, replaces: u64| {
+        let mut snapshot = with_sync(cluster(), "n1", &[]);
+        let sync = snapshot.sync.as_mut().unwrap();
+        (sync.index, sync.value.replaces) = (at, replaces);
+        let sql = Sql { standbys: vec![row], ..primary(2000) };
+        let mut seen = leads(snapshot, sql);
+        seen.local.waits_for = Some(SyncProof { names: names(&["n2"]), since: Lsn(1500) });
+        seen
+    };
+    let mut brain = brain("n1");
+    let publish = |names, at| Command::Write(Write::Sync { standbys: names, at });
+    assert_eq!(commands(&mut brain, &see(row(true), 7, 0)), [publish(names(&["n2"]), 7)]);
+    let gone = see(row(false), 7, 0);
+    assert_eq!(commands(&mut brain, &gone), [publish(names(&[]), 7)], "n2 may yet be published");
+    assert_eq!(commands(&mut brain, &gone), [publish(names(&[]), 7)], "until the version moves");
+    let moved = see(row(false), 8, 7);
+    assert_eq!(commands(&mut brain, &moved), [Command::Begin(Job::Sync(names(&[])))]);
+}
+
+#[test]
+fn commits_that_hang_for_a_lost_standby_are_let_go_when_the_next_one_cannot_be_proved() {
+    let row = Standby { name: "n3".into(), streaming: true, sync: false, flush_lsn: Lsn(1) };
+    let snapshot = with_sync(cluster(), "n1", &[]);
+    let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
+    let mut seen = leads(snapshot, sql);
+    let mut brain = brain("n1");
+    let job = Job::Sync(names(&["n3"]));
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(job.clone())]);
+    seen.finished = vec![FinishedJob { job, result: Err("no connection is left".into()) }];
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Sync(names(&[])))]);
+}
+
+#[test]
+fn commits_wait_on_for_a_standby_that_is_published() {
+    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1) };
+    let snapshot = with_sync(cluster(), "n1", &["n2"]);
+    let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
+    let mut seen = leads(snapshot, sql);
+    let job = Job::Sync(names(&["n2"]));
+    seen.finished = vec![FinishedJob { job, result: Err("no connection is left".into()) }];
+    assert_eq!(commands(&mut brain("n1"), &seen), [], "and are not let go");
+}
+
+#[test]
+fn a_lost_standby_leaves_the_published_set_before_commits_stop_waiting() {
+    let proof = Some(SyncProof { names: names(&["n2"]), since: Lsn(1500) });
+    let gone = Standby { name: "other".into(), ..Standby::default() };
+    let out = Command::Write(Write::Sync { standbys: names(&[]), at: 7 });
+    assert_eq!(sync_leader(&["n2"], gone.clone(), proof.clone()), [out]);
+    let nobody = Command::Begin(Job::Sync(names(&[])));
+    assert_eq!(sync_leader(&[], gone, proof), [nobody]);
+}
