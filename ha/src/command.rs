@@ -7,6 +7,7 @@ use crate::kv::{Failsafe, History, Member, Term};
 use crate::lsn::Timeline;
 use crate::observation::Upstream;
 use crate::store::Index;
+use crate::waits::Waits;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +91,8 @@ pub enum Write {
     Sync {
         /// The new set.
         standbys: BTreeSet<String>,
+        /// How many of the others one of them must hear before it leads; 0: each has everything.
+        quorum: usize,
         /// The version it replaces.
         at: Index,
     },
@@ -127,7 +130,7 @@ pub enum Job {
         /// The guard is armed with it from the first moment.
         hold: Hold,
         /// Commits wait for these from the first one on: the published synchronous set.
-        sync: BTreeSet<String>,
+        sync: Waits,
     },
     /// Start as standby.
     StartStandby(Option<Upstream>),
@@ -137,8 +140,8 @@ pub enum Job {
     Restart,
     /// A checkpoint ahead of a planned stop.
     Checkpoint,
-    /// Make commits wait for all of these (empty: for nobody), and prove it.
-    Sync(BTreeSet<String>),
+    /// Make commits wait for these, and prove it.
+    Sync(Waits),
 }
 
 impl Job {

@@ -16,3 +16,4 @@ pub mod lsn;
 pub mod observation;
 pub mod store;
 pub mod time;
+pub mod waits;

@@ -1,6 +1,6 @@
 //! What the brain is shown: one immutable picture of the world, gathered by the shell.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::command::Job;
@@ -9,6 +9,7 @@ use crate::kv::{Role, State, Tags, Term};
 use crate::lsn::{Lsn, Timeline};
 use crate::store::{SessionId, Snapshot};
 use crate::time::Time;
+use crate::waits::Waits;
 
 /// The whole picture.
 #[derive(Clone, Debug, Default)]
@@ -148,6 +149,9 @@ pub struct Sql {
     pub replay_lsn: Lsn,
     /// The WAL receiver is streaming.
     pub streaming: bool,
+    /// From which host and port the WAL receiver of a standby gets its WAL, where it is connected
+    /// (`pg_stat_wal_receiver`).
+    pub receives_from: Option<(String, u16)>,
     /// `pg_stat_replication`.
     pub standbys: Vec<Standby>,
     /// Parameters that wait for a restart.
@@ -203,11 +207,12 @@ pub struct Control {
     pub timeline: Timeline,
 }
 
-/// A set of names that every commit since `since` waits for.
+/// Whom every commit since `since` waits for. So many of them have confirmed one of those commits, and
+/// with it everything before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncProof {
-    /// The standbys, all of which are waited for; empty: commits wait for nobody.
-    pub names: BTreeSet<String>,
+    /// The standbys, and how many of them are waited for.
+    pub waits: Waits,
     /// Everything acknowledged before the proof lies before this position.
     pub since: Lsn,
 }
@@ -252,6 +257,9 @@ pub struct PeerAnswer {
     pub may_lead: Option<bool>,
     /// hart's own: the highest term that it knows; 0: none.
     pub term: Term,
+    /// hart's own: it gets WAL from nobody but the leader of this term, and never again from one of
+    /// an earlier term.
+    pub follows: Option<Term>,
 }
 
 /// The long action under way.

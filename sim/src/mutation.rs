@@ -47,6 +47,10 @@ pub enum Mutation {
     SyncSetIgnored,
     /// The winner does not enter itself into `sync` before the promotion.
     SyncNotClaimed,
+    /// A candidate with a quorum does not ask the others.
+    QuorumNotAsked,
+    /// The word of one that still gets WAL from the old primary counts.
+    QuorumWordDoesNotBind,
     /// The term is not kept beside the data directory.
     TermForgotten,
     /// A member that promised to leave the lease alone takes it all the same.
@@ -80,6 +84,8 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::SyncPublishedEarly, "a standby is published when commits wait for it"),
     (Mutation::SyncSetIgnored, "only the published synchronous set may lead by itself"),
     (Mutation::SyncNotClaimed, "the winner enters itself into sync before the promotion"),
+    (Mutation::QuorumNotAsked, "with a quorum nobody leads without the word of others"),
+    (Mutation::QuorumWordDoesNotBind, "who gives its word takes no WAL from another any more"),
     (Mutation::TermForgotten, "the term outlives a wiped store and a restart"),
     (Mutation::FailsafePromiseIgnored, "a promise to leave the lease alone is kept"),
     (Mutation::OneSilenceSuffices, "every member must promise; a silence is a no"),
@@ -97,6 +103,9 @@ impl Mutation {
             Self::LagIgnored => any(&["are allowed"]),
             Self::SyncPublishedEarly => any(&["is lost"]),
             Self::SyncSetIgnored => any(&["is lost", "without having been in it"]),
+            Self::QuorumNotAsked | Self::QuorumWordDoesNotBind => {
+                any(&["is lost", "although sync"])
+            }
             Self::SyncNotClaimed => any(&["is lost", "is primary, sync is"]),
             Self::ReleaseBeforeStop => any(&["gives the lease up while"]),
             Self::DownReportedEarly => {
@@ -123,6 +132,12 @@ impl Mutation {
             Self::FailsafeListIgnored => {
                 &[Kind::AgentStopped, Kind::NodeCutFromConsul, Kind::NodesCutFromEachOther]
             }
+            Self::QuorumWordDoesNotBind => &[
+                Kind::AgentAndGuardFrozen,
+                Kind::NodeCutFromConsul,
+                Kind::NodesCutFromEachOther,
+                Kind::SlowLink,
+            ],
             _ => &[],
         }
     }

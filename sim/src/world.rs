@@ -67,17 +67,19 @@ pub struct World {
     numbers: u64,
 }
 
-fn bootstrap(rng: &mut Rng) -> Map<String, Value> {
+fn bootstrap(seed: u64, rng: &mut Rng) -> Map<String, Value> {
     let ttl = [2, 3, 3, 6, 6, 15][rng.index(6)];
     let sync = rng.chance(600);
     let loop_wait = [1, 1, 2][rng.index(3)];
     let failsafe = rng.chance(750);
     let lag = [1_048_576, 4096][rng.index(2)];
     let (strict, count, rewind) = (sync && rng.chance(200), 1 + rng.below(2), rng.chance(700));
+    // Not drawn: the draws that follow shall stay as they were.
+    let quorum = sync && seed.is_multiple_of(3);
     let config = json!({
         "ttl": ttl,
         "loop_wait": loop_wait,
-        "synchronous_mode": sync,
+        "synchronous_mode": if quorum { json!("quorum") } else { json!(sync) },
         "synchronous_mode_strict": strict,
         "synchronous_node_count": count,
         "maximum_lag_on_failover": lag,
@@ -93,7 +95,7 @@ impl World {
     pub fn new(seed: u64, mutation: Option<Mutation>, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
         let count = [1, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 4, 5][rng.index(13)];
-        let bootstrap = bootstrap(&mut rng);
+        let bootstrap = bootstrap(seed, &mut rng);
         let mut plan = Plan::draw(&mut rng, bootstrap["failsafe_mode"] == json!(true));
         if let Some(kinds) = mutation.map(Mutation::faults).filter(|kinds| !kinds.is_empty()) {
             (plan.kinds, plan.harmless) = (kinds.to_vec(), false);

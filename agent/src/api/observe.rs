@@ -12,6 +12,7 @@ use hart_ha::observation::{
     Control, Data, Local, Memory, Observation, Process, Sql, Standby, SyncProof, Upstream,
 };
 use hart_ha::time::Time;
+use hart_ha::waits::Waits;
 use serde::{Deserialize, Serialize};
 
 use super::reply::{self, StatusCode};
@@ -46,7 +47,7 @@ pub struct Observed {
     /// What the control file of a stopped server says.
     pub control: Option<SeenControl>,
     /// Whom commits have been proved to wait for, and since which position.
-    pub waits_for: Option<(BTreeSet<String>, Lsn)>,
+    pub waits_for: Option<(usize, BTreeSet<String>, Lsn)>,
     /// Highest term seen.
     pub term: u64,
     /// Its timelines and the terms in which they began.
@@ -146,7 +147,10 @@ fn of(handle: &Handle, view: &View, seen: &Observation, now: Time) -> Observed {
         sql: local.sql.as_ref().map(SeenSql::from),
         upstream: local.upstream.as_ref().map(|u| (u.name.clone(), u.host.clone(), u.port)),
         control: local.control.as_ref().map(SeenControl::from),
-        waits_for: local.waits_for.as_ref().map(|proof| (proof.names.clone(), proof.since)),
+        waits_for: local.waits_for.as_ref().map(|proof| {
+            let waits = proof.waits.clone();
+            (waits.need, waits.of, proof.since)
+        }),
         term: local.memory.term,
         origins: local.memory.origins.clone(),
         history: local.history.clone(),
@@ -209,7 +213,10 @@ impl Observed {
                 checkpoint: control.checkpoint,
                 timeline: control.timeline,
             }),
-            waits_for: self.waits_for.clone().map(|(names, since)| SyncProof { names, since }),
+            waits_for: self
+                .waits_for
+                .clone()
+                .map(|(need, of, since)| SyncProof { waits: Waits { need, of }, since }),
             memory: Memory {
                 term: self.term,
                 origins: self.origins.clone(),
@@ -238,6 +245,7 @@ impl SeenSql {
             receive_lsn: self.receive_lsn,
             replay_lsn: self.replay_lsn,
             streaming: self.streaming,
+            receives_from: None,
             standbys: self.standbys.iter().map(row).collect(),
             pending_restart: false,
             waits: self.waits,

@@ -123,6 +123,7 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
         "why": view.verdict,
         "phase": view.phase,
         "term": view.term,
+        "follows": view.follows,
         "lease": hold(view.hold, picture.now),
         "armed": hold(view.armed, picture.now),
         "guard": guard(view),

@@ -175,6 +175,10 @@ fn sync_waits(name: &str, view: &View, observation: &Observation) -> Option<Stri
         (true, true, false) => {
             Some("a synchronous standby; until there is one commits wait for nobody".to_owned())
         }
+        (true, false, _) if published.quorum > 0 => {
+            let need = standbys.len().saturating_sub(published.quorum as usize);
+            Some(format!("any {need} of {}, at each commit", standbys.join(", ")))
+        }
         (true, false, _) => Some(format!("{}, at each commit", standbys.join(", "))),
         (false, ..) => Some("its own entry in the key `sync`".to_owned()),
     }

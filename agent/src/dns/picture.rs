@@ -61,7 +61,7 @@ fn member(
     let lag = lag(entry, snapshot);
     let replica = entry.role == Role::Replica && entry.state == State::Running;
     let near = lag.is_none_or(|lag| lag <= options.max_lag);
-    let sync = snapshot.sync.as_ref().is_some_and(|sync| sync.value.standbys().contains(name));
+    let sync = snapshot.sync.as_ref().is_some_and(|sync| sync.value.is_complete(name));
     Ok(Member {
         name: name.to_owned(),
         host,

@@ -8,6 +8,7 @@ use hart_config::Config;
 use hart_ha::brain::{Brain, Step};
 use hart_ha::command::{Exit, Job};
 use hart_ha::observation::{JobDone, LeaseStanding, Observation, StoreView};
+use hart_ha::waits::Voters;
 use hart_postgres::Postgres;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -261,6 +262,8 @@ impl Agent {
                     tracing::error!("{}", super::store_task::chain(&error));
                 }
             }
+            // What was acknowledged meanwhile may rest on others than the names that are back.
+            (Job::Sync(_), Err(_)) => self.known.proof = None,
             (Job::Restart, Ok(_)) => self.known.asked.restart = false,
             (Job::Restart, Err(error)) => {
                 self.known.asked.restart = false;
@@ -333,7 +336,7 @@ impl Agent {
     fn sync_unsettled(&self, observation: &Observation) -> bool {
         let Some(proof) = &observation.local.waits_for else { return false };
         let sync = observation.store.snapshot.as_ref().and_then(|s| s.sync.as_ref());
-        sync.is_some_and(|sync| sync.value.standbys() != proof.names)
+        sync.is_some_and(|sync| sync.value.voters() != Voters::of(&proof.waits))
     }
 
     async fn wait(&mut self, step: &Step) {

@@ -275,5 +275,6 @@ fn blank(config: &hart_config::Config) -> View {
         progress: None,
         observation: None,
         term: 0,
+        follows: None,
     }
 }

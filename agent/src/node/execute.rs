@@ -255,14 +255,6 @@ impl Agent {
         let _ = self.monitor.orders.send(MonitorOrder::Health(pause));
         let changed = self.applied.replace(config.clone());
         let (settings, warnings) = settings::postgres(&self.config, config);
-        if config.synchronous_mode == SynchronousMode::Quorum
-            && changed.as_ref().is_none_or(|old| old.synchronous_mode != config.synchronous_mode)
-        {
-            tracing::info!(
-                "synchronous_mode: quorum acts as on: commits wait for all of \
-                 synchronous_node_count standbys"
-            );
-        }
         for warning in warnings {
             tracing::info!("{warning}");
         }
@@ -331,6 +323,7 @@ impl Agent {
             progress: self.jobs.progress(),
             observation: Some(Arc::new(observation.clone())),
             term: step.term,
+            follows: step.follows,
         }));
         self.changes.send_modify(|count| *count += 1);
         self.refreshing.retain_mut(|(looked, _)| {

@@ -1,6 +1,5 @@
 //! Long actions on PostgreSQL, one at a time, beside the loop.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use hart_ha::command::Job;
 use hart_ha::keeper::Hold;
 use hart_ha::observation::{FinishedJob, JobDone, RunningJob, SyncProof, Upstream};
 use hart_ha::time::Time;
+use hart_ha::waits::Waits;
 use hart_postgres::{
     BaseBackup, LinkError, LocalEnd, Postgres, Progress, Rewound, Role, needs_rewind,
 };
@@ -201,7 +201,7 @@ impl Worker {
                 Ok(JobDone::Done)
             }
             Job::Checkpoint => self.checkpoint().await,
-            Job::Sync(names) => self.set_sync(names).await.map(|found| {
+            Job::Sync(waits) => self.set_sync(waits).await.map(|found| {
                 proof = Some(found);
                 JobDone::Done
             }),
@@ -333,8 +333,8 @@ impl Worker {
 
     /// The names that this server waited for before stay in force: they are at least those that
     /// are published, also where the publication is not seen here yet.
-    async fn start_primary(&self, hold: Hold, published: &BTreeSet<String>) -> Worked {
-        if self.how.strict && published.is_empty() {
+    async fn start_primary(&self, hold: Hold, published: &Waits) -> Worked {
+        if self.how.strict && published.is_nobody() {
             // Nothing is acknowledged before there is a standby, not even by a new cluster.
             let written = self.postgres.write_synchronous_standby_names(NOBODY, QUICK).await;
             written.map_err(|e| chain(&e))?;
@@ -361,18 +361,18 @@ impl Worker {
         self.server.start(&role, None).await.map(|()| JobDone::Done)
     }
 
-    async fn set_sync(&self, names: &BTreeSet<String>) -> Result<SyncProof, String> {
+    async fn set_sync(&self, waits: &Waits) -> Result<SyncProof, String> {
         let within = self.how.sync_within;
-        if names.is_empty() {
+        if waits.is_nobody() {
             let value = if self.how.strict { NOBODY } else { "" };
             let set = self.postgres.set_synchronous_standby_names(value, QUICK).await;
             set.map_err(|e| chain(&e))?;
         } else {
-            let value = sync_value(names);
+            let value = sync_value(waits);
             self.postgres.enable_sync(&value, within).await.map_err(|e| chain(&e))?;
         }
         let probe = self.postgres.probe(QUICK).await.map_err(|e| chain(&e))?;
-        Ok(SyncProof { names: names.clone(), since: probe.write_lsn.unwrap_or_default() })
+        Ok(SyncProof { waits: waits.clone(), since: probe.write_lsn.unwrap_or_default() })
     }
 }
 
@@ -384,13 +384,15 @@ fn address(upstream: &Upstream) -> hart_postgres::Upstream {
     hart_postgres::Upstream { host: upstream.host.clone(), port: upstream.port }
 }
 
-/// `synchronous_standby_names` that waits for all of these; empty for none.
-fn sync_value(names: &BTreeSet<String>) -> String {
-    if names.is_empty() {
+/// `synchronous_standby_names` that waits for all of these, or for any of them that are enough; empty
+/// for none.
+fn sync_value(waits: &Waits) -> String {
+    if waits.is_nobody() {
         return String::new();
     }
-    let quoted = names.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
-    format!("{} ({})", names.len(), quoted.collect::<Vec<_>>().join(","))
+    let quoted = waits.of.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
+    let any = if waits.is_all() { "" } else { "ANY " };
+    format!("{any}{} ({})", waits.need, quoted.collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]
@@ -398,10 +400,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commits_wait_for_all_of_the_names() {
+    fn commits_wait_for_all_of_the_names_or_for_enough_of_them() {
         let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect();
-        assert_eq!(sync_value(&names(&[])), "");
-        assert_eq!(sync_value(&names(&["n2"])), "1 (\"n2\")");
-        assert_eq!(sync_value(&names(&["b", "a-1"])), "2 (\"a-1\",\"b\")");
+        let all = |list: &[&str]| sync_value(&Waits::all(names(list)));
+        assert_eq!(all(&[]), "");
+        assert_eq!(all(&["n2"]), "1 (\"n2\")");
+        assert_eq!(all(&["b", "a-1"]), "2 (\"a-1\",\"b\")");
+        assert_eq!(sync_value(&Waits::any(1, names(&["b", "a"]))), "ANY 1 (\"a\",\"b\")");
     }
 }

@@ -169,6 +169,10 @@ fn sql(at: hart_ha::time::Time, probe: &Probe) -> Sql {
         receive_lsn: probe.receive_lsn.unwrap_or_default(),
         replay_lsn: probe.replay_lsn.unwrap_or_default(),
         streaming: probe.receiver.as_ref().is_some_and(hart_postgres::Receiver::streaming),
+        receives_from: probe
+            .receiver
+            .as_ref()
+            .and_then(|receiver| Some((receiver.sender_host.clone()?, receiver.sender_port?))),
         standbys: probe.standbys.iter().filter_map(standby).collect(),
         pending_restart: !probe.pending_restart.is_empty(),
         waits: !probe.synchronous_standby_names.is_empty(),

@@ -104,6 +104,7 @@ struct Xlog {
 struct HartStatus {
     may_lead: Option<bool>,
     term: u64,
+    follows: Option<u64>,
 }
 
 impl From<Status> for PeerAnswer {
@@ -116,7 +117,8 @@ impl From<Status> for PeerAnswer {
             timeline: status.timeline,
             position: location.max(received_location).max(replayed_location).unwrap_or_default(),
             tags: status.tags,
-            may_lead: status.hart.and_then(|hart| hart.may_lead),
+            may_lead: status.hart.as_ref().and_then(|hart| hart.may_lead),
+            follows: status.hart.and_then(|hart| hart.follows),
             term,
         }
     }

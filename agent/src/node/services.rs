@@ -81,7 +81,7 @@ impl Services {
         };
         let file = &self.handle.file;
         let sync = view.snapshot.as_ref().and_then(|s| s.sync.as_ref());
-        let is_sync = sync.is_some_and(|sync| sync.value.standbys().contains(&file.name));
+        let is_sync = sync.is_some_and(|sync| sync.value.is_complete(&file.name));
         let mut tags = file.consul.service_tags.clone();
         tags.push(path.to_owned());
         tags.extend((path == "primary").then(|| "master".to_owned()));

@@ -68,6 +68,8 @@ pub struct View {
     pub observation: Option<Arc<Observation>>,
     /// The highest term that this node knows.
     pub term: u64,
+    /// Of a replica: the term whose leader is the only one that it gets WAL from.
+    pub follows: Option<u64>,
 }
 
 impl View {

@@ -123,8 +123,9 @@ impl Writes {
             Write::Config => self.put("config", &basis.config, 0).await,
             Write::Member(member) => self.member(&member, basis).await,
             Write::ClearFailover(at) => self.put("failover", &FailoverRequest::default(), at).await,
-            Write::Sync { standbys, at } => {
-                self.put("sync", &SyncState::new(&self.name, &standbys).replacing(at), at).await
+            Write::Sync { standbys, quorum, at } => {
+                let state = SyncState::with_quorum(&self.name, &standbys, quorum).replacing(at);
+                self.put("sync", &state, at).await
             }
             Write::Status => self.put("status", &Status::default(), 0).await,
             Write::DeleteSync(at) => {

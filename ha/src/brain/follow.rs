@@ -194,6 +194,7 @@ impl Brain {
             let reason = format!("{} leads", upstream.name);
             return turn.push(Command::Follow(upstream), reason);
         }
+        self.follows = self.follows(turn, snapshot, sql, &upstream);
         if has_another_of_a_number(turn, member) {
             let reason = "a timeline here is not the leader's, which has the same number";
             return turn.begin(Job::Stop, reason);

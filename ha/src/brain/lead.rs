@@ -101,7 +101,7 @@ impl Brain {
         };
         self.unreadable_since = None;
         let job = if control.was_primary {
-            Job::StartPrimary { hold, sync: self.published_standbys(snapshot) }
+            Job::StartPrimary { hold, sync: self.published_waits(snapshot) }
         } else {
             Job::StartStandby(None)
         };
@@ -177,6 +177,9 @@ impl Brain {
             }
             return self.release(turn, "not in the published synchronous set".to_owned());
         }
+        if !self.quorum_agrees(turn, snapshot, hold) {
+            return;
+        }
         if !self.sync_is_mine(turn, snapshot) {
             return turn.phase("taking over the synchronous set");
         }
@@ -203,7 +206,7 @@ impl Brain {
             return true;
         }
         let at = current.map_or(0, |sync| sync.index);
-        let write = Write::Sync { standbys: BTreeSet::new(), at };
+        let write = Write::Sync { standbys: BTreeSet::new(), quorum: 0, at };
         turn.push(Command::Write(write), "before the promotion: nobody else may lead after it");
         false
     }

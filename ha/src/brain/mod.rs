@@ -105,6 +105,10 @@ pub struct Brain {
     acquired: Option<(Index, Time)>,
     /// Names in writes of `sync` that rest on this version and may come true yet.
     sync_sent: Option<(Index, BTreeSet<String>)>,
+    /// Since when this node, as the holder, waits for the word of the quorum.
+    voting: sync::Voting,
+    /// Of a replica: the term whose leader is the only one that it gets WAL from.
+    follows: Option<Term>,
     /// Whether standbys confirm what is written.
     confirmations: sync::Confirmations,
     /// How long this node has been sick as the holder, and whether it gives up.
@@ -143,6 +147,8 @@ impl Brain {
             given_up: None,
             acquired: None,
             sync_sent: None,
+            voting: None,
+            follows: None,
             confirmations: sync::Confirmations::default(),
             sick: sick::Sickness::default(),
             wal_lost_with: None,
@@ -165,13 +171,15 @@ impl Brain {
         self.learn(observation);
         let config = self.config(observation);
         let mut turn = Turn::new(observation, config);
+        self.follows = None;
         match observation.store.snapshot.as_ref() {
             Some(snapshot) => self.decide(&mut turn, snapshot),
             None => self.decide_blind(&mut turn),
         }
         let member = self.entry(&turn);
         let term = self.watch.term().max(observation.local.memory.term);
-        turn.finish(member, term, self.refused.clone())
+        let refused = self.refused.clone();
+        Step { follows: self.follows, ..turn.finish(member, term, refused) }
     }
 
     /// The stored settings; those last seen, where the store has lost them; before that the file's.

@@ -203,6 +203,9 @@ impl Brain {
         if let Some(name) = self.living_primary(turn) {
             return Some(format!("{name} still answers as primary"));
         }
+        if let Some(obstacle) = self.quorum_obstacle(turn, snapshot) {
+            return Some(obstacle);
+        }
         if self.is_named_candidate(snapshot) || turn.now() >= patience_ends {
             return None;
         }

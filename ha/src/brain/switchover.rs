@@ -19,6 +19,7 @@ use crate::lsn::{Lsn, Timeline};
 use crate::observation::{Control, PeerAnswer};
 use crate::store::{Index, Snapshot};
 use crate::time::Time;
+use crate::waits::Voters;
 
 /// How long the heir may take to receive the shutdown checkpoint.
 const CATCH_UP: Duration = Duration::from_secs(5);
@@ -163,6 +164,9 @@ impl Brain {
         }
         if let Some(heir) = self.caught_up(turn, snapshot, purpose, &switch.streamed, &control) {
             self.switch = Some(switch);
+            if !self.is_only_voter(turn, snapshot, &heir.name) {
+                return true;
+            }
             turn.phase("handing the lease over");
             let reason = format!("{} has everything up to {}", heir.name, control.checkpoint);
             self.refused = None;
@@ -178,6 +182,20 @@ impl Brain {
         turn.wake_soon();
         self.switch = Some(switch);
         true
+    }
+
+    /// Where a quorum would have to be heard, the heir is published as the only one first: it has
+    /// everything, and needs nobody's word.
+    fn is_only_voter(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, heir: &str) -> bool {
+        if self.published_voters(snapshot).quorum == 0 {
+            return true;
+        }
+        turn.phase(format!("naming {heir} alone in the synchronous set"));
+        turn.wake_soon();
+        let at = snapshot.sync.as_ref().map_or(0, |sync| sync.index);
+        let reason = "it has the shutdown checkpoint, and so everything".to_owned();
+        self.write_sync(turn, Voters::all([heir.to_owned()].into()), at, reason);
+        false
     }
 
     /// A peer whose fresh answer shows WAL beyond the start of the shutdown checkpoint's record:

@@ -38,6 +38,8 @@ pub struct Step {
     pub member: Member,
     /// The highest term that this node knows.
     pub term: Term,
+    /// Of a replica: the term whose leader is the only one that it gets WAL from.
+    pub follows: Option<Term>,
 }
 
 /// How soon to look again while PostgreSQL is starting or promoting.
@@ -157,6 +159,7 @@ impl<'a> Turn<'a> {
         Step {
             member,
             term,
+            follows: None,
             refused,
             decisions: self.decisions,
             wake: self.wake,

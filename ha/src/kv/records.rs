@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::lsn::{Lsn, Timeline};
+use crate::waits::Voters;
 
 /// The number of a reign. It grows with every change of holder and never falls.
 pub type Term = u64;
@@ -110,9 +111,11 @@ impl FailoverRequest {
 pub struct SyncState {
     /// The primary that wrote this.
     pub leader: Option<String>,
-    /// Quorum of `synchronous_mode: quorum`; 0 otherwise.
+    /// Of how many others in `sync_standby` the word is needed before one of them leads
+    /// (`synchronous_mode: quorum`); 0: of nobody.
     pub quorum: u32,
-    /// Comma-separated names that hold every acknowledged commit.
+    /// Comma-separated names. Each of them holds every acknowledged commit; with a quorum: each of
+    /// them together with any `quorum` of the others.
     pub sync_standby: Option<String>,
     /// hart's own: the version that this state replaced. Makes each write differ from the last, so
     /// that it moves the version even where the names are the same.
@@ -126,13 +129,19 @@ fn is_zero(value: &u64) -> bool {
 }
 
 impl SyncState {
-    /// A published state of `leader` with these standbys.
+    /// A published state of `leader` with these standbys, each of which has everything.
     #[must_use]
     pub fn new(leader: &str, standbys: &BTreeSet<String>) -> Self {
+        Self::with_quorum(leader, standbys, 0)
+    }
+
+    /// A published state of `leader`: so many of the other standbys one of these must hear.
+    #[must_use]
+    pub fn with_quorum(leader: &str, standbys: &BTreeSet<String>, quorum: usize) -> Self {
         let joined = standbys.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         Self {
             leader: Some(leader.to_owned()),
-            quorum: 0,
+            quorum: u32::try_from(quorum).unwrap_or(u32::MAX),
             sync_standby: (!standbys.is_empty()).then_some(joined),
             replaces: 0,
         }
@@ -151,7 +160,20 @@ impl SyncState {
         names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
     }
 
-    /// Does this node hold every acknowledged commit: the writer itself or one of its standbys?
+    /// The same, with the quorum.
+    #[must_use]
+    pub fn voters(&self) -> Voters {
+        Voters { names: self.standbys(), quorum: self.quorum as usize }
+    }
+
+    /// Is this a standby that by itself holds every acknowledged commit?
+    #[must_use]
+    pub fn is_complete(&self, member: &str) -> bool {
+        self.quorum == 0 && self.standbys().contains(member)
+    }
+
+    /// May this node lead, alone or with the word of the quorum: the writer itself or one of its
+    /// standbys?
     #[must_use]
     pub fn names(&self, member: &str) -> bool {
         self.leader.as_deref() == Some(member) || self.standbys().contains(member)

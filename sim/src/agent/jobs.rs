@@ -1,11 +1,10 @@
 //! Long actions on PostgreSQL, one at a time, as the agent's jobs do them.
 
-use std::collections::BTreeSet;
-
 use hart_ha::brain::Step;
 use hart_ha::command::Job;
 use hart_ha::lsn::Lsn;
 use hart_ha::observation::{FinishedJob, JobDone, RunningJob, SyncProof};
+use hart_ha::waits::Waits;
 
 use crate::agent::lease::Order;
 use crate::agent::state::Running;
@@ -79,8 +78,8 @@ impl World {
                 self.lease_turn(n, Some(Order::GuardStarts(hold.term)));
             }
             Job::Stop | Job::Restart => self.stop_server(n),
-            Job::Sync(names) => {
-                node.disk.sync_file.clone_from(names);
+            Job::Sync(waits) => {
+                node.disk.sync_file.clone_from(waits);
                 let life = node.server.life;
                 let delay = self.rng.skewed(MS, 400 * MS);
                 self.queue.push(self.t + delay, Event::Server(n, life, AtServer::SyncApplied));
@@ -94,7 +93,7 @@ impl World {
         let Some(agent) = &self.nodes[n].agent else { return };
         let Some(running) = agent.job.clone().filter(|job| job.number == number) else { return };
         let result = match &running.job {
-            Job::Sync(names) => match self.prove_sync(n, names, &running) {
+            Job::Sync(waits) => match self.prove_sync(n, waits, &running) {
                 Some(result) => result,
                 None => return self.after(n, 20 * MS, AtAgent::Job(number)),
             },
@@ -120,6 +119,8 @@ impl World {
                 let facts = &mut self.nodes[n].facts;
                 (facts.bootstrapping, facts.made) = (false, None);
             }
+            // What was acknowledged meanwhile may rest on others than the names that are back.
+            (Job::Sync(_), Err(_)) => agent.proof = None,
             (Job::Restart, _) => agent.seen.asked.restart = false,
             (Job::StartPrimary { .. }, Ok(_)) => agent.upstream = None,
             (Job::StartPrimary { .. }, Err(_)) if agent.up_since.is_none() => agent.acked = None,
@@ -172,11 +173,12 @@ impl World {
         }
     }
 
-    /// The proof: after the setting took effect, a commit of our own was confirmed by all.
+    /// The proof: after the setting took effect, a commit of our own was confirmed by as many as are
+    /// needed.
     pub(crate) fn prove_sync(
         &mut self,
         n: usize,
-        names: &BTreeSet<String>,
+        waits: &Waits,
         running: &Running,
     ) -> Option<Worked> {
         let all = &self.names;
@@ -185,15 +187,15 @@ impl World {
             return Some(Err("no primary runs".to_owned()));
         }
         let early = self.mutation == Some(Mutation::SyncPublishedEarly);
-        let applied = node.server.sync == *names;
-        let confirmed = names.is_empty()
-            || names.iter().all(|name| {
-                let row = node.server.senders.iter().find(|row| all[row.to] == *name);
-                row.is_some_and(|row| row.acked >= running.mark)
-            });
+        let applied = node.server.sync == *waits;
+        let confirms = |name: &&String| {
+            let row = node.server.senders.iter().find(|row| all[row.to] == **name);
+            row.is_some_and(|row| row.acked >= running.mark)
+        };
+        let confirmed = waits.of.iter().filter(confirms).count() >= waits.need;
         if applied && confirmed || early {
             let since = Lsn(if early { 0 } else { node.disk.pos.lsn });
-            let proof = SyncProof { names: names.clone(), since };
+            let proof = SyncProof { waits: waits.clone(), since };
             if let Some(agent) = &mut self.nodes[n].agent {
                 agent.proof = Some(proof);
             }

@@ -24,7 +24,7 @@ impl World {
         let standby = |sender: &crate::pg::Sender| Standby {
             name: self.names[sender.to].clone(),
             streaming: true,
-            sync: server.sync.contains(&self.names[sender.to]),
+            sync: server.sync.of.contains(&self.names[sender.to]),
             flush_lsn: Lsn(sender.acked),
         };
         let lsn = |is: bool| Lsn(if is { pos.lsn } else { 0 });
@@ -36,9 +36,10 @@ impl World {
             receive_lsn: lsn(server.recovery),
             replay_lsn: lsn(server.recovery),
             streaming: server.receiver.is_some(),
+            receives_from: server.receiver.map(|r| (self.names[r.from].clone(), 5432)),
             standbys: server.senders.iter().map(standby).collect(),
             pending_restart: false,
-            waits: !server.sync.is_empty(),
+            waits: !server.sync.is_nobody(),
         };
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let old = agent.seen.local.sql.replace(sql);

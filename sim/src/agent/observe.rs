@@ -17,6 +17,7 @@ impl World {
         let early = self.mutated(Mutation::TakeoverWithoutWaiting);
         let (sync_ignored, unclaimed) =
             (self.mutated(Mutation::SyncSetIgnored), self.mutated(Mutation::SyncNotClaimed));
+        let alone = self.mutated(Mutation::QuorumNotAsked);
         let self_listed = self.mutated(Mutation::FailsafeListIgnored);
         let vanished = self.mutated(Mutation::VanishedLeaseNotWaitedFor);
         let lag_ignored = self.mutated(Mutation::LagIgnored);
@@ -108,6 +109,18 @@ impl World {
         }
         if blind {
             seen.peers.values_mut().for_each(|probe| probe.answer = None);
+        }
+        if alone
+            && let Some(keys) = &mut seen.store.snapshot
+            && keys.sync.as_ref().is_some_and(|sync| {
+                sync.value.quorum > 0 && sync.value.leader.as_deref() != Some(node.name.as_str())
+            })
+        {
+            let mut changed = (**keys).clone();
+            if let Some(sync) = &mut changed.sync {
+                sync.value.quorum = 0;
+            }
+            *keys = changed.into();
         }
         if (sync_ignored || unclaimed)
             && let Some(keys) = &mut seen.store.snapshot

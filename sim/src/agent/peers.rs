@@ -43,10 +43,13 @@ impl World {
             tags: member.tags.clone(),
             may_lead: Some(agent.view.may_lead_since.is_some()),
             term: agent.view.term,
+            follows: agent.view.follows,
         };
+        let unbound = self.mutated(Mutation::QuorumWordDoesNotBind);
+        let follows = answer.follows.or((unbound && answer.term > 0).then_some(answer.term));
         let ahead = self.mutated(Mutation::HandOverBeforeCaughtUp);
         let position = if ahead { Lsn(u64::MAX / 2) } else { answer.position };
-        let answer = PeerAnswer { position, ..answer };
+        let answer = PeerAnswer { position, follows, ..answer };
         if let Some(delay) = self.net.send(&mut self.rng, n, by) {
             let what = AtAgent::Peer(n, at, Some(Box::new(answer)));
             self.queue.push(self.t + delay, Event::Agent(by, life, what));

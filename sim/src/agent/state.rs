@@ -10,6 +10,7 @@ use hart_ha::keeper::{Hold, Keeper};
 use hart_ha::kv::{DynamicConfig, Member, Term};
 use hart_ha::observation::{FinishedJob, LeaseStanding, Observation, SyncProof, Upstream};
 use hart_ha::time::Time;
+use hart_ha::waits::Waits;
 
 use crate::clock::Us;
 use crate::pg::wal::Branch;
@@ -54,7 +55,7 @@ pub struct Running {
     /// When it is given up.
     pub until: Us,
     /// What `synchronous_standby_names` was before, for a proof that fails.
-    pub before: BTreeSet<String>,
+    pub before: Waits,
     /// Where WAL had to be confirmed to, for the proof of synchronous commits.
     pub mark: u64,
 }
@@ -82,6 +83,8 @@ pub struct View {
     pub may_lead_since: Option<Us>,
     /// The highest term that it knows.
     pub term: Term,
+    /// Whose WAL alone it gets.
+    pub follows: Option<Term>,
 }
 
 /// The agent's memory. All of it is lost when it dies.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hart_ha::brain::{Step, Verdict};
 use hart_ha::command::{Command, Write};
 use hart_ha::kv::DynamicConfig;
+use hart_ha::waits::Voters;
 
 use crate::agent::lease::Order;
 use crate::agent::state::{STEP, View};
@@ -122,12 +123,13 @@ impl World {
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let since = agent.view.may_lead_since.or(Some(t));
         let may_lead_since = since.filter(|_| step.verdict.may_lead());
-        agent.view = View { may_lead_since, term: step.term, member: step.member };
+        let (term, follows) = (step.term, step.follows);
+        agent.view = View { may_lead_since, term, follows, member: step.member };
         let sql = agent.seen.local.sql.as_ref();
         let sync_unsettled = || {
             let Some(proof) = &agent.seen.local.waits_for else { return false };
             let sync = agent.seen.store.snapshot.as_ref().and_then(|s| s.sync.as_ref());
-            sync.is_some_and(|sync| sync.value.standbys() != proof.names)
+            sync.is_some_and(|sync| sync.value.voters() != Voters::of(&proof.waits))
         };
         let unsettled = agent.up_since.is_some()
             && sql.is_none_or(|sql| {

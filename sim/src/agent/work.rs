@@ -1,9 +1,8 @@
 //! What the jobs do.
 
-use std::collections::BTreeSet;
-
 use hart_ha::kv::SynchronousMode;
 use hart_ha::observation::{JobDone, Upstream};
+use hart_ha::waits::Waits;
 
 use crate::agent::jobs::Worked;
 use crate::node::POSTGRES;
@@ -18,7 +17,7 @@ impl World {
         let disk = &mut self.nodes[n].disk;
         (disk.content, disk.system_id, disk.pos) = (Content::Cluster, system_id, pos);
         (disk.was_primary, disk.clean, disk.fresh_backup) = (true, true, false);
-        (disk.checkpoint, disk.sync_file) = (FIRST_LSN - 120, BTreeSet::new());
+        (disk.checkpoint, disk.sync_file) = (FIRST_LSN - 120, Waits::nobody());
         Ok(JobDone::Made(system_id.to_string()))
     }
 
@@ -43,7 +42,7 @@ impl World {
         let disk = &mut self.nodes[n].disk;
         (disk.content, disk.system_id, disk.pos) = (Content::Cluster, source.system_id, source.pos);
         (disk.was_primary, disk.clean, disk.fresh_backup) = (false, false, true);
-        (disk.checkpoint, disk.sync_file) = (source.checkpoint, BTreeSet::new());
+        (disk.checkpoint, disk.sync_file) = (source.checkpoint, Waits::nobody());
         Ok(JobDone::Done)
     }
 
@@ -94,7 +93,7 @@ impl World {
             config.synchronous_mode_strict && config.synchronous_mode != SynchronousMode::Off
         });
         let nobody = strict.then(|| "__hart_nobody__".to_owned());
-        self.nodes[n].disk.sync_file = nobody.into_iter().collect();
+        self.nodes[n].disk.sync_file = Waits::all(nobody.into_iter().collect());
         let target = from.and_then(|u| self.names.iter().position(|name| *name == u.name));
         self.start_server(n, Some(target), None)
     }

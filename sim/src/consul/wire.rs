@@ -60,8 +60,9 @@ pub fn call(
             return Some((first, Some(next)));
         }
         Write::ClearFailover(at) => cas("failover", &FailoverRequest::default(), at),
-        Write::Sync { standbys, at } => {
-            cas("sync", &SyncState::new(name, &standbys).replacing(at), at)
+        Write::Sync { standbys, quorum, at } => {
+            let state = SyncState::with_quorum(name, &standbys, quorum).replacing(at);
+            cas("sync", &state, at)
         }
         Write::Status => cas("status", &Status::default(), 0),
         Write::DeleteSync(at) => Call::Delete { key: key("sync"), cas: Some(at) },

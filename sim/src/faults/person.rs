@@ -44,7 +44,9 @@ impl World {
             }
             SyncChanged => {
                 let on = self.rng.chance(500);
-                self.configure("synchronous_mode", json!(on));
+                let quorum = on && self.number().is_multiple_of(2);
+                let mode = if quorum { json!("quorum") } else { json!(on) };
+                self.configure("synchronous_mode", mode);
             }
             _ => {}
         }

@@ -50,7 +50,7 @@ impl World {
         let late = self.nodes[n].guard.as_ref().is_some_and(|guard| guard.late);
         let forgotten = [Kind::SyncChanged, Kind::StoreWiped];
         let switched = self.plan.kinds.iter().any(|kind| forgotten.contains(kind));
-        if late && (switched || self.nodes[n].server.sync.is_empty()) {
+        if late && (switched || self.nodes[n].server.sync.is_nobody()) {
             return;
         }
         self.oracle.acknowledged(self.t, n, &self.names, waiting.at, &keys);

@@ -1,6 +1,6 @@
 //! One PostgreSQL: its data directory, which outlives everything, and its processes.
 
-use std::collections::BTreeSet;
+use hart_ha::waits::Waits;
 
 use crate::clock::Us;
 use crate::pg::wal::Pos;
@@ -34,7 +34,7 @@ pub struct Disk {
     /// Start of the latest checkpoint's record.
     pub checkpoint: u64,
     /// `synchronous_standby_names` in its file.
-    pub sync_file: BTreeSet<String>,
+    pub sync_file: Waits,
 }
 
 impl Default for Disk {
@@ -47,7 +47,7 @@ impl Default for Disk {
             clean: false,
             fresh_backup: false,
             checkpoint: 0,
-            sync_file: BTreeSet::new(),
+            sync_file: Waits::nobody(),
         }
     }
 }
@@ -120,7 +120,7 @@ pub struct Server {
     /// Connections of standbys.
     pub senders: Vec<Sender>,
     /// Commits wait for these.
-    pub sync: BTreeSet<String>,
+    pub sync: Waits,
     /// Commits that wait.
     pub waiting: Vec<Waiting>,
 }
@@ -136,7 +136,7 @@ impl Default for Server {
             upstream: None,
             receiver: None,
             senders: Vec::new(),
-            sync: BTreeSet::new(),
+            sync: Waits::nobody(),
             waiting: Vec::new(),
         }
     }
@@ -162,7 +162,10 @@ impl Server {
             let row = self.senders.iter().find(|s| names.get(s.to) == Some(name));
             row.map_or(0, |row| row.acked)
         };
-        self.sync.iter().map(acked).min().unwrap_or(u64::MAX)
+        let mut confirmed: Vec<u64> = self.sync.of.iter().map(acked).collect();
+        confirmed.sort_unstable_by_key(|lsn| std::cmp::Reverse(*lsn));
+        let last = self.sync.need.checked_sub(1).map(|at| confirmed.get(at).copied());
+        last.map_or(u64::MAX, Option::unwrap_or_default)
     }
 }
 
@@ -171,14 +174,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commits_wait_for_all_of_the_names() {
+    fn commits_wait_for_as_many_of_the_names_as_are_needed() {
         let names: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
         let sender = |to, acked| Sender { to, link: 0, acked, busy: false, stuck: None };
         let mut server = Server { senders: vec![sender(1, 7), sender(2, 9)], ..Server::default() };
         assert_eq!(server.confirmed(&names), u64::MAX);
-        server.sync = ["b".to_owned(), "c".to_owned()].into();
+        server.sync = Waits::all(["b".to_owned(), "c".to_owned()].into());
         assert_eq!(server.confirmed(&names), 7);
-        server.sync = ["a".to_owned()].into();
+        server.sync.need = 1;
+        assert_eq!(server.confirmed(&names), 9);
+        server.sync = Waits::all(["a".to_owned()].into());
         assert_eq!(server.confirmed(&names), 0, "not connected");
     }
 }

@@ -171,6 +171,7 @@ pub fn replica() -> View {
         progress: None,
         observation: None,
         term: 0,
+        follows: None,
     }
 }
 

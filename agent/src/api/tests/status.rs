@@ -68,7 +68,7 @@ async fn of_a_primary() {
         "patroni": {"version": "4.1.0", "scope": "demo", "name": "n1"},
         "hart": {
             "version": env!("CARGO_PKG_VERSION"), "instance": "instance-of-test",
-            "may_lead": true, "why": "leads", "phase": "leading", "term": 0,
+            "may_lead": true, "why": "leads", "phase": "leading", "term": 0, "follows": null,
             "lease": {"term": 3, "left_ms": null}, "armed": {"term": 3, "left_ms": null},
             "guard": {"layers": ["child-kill"], "watchdog": null,
                 "missing": ["cgroup", "pdeathsig", "mlock", "oom", "realtime"]}, "progress": null, "consul_reachable": true, "lost": null,

@@ -59,6 +59,7 @@ pub(super) struct Node {
     pub exited: bool,
     pub member: Member,
     pub verdict: Option<Verdict>,
+    pub follows: Option<u64>,
     pub phase: String,
 }
 
@@ -102,6 +103,7 @@ impl Node {
             exited: false,
             member,
             verdict: None,
+            follows: None,
             phase: String::new(),
         }
     }
@@ -210,6 +212,7 @@ impl Node {
             tags: self.member.tags.clone(),
             may_lead: self.verdict.as_ref().map(Verdict::may_lead),
             term: self.local.memory.term,
+            follows: self.follows,
         }
     }
 
@@ -279,11 +282,11 @@ impl Node {
                 }
                 self.local.memory.origins.clear();
             }
-            Job::Sync(names) => {
+            Job::Sync(waits) => {
                 let sql = self.local.sql.as_mut().ok_or("PostgreSQL does not run")?;
-                sql.waits = !names.is_empty();
+                sql.waits = !waits.is_nobody();
                 let since = sql.write_lsn;
-                self.local.waits_for = Some(SyncProof { names: names.clone(), since });
+                self.local.waits_for = Some(SyncProof { waits: waits.clone(), since });
             }
             _ => {}
         }
@@ -338,6 +341,7 @@ impl Node {
         }
         self.member = step.member.clone();
         self.verdict = Some(step.verdict.clone());
+        self.follows = step.follows;
         self.phase.clone_from(&step.phase);
         step
     }

@@ -87,8 +87,8 @@ impl Store {
                 snapshot.failover =
                     snapshot.failover.take().filter(|failover| failover.index != at);
             }
-            Write::Sync { standbys, at } if at == sync_at => {
-                let value = SyncState::new(name, &standbys).replacing(at);
+            Write::Sync { standbys, quorum, at } if at == sync_at => {
+                let value = SyncState::with_quorum(name, &standbys, quorum).replacing(at);
                 snapshot.sync = Some(Versioned { value, index, session: None });
             }
             Write::DeleteSync(at) if at == sync_at => snapshot.sync = None,

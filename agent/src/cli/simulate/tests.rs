@@ -98,7 +98,7 @@ fn primary(standbys: Vec<(String, bool, bool, Lsn)>, sync: Option<&str>) -> Obse
         ..SeenSql::default()
     };
     let left = Some(Left { term: 4, left_ms: 2000 });
-    let waits_for = sync.map(|sync| (names(sync), Lsn(END)));
+    let waits_for = sync.map(|sync| (sync.len(), names(sync), Lsn(END)));
     Observed { lease: left, armed: left, sql: Some(sql), waits_for, ..seen("n1") }
 }
 

@@ -226,6 +226,7 @@ impl World {
         for at in 0..self.nodes.len() {
             let source =
                 self.nodes[at].local.upstream.as_ref().map(|upstream| upstream.name.clone());
+            let from = self.nodes[at].local.upstream.as_ref().map(|up| (up.host.clone(), up.port));
             let leader =
                 source.and_then(|name| self.nodes.iter().position(|node| node.name == name));
             let streams = leader.is_some_and(|leader| self.streams(at, leader));
@@ -235,6 +236,7 @@ impl World {
             });
             let Some(sql) = &mut self.nodes[at].local.sql else { continue };
             sql.streaming = streams && sql.in_recovery;
+            sql.receives_from = from.filter(|_| sql.streaming);
             if let Some((timeline, lsn)) = end.filter(|_| sql.streaming && moving) {
                 let lsn = lsn.max(sql.position());
                 (sql.timeline, sql.receive_lsn, sql.replay_lsn) = (timeline, lsn, lsn);
@@ -259,7 +261,7 @@ impl World {
             return;
         }
         let name = self.nodes[at].name.clone();
-        let waited = self.nodes[at].local.waits_for.as_ref().map(|proof| proof.names.clone());
+        let waited = self.nodes[at].local.waits_for.as_ref().map(|proof| proof.waits.of.clone());
         let row = |node: &Node, sql: &Sql| Standby {
             name: node.name.clone(),
             streaming: true,

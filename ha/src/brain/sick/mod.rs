@@ -128,9 +128,11 @@ impl Brain {
             return false;
         }
         let sync = turn.config.synchronous_mode != SynchronousMode::Off;
-        let named = self.published_standbys(snapshot);
+        let voters = self.published_voters(snapshot);
+        let named = &voters.names;
         let fit = |name: &String| !self.is_me(name) && (!sync || named.contains(name));
-        let somebody = turn.answers().any(|(name, peer)| may_lead(peer) && fit(name));
+        let somebody = turn.answers().any(|(name, peer)| may_lead(peer) && fit(name))
+            && (!sync || self.quorum_could_lead(turn, &voters));
         if !somebody {
             turn.wake_at(turn.now() + turn.config.ttl / 2);
         }

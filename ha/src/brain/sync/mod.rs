@@ -4,16 +4,16 @@
 //! - in: first PostgreSQL waits for it (proved), then it has caught up with everything that was
 //!   acknowledged before, then it is published.
 //!
-//! `synchronous_mode: quorum` acts as `on`: commits wait for all of `synchronous_node_count` named
-//! standbys, and each of them alone has everything. A real quorum would need the word of several
-//! nodes at a takeover, and that word to bind them.
+//! `synchronous_mode: quorum` has rules of its own: see [`quorum`], and [`vote`] for the promotion.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 mod confirmations;
+mod quorum;
 #[cfg(test)]
 mod tests;
+mod vote;
 
 use super::Brain;
 use super::turn::Turn;
@@ -21,16 +21,25 @@ use crate::command::{Command, Job, Write};
 use crate::kv::SynchronousMode;
 use crate::observation::{Sql, Standby, SyncProof};
 use crate::store::{Index, Snapshot};
+use crate::waits::{Voters, Waits};
 
 pub(super) use confirmations::Confirmations;
 use confirmations::suspect_after;
+pub(super) use vote::Voting;
 
 impl Brain {
-    /// The standbys that this node has published as holding every acknowledged commit.
-    pub(super) fn published_standbys(&self, snapshot: &Snapshot) -> BTreeSet<String> {
+    /// The standbys that this node has published as holding every acknowledged commit, alone or
+    /// together with a quorum of the others.
+    pub(super) fn published_voters(&self, snapshot: &Snapshot) -> Voters {
         let sync = snapshot.sync.as_ref().map(|sync| &sync.value);
         let mine = sync.filter(|s| s.leader.as_deref().is_some_and(|name| self.is_me(name)));
-        mine.map(crate::kv::SyncState::standbys).unwrap_or_default()
+        mine.map(crate::kv::SyncState::voters).unwrap_or_default()
+    }
+
+    /// How commits must wait from the first one on, so that it fits what is published.
+    pub(super) fn published_waits(&self, snapshot: &Snapshot) -> Waits {
+        let Voters { names, quorum } = self.published_voters(snapshot);
+        Waits { need: names.len().saturating_sub(quorum), of: names }
     }
 
     /// Somebody else's published set does not name this node: it may lack acknowledged commits.
@@ -48,30 +57,40 @@ impl Brain {
         let leader = snapshot.sync.as_ref().and_then(|sync| sync.value.leader.as_deref());
         if leader.is_none_or(|name| !self.is_me(name)) {
             let reason = "synchronous mode is on".to_owned();
-            return self.write_sync(turn, BTreeSet::new(), at, reason);
+            return self.write_sync(turn, Voters::nobody(), at, reason);
         }
-        let published = self.published_standbys(snapshot);
+        let voters = self.published_voters(snapshot);
+        let quorum = Self::is_quorum(turn, &voters);
+        let published = voters.names;
         self.watch_confirmations(turn, sql);
         let wanted = self.wanted(turn, snapshot, sql, &published);
         if wanted.is_empty() && stay_alone(turn, sql) {
             return;
         }
+        if quorum {
+            let wanted = if turn.config.synchronous_mode == SynchronousMode::Quorum {
+                Waits::any(turn.config.synchronous_node_count, wanted)
+            } else {
+                Waits::all(wanted)
+            };
+            return self.keep_quorum(turn, snapshot, sql, &wanted);
+        }
         let kept: BTreeSet<_> = published.intersection(&wanted).cloned().collect();
         if kept != published {
             let lost: Vec<_> = published.difference(&wanted).map(String::as_str).collect();
             let reason = format!("no synchronous standby any more: {}", lost.join(", "));
-            return self.write_sync(turn, kept, at, reason);
+            return self.write_sync(turn, Voters::all(kept), at, reason);
         }
         if self.may_come_true(at, &wanted) {
             let reason = "an earlier write of the set may still come true; this one rules it out";
-            return self.write_sync(turn, kept, at, reason.to_owned());
+            return self.write_sync(turn, Voters::all(kept), at, reason.to_owned());
         }
         match &turn.obs.local.waits_for {
-            Some(proof) if proof.names == wanted => {
+            Some(proof) if proof.waits.of == wanted => {
                 let proof = proof.clone();
                 self.publish_sync(turn, sql, &published, &proof, at);
             }
-            _ => self.wait_for(turn, &published, wanted),
+            _ => self.wait_for(turn, &published, Waits::all(wanted)),
         }
     }
 
@@ -81,18 +100,19 @@ impl Brain {
         sent.is_some_and(|(_, names)| !names.is_subset(wanted))
     }
 
-    fn write_sync(
+    pub(super) fn write_sync(
         &mut self,
         turn: &mut Turn<'_>,
-        standbys: BTreeSet<String>,
+        voters: Voters,
         at: Index,
         reason: String,
     ) {
+        let Voters { names: standbys, quorum } = voters;
         let earlier = self.sync_sent.take().filter(|(index, _)| *index == at);
         let mut names = earlier.map(|(_, names)| names).unwrap_or_default();
         names.extend(standbys.iter().cloned());
         self.sync_sent = Some((at, names));
-        turn.push(Command::Write(Write::Sync { standbys, at }), reason);
+        turn.push(Command::Write(Write::Sync { standbys, quorum, at }), reason);
     }
 
     fn sync_off(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
@@ -101,7 +121,7 @@ impl Brain {
             return turn.push(delete, "synchronous mode is off");
         }
         if turn.obs.local.sql.as_ref().is_some_and(|sql| sql.waits) {
-            let job = Job::Sync(BTreeSet::new());
+            let job = Job::Sync(Waits::nobody());
             let ready = self.jobs.ready_at(&job);
             if turn.now() < ready {
                 return turn.wake_at(ready);
@@ -110,26 +130,26 @@ impl Brain {
         }
     }
 
-    fn wait_for(
-        &self,
-        turn: &mut Turn<'_>,
-        published: &BTreeSet<String>,
-        wanted: BTreeSet<String>,
-    ) {
+    fn wait_for(&self, turn: &mut Turn<'_>, published: &BTreeSet<String>, wanted: Waits) {
         let strict = turn.config.synchronous_mode_strict;
-        let names: Vec<_> = wanted.iter().map(String::as_str).collect();
-        let reason = match (wanted.is_empty(), strict) {
+        let names: Vec<_> = wanted.of.iter().map(String::as_str).collect();
+        let reason = match (wanted.is_nobody(), strict) {
             (true, true) => "strict synchronous mode: commits wait until a standby is there".into(),
             (true, false) => "no synchronous standby is left: commits wait for nobody".to_owned(),
-            (false, _) => format!("synchronous standbys are to be {}", names.join(", ")),
+            (false, _) if wanted.is_all() => {
+                format!("synchronous standbys are to be {}", names.join(", "))
+            }
+            (false, _) => {
+                format!("commits are to wait for any {} of {}", wanted.need, names.join(", "))
+            }
         };
         let stuck = self.jobs.failed(&Job::Sync(wanted.clone())) > 0 && !strict;
         let hanging = turn.obs.local.sql.as_ref().is_some_and(|sql| sql.waits);
-        if stuck && hanging && published.is_empty() && !wanted.is_empty() {
+        if stuck && hanging && published.is_empty() && !wanted.is_nobody() {
             // Commits hang for a standby that is gone, and may hold all connections. Nobody is
             // published, so they may go; then the new one is tried again.
             let reason = "commits wait for a standby that is gone: letting them go first";
-            return turn.begin(Job::Sync(BTreeSet::new()), reason);
+            return turn.begin(Job::Sync(Waits::nobody()), reason);
         }
         let job = Job::Sync(wanted);
         let ready = self.jobs.ready_at(&job);
@@ -148,14 +168,14 @@ impl Brain {
         at: u64,
     ) {
         let complete = |row: &&Standby| {
-            proof.names.contains(&row.name) && row.sync && row.flush_lsn >= proof.since
+            proof.waits.of.contains(&row.name) && row.sync && row.flush_lsn >= proof.since
         };
         let ready = sql.standbys.iter().filter(complete).map(|row| row.name.clone());
         let standbys: BTreeSet<_> = published.iter().cloned().chain(ready).collect();
         if standbys != *published {
             let reason = "commits wait for them, and they have all before".to_owned();
-            self.write_sync(turn, standbys, at, reason);
-        } else if standbys != proof.names {
+            self.write_sync(turn, Voters::all(standbys), at, reason);
+        } else if standbys != proof.waits.of {
             turn.wake_soon();
         }
     }
@@ -172,7 +192,7 @@ impl Brain {
     ) -> BTreeSet<String> {
         let tags = |row: &Standby| snapshot.member(&row.name).map(|member| &member.tags);
         let proof = turn.obs.local.waits_for.as_ref();
-        let waited = |row: &Standby| proof.is_some_and(|proof| proof.names.contains(&row.name));
+        let waited = |row: &Standby| proof.is_some_and(|proof| proof.waits.of.contains(&row.name));
         let fit = |row: &&Standby| {
             row.streaming
                 && !self.is_me(&row.name)
@@ -187,6 +207,13 @@ impl Brain {
                 })
         };
         let mut rows: Vec<_> = sql.standbys.iter().filter(fit).collect();
+        let many = turn.config.synchronous_mode == SynchronousMode::Quorum;
+        if many {
+            // What only a node has that may not lead is lost to the others.
+            let may = |row: &&Standby| tags(row).is_none_or(crate::kv::Tags::may_fail_over);
+            let able: Vec<_> = rows.iter().copied().filter(may).collect();
+            rows = if able.is_empty() { rows } else { able };
+        }
         drop_laggards(turn, sql, &mut rows);
         rows.sort_by_key(|row| {
             let priority = tags(row).and_then(|tags| tags.sync_priority).unwrap_or(1);
@@ -195,7 +222,7 @@ impl Brain {
         });
         let mut best = BTreeSet::new();
         for row in &rows {
-            if best.len() < turn.config.synchronous_node_count {
+            if many || best.len() < turn.config.synchronous_node_count {
                 best.insert(row.name.clone());
             }
         }

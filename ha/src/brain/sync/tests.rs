@@ -18,7 +18,7 @@ fn leader(now: u64, published: &[&str], waited: &[&str], rows: Vec<Standby>) -> 
     snapshot.sync = Some(versioned(SyncState::new("n1", &names(published)), None));
     let sql = Sql { at: at(now), standbys: rows, waits: !waited.is_empty(), ..primary(2000) };
     let mut seen = holding(sees("n1", now, snapshot, sql), true);
-    let proof = SyncProof { names: names(waited), since: Lsn(1) };
+    let proof = SyncProof { waits: all(waited), since: Lsn(1) };
     seen.local.waits_for = (!waited.is_empty()).then_some(proof);
     seen
 }
@@ -45,11 +45,11 @@ fn tagged(mut seen: Observation, name: &str, tags: Tags) -> Observation {
 }
 
 fn publish(standbys: &[&str]) -> Command {
-    Command::Write(Write::Sync { standbys: names(standbys), at: 7 })
+    Command::Write(Write::Sync { standbys: names(standbys), quorum: 0, at: 7 })
 }
 
 fn wait_for(standbys: &[&str]) -> Command {
-    Command::Begin(Job::Sync(names(standbys)))
+    Command::Begin(Job::Sync(all(standbys)))
 }
 
 fn ask(name: &str) -> Command {
@@ -76,7 +76,7 @@ fn a_standby_whose_host_is_silent_is_lost_within_the_ttl() {
     let mut out = heard(on(leader(12_250, &[], &["n2"], vec![row("n2", 1500)])), 11_800, None);
     assert_eq!(commands(&mut brain, &out), [wait_for(&[])]);
     // Its row is still there, and is not fallen for.
-    out.local.waits_for = Some(SyncProof { names: names(&[]), since: Lsn(2000) });
+    out.local.waits_for = Some(SyncProof { waits: all(&[]), since: Lsn(2000) });
     out.local.sql.as_mut().unwrap().waits = false;
     assert_eq!(commands(&mut brain, &out), []);
     // It confirms again.

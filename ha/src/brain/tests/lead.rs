@@ -31,7 +31,7 @@ fn a_new_term_is_noted_before_anything_else() {
 fn in_synchronous_mode_the_winner_enters_itself_before_its_promotion() {
     let snapshot = with_sync(cluster(), "n3", &["n1"]);
     let seen = leads(snapshot, standby(1000));
-    let write = Write::Sync { standbys: names(&[]), at: 7 };
+    let write = Write::Sync { standbys: names(&[]), quorum: 0, at: 7 };
     assert_eq!(commands(&mut brain("n1"), &seen), [Command::Write(write)]);
 }
 
@@ -41,7 +41,7 @@ fn what_was_published_in_an_earlier_reign_is_withdrawn_before_the_promotion() {
     let mut brain = brain("n1");
     let snapshot = with_sync(cluster(), "n1", &["n2"]);
     let seen = leads(snapshot, standby(1000));
-    let write = Write::Sync { standbys: names(&[]), at: 7 };
+    let write = Write::Sync { standbys: names(&[]), quorum: 0, at: 7 };
     assert_eq!(commands(&mut brain, &seen), [Command::Write(write)]);
     let seen = leads(with_sync(cluster(), "n1", &[]), standby(1000));
     assert_eq!(commands(&mut brain, &seen), [Command::Promote]);
@@ -52,7 +52,7 @@ fn a_crashed_primary_is_started_again_and_waits_for_the_published_standbys() {
     let snapshot = with_sync(cluster(), "n1", &["n2"]);
     let seen = down(holding(sees("n1", 100, snapshot, primary(0)), false), true, false);
     let hold = seen.lease.hold.unwrap();
-    let job = Job::StartPrimary { hold, sync: names(&["n2"]) };
+    let job = Job::StartPrimary { hold, sync: all(&["n2"]) };
     assert_eq!(commands(&mut brain("n1"), &seen), [Command::Begin(job)]);
 }
 
@@ -69,7 +69,7 @@ fn a_primary_that_never_answers_gives_way_to_another_node() {
         let hold = Hold { term: 5, deadline: at(ms + 3000) };
         seen = holding(seen, false);
         seen.lease.hold = Some(hold);
-        let job = Job::StartPrimary { hold, sync: names(&[]) };
+        let job = Job::StartPrimary { hold, sync: all(&[]) };
         match commands(&mut brain, &seen).as_slice() {
             [Command::Begin(begin)] => {
                 assert_eq!(*begin, job);

@@ -19,6 +19,7 @@ use crate::observation::{
     Control, FinishedJob, JobDone, PeerAnswer, Probe, Process, Sql, Standby, SyncProof, Upstream,
 };
 use crate::store::Versioned;
+use crate::waits::Waits;
 
 const TTL_MS: u64 = 4000;
 /// ttl × 1.01 + 400 ms.
@@ -188,6 +189,10 @@ fn addresses(names: &[&str]) -> BTreeMap<String, String> {
 
 pub(super) fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+pub(super) fn all(of: &[&str]) -> Waits {
+    Waits::all(names(of))
 }
 
 fn with_sync(mut snapshot: Snapshot, leader: &str, standbys: &[&str]) -> Snapshot {

@@ -18,12 +18,12 @@ fn a_standby_is_published_only_after_commits_wait_and_it_has_caught_up() {
         sync,
         flush_lsn: Lsn(flushed),
     };
-    let proof = Some(SyncProof { names: names(&["n2"]), since: Lsn(1500) });
-    let wait = Command::Begin(Job::Sync(names(&["n2"])));
+    let proof = Some(SyncProof { waits: all(&["n2"]), since: Lsn(1500) });
+    let wait = Command::Begin(Job::Sync(all(&["n2"])));
     assert_eq!(sync_leader(&[], row(2000, false), None), [wait]);
     assert_eq!(sync_leader(&[], row(1400, true), proof.clone()), []);
     assert_eq!(sync_leader(&[], row(1500, false), proof.clone()), []);
-    let publish = Command::Write(Write::Sync { standbys: names(&["n2"]), at: 7 });
+    let publish = Command::Write(Write::Sync { standbys: names(&["n2"]), quorum: 0, at: 7 });
     assert_eq!(sync_leader(&[], row(1500, true), proof.clone()), [publish]);
     assert_eq!(sync_leader(&["n2"], row(1500, true), proof), []);
 }
@@ -38,17 +38,17 @@ fn a_write_of_the_set_that_may_still_come_true_is_ruled_out_first() {
         (sync.index, sync.value.replaces) = (at, replaces);
         let sql = Sql { standbys: vec![row], ..primary(2000) };
         let mut seen = leads(snapshot, sql);
-        seen.local.waits_for = Some(SyncProof { names: names(&["n2"]), since: Lsn(1500) });
+        seen.local.waits_for = Some(SyncProof { waits: all(&["n2"]), since: Lsn(1500) });
         seen
     };
     let mut brain = brain("n1");
-    let publish = |names, at| Command::Write(Write::Sync { standbys: names, at });
+    let publish = |names, at| Command::Write(Write::Sync { standbys: names, quorum: 0, at });
     assert_eq!(commands(&mut brain, &see(row(true), 7, 0)), [publish(names(&["n2"]), 7)]);
     let gone = see(row(false), 7, 0);
     assert_eq!(commands(&mut brain, &gone), [publish(names(&[]), 7)], "n2 may yet be published");
     assert_eq!(commands(&mut brain, &gone), [publish(names(&[]), 7)], "until the version moves");
     let moved = see(row(false), 8, 7);
-    assert_eq!(commands(&mut brain, &moved), [Command::Begin(Job::Sync(names(&[])))]);
+    assert_eq!(commands(&mut brain, &moved), [Command::Begin(Job::Sync(all(&[])))]);
 }
 
 #[test]
@@ -58,10 +58,10 @@ fn commits_that_hang_for_a_lost_standby_are_let_go_when_the_next_one_cannot_be_p
     let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
     let mut seen = leads(snapshot, sql);
     let mut brain = brain("n1");
-    let job = Job::Sync(names(&["n3"]));
+    let job = Job::Sync(all(&["n3"]));
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(job.clone())]);
     seen.finished = vec![FinishedJob { job, result: Err("no connection is left".into()) }];
-    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Sync(names(&[])))]);
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Sync(all(&[])))]);
 }
 
 #[test]
@@ -70,17 +70,17 @@ fn commits_wait_on_for_a_standby_that_is_published() {
     let snapshot = with_sync(cluster(), "n1", &["n2"]);
     let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
     let mut seen = leads(snapshot, sql);
-    let job = Job::Sync(names(&["n2"]));
+    let job = Job::Sync(all(&["n2"]));
     seen.finished = vec![FinishedJob { job, result: Err("no connection is left".into()) }];
     assert_eq!(commands(&mut brain("n1"), &seen), [], "and are not let go");
 }
 
 #[test]
 fn a_lost_standby_leaves_the_published_set_before_commits_stop_waiting() {
-    let proof = Some(SyncProof { names: names(&["n2"]), since: Lsn(1500) });
+    let proof = Some(SyncProof { waits: all(&["n2"]), since: Lsn(1500) });
     let gone = Standby { name: "other".into(), ..Standby::default() };
-    let out = Command::Write(Write::Sync { standbys: names(&[]), at: 7 });
+    let out = Command::Write(Write::Sync { standbys: names(&[]), quorum: 0, at: 7 });
     assert_eq!(sync_leader(&["n2"], gone.clone(), proof.clone()), [out]);
-    let nobody = Command::Begin(Job::Sync(names(&[])));
+    let nobody = Command::Begin(Job::Sync(all(&[])));
     assert_eq!(sync_leader(&[], gone, proof), [nobody]);
 }

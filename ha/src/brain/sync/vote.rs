@@ -1,0 +1,141 @@
+//! With a quorum, a candidate leads only on the word of others: that they have no more WAL than it
+//! has, and take none from the old primary any more.
+//!
+//! A voter's word counts when its WAL comes from the new holder of the lease. A standby has one WAL
+//! receiver, and never goes back to the leader of an earlier term, so that what it has then is final
+//! but for what the new leader sends, and the old primary, also one whose fence has failed, can find
+//! no quorum any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::Brain;
+use super::super::turn::Turn;
+use crate::keeper::Hold;
+use crate::kv::{State, SynchronousMode, Term};
+use crate::lsn::{Lsn, Timeline};
+use crate::observation::{PeerAnswer, Sql, Upstream};
+use crate::store::Snapshot;
+use crate::time::Time;
+use crate::waits::Voters;
+
+impl Brain {
+    /// Whose word this node needs before it leads; `None`: of nobody.
+    fn electorate(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Voters> {
+        let sync = &snapshot.sync.as_ref()?.value;
+        let on = turn.config.synchronous_mode != SynchronousMode::Off;
+        let mine = sync.leader.as_deref().is_none_or(|name| self.is_me(name));
+        let mut voters = sync.voters();
+        voters.names.remove(&self.settings.name);
+        (on && !mine && voters.quorum > 0).then_some(voters)
+    }
+
+    /// Before the takeover: can enough voters be asked, and do they have no more than this node?
+    pub(in crate::brain) fn quorum_obstacle(
+        &self,
+        turn: &Turn<'_>,
+        snapshot: &Snapshot,
+    ) -> Option<String> {
+        let voters = self.electorate(turn, snapshot)?;
+        let mine = position(turn.obs.local.sql.as_ref()?);
+        let no_more = |peer: &PeerAnswer| peer.state == State::Running && place(peer) <= mine;
+        let count = heard(turn, &voters.names).filter(|(_, peer)| no_more(peer)).count();
+        (count < voters.quorum).then(|| {
+            format!(
+                "of the other voters ({}) {count} answer and have no more WAL, {} are needed",
+                list(&voters.names),
+                voters.quorum
+            )
+        })
+    }
+
+    /// Could somebody else lead with the word of enough others, were this node away?
+    pub(in crate::brain) fn quorum_could_lead(&self, turn: &Turn<'_>, voters: &Voters) -> bool {
+        let running = |peer: &PeerAnswer| peer.state == State::Running;
+        heard(turn, &voters.names).filter(|(_, peer)| running(peer)).count() > voters.quorum
+    }
+
+    /// Before the promotion: do enough voters follow this node, and have no more than it has?
+    pub(in crate::brain) fn quorum_agrees(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        hold: Hold,
+    ) -> bool {
+        let (Some(voters), Some(sql)) =
+            (self.electorate(turn, snapshot), turn.obs.local.sql.as_ref())
+        else {
+            return true;
+        };
+        let mine = position(sql);
+        let bound = |peer: &PeerAnswer| peer.follows == Some(hold.term) && place(peer) <= mine;
+        let agreed = heard(turn, &voters.names).filter(|(_, peer)| bound(peer)).count();
+        if agreed >= voters.quorum {
+            return true;
+        }
+        turn.phase(format!(
+            "waiting for the word of {} of the voters {}; {agreed} follow this node",
+            voters.quorum,
+            list(&voters.names)
+        ));
+        let fresh = turn.now() - turn.config.ttl / 20;
+        turn.probed(&self.addresses_of(&voters.names), fresh, "do they follow this node?");
+        if self.voted_long_enough(turn, hold.term) {
+            let reason =
+                "the voters of the synchronous set do not follow this node, or have more WAL";
+            self.release(turn, reason.to_owned());
+        }
+        false
+    }
+
+    /// Another one may be heard by more, or have more.
+    fn voted_long_enough(&mut self, turn: &Turn<'_>, term: Term) -> bool {
+        let since = match self.voting {
+            Some((voting, since)) if voting == term => since,
+            _ => turn.now(),
+        };
+        self.voting = Some((term, since));
+        turn.now().since(since) > turn.config.ttl + turn.config.loop_wait
+    }
+
+    fn addresses_of(&self, names: &BTreeSet<String>) -> BTreeMap<String, String> {
+        self.others().into_iter().filter(|(name, _)| names.contains(name)).collect()
+    }
+
+    /// Of a replica: the term whose leader is the only one that it gets WAL from.
+    pub(in crate::brain) fn follows(
+        &self,
+        turn: &Turn<'_>,
+        snapshot: &Snapshot,
+        sql: &Sql,
+        leader: &Upstream,
+    ) -> Option<Term> {
+        let lease = snapshot.lease().filter(|lease| lease.holder == leader.name)?;
+        let from = sql.receives_from.as_ref().filter(|_| sql.in_recovery)?;
+        let same = (from.0.as_str(), from.1) == (leader.host.as_str(), leader.port);
+        // The term outlives a restart: a picture of an earlier reign is not followed any more.
+        (same && turn.obs.local.memory.term >= lease.term).then_some(lease.term)
+    }
+}
+
+/// The answers of these.
+fn heard<'t>(
+    turn: &'t Turn<'_>,
+    names: &'t BTreeSet<String>,
+) -> impl Iterator<Item = (&'t String, &'t PeerAnswer)> {
+    turn.answers().filter(|(name, _)| names.contains(*name))
+}
+
+fn place(peer: &PeerAnswer) -> (Timeline, Lsn) {
+    (peer.timeline, peer.position)
+}
+
+fn position(sql: &Sql) -> (Timeline, Lsn) {
+    (sql.timeline, sql.position())
+}
+
+fn list(names: &BTreeSet<String>) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Since when a holder waits for its voters.
+pub(in crate::brain) type Voting = Option<(Term, Time)>;
