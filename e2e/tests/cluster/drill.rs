@@ -46,6 +46,29 @@ impl Drill {
         Ok(drill)
     }
 
+    /// Three nodes: any one of the two standbys confirms a commit.
+    pub(crate) async fn quorum() -> Result<Self> {
+        let drill = Self::with(&Options::default().dcs("synchronous_mode", "quorum")).await?;
+        drill.quorum_of(2).await?;
+        Ok(drill)
+    }
+
+    /// Waits until so many standbys are published that together have everything.
+    pub(crate) async fn quorum_of(&self, voters: usize) -> Result<()> {
+        eventually("a quorum", DEADLINE, async || {
+            let mut found = Vec::new();
+            for node in self.cluster.nodes() {
+                let answer = self.cluster.rest(node.name(), "GET", "/quorum", None).await;
+                if answer.is_ok_and(|answer| answer.status == 200) {
+                    found.push(node.name());
+                }
+            }
+            ensure!(found.len() == voters, "the voters are {found:?}");
+            Ok(())
+        })
+        .await
+    }
+
     /// In either mode.
     pub(crate) async fn in_mode(synchronous: bool) -> Result<Self> {
         if synchronous { Self::synchronous().await } else { Self::asynchronous().await }

@@ -22,7 +22,16 @@ fn keepers(cluster: &Cluster, name: &str) -> Vec<u32> {
 
 #[tokio::test]
 async fn agent_and_guard_of_the_primary_hang() -> Result<()> {
-    let mut drill = Drill::synchronous().await?;
+    keepers_hang(Drill::synchronous().await?).await
+}
+
+/// Enough standbys have turned away from the sleeper before another one leads.
+#[tokio::test]
+async fn agent_and_guard_of_the_primary_of_a_quorum_hang() -> Result<()> {
+    keepers_hang(Drill::quorum().await?).await
+}
+
+async fn keepers_hang(mut drill: Drill) -> Result<()> {
     let primary = drill.write().await?;
     freeze_all(|| keepers(&drill.cluster, &primary))?;
     drill.cluster.wait_new_primary(&primary, DEADLINE).await?;

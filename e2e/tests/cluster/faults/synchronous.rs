@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use hart_e2e::DEADLINE;
-use hart_testkit::{Options, until};
+use hart_testkit::Options;
 
 use super::{UNPROVED, longer_than_a_lease};
 use crate::Drill;
@@ -75,27 +75,52 @@ async fn no_synchronous_standby_is_left_and_strict_waits() -> Result<()> {
     Ok(())
 }
 
-/// Any one of both standbys confirms a commit, and one of them that has everything is promoted.
+/// Any one of both standbys confirms a commit, and one of them that has everything is promoted, with
+/// the word of the other.
 #[tokio::test]
 async fn the_primary_of_a_quorum_is_lost() -> Result<()> {
-    let options = Options::default().dcs("synchronous_mode", "quorum");
-    let mut drill = Drill::with(&options).await?;
-    until("a quorum", DEADLINE, async || {
-        for name in ["n1", "n2", "n3"] {
-            let answer = drill.cluster.rest(name, "GET", "/quorum", None).await.ok()?;
-            if answer.status == 200 {
-                return Some(());
-            }
-        }
-        None
-    })
-    .await?;
+    let mut drill = Drill::quorum().await?;
     let primary = drill.write().await?;
+    let sql = drill.cluster.sql(&primary).await?;
+    let names = sql.value("show synchronous_standby_names").await?.unwrap_or_default();
+    ensure!(names.starts_with("ANY 1"), "{names:?}");
     drill.cluster.kill_node(&primary)?;
     drill.cluster.wait_new_primary(&primary, DEADLINE).await?;
     drill.written().await?;
     drill.cluster.revive_node(&primary).await?;
+    drill.quorum_of(2).await?;
     let last = drill.finish(Loss::None, &[UNPROVED]).await?;
     ensure!(last != primary, "{last} leads again\n{}", drill.logs());
+    Ok(())
+}
+
+/// Commits do not even hang, and the one that is left is then waited for alone.
+#[tokio::test]
+async fn a_standby_of_a_quorum_is_lost() -> Result<()> {
+    let mut drill = Drill::quorum().await?;
+    let primary = drill.write_patiently().await?;
+    let standby = drill.other_than(&primary)?;
+    drill.cluster.kill_node(&standby)?;
+    drill.quorum_of(1).await?;
+    drill.written().await?;
+    drill.undisturbed()?;
+    drill.cluster.revive_node(&standby).await?;
+    drill.quorum_of(2).await?;
+    let last = drill.finish(Loss::None, &[UNPROVED]).await?;
+    ensure!(last == primary, "{last} leads\n{}", drill.logs());
+    Ok(())
+}
+
+/// The heir has the shutdown checkpoint, and so needs nobody's word.
+#[tokio::test]
+async fn a_quorum_is_switched_over() -> Result<()> {
+    let mut drill = Drill::quorum().await?;
+    let primary = drill.write().await?;
+    let heir = drill.other_than(&primary)?;
+    drill.cluster.switchover(Some(&heir)).await?;
+    drill.written().await?;
+    drill.quorum_of(2).await?;
+    let last = drill.finish(Loss::None, &[UNPROVED]).await?;
+    ensure!(last == heir, "{last} leads\n{}", drill.logs());
     Ok(())
 }

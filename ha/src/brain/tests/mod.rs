@@ -3,6 +3,7 @@
 mod bootstrap;
 mod follow;
 mod lead;
+mod quorum;
 mod race;
 mod switchover;
 mod synchronous;

@@ -1,0 +1,131 @@
+//! `synchronous_mode: quorum`: whose word is needed, and when it counts.
+
+use super::*;
+
+/// n1 has led; commits were confirmed by any one of n2 and n3.
+fn voted(snapshot: Snapshot) -> Snapshot {
+    let mut snapshot = with_sync(snapshot, "n1", &[]);
+    let state = SyncState::with_quorum("n1", &names(&["n2", "n3"]), 1);
+    snapshot.sync = Some(versioned(state, None));
+    let raw = serde_json::json!({"ttl": 4, "loop_wait": 1, "synchronous_mode": "quorum"});
+    let config = DynamicConfig::from_raw(raw.as_object().unwrap().clone()).unwrap();
+    snapshot.config = Some(versioned(config, None));
+    snapshot
+}
+
+/// n2 holds the lease of term 5 and is not promoted yet.
+fn elected(position: u64) -> Observation {
+    let mut snapshot = voted(with_lease(cluster(), Some(lease("n2", 1, LeaseState::Held))));
+    snapshot.leader = Some(versioned("n2".into(), Some("s-n2")));
+    holding(sees("n2", 100, snapshot, standby(position)), true)
+}
+
+fn follows(term: u64, position: u64) -> Option<PeerAnswer> {
+    Some(PeerAnswer { follows: Some(term), ..answer(position) })
+}
+
+fn claims() -> Command {
+    Command::Write(Write::Sync { standbys: names(&[]), quorum: 0, at: 7 })
+}
+
+#[test]
+fn a_candidate_takes_no_lease_that_it_could_not_lead_with() {
+    let free = |n3: Option<PeerAnswer>| {
+        let mut seen = sees("n2", 100, voted(released(cluster())), standby(1000));
+        peers(&mut seen, &[("n1", None), ("n3", n3)]);
+        let mut brain = brain("n2");
+        let step = brain.step(&seen);
+        let takes = step.decisions.iter().any(|d| matches!(d.command, Command::Acquire(_)));
+        (takes, step.phase)
+    };
+    assert!(free(Some(answer(1000))).0);
+    assert!(free(Some(answer(900))).0, "it has no more than this node");
+    let (takes, phase) = free(None);
+    assert!(!takes && phase.contains("1 are needed"), "{phase}");
+    assert!(!free(Some(answer(1001))).0, "it has more");
+}
+
+#[test]
+fn nobody_is_promoted_before_enough_voters_follow() {
+    let said = |n3: Option<PeerAnswer>| {
+        let mut seen = elected(1000);
+        peers(&mut seen, &[("n1", None), ("n3", n3)]);
+        commands(&mut brain("n2"), &seen)
+    };
+    assert_eq!(said(follows(5, 1000)), [claims()]);
+    assert_eq!(said(None), [], "silence");
+    assert_eq!(said(Some(answer(1000))), [], "it may still get WAL from the old primary");
+    assert_eq!(said(follows(4, 1000)), [], "it follows the old primary");
+    assert_eq!(said(follows(5, 1001)), [], "it has more");
+}
+
+#[test]
+fn the_old_primary_and_nodes_outside_the_set_have_no_vote() {
+    let mut seen = elected(1000);
+    peers(&mut seen, &[("n1", follows(5, 1000)), ("n4", follows(5, 1000)), ("n3", None)]);
+    let got = commands(&mut brain("n2"), &seen);
+    assert_eq!(got, []);
+}
+
+#[test]
+fn without_the_word_the_lease_goes_back_for_others_to_try() {
+    let mut brain = brain("n2");
+    let mut seen = elected(1000);
+    peers(&mut seen, &[("n1", None), ("n3", follows(5, 1001))]);
+    assert_eq!(commands(&mut brain, &seen), []);
+    seen.now = at(100 + TTL_MS + 1001);
+    seen.lease.hold = Some(Hold { term: 5, deadline: seen.now + Duration::from_secs(3) });
+    let got = commands(&mut brain, &seen);
+    assert!(got.contains(&Command::Release), "{got:?}");
+}
+
+#[test]
+fn who_published_the_voters_needs_nobodys_word() {
+    let seen = leads(voted(cluster()), standby(1000));
+    assert_eq!(commands(&mut brain("n1"), &seen), [claims()]);
+}
+
+#[test]
+fn a_replica_gives_its_word_only_when_its_wal_comes_from_the_holder() {
+    let word = |from: Option<&str>, term: u64| {
+        let sql = Sql { receives_from: from.map(|host| (host.into(), 5432)), ..standby(1000) };
+        let mut seen = sees("n3", 100, voted(cluster()), sql);
+        seen.local.memory.term = term;
+        brain("n3").step(&seen).follows
+    };
+    assert_eq!(word(Some("n1"), 5), Some(5));
+    assert_eq!(word(Some("n2"), 5), None, "from another");
+    assert_eq!(word(None, 5), None, "from nobody");
+    assert_eq!(word(Some("n1"), 4), None, "the term is not noted yet");
+}
+
+#[test]
+fn an_heir_is_named_alone_before_the_lease_is_handed_over() {
+    let mut snapshot = voted(cluster());
+    snapshot.failover =
+        Some(versioned(FailoverRequest { leader: Some("n1".into()), ..failover_to("n3") }, None));
+    let mut brain = brain("n1");
+    let mut seen = leads(snapshot, primary(2000));
+    let row = |name: &str| Standby { name: name.into(), streaming: true, ..Standby::default() };
+    seen.local.sql.as_mut().unwrap().standbys = vec![row("n2"), row("n3")];
+    brain.step(&seen);
+    for now in [105, 110] {
+        seen.now = at(now);
+        peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", Some(answer(2000)))]);
+        brain.step(&seen);
+    }
+    let mut seen = down(seen, true, true);
+    seen.now = at(120);
+    brain.step(&seen);
+    seen.now = at(130);
+    peers(&mut seen, &[("n2", Some(answer(2100))), ("n3", Some(answer(2100)))]);
+    let alone = Command::Write(Write::Sync { standbys: names(&["n3"]), quorum: 0, at: 7 });
+    assert_eq!(commands(&mut brain, &seen), [alone]);
+    let mut keys = (**seen.store.snapshot.as_ref().unwrap()).clone();
+    keys.sync = Some(versioned(SyncState::new("n1", &names(&["n3"])), None));
+    seen.store.snapshot = Some(keys.into());
+    seen.now = at(140);
+    peers(&mut seen, &[("n2", Some(answer(2100))), ("n3", Some(answer(2100)))]);
+    let heir = Heir { name: "n3".into(), instance: "i-n3".into(), session: "s-n3".into() };
+    assert_eq!(commands(&mut brain, &seen), [Command::HandOver(heir)]);
+}
