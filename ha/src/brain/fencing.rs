@@ -25,8 +25,7 @@ impl Brain {
         let mine = snapshot
             .lease()
             .is_some_and(|l| l.is_held_by(&self.settings.name, &self.settings.instance));
-        let covered = turn.obs.local.armed.is_some_and(|armed| turn.now() < armed.deadline);
-        if covered && (mine || turn.obs.lease.busy) {
+        if (mine || turn.obs.lease.busy) && is_covered(turn) {
             return false;
         }
         let leader = snapshot.leader_name().unwrap_or("nobody").to_owned();
@@ -55,8 +54,7 @@ impl Brain {
     /// Without any word from the store: an armed guard covers a primary until its deadline; one
     /// that nothing covers must not run.
     pub(super) fn fence_blind(&self, turn: &mut Turn<'_>) -> bool {
-        let covered = turn.obs.local.armed.is_some_and(|armed| turn.now() < armed.deadline);
-        if !turn.is_primary() || covered || turn.obs.lease.hold.is_some() {
+        if !turn.is_primary() || turn.obs.lease.hold.is_some() || is_covered(turn) {
             return false;
         }
         turn.push(Command::Fence, "PostgreSQL is primary, no lease covers it, Consul is silent");
@@ -70,4 +68,11 @@ impl Brain {
             turn.push(Command::Exit(crate::command::Exit::Stopped), "the agent was asked to stop");
         }
     }
+}
+
+/// Does an armed guard cover a primary without a lease? When its deadline has come, it is looked at
+/// at once whether the guard has done its work: it may hang.
+fn is_covered(turn: &mut Turn<'_>) -> bool {
+    let armed = turn.obs.local.armed.filter(|armed| turn.now() < armed.deadline);
+    armed.inspect(|armed| turn.wake_at(armed.deadline)).is_some()
 }

@@ -193,7 +193,7 @@ impl Brain {
 
     /// In synchronous mode the winner enters itself before it is promoted: from then on only it
     /// and the standbys that it names may lead.
-    fn sync_is_mine(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
+    fn sync_is_mine(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
         let current = snapshot.sync.as_ref();
         let on = turn.config.synchronous_mode != SynchronousMode::Off;
         // What this node published in an earlier reign names standbys that PostgreSQL, having been a
@@ -206,6 +206,7 @@ impl Brain {
             return true;
         }
         let at = current.map_or(0, |sync| sync.index);
+        self.sync_doubt = super::sync::Doubt::Gone;
         let write = Write::Sync { standbys: BTreeSet::new(), quorum: 0, at };
         turn.push(Command::Write(write), "before the promotion: nobody else may lead after it");
         false

@@ -105,6 +105,8 @@ pub struct Brain {
     acquired: Option<(Index, Time)>,
     /// Names in writes of `sync` that rest on this version and may come true yet.
     sync_sent: Option<(Index, BTreeSet<String>)>,
+    /// Whether such a write of an earlier run of this agent may come true yet.
+    sync_doubt: sync::Doubt,
     /// Since when this node, as the holder, waits for the word of the quorum.
     voting: sync::Voting,
     /// Of a replica: the term whose leader is the only one that it gets WAL from.
@@ -147,6 +149,7 @@ impl Brain {
             given_up: None,
             acquired: None,
             sync_sent: None,
+            sync_doubt: sync::Doubt::default(),
             voting: None,
             follows: None,
             confirmations: sync::Confirmations::default(),

@@ -27,6 +27,29 @@ pub(super) use confirmations::Confirmations;
 use confirmations::suspect_after;
 pub(super) use vote::Voting;
 
+/// Could a write of the set by an earlier run of this agent still come true? It rests on the version
+/// that this run found, or an older one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// This run has not looked yet.
+    #[default]
+    Unseen,
+    /// As long as this version stands.
+    At(Index),
+    /// The version that stands was written by this run.
+    Gone,
+}
+
+impl Doubt {
+    fn see(&mut self, at: Index) {
+        if *self == Self::Unseen {
+            *self = Self::At(at);
+        }
+    }
+}
+
+const RULED_OUT: &str = "an earlier write of the set may still come true; this one rules it out";
+
 impl Brain {
     /// The standbys that this node has published as holding every acknowledged commit, alone or
     /// together with a quorum of the others.
@@ -54,6 +77,7 @@ impl Brain {
             return self.sync_off(turn, snapshot);
         }
         let at = snapshot.sync.as_ref().map_or(0, |sync| sync.index);
+        self.sync_doubt.see(at);
         let leader = snapshot.sync.as_ref().and_then(|sync| sync.value.leader.as_deref());
         if leader.is_none_or(|name| !self.is_me(name)) {
             let reason = "synchronous mode is on".to_owned();
@@ -82,22 +106,22 @@ impl Brain {
             return self.write_sync(turn, Voters::all(kept), at, reason);
         }
         if self.may_come_true(at, &wanted) {
-            let reason = "an earlier write of the set may still come true; this one rules it out";
-            return self.write_sync(turn, Voters::all(kept), at, reason.to_owned());
+            return self.write_sync(turn, Voters::all(kept), at, RULED_OUT.to_owned());
         }
         match &turn.obs.local.waits_for {
             Some(proof) if proof.waits.of == wanted => {
                 let proof = proof.clone();
                 self.publish_sync(turn, sql, &published, &proof, at);
             }
-            _ => self.wait_for(turn, &published, Waits::all(wanted)),
+            _ => self.wait_for(turn, &published, Waits::all(wanted), at),
         }
     }
 
     /// A write whose answer never came may be applied later, as long as the version stands.
     fn may_come_true(&self, at: Index, wanted: &BTreeSet<String>) -> bool {
         let sent = self.sync_sent.as_ref().filter(|(index, _)| *index == at);
-        sent.is_some_and(|(_, names)| !names.is_subset(wanted))
+        self.sync_doubt == Doubt::At(at)
+            || sent.is_some_and(|(_, names)| !names.is_subset(wanted))
     }
 
     pub(super) fn write_sync(
@@ -130,7 +154,13 @@ impl Brain {
         }
     }
 
-    fn wait_for(&self, turn: &mut Turn<'_>, published: &BTreeSet<String>, wanted: Waits) {
+    fn wait_for(
+        &mut self,
+        turn: &mut Turn<'_>,
+        published: &BTreeSet<String>,
+        wanted: Waits,
+        at: Index,
+    ) {
         let strict = turn.config.synchronous_mode_strict;
         let names: Vec<_> = wanted.of.iter().map(String::as_str).collect();
         let reason = match (wanted.is_nobody(), strict) {
@@ -146,8 +176,11 @@ impl Brain {
         let stuck = self.jobs.failed(&Job::Sync(wanted.clone())) > 0 && !strict;
         let hanging = turn.obs.local.sql.as_ref().is_some_and(|sql| sql.waits);
         if stuck && hanging && published.is_empty() && !wanted.is_nobody() {
-            // Commits hang for a standby that is gone, and may hold all connections. Nobody is
-            // published, so they may go; then the new one is tried again.
+            // Commits hang for a standby that is gone, and may hold all connections. Where nobody is
+            // published, nor will be by a write of ours, they may go; then the new one is tried again.
+            if self.may_come_true(at, &BTreeSet::new()) {
+                return self.write_sync(turn, Voters::nobody(), at, RULED_OUT.to_owned());
+            }
             let reason = "commits wait for a standby that is gone: letting them go first";
             return turn.begin(Job::Sync(Waits::nobody()), reason);
         }

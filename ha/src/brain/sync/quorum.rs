@@ -127,13 +127,14 @@ impl Brain {
                     "an earlier write of the set may still come true; this one rules it out";
                 self.write_sync(turn, published, at, reason.to_owned());
             }
-            Move::Wait(waits) => self.wait_for(turn, &published.names, waits),
+            Move::Wait(waits) => self.wait_for(turn, &published.names, waits, at),
         }
     }
 
     /// A write whose answer never came rests on this version.
     fn another_may_come_true(&self, at: Index) -> bool {
-        self.sync_sent.as_ref().is_some_and(|(index, _)| *index == at)
+        let sent = self.sync_sent.as_ref().is_some_and(|(index, _)| *index == at);
+        sent || self.sync_doubt == super::Doubt::At(at)
     }
 }
 

@@ -139,3 +139,16 @@ fn a_promotion_under_way_is_fenced_when_the_lease_is_over() {
     over.local.armed = seen.local.armed;
     assert_eq!(commands(&mut brain, &over), [Command::Fence]);
 }
+
+#[test]
+fn an_agent_that_waits_looks_again_when_the_deadline_of_the_guard_comes() {
+    let mut seen = sees("n1", 100, cluster(), primary(1000));
+    seen.local.armed = Some(Hold { term: 5, deadline: at(700) });
+    let blind = Observation { store: crate::observation::StoreView::default(), ..seen.clone() };
+    for seen in [seen, blind] {
+        let mut brain = brain("n1");
+        assert!(brain.step(&seen).wake <= at(700), "the guard may hang");
+        let late = Observation { now: at(700), ..seen };
+        assert_eq!(commands(&mut brain, &late), [Command::Fence]);
+    }
+}

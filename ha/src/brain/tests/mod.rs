@@ -34,7 +34,7 @@ pub(super) fn at(ms: u64) -> Time {
 
 pub(super) fn brain(name: &str) -> Brain {
     let raw = serde_json::json!({"ttl": 4, "loop_wait": 1, "postgresql": {"use_pg_rewind": true}});
-    Brain::new(Settings {
+    let mut brain = Brain::new(Settings {
         name: name.into(),
         instance: format!("i-{name}"),
         tags: Tags::default(),
@@ -45,7 +45,10 @@ pub(super) fn brain(name: &str) -> Brain {
         clone_when_diverged: false,
         clone_when_wal_is_gone: true,
         beats: 0,
-    })
+    });
+    // Nothing of an earlier run is under way.
+    brain.sync_doubt = sync::Doubt::Gone;
+    brain
 }
 
 pub(super) fn versioned<T>(value: T, session: Option<&str>) -> Versioned<T> {

@@ -65,6 +65,25 @@ fn commits_that_hang_for_a_lost_standby_are_let_go_when_the_next_one_cannot_be_p
 }
 
 #[test]
+fn commits_that_hang_are_not_let_go_while_their_standby_may_yet_be_published() {
+    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1500) };
+    let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
+    let mut seen = leads(with_sync(cluster(), "n1", &[]), sql);
+    seen.local.waits_for = Some(SyncProof { waits: all(&["n2"]), since: Lsn(1500) });
+    let mut brain = brain("n1");
+    let write = |names| Command::Write(Write::Sync { standbys: names, quorum: 0, at: 7 });
+    assert_eq!(commands(&mut brain, &seen), [write(names(&["n2"]))]);
+    seen.local.waits_for = None;
+    let job = Job::Sync(all(&["n2"]));
+    seen.finished = vec![FinishedJob { job, result: Err("no connection is left".into()) }];
+    assert_eq!(commands(&mut brain, &seen), [write(names(&[]))], "the first one may come true");
+    seen.finished.clear();
+    let sync = Arc::make_mut(seen.store.snapshot.as_mut().unwrap()).sync.as_mut().unwrap();
+    (sync.index, sync.value.replaces) = (8, 7);
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Sync(all(&[])))]);
+}
+
+#[test]
 fn commits_wait_on_for_a_standby_that_is_published() {
     let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1) };
     let snapshot = with_sync(cluster(), "n1", &["n2"]);
@@ -83,4 +102,20 @@ fn a_lost_standby_leaves_the_published_set_before_commits_stop_waiting() {
     assert_eq!(sync_leader(&["n2"], gone.clone(), proof.clone()), [out]);
     let nobody = Command::Begin(Job::Sync(all(&[])));
     assert_eq!(sync_leader(&[], gone, proof), [nobody]);
+}
+
+/// What the former run of this agent sent may be applied later.
+#[test]
+fn a_new_run_rules_out_what_the_former_one_may_have_sent() {
+    let mut brain = Brain::new(brain("n1").settings);
+    let see = |at: u64| {
+        let mut snapshot = with_sync(cluster(), "n1", &[]);
+        snapshot.sync.as_mut().unwrap().index = at;
+        leads(snapshot, primary(2000))
+    };
+    let rewrite = Command::Write(Write::Sync { standbys: names(&[]), quorum: 0, at: 7 });
+    let first = commands(&mut brain, &see(7));
+    assert_eq!(first, [rewrite.clone()], "before commits stop waiting");
+    assert_eq!(commands(&mut brain, &see(7)), [rewrite], "until the version moves");
+    assert_eq!(commands(&mut brain, &see(8)), [Command::Begin(Job::Sync(all(&[])))]);
 }
