@@ -3,6 +3,7 @@
 mod bootstrap;
 mod follow;
 mod lead;
+mod poolers;
 mod race;
 mod switchover;
 mod synchronous;
@@ -42,6 +43,7 @@ pub(super) fn brain(name: &str) -> Brain {
         clone_after_failed_rewind: false,
         clone_when_diverged: false,
         clone_when_wal_is_gone: true,
+        pause: Duration::ZERO,
         beats: 0,
     })
 }
