@@ -8,9 +8,10 @@ use serde_json::Value;
 use crate::error::Problem;
 use crate::keys::{KeyDoc, Kind, key};
 use crate::reader::{Findings, Section};
-use crate::redact::{self, RawSection};
+use crate::redact;
 use crate::sections::{
-    Bootstrap, Consul, Ctl, Dns, Guard, Log, Postgresql, Profile, RestApi, Vip, Watchdog, read_tags,
+    Bootstrap, Consul, Ctl, Dns, Guard, Log, PgBouncer, Postgresql, Profile, RestApi, Vip,
+    Watchdog, read_tags,
 };
 use crate::tree::Node;
 
@@ -47,8 +48,8 @@ pub struct Config {
     pub dns: Option<Dns>,
     /// Addresses that follow the primary, where the section is there.
     pub vip: Option<Vip>,
-    /// PgBouncer's section, unread.
-    pub pgbouncer: Option<RawSection>,
+    /// PgBouncers on this host, where the section is there.
+    pub pgbouncer: Option<PgBouncer>,
     pub(crate) shown: Value,
 }
 
@@ -64,7 +65,6 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "Timing of a new cluster; a key in bootstrap.dcs wins.",
     )
     .env("PROFILE"),
-    key("pgbouncer", Kind::Map, "PgBouncer beside PostgreSQL.").later(),
 ];
 
 impl Config {
@@ -85,7 +85,6 @@ impl Config {
     /// Reads everything; what is wrong is in the findings, and then the result is of no use.
     pub(crate) fn read(root: &Node, findings: &RefCell<Findings>) -> Self {
         let top = Section::root(root, findings);
-        let raw = |key| top.map(key).map(RawSection::new);
         let (scope, name) = (read_name(&top, "scope"), read_name(&top, "name"));
         let profile = top.word("profile");
         Self {
@@ -102,7 +101,7 @@ impl Config {
             guard: Guard::read(&top),
             dns: Dns::read(&top),
             vip: Vip::read(&top),
-            pgbouncer: raw("pgbouncer"),
+            pgbouncer: PgBouncer::read(&top),
             shown: redact::shown(root),
             scope,
             name,

@@ -34,12 +34,11 @@ pub use effective::{EffectivePostgres, effective_postgresql, is_controlled};
 pub use env::process_env;
 pub use error::{Error, Place, Problem, Problems};
 pub use keys::{KeyDoc, Kind, Support, reference};
-pub use redact::RawSection;
 pub use secret::Secret;
 pub use sections::{
     Account, Authentication, Bootstrap, Cgroup, Consistency, Consul, ConsulToken, Credentials, Ctl,
-    Dns, Guard, Log, LogLevel, LogType, Postgresql, Profile, RestApi, VerifyClient, Vip,
-    VipAddress, VipConflict, Watchdog, WatchdogDriver, WatchdogMode,
+    Dns, Guard, Log, LogLevel, LogType, PgBouncer, PoolerAddress, Postgresql, Profile, RestApi,
+    VerifyClient, Vip, VipAddress, VipConflict, Watchdog, WatchdogDriver, WatchdogMode,
 };
 pub use source::{Loaded, load, load_from_env, load_text};
 pub use warning::{Warning, WarningKind};

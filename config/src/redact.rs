@@ -1,35 +1,10 @@
 //! Showing a configuration without its secrets.
 
-use std::fmt;
-
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::keys::{self, Kind};
 use crate::secret::MASK;
 use crate::tree::{Node, Tree};
-
-/// A section that is kept as it was written. Debug hides what looks like a secret.
-#[derive(Clone, Default, PartialEq)]
-pub struct RawSection(Map<String, Value>);
-
-impl RawSection {
-    pub(crate) fn new(map: Map<String, Value>) -> Self {
-        Self(map)
-    }
-
-    /// Its keys and values.
-    #[must_use]
-    pub fn map(&self) -> &Map<String, Value> {
-        &self.0
-    }
-}
-
-impl fmt::Debug for RawSection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hidden = hide(&Value::Object(self.0.clone()));
-        write!(f, "{hidden}")
-    }
-}
 
 /// The tree as JSON, secrets as `***`.
 pub(crate) fn shown(root: &Node) -> Value {

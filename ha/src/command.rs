@@ -1,6 +1,7 @@
 //! What the brain wants done. Commands leave no choice to the shell.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::keeper::{AcquirePlan, Heir, Hold, Pact, Payload};
 use crate::kv::{Failsafe, History, Member, Term};
@@ -8,6 +9,7 @@ use crate::lsn::Timeline;
 use crate::observation::Upstream;
 use crate::store::Index;
 use crate::waits::Waits;
+use crate::time::Time;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +30,22 @@ pub enum Command {
     Probe(BTreeMap<String, String>),
     /// Begin a long action; there is none under way.
     Begin(Job),
+    /// Have the poolers of these members (name → REST address) paused, within this time.
+    PausePoolers {
+        /// Whom to ask, all at once.
+        members: BTreeMap<String, String>,
+        /// Grows from one attempt to the next.
+        attempt: Time,
+        /// How long transactions under way may take to end.
+        within: Duration,
+    },
+    /// The poolers of these members need not wait any longer for another primary.
+    ResumePoolers {
+        /// Whom to tell.
+        members: BTreeMap<String, String>,
+        /// Which attempt is over.
+        attempt: Time,
+    },
     /// End the long action under way: its purpose is gone.
     Abort,
     /// PostgreSQL must not go on: kill it now, without a checkpoint.

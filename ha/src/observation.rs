@@ -24,6 +24,8 @@ pub struct Observation {
     pub local: Local,
     /// The other members, as they answered over REST.
     pub peers: BTreeMap<String, Probe>,
+    /// The members' answers to the request to pause their poolers.
+    pub poolers: BTreeMap<String, PoolersAnswer>,
     /// The long action under way.
     pub job: Option<RunningJob>,
     /// Long actions that have ended since the last step.
@@ -238,6 +240,15 @@ pub struct Probe {
     pub asked: Time,
     /// What it said; `None`: no answer in time.
     pub answer: Option<PeerAnswer>,
+}
+
+/// A member's answer to the request to pause its poolers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolersAnswer {
+    /// When it was asked.
+    pub asked: Time,
+    /// They are paused; or why not, also where no answer came in time.
+    pub paused: Result<(), String>,
 }
 
 /// What a member says of itself over REST.

@@ -87,6 +87,8 @@ pub enum AtAgent {
     Followed(usize),
     /// A peer's answer, or silence: name, when asked, answer.
     Peer(usize, hart_ha::time::Time, Option<Box<PeerAnswer>>),
+    /// A peer's poolers are paused, or not: who, when asked, what it said.
+    Paused(usize, hart_ha::time::Time, Result<(), String>),
     /// A peer asks.
     Asked {
         /// Who.

@@ -191,5 +191,6 @@ fn tag(what: &AtAgent) -> u64 {
         AtAgent::LeaseNotSent(_) => 18,
         AtAgent::Question { .. } => 19,
         AtAgent::Word(_) => 20,
+        AtAgent::Paused(..) => 21,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hart_ha::time::Time;
 use serde_json::{Map, Value, json};
 
+use crate::agent::poolers::Poolers;
 use crate::agent::states::CLASSES;
 use crate::clock::{MS, NodeClock, PPM_MAX, SEC, Us};
 use crate::consul::store::Store;
@@ -27,6 +28,8 @@ pub struct World {
     pub t: Us,
     /// Chance.
     pub rng: Rng,
+    /// Poolers before the cluster.
+    pub poolers: Poolers,
     /// What is to come.
     pub queue: Queue,
     /// The nodes.
@@ -105,6 +108,7 @@ impl World {
         let mut world = Self {
             t: 0,
             rng,
+            poolers: Poolers::new(seed),
             queue: Queue::default(),
             nodes,
             net: Net::new(names.len()),

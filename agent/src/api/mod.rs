@@ -13,6 +13,7 @@
 //! | `settings`, `secrets` | `/config` |
 //! | `switchover`, `wish`, `candidates`, `outcome` | `/switchover`, `/failover` |
 //! | `failsafe` | what a leader without Consul asks |
+//! | `pgbouncer` | what a leader asks before a switchover |
 //! | `actions`, `schedule` | `/restart`, `/reinitialize`, `/reload` |
 //!
 //! Reading never waits for Consul. No request waits without an end.
@@ -28,6 +29,7 @@ mod failsafe;
 mod health;
 pub mod observe;
 mod outcome;
+mod pgbouncer;
 mod picture;
 mod query;
 mod reply;

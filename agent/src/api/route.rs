@@ -17,8 +17,8 @@ use super::reply::{self, StatusCode};
 use super::table::{self, Change, Read};
 use super::wish::Action;
 use super::{
-    access, actions, checks, events, failsafe, fresh_view, health, observe, settings, status_of,
-    switchover, why,
+    access, actions, checks, events, failsafe, fresh_view, health, observe, pgbouncer, settings,
+    status_of, switchover, why,
 };
 use crate::node::view::{Handle, View};
 
@@ -140,6 +140,7 @@ async fn change(handle: &Handle, parts: &Parts, body: Body) -> Result<Response, 
         Change::TakeRestartBack => reply::text(StatusCode::NOT_FOUND, "no restarts are scheduled"),
         Change::Reinitialize => actions::reinitialize(handle, &object(Need::Optional).await?).await,
         Change::Reload => actions::reload(handle).await,
+        Change::PgBouncer => pgbouncer::post(handle, &object(required).await?).await,
         Change::Failsafe => failsafe::post(handle, &object(required).await?).await,
     })
 }

@@ -73,6 +73,7 @@ pub(super) enum Change {
     Reinitialize,
     Reload,
     Failsafe,
+    PgBouncer,
 }
 
 const GET: &str = "GET";
@@ -240,6 +241,21 @@ const CHANGES: &[Route<Change>] = &[
     )
     .takes("`name`: who asks; `hart`: `term` and `ttl_ms` of its lease")
     .answers("200 and the promise as JSON; 400 if the question is wrong; 503 with the reason for a no"),
+    Route::new(
+        Change::PgBouncer,
+        "POST",
+        &["/pgbouncer"],
+        "A leader that hands the lead over has this host's PgBouncers paused, or lets them go on. For \
+         agents, not for people.",
+    )
+    .takes(
+        "`name`: who asks; `hart`: `term` of its lease, `attempt` (a number that grows), `pause_ms`: \
+         pause within that time; without it: go on",
+    )
+    .answers(
+        "200 when they are paused, or where there are none; 400 if the question is wrong; 503 with \
+         the reason for a no",
+    ),
 ];
 
 /// The first part of the path is all that counts here, as in Patroni.

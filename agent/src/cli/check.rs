@@ -4,6 +4,7 @@ mod consul;
 mod data;
 mod item;
 mod machine;
+mod pgbouncer;
 mod ports;
 
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, Fail> {
     items.extend(live.items.iter().cloned());
     items.extend(ports::check(&loaded.config, live.postmaster).await);
     items.extend(consul::check(&loaded.config).await);
+    items.extend(pgbouncer::check(&loaded.config).await);
     items.extend(machine::check(&loaded.config));
     for item in &items {
         println!("{item}");

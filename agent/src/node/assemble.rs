@@ -26,10 +26,14 @@ use super::store_task::chain;
 use super::view::{Handle, View};
 use super::writes::Writes;
 use super::{lease_task, monitor, services, settings, store_task, unfit};
+use crate::bouncer::Officer;
 use crate::journal::{Event, Journal, Kind, Recorder};
 
 /// How long the end may wait for the journal's disk.
 const JOURNAL_CLOSES: Duration = Duration::from_millis(500);
+
+/// How long the end may wait for poolers that are paused; another process sees to those left then.
+const POOLERS_GO_ON: Duration = Duration::from_secs(12);
 
 fn last_word(exit: &Exit) -> String {
     match exit {
@@ -104,6 +108,12 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
             .with_journal(journal.clone())
             .with_lease(lease.orders.clone());
     let (end, ended) = watch::channel(false);
+    let officer = config.pgbouncer.as_ref().map(|pgbouncer| {
+        Officer::new(&config, pgbouncer, home.path("pgbouncer.paused"), seen.clone())
+    });
+    let (officer, orders) = officer.unzip();
+    let handle = handle.with_poolers(orders);
+    let officer = officer.map(|officer| tokio::spawn(officer.run(ended.clone())));
     let rest = tokio::net::TcpListener::from_std(rest).map_err(refused)?;
     tokio::spawn(crate::api::serve(rest, handle.clone(), ended.clone()));
     let _dns = dns
@@ -128,6 +138,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         brain: Brain::new(settings::brain(&config, &instance)),
         monitor: monitor::start(postgres.clone(), wake.clone()),
         peers: Peers::new(wake.clone()).map_err(refused)?,
+        poolers: crate::bouncer::Asker::new(&config, wake.clone()).map_err(refused)?,
         writes: Writes::new(&client, &keys, &config.name, wake.clone()),
         jobs: Jobs::new(postgres.clone(), server.clone(), wake.clone()),
         effects: mpsc::unbounded_channel(),
@@ -168,6 +179,9 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let _ = end.send(true);
     if let Some(task) = registration {
         let _ = tokio::time::timeout(Duration::from_secs(3), task).await;
+    }
+    if let Some(officer) = officer {
+        let _ = tokio::time::timeout(POOLERS_GO_ON, officer).await;
     }
     leave(&client, &keys, &handle, &exit).await;
     journal.add(Event::new(Kind::AgentEnded, last_word(&exit)));

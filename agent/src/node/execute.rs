@@ -79,6 +79,12 @@ impl Agent {
             Command::Pact(pact) => lease(LeaseOrder::Pact(pact)),
             Command::Write(write) => self.write(write, step, observation),
             Command::Probe(members) => self.peers.ask(members),
+            Command::PausePoolers { members, attempt, within } => {
+                self.poolers.pause(members, step.term, attempt, within);
+            }
+            Command::ResumePoolers { members, attempt } => {
+                self.poolers.resume(members, step.term, attempt);
+            }
             Command::Begin(job) => self.begin(job, step, observation),
             Command::Abort => self.jobs.abort(),
             Command::Fence => self.fence(),
@@ -354,6 +360,8 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::HandOver(heir) => format!("handing the lease over to {}", heir.name),
         Command::Release => "releasing the lease".to_owned(),
         Command::Begin(job) => format!("begin: {}", job.name()),
+        Command::PausePoolers { .. } => "pausing PgBouncer".to_owned(),
+        Command::ResumePoolers { .. } => "PgBouncer may go on".to_owned(),
         Command::Abort => "breaking the running action off".to_owned(),
         Command::Fence => "fencing PostgreSQL".to_owned(),
         Command::Promote => "promoting".to_owned(),

@@ -41,4 +41,4 @@ pub use logging::init as log_to_stderr;
 pub use services::service_name;
 pub use settings::consul as consul_client;
 pub use start::run;
-pub use store_task::{back_off, chain};
+pub use store_task::{Seen, back_off, chain};

@@ -1,6 +1,7 @@
 //! From the configuration file and the cluster's settings to what each room wants to know.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hart_config::{Account, Config, effective_postgresql};
 use hart_ha::brain;
@@ -24,6 +25,7 @@ pub fn brain(config: &Config, instance: &str) -> brain::Settings {
         clone_after_failed_rewind: postgresql.remove_data_directory_on_rewind_failure,
         clone_when_diverged: postgresql.remove_data_directory_on_diverged_timelines,
         clone_when_wal_is_gone: postgresql.remove_data_directory_on_missing_wal,
+        pause: config.pgbouncer.as_ref().map_or(Duration::ZERO, |poolers| poolers.pause_timeout),
         beats: fastrand::u64(BEATS),
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::lease_task::Order;
 use super::server::traffic::Traffic;
 
+use crate::bouncer;
 use crate::journal::Journal;
 
 /// The picture.
@@ -139,6 +140,7 @@ pub struct Handle {
     changes: watch::Receiver<u64>,
     asks: mpsc::Sender<Ask>,
     lease: Option<mpsc::UnboundedSender<Order>>,
+    poolers: Option<mpsc::UnboundedSender<bouncer::Order>>,
 }
 
 /// How long the lease thread may take over a promise: whoever asks has little time.
@@ -159,7 +161,7 @@ impl Handle {
         asks: mpsc::Sender<Ask>,
     ) -> Self {
         let journal = Journal::in_memory(&file.name);
-        Self { file, instance, consul, journal, view, changes, asks, lease: None }
+        Self { file, instance, consul, journal, view, changes, asks, lease: None, poolers: None }
     }
 
     /// The same with the node's journal.
@@ -172,6 +174,24 @@ impl Handle {
     #[must_use]
     pub fn with_lease(self, orders: mpsc::UnboundedSender<Order>) -> Self {
         Self { lease: Some(orders), ..self }
+    }
+
+    /// The same with the poolers of this host.
+    #[must_use]
+    pub fn with_poolers(self, poolers: Option<mpsc::UnboundedSender<bouncer::Order>>) -> Self {
+        Self { poolers, ..self }
+    }
+
+    /// Has the poolers of this host paused, or lets them go on. Its answer comes in the time that the
+    /// configuration gives to a pause.
+    ///
+    /// # Errors
+    /// Why they are not paused.
+    pub async fn poolers(&self, question: bouncer::Question) -> Result<(), String> {
+        let Some(poolers) = &self.poolers else { return Ok(()) };
+        let (reply, answer) = oneshot::channel();
+        let _ = poolers.send((question, reply));
+        answer.await.unwrap_or_else(|_| Err("the agent is ending".to_owned()))
     }
 
     /// The present picture.

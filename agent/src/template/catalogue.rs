@@ -27,6 +27,11 @@ const BUILT_IN: &[(&str, &str, &str)] = &[
     ("haproxy", "haproxy.cfg", include_str!("../../../templates/haproxy.cfg")),
     ("haproxy-dns", "haproxy-dns.cfg", include_str!("../../../templates/haproxy-dns.cfg")),
     ("pgbouncer", "pgbouncer.ini", include_str!("../../../templates/pgbouncer.ini")),
+    (
+        "pgbouncer-databases",
+        "pgbouncer-databases.ini",
+        include_str!("../../../templates/pgbouncer-databases.ini"),
+    ),
     ("keepalived", "keepalived.conf", include_str!("../../../templates/keepalived.conf")),
     ("systemd", "hart.service", include_str!("../../../templates/hart.service")),
     ("consul-agent", "consul-agent.hcl", include_str!("../../../templates/consul-agent.hcl")),

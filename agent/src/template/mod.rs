@@ -12,6 +12,7 @@ mod reload;
 pub use catalogue::{Catalogue, Template};
 pub use engine::{RenderError, render};
 pub use file::Target;
+pub use header::Header;
 pub use model::Model;
 pub use reload::{ReloadError, reload};
 

@@ -222,6 +222,27 @@ fn pgbouncer_goes_where_the_primary_is() {
 }
 
 #[test]
+fn pgbouncers_databases_are_led_to_the_primary() {
+    let databases = |model: &Model, with: &[(&str, &str)]| {
+        let text = render(&template("pgbouncer-databases"), model, &set(with)).unwrap();
+        let lines = text.lines().skip_while(|line| *line != "[databases]").skip(1);
+        lines.filter(|line| !line.starts_with(';')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(databases(&cluster(), &[]), ["* = host=10.0.0.1 port=5432"]);
+    let two = databases(&cluster(), &[("databases", "app,my-\"db\"")]);
+    let expected =
+        ["\"app\" = host=10.0.0.1 port=5432", "\"my-\"\"db\"\"\" = host=10.0.0.1 port=5432"];
+    assert_eq!(two, expected);
+    assert_eq!(databases(&cluster(), &[("databases", "7")])[0], "\"7\" = host=10.0.0.1 port=5432");
+    let nobody = Model::without_cluster("ha", "service");
+    assert_eq!(databases(&nobody, &[]), ["* = host=127.0.0.1 port=1"]);
+    let with = set(&[("databases_file", "/d/databases.ini")]);
+    let text = render(&template("pgbouncer"), &cluster(), &with).unwrap();
+    assert!(text.contains("\n%include /d/databases.ini\n"), "{text}");
+    assert!(!text.contains("[databases]"), "{text}");
+}
+
+#[test]
 fn an_unknown_variable_is_named_with_its_line() {
     let error =
         render(&own("a\n{% if scope %}\n{{ no_such }}\n{% endif %}\n"), &cluster(), &set(&[]));

@@ -8,6 +8,7 @@ mod dns;
 mod foreign;
 mod guard;
 mod log;
+mod pgbouncer;
 mod postgresql;
 mod profile;
 mod restapi;
@@ -21,6 +22,7 @@ pub use consul::{Consistency, Consul, ConsulToken};
 pub use dns::Dns;
 pub use guard::{Cgroup, Guard};
 pub use log::{Log, LogLevel, LogType};
+pub use pgbouncer::{PgBouncer, PoolerAddress};
 pub use postgresql::Postgresql;
 pub use profile::Profile;
 pub use restapi::{Credentials, Ctl, RestApi, VerifyClient};
@@ -45,5 +47,6 @@ pub(crate) const KEYS: &[&[KeyDoc]] = &[
     guard::KEYS,
     dns::KEYS,
     vip::KEYS,
+    pgbouncer::KEYS,
     foreign::KEYS,
 ];

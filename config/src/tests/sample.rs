@@ -200,7 +200,7 @@ fn tags_are_kept_whether_known_or_not() {
 
 #[test]
 fn secrets_are_never_shown() {
-    let text = format!("{SAMPLE}pgbouncer: {{api_token: hush}}\n");
+    let text = format!("{SAMPLE}pgbouncer: {{poolers: ['a:1'], password: hush}}\n");
     let text =
         text.replace("password: rep", "password: hush").replace("password: rew", "password: hush");
     let text = text.replace("postgres, password: postgres", "postgres, password: hush");
@@ -213,7 +213,7 @@ fn secrets_are_never_shown() {
     let shown = loaded.config.redacted_json();
     assert_eq!(shown["consul"]["token"], "***");
     assert_eq!(shown["consul"]["host"], "127.0.0.1:8500");
-    assert_eq!(shown["pgbouncer"], json!({"api_token": "***"}));
+    assert_eq!(shown["pgbouncer"], json!({"poolers": ["a:1"], "password": "***"}));
     assert!(!shown.to_string().contains("hush"), "{shown}");
     assert!(!format!("{loaded:?}").contains("hush"), "{loaded:?}");
 }

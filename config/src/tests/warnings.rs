@@ -46,8 +46,10 @@ fn what_only_patroni_does_is_known_as_such() {
         ]
     );
     assert_eq!(
-        warnings("pgbouncer: {address: z}"),
-        ["n1.yml:1: key \"pgbouncer\" is not supported by this version of hart and is ignored"]
+        warnings("bootstrap: {post_init: z}"),
+        [
+            "n1.yml:1: key \"bootstrap.post_init\" is not supported by this version of hart and is ignored"
+        ]
     );
 }
 

@@ -214,6 +214,7 @@ impl Brain {
 
     fn lead_primary(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql, hold: Hold) {
         turn.phase("leading");
+        self.resume_poolers(turn, "this node goes on leading");
         self.note_own_timeline(turn, sql);
         if self.promoting.take().is_some() {
             turn.push(Command::Checkpoint, "old primaries are rewound from the new timeline");

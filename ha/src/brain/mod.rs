@@ -11,6 +11,7 @@
 //! | `lead` | what the holder does |
 //! | `failsafe` | whose word lets it go on without the store |
 //! | `switchover` | handing the lease over: asked for, or because the agent stops |
+//! | `poolers` | pausing PgBouncers for a planned change |
 //! | `sync` | who is a synchronous standby, and when that may be published |
 //! | `follow` | what a replica does |
 //! | `wal_gone` | a replica whose next WAL nobody has any more |
@@ -27,6 +28,7 @@ mod fencing;
 mod follow;
 mod jobs;
 mod lead;
+mod poolers;
 mod publish;
 mod race;
 mod sick;
@@ -41,6 +43,7 @@ mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use eligible::{Refusal, Verdict};
 pub use follow::host_and_port;
@@ -77,6 +80,8 @@ pub struct Settings {
     pub clone_when_diverged: bool,
     /// A replica whose next WAL is nowhere to be had is cloned anew.
     pub clone_when_wal_is_gone: bool,
+    /// How long it may take to pause the PgBouncers of this host; zero: there are none.
+    pub pause: Duration,
     /// Drawn anew for each run of the agent: each reign's beats begin so far behind the last one seen.
     /// A request of an earlier run that is still under way can thus not be taken for one of this run.
     pub beats: u64,
@@ -98,6 +103,8 @@ pub struct Brain {
     published: Option<(Member, Time)>,
     slots: slots::Slots,
     switch: Option<switchover::Switch>,
+    /// Poolers that this node had paused.
+    pausing: Option<poolers::Pausing>,
     /// The reign that was given up last, when, and how: it is never led again, though keeper and
     /// watch may show it for a moment longer.
     given_up: Option<(Term, Time, Command)>,
@@ -146,6 +153,7 @@ impl Brain {
             published: None,
             slots: slots::Slots::default(),
             switch: None,
+            pausing: None,
             given_up: None,
             acquired: None,
             sync_sent: None,

@@ -63,6 +63,7 @@ impl Brain {
             }),
             problem: turn.found_problem().map(str::to_owned),
             instance: self.settings.instance.clone(),
+            pause_ms: u64::try_from(self.settings.pause.as_millis()).unwrap_or(u64::MAX),
             hart: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -4,13 +4,15 @@
 //! in the store until the new leader clears it, and PostgreSQL is running, or stopped with a
 //! shutdown checkpoint at a known position.
 //!
-//! choose an heir → checkpoint → stop → the heir has the shutdown checkpoint → hand over
+//! choose an heir → checkpoint → pause PgBouncers → stop → the heir has the shutdown checkpoint →
+//! hand over
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Brain;
 use super::eligible::{may_lead, rank};
+use super::poolers::Paused;
 use super::turn::Turn;
 use crate::command::{Command, Exit, Job, Write};
 use crate::keeper::Heir;
@@ -23,6 +25,10 @@ use crate::waits::Voters;
 
 /// How long the heir may take to receive the shutdown checkpoint.
 const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// How long PgBouncers may take to pause where the agent is to stop: it does not wait for long
+/// transactions.
+const PAUSE_AT_STOP: Duration = Duration::from_secs(2);
 
 /// How far a hand-over has come.
 #[derive(Clone, Debug)]
@@ -38,7 +44,12 @@ pub(super) struct Switch {
 
 /// Why the lease is to be handed over.
 enum Purpose {
-    Asked { candidate: Option<String>, index: Index },
+    Asked {
+        candidate: Option<String>,
+        index: Index,
+        /// A switchover names who leads; a failover does not, and waits for no pooler.
+        switchover: bool,
+    },
     Shutdown,
 }
 
@@ -76,7 +87,9 @@ impl Brain {
         let from_me = wanted.leader.as_deref().is_none_or(|leader| self.is_me(leader));
         let to_me = wanted.member.as_deref().is_some_and(|member| self.is_me(member));
         let due = !wanted.is_empty() && wanted.scheduled_at.is_none() && from_me && !to_me;
-        due.then(|| Purpose::Asked { candidate: wanted.member.clone(), index: request.index })
+        let switchover = wanted.leader.is_some();
+        let candidate = wanted.member.clone();
+        due.then_some(Purpose::Asked { candidate, index: request.index, switchover })
     }
 
     fn before_stop(
@@ -118,13 +131,43 @@ impl Brain {
                 turn.phase("checkpoint before the switchover");
                 turn.begin(Job::Checkpoint, format!("{} is to lead next", heir.name));
             }
-            Ok(heir) => {
+            Ok(heir) => self.stop_for(turn, snapshot, purpose, switch, &heir),
+        }
+        true
+    }
+
+    /// Nothing stands in the way but clients.
+    fn stop_for(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        purpose: &Purpose,
+        mut switch: Switch,
+        heir: &Heir,
+    ) {
+        let paused = match purpose {
+            Purpose::Asked { switchover: false, .. } => Paused::Yes,
+            Purpose::Asked { .. } => self.pause_poolers(turn, snapshot, Duration::MAX),
+            Purpose::Shutdown => self.pause_poolers(turn, snapshot, PAUSE_AT_STOP),
+        };
+        match (paused, purpose) {
+            (Paused::NotYet, _) => self.switch = Some(switch),
+            // That may have taken its time: the heir may not be fit any more.
+            (Paused::JustNow, _) => {
+                switch.probes_since = turn.now();
+                self.switch = Some(switch);
+                turn.wake_at(turn.now());
+            }
+            (Paused::No(problem), Purpose::Asked { .. }) => {
+                self.resume_poolers(turn, "the switchover is off");
+                self.no_heir(turn, purpose, &problem);
+            }
+            (Paused::Yes | Paused::No(_), _) => {
                 self.switch = Some(switch);
                 turn.phase("stopping to hand over");
                 turn.begin(Job::Stop, format!("{} is to lead next", heir.name));
             }
         }
-        true
     }
 
     fn no_heir(&mut self, turn: &mut Turn<'_>, purpose: &Purpose, problem: &str) {

@@ -144,6 +144,11 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if wants it")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
 /// One node's entry in `members/`. Fields in the order in which Patroni writes them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -189,6 +194,10 @@ pub struct Member {
     /// hart's own: what is wrong on this node, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// hart's own: how long it may take to pause the PgBouncers of this host, in milliseconds; 0:
+    /// there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pause_ms: u64,
     /// hart's own: the agent's version.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hart: String,

@@ -28,6 +28,7 @@ const RESTART: Us = 2 * SEC;
 impl World {
     /// The service manager starts the machine and the agent.
     pub fn boot(&mut self, n: usize) {
+        let pause = self.poolers_of(n);
         let node = &mut self.nodes[n];
         if node.agent.is_some() || !node.wanted {
             return;
@@ -52,6 +53,7 @@ impl World {
             clone_when_diverged: true,
             beats: u64::from(node.life) << 12,
             clone_when_wal_is_gone: true,
+            pause,
             name: name.clone(),
         };
         let keeper = Keeper::new(&name, &instance);
@@ -120,6 +122,7 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         job: None,
         finished: Vec::new(),
         asking: Default::default(),
+        pausing: Default::default(),
         writing: Default::default(),
         troubles: Default::default(),
         calls: Default::default(),

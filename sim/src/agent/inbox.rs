@@ -66,6 +66,7 @@ impl World {
             }
             AtAgent::KillPast => self.kill_past_guard(n),
             AtAgent::Peer(peer, asked, answer) => self.peer_answered(n, peer, asked, answer),
+            AtAgent::Paused(peer, asked, paused) => self.poolers_answered(n, peer, asked, paused),
             AtAgent::Asked { by, life, at } => self.asked(n, by, life, at),
             AtAgent::Life => self.life_changed(n),
             AtAgent::Written(key) => {

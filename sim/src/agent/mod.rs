@@ -10,6 +10,7 @@
 //! | `promises` | failsafe: questions to the other members, and promises to them |
 //! | `session`, `watch`, `writes` | its other calls to Consul |
 //! | `peers` | its questions to other agents, and its answers |
+//! | `poolers` | PgBouncers that are paused, or not |
 //! | `states` | the brain's phases, for the coverage table |
 
 mod boot;
@@ -20,6 +21,7 @@ pub mod lease;
 mod look;
 mod observe;
 mod peers;
+pub mod poolers;
 pub mod promises;
 mod session;
 pub mod state;

@@ -103,6 +103,8 @@ pub struct Agent {
     pub finished: Vec<FinishedJob>,
     /// Members being asked.
     pub asking: BTreeSet<String>,
+    /// Members whose poolers are being paused.
+    pub pausing: BTreeSet<usize>,
     /// Keys being written.
     pub writing: BTreeSet<&'static str>,
     /// Failures of writes in a row, by key.

@@ -88,6 +88,11 @@ impl World {
             Command::Pact(pact) => self.lease_turn(n, Some(Order::Pact(pact))),
             Command::Write(write) => self.write(n, write, &step.config.raw),
             Command::Probe(members) => members.keys().for_each(|name| self.ask(n, name)),
+            Command::PausePoolers { members, within, .. } => {
+                self.pause_poolers(n, &members, within);
+            }
+            // They would do so by themselves a little later; nothing here hangs on it.
+            Command::ResumePoolers { .. } => {}
             Command::Begin(job) => self.begin(n, job, step),
             Command::Abort => self.abort(n),
             Command::Fence => self.fence(n),

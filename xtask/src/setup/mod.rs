@@ -36,6 +36,9 @@ const HAPROXY: Need = Need { what: "HAProxy", package: "haproxy", present: || in
 const KEEPALIVED: Need =
     Need { what: "keepalived", package: "keepalived", present: || in_sbin("keepalived") };
 
+const PGBOUNCER: Need =
+    Need { what: "PgBouncer", package: "pgbouncer", present: || in_sbin("pgbouncer") };
+
 /// Not every user has the directories of system programs on the path.
 fn in_sbin(program: &str) -> bool {
     find(program).is_some() || Path::new("/usr/sbin").join(program).exists()
@@ -46,7 +49,8 @@ pub(crate) const DNSPERF: Need =
     Need { what: "dnsperf", package: "dnsperf", present: || find("dnsperf").is_some() };
 
 /// What tests and benchmark need.
-pub(crate) const EVERYTHING: [Need; 5] = [POSTGRESQL, IPROUTE, CONSUL, HAPROXY, KEEPALIVED];
+pub(crate) const EVERYTHING: [Need; 6] =
+    [POSTGRESQL, IPROUTE, CONSUL, HAPROXY, KEEPALIVED, PGBOUNCER];
 
 /// Installs what is missing of these; does nothing and asks no package manager when all are there.
 pub(crate) fn install(needs: &[Need]) -> Result<()> {
@@ -126,7 +130,7 @@ mod tests {
     #[test]
     fn advice_names_the_packages() {
         let advice = by_hand(&EVERYTHING);
-        let packages = "apt-get install postgresql iproute2 haproxy keepalived`";
+        let packages = "apt-get install postgresql iproute2 haproxy keepalived pgbouncer`";
         assert!(advice.contains(packages), "{advice}");
         assert!(advice.contains("PATH"), "{advice}");
         assert!(!by_hand(&[POSTGRESQL]).contains("PATH"));

@@ -125,6 +125,7 @@ mod tests {
             timeline_terms: [(1, 1)].into(),
             problem: Some("p".into()),
             instance: "i".into(),
+            pause_ms: 1,
             hart: "h".into(),
         })
     }

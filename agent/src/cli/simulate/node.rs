@@ -79,6 +79,8 @@ impl Node {
             clone_after_failed_rewind: seen.clone_after_failed_rewind,
             clone_when_diverged: seen.clone_when_diverged,
             clone_when_wal_is_gone: false,
+            // Poolers have no part in what is simulated.
+            pause: Duration::ZERO,
             beats: 0,
         };
         let session = entry.and_then(|entry| entry.session.clone());

@@ -4,6 +4,7 @@ mod bootstrap;
 mod follow;
 mod lead;
 mod quorum;
+mod poolers;
 mod race;
 mod switchover;
 mod synchronous;
@@ -44,6 +45,7 @@ pub(super) fn brain(name: &str) -> Brain {
         clone_after_failed_rewind: false,
         clone_when_diverged: false,
         clone_when_wal_is_gone: true,
+        pause: Duration::ZERO,
         beats: 0,
     });
     // Nothing of an earlier run is under way.

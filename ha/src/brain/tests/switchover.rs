@@ -28,7 +28,7 @@ fn switchover_checkpoints_stops_waits_for_the_wal_and_hands_over() {
 }
 
 /// These stream from this primary.
-fn stream(seen: &mut Observation, names: &[&str]) {
+pub(super) fn stream(seen: &mut Observation, names: &[&str]) {
     let row =
         |name: &&str| Standby { name: (*name).to_owned(), streaming: true, ..Standby::default() };
     seen.local.sql.as_mut().unwrap().standbys = names.iter().map(row).collect();

@@ -1,0 +1,123 @@
+//! The leader's end: asks all agents with poolers at once, its own among them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hart_ha::kv::Term;
+use hart_ha::observation::PoolersAnswer;
+use hart_ha::time::Time;
+use tokio::sync::Notify;
+
+use super::question::{Question, Terms};
+use crate::node::chain;
+
+/// An agent may take so much longer to answer than its poolers may take to pause.
+const ANSWER: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+struct Known {
+    answers: BTreeMap<String, PoolersAnswer>,
+    asking: BTreeSet<String>,
+}
+
+/// Asks over REST.
+#[derive(Clone)]
+pub struct Asker {
+    http: reqwest::Client,
+    auth: Option<(String, hart_config::Secret)>,
+    name: String,
+    known: Arc<Mutex<Known>>,
+    wake: Arc<Notify>,
+}
+
+impl Asker {
+    /// Asks as the member whose configuration this is; `wake` is notified of each answer.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be set up.
+    pub fn new(config: &hart_config::Config, wake: Arc<Notify>) -> reqwest::Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
+        let auth = config.restapi.authentication.as_ref();
+        let auth = auth.map(|auth| (auth.username.clone(), auth.password.clone()));
+        Ok(Self { http, auth, name: config.name.clone(), known: Arc::default(), wake })
+    }
+
+    /// The answers so far.
+    #[must_use]
+    pub fn answers(&self) -> BTreeMap<String, PoolersAnswer> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).answers.clone()
+    }
+
+    /// Has the members' poolers paused, except those that are being asked already.
+    pub fn pause(
+        &self,
+        members: BTreeMap<String, String>,
+        term: Term,
+        attempt: Time,
+        within: Duration,
+    ) {
+        for (name, url) in members {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.asking.insert(name.clone()) {
+                let (asker, question) = (self.clone(), self.question(term, attempt, Some(within)));
+                tokio::spawn(async move { asker.ask(name, url, question).await });
+            }
+        }
+    }
+
+    /// Lets the members' poolers go on. Who is not reached does so by itself a little later.
+    pub fn resume(&self, members: BTreeMap<String, String>, term: Term, attempt: Time) {
+        for (name, url) in members {
+            let request = self.request(&url, &self.question(term, attempt, None));
+            tokio::spawn(async move {
+                if let Err(why) = said(request.timeout(ANSWER)).await {
+                    tracing::warn!(
+                        "{name} was not told that its PgBouncers may go on: {why}; they do so by \
+                         themselves after its pgbouncer.max_pause"
+                    );
+                }
+            });
+        }
+    }
+
+    fn question(&self, term: Term, attempt: Time, within: Option<Duration>) -> Question {
+        let millis = |by: Duration| u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        let attempt = millis(Time::ZERO.until(attempt));
+        let terms = Terms { term, attempt, pause_ms: within.map(millis) };
+        Question { name: self.name.clone(), hart: terms }
+    }
+
+    async fn ask(&self, name: String, url: String, question: Question) {
+        let asked = hart_clock::now();
+        let within = question.within().unwrap_or_default() + ANSWER;
+        let paused = said(self.request(&url, &question).timeout(within)).await;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.asking.remove(&name);
+        known.answers.insert(name, PoolersAnswer { asked, paused });
+        drop(known);
+        self.wake.notify_one();
+    }
+
+    fn request(&self, url: &str, question: &Question) -> reqwest::RequestBuilder {
+        let base = url.trim_end_matches('/').trim_end_matches("/patroni");
+        let request = self.http.post(format!("{base}/pgbouncer")).json(question);
+        match &self.auth {
+            Some((user, word)) => request.basic_auth(user, Some(word.expose())),
+            None => request,
+        }
+    }
+}
+
+async fn said(request: reqwest::RequestBuilder) -> Result<(), String> {
+    let answer = request.send().await.map_err(|error| {
+        format!("its agent does not answer, so its PgBouncers are not paused: {}", chain(&error))
+    })?;
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    let status = answer.status();
+    let text = answer.text().await.unwrap_or_default();
+    let line: String = text.chars().take(400).collect();
+    Err(if line.is_empty() { format!("it answers {status}") } else { line })
+}

@@ -1,0 +1,386 @@
+//! The task that has the poolers of this host: pauses them, leads them to the primary, and sees to
+//! it that they go on.
+
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hart_config::{Config, PgBouncer};
+use hart_ha::kv::{Role, State};
+use hart_ha::store::Snapshot;
+use hart_ha::time::Time;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::admin::{Admin, AdminError};
+use super::databases::Databases;
+use super::last_will::LastWill;
+use super::on_disk;
+use super::question::Question;
+use super::target::Looker;
+use crate::node::Seen;
+
+/// A pooler that does not do as it is told is told again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Where the poolers find the primary by themselves, whether they do is looked at so often.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// An agent that ends waits so long for the next primary.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Where an answer goes.
+pub type Reply = oneshot::Sender<Result<(), String>>;
+
+/// What REST passes on.
+pub type Order = (Question, Reply);
+
+/// What came of a PAUSE at each pooler, by number.
+type Outcome = Vec<(usize, Result<(), AdminError>)>;
+
+/// Poolers that are paused, or are being paused.
+struct Held {
+    /// By whose order, and in which reign and attempt.
+    by: String,
+    term: u64,
+    attempt: u64,
+    /// They go on then, whatever happens.
+    until: Time,
+    /// They are to go on, and why.
+    over: Option<String>,
+    /// The poolers concerned, by number.
+    poolers: BTreeSet<usize>,
+    pausing: Option<JoinHandle<Outcome>>,
+    waiting: Vec<Reply>,
+    will: Option<LastWill>,
+}
+
+/// See the module's text.
+pub struct Officer {
+    config: PgBouncer,
+    poolers: Vec<Admin>,
+    databases: Option<Databases>,
+    looker: Looker,
+    /// The file that tells the next agent that poolers may be paused.
+    marker: PathBuf,
+    seen: watch::Receiver<Seen>,
+    inbox: mpsc::UnboundedReceiver<Order>,
+    held: Option<Held>,
+    /// The last attempt that is over: reign and number.
+    over: (u64, u64),
+    /// The databases' file was changed, and not all poolers have read it.
+    reload: bool,
+    /// What failed is tried again then.
+    again: Option<Time>,
+    said: String,
+}
+
+impl Officer {
+    /// The officer, and where its orders go. `marker`: a file of its own.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        pgbouncer: &PgBouncer,
+        marker: PathBuf,
+        seen: watch::Receiver<Seen>,
+    ) -> (Self, mpsc::UnboundedSender<Order>) {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let databases = Databases::new(config, pgbouncer);
+        let mut officer = Self {
+            config: pgbouncer.clone(),
+            poolers: Admin::all(pgbouncer),
+            // Whether the last change was read is not known.
+            reload: databases.is_some(),
+            databases,
+            looker: Looker::new(config),
+            marker,
+            seen,
+            inbox,
+            held: None,
+            over: (0, 0),
+            again: None,
+            said: String::new(),
+        };
+        if officer.marker.exists() {
+            let over = Some("the agent has begun anew".to_owned());
+            officer.held = Some(Held { over, ..officer.hold(String::new(), 0, 0) });
+        }
+        (officer, orders)
+    }
+
+    fn hold(&self, by: String, term: u64, attempt: u64) -> Held {
+        Held {
+            by,
+            term,
+            attempt,
+            until: hart_clock::now() + self.config.max_pause,
+            over: None,
+            poolers: self.all(),
+            pausing: None,
+            waiting: Vec::new(),
+            will: None,
+        }
+    }
+
+    /// Until the agent ends and nothing is paused any more.
+    pub async fn run(mut self, mut ended: watch::Receiver<bool>) {
+        loop {
+            self.turn().await;
+            let ending = *ended.borrow();
+            if ending && self.held.is_none() {
+                return;
+            }
+            let now = hart_clock::now();
+            let held = self.held.as_ref().filter(|held| held.over.is_none());
+            let due = [self.again, held.map(|held| held.until)];
+            let pause = due.into_iter().flatten().min().map(|at| now.until(at));
+            let pausing = self.held.as_mut().and_then(|held| held.pausing.as_mut());
+            tokio::select! {
+                Some((question, reply)) = self.inbox.recv() => self.asked(question, reply).await,
+                outcome = ended_of(pausing) => self.paused(outcome),
+                Ok(()) = self.seen.changed() => {}
+                () = sleep(pause) => {}
+                Ok(()) = ended.changed(), if !ending => {
+                    if let Some(held) = &mut self.held {
+                        held.until = held.until.min(hart_clock::now() + LINGER);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn turn(&mut self) {
+        self.again = None;
+        let snapshot = self.seen.borrow_and_update().snapshot.clone();
+        let leads = snapshot.as_deref().and_then(leading);
+        if let Some(snapshot) = &snapshot {
+            self.lead_to_primary(snapshot, leads.is_some()).await;
+        }
+        if self.held.as_ref().is_some_and(|held| held.over.is_none()) {
+            let over = self.is_over(leads).await;
+            self.held.iter_mut().for_each(|held| held.over.clone_from(&over));
+        }
+        if self.held.as_ref().is_some_and(|held| held.over.is_some()) {
+            self.let_go().await;
+        }
+    }
+
+    /// Why what is held need not be held any longer.
+    async fn is_over(&mut self, leads: Option<(String, u64)>) -> Option<String> {
+        let held = self.held.as_ref()?;
+        if hart_clock::now() >= held.until {
+            return Some("pgbouncer.max_pause is over".to_owned());
+        }
+        let (name, _) = leads.filter(|(_, term)| *term > held.term && !self.reload)?;
+        self.is_led_to(&name).await
+    }
+
+    /// Writes the file where the primary has changed, and has it read.
+    async fn lead_to_primary(&mut self, snapshot: &Snapshot, led: bool) {
+        let Some(databases) = &mut self.databases else { return };
+        match databases.write(snapshot, led).await {
+            Ok(changed) => self.reload |= changed,
+            Err(error) => {
+                self.reload = true;
+                return self.complain(&error);
+            }
+        }
+        if !self.reload {
+            return;
+        }
+        let reloads = self.each(&self.all(), |pooler| async move { pooler.reload().await });
+        match reloads.await.into_iter().find_map(|(_, result)| result.err()) {
+            None => self.reload = false,
+            Some(error) => self.complain(&error.to_string()),
+        }
+    }
+
+    /// The next primary is there: do the poolers lead to it?
+    async fn is_led_to(&mut self, name: &str) -> Option<String> {
+        if self.databases.is_none() {
+            for pooler in &self.poolers {
+                if let Err(why) = self.looker.leads_to_primary(pooler).await {
+                    tracing::debug!("PgBouncer waits: {why}");
+                    self.again = Some(hart_clock::now() + LOOK_AGAIN);
+                    return None;
+                }
+            }
+        }
+        Some(format!("{name} leads"))
+    }
+
+    async fn asked(&mut self, question: Question, reply: Reply) {
+        let (term, attempt) = (question.hart.term, question.hart.attempt);
+        let Some(within) = question.within() else {
+            self.over = self.over.max((term, attempt));
+            let mine = |held: &&mut Held| held.by == question.name && held.attempt <= attempt;
+            if let Some(held) = self.held.as_mut().filter(mine) {
+                held.over.get_or_insert_with(|| format!("{} goes on leading", question.name));
+            }
+            let _ = reply.send(Ok(()));
+            return;
+        };
+        if let Err(why) = self.may_pause(&question) {
+            let _ = reply.send(Err(why));
+            return;
+        }
+        let mut held = match self.held.take() {
+            Some(held) => held,
+            None => self.begin(&question, within).await,
+        };
+        (held.by, held.term, held.attempt) = (question.name, term, attempt);
+        if held.pausing.is_some() {
+            held.waiting.push(reply);
+        } else {
+            let _ = reply.send(Ok(()));
+        }
+        self.held = Some(held);
+    }
+
+    fn may_pause(&self, question: &Question) -> Result<(), String> {
+        let (name, term) = (&question.name, question.hart.term);
+        let seen = self.seen.borrow();
+        let lease = seen.snapshot.as_ref().and_then(|snapshot| snapshot.lease());
+        if !lease.is_some_and(|lease| lease.holder == *name && lease.term == term) {
+            return Err(format!("{name} does not lead in term {term}, as far as is known here"));
+        }
+        if (term, question.hart.attempt) <= self.over {
+            return Err("this attempt is over".to_owned());
+        }
+        let going_on = self.held.as_ref().and_then(|held| held.over.as_ref());
+        going_on.map_or(Ok(()), |why| Err(format!("PgBouncer is about to go on: {why}")))
+    }
+
+    /// Everything that lets them go on again comes first.
+    async fn begin(&self, question: &Question, within: Duration) -> Held {
+        let within = within.min(self.config.pause_timeout);
+        let mut held = self.hold(question.name.clone(), question.hart.term, question.hart.attempt);
+        tracing::info!("pausing PgBouncer: {} hands the lead over", held.by);
+        let marker = self.marker.clone();
+        if let Err(error) = on_disk(move || std::fs::write(marker, b"")).await {
+            tracing::warn!("cannot write {}: {error}", self.marker.display());
+        }
+        held.will = match LastWill::leave(&self.poolers, held.until).await {
+            Ok(will) => Some(will),
+            Err(error) => {
+                tracing::warn!("should this agent die now, PgBouncer stays paused: {error}");
+                None
+            }
+        };
+        let pauses =
+            self.each(&self.all(), move |pooler| async move { pooler.pause(within).await });
+        held.pausing = Some(tokio::spawn(pauses));
+        held
+    }
+
+    fn paused(&mut self, outcome: Option<Outcome>) {
+        let Some(held) = &mut self.held else { return };
+        held.pausing = None;
+        let Some(outcome) = outcome else {
+            held.over = Some("pausing broke off".to_owned());
+            return;
+        };
+        for (number, result) in outcome {
+            match result {
+                Ok(()) => {}
+                // It has no clients, and is not paused when it starts.
+                Err(error @ AdminError::Absent(_)) => tracing::info!("{error}: nothing to pause"),
+                Err(error) => {
+                    // What somebody else has paused is theirs to let go.
+                    if error.is_paused_already() {
+                        held.poolers.remove(&number);
+                    }
+                    held.over.get_or_insert_with(|| error.to_string());
+                }
+            }
+        }
+        if held.over.is_none() {
+            tracing::info!("PgBouncer is paused");
+            for reply in held.waiting.drain(..) {
+                let _ = reply.send(Ok(()));
+            }
+        }
+    }
+
+    /// They go on; as long as one does not, this is tried again.
+    async fn let_go(&mut self) {
+        let Some(held) = &mut self.held else { return };
+        let why = held.over.clone().unwrap_or_default();
+        for reply in held.waiting.drain(..) {
+            let _ = reply.send(Err(why.clone()));
+        }
+        if let Some(pausing) = held.pausing.take() {
+            pausing.abort();
+        }
+        let concerned = held.poolers.clone();
+        let resumes = self.each(&concerned, |pooler| async move { pooler.resume().await });
+        if let Some(error) = resumes.await.into_iter().find_map(|(_, result)| result.err()) {
+            return self.complain(&format!("PgBouncer does not go on yet: {error}"));
+        }
+        tracing::info!("PgBouncer goes on: {why}");
+        let marker = self.marker.clone();
+        let _ = on_disk(move || std::fs::remove_file(marker)).await;
+        self.said.clear();
+        if let Some(held) = self.held.take() {
+            self.over = self.over.max((held.term, held.attempt));
+            held.will.into_iter().for_each(LastWill::revoke);
+        }
+    }
+
+    /// The numbers of all poolers.
+    fn all(&self) -> BTreeSet<usize> {
+        (0..self.poolers.len()).collect()
+    }
+
+    /// Does one thing at these poolers at the same time.
+    fn each<F, R>(
+        &self,
+        which: &BTreeSet<usize>,
+        what: F,
+    ) -> impl Future<Output = Outcome> + use<F, R>
+    where
+        F: Fn(Admin) -> R,
+        R: Future<Output = Result<(), AdminError>> + Send + 'static,
+    {
+        let poolers = self.poolers.iter().cloned().enumerate();
+        let poolers = poolers.filter(|(number, _)| which.contains(number));
+        let work: Vec<_> = poolers.map(|(number, pooler)| (number, what(pooler))).collect();
+        async move {
+            let mut all = JoinSet::new();
+            for (number, result) in work {
+                all.spawn(async move { (number, result.await) });
+            }
+            all.join_all().await
+        }
+    }
+
+    /// Says each problem once, and has what failed tried again.
+    fn complain(&mut self, what: &str) {
+        self.again = Some(hart_clock::now() + AGAIN);
+        if self.said != what {
+            tracing::warn!("{what}");
+            what.clone_into(&mut self.said);
+        }
+    }
+}
+
+async fn ended_of(pausing: Option<&mut JoinHandle<Outcome>>) -> Option<Outcome> {
+    match pausing {
+        Some(pausing) => pausing.await.ok(),
+        None => pending().await,
+    }
+}
+
+async fn sleep(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => pending().await,
+    }
+}
+
+/// Who leads and accepts writes, and in which reign.
+fn leading(snapshot: &Snapshot) -> Option<(String, u64)> {
+    let lease = snapshot.lease().filter(|lease| lease.is_held())?;
+    let member = snapshot.member(&lease.holder)?;
+    let writes = member.role == Role::Primary && member.state == State::Running;
+    writes.then(|| (lease.holder.clone(), lease.term))
+}

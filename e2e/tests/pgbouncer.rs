@@ -1,0 +1,410 @@
+//! PgBouncer is paused for a switchover: clients see a delay and no error, and nobody stays paused,
+//! whatever goes wrong. Needs root.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use hart_e2e::DEADLINE;
+use hart_testkit::{
+    Cluster, Options, Process, Rest, Sql, bin_dir, eventually, hart_binary, is_root, sql_config,
+};
+use rustix::process::Signal;
+use serde_json::json;
+
+/// Where PgBouncer listens on each host.
+const PORT: u16 = 6432;
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
+
+/// A cluster with a PgBouncer on each host.
+struct Pooled {
+    cluster: Cluster,
+    /// The address that follows the primary, where the poolers use one.
+    vip: Option<Ipv4Addr>,
+    poolers: Vec<Process>,
+}
+
+impl Pooled {
+    /// `pause_timeout`: seconds.
+    async fn start(pause_timeout: u32) -> Result<Self> {
+        Self::start_by(pause_timeout, false).await
+    }
+
+    /// `vip`: PgBouncer knows a virtual address only.
+    async fn start_by(pause_timeout: u32, vip: bool) -> Result<Self> {
+        let mut cluster = Cluster::prepare(3, &Options::default()).await?;
+        let [a, b, c, _] = cluster.nodes()[0].host().context("a host")?.address().octets();
+        let vip = vip.then_some(Ipv4Addr::new(a, b, c, 200));
+        for name in NODES {
+            let node = cluster.node_mut(name)?;
+            let dir = node.home().join("pool");
+            fs::create_dir(&dir)?;
+            let users = "\"postgres\" \"postgres\"\n\"pgbouncer\" \"secret of the poolers\"\n";
+            fs::write(dir.join("users"), users)?;
+            run(Command::new("chown").args(["-R", "postgres:postgres"]).arg(&dir))?;
+            let (dir, max_pause) = (dir.display(), pause_timeout + 60);
+            let mut extra = format!(
+                "pgbouncer:\n  poolers: [\"{dir}:{PORT}\"]\n  password: secret of the poolers\n  \
+                 pause_timeout: {pause_timeout}\n  max_pause: {max_pause}\n"
+            );
+            extra.push_str(&match vip {
+                None => format!("  databases_file: {dir}/databases.ini\n"),
+                Some(vip) => format!("vip: {{interface: eth0, addresses: [{vip}/24]}}\n"),
+            });
+            node.config_mut().extra = extra;
+            let mut text = node.config().render();
+            if vip.is_some() {
+                let listen = format!("listen: \"{},127.0.0.1:5432\"", node.config().address);
+                ensure!(text.contains(&listen), "{text}");
+                text = text.replace(&listen, "listen: \"*:5432\"");
+            }
+            node.start_with(&text)?;
+        }
+        cluster.wait_healthy(3, DEADLINE).await?;
+        let mut pooled = Self { cluster, vip, poolers: Vec::new() };
+        for name in NODES {
+            let pooler = pooled.pooler(name).await?;
+            pooled.poolers.push(pooler);
+        }
+        for name in NODES {
+            pooled.writes_by(name).await?;
+        }
+        Ok(pooled)
+    }
+
+    fn dir(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.cluster.node(name)?.home().join("pool"))
+    }
+
+    /// PgBouncer with hart's own template.
+    async fn pooler(&self, name: &str) -> Result<Process> {
+        let dir = self.dir(name)?;
+        let databases = dir.join("databases.ini");
+        let (key, value) = match self.vip {
+            Some(vip) => ("host", vip.to_string()),
+            None => ("databases_file", databases.display().to_string()),
+        };
+        eventually("the file of the databases", DEADLINE, async || {
+            ensure!(self.vip.is_some() || databases.exists(), "none");
+            Ok(())
+        })
+        .await?;
+        let file = dir.join("pgbouncer.ini");
+        let mut template = Command::new(hart_binary()?);
+        template.arg("-c").arg(self.cluster.node(name)?.config_file());
+        template.args(["template", "pgbouncer", "--output"]).arg(&file);
+        for (key, value) in [
+            (key, value),
+            ("port", "5432".to_owned()),
+            ("socket_dir", dir.display().to_string()),
+            ("auth_file", dir.join("users").display().to_string()),
+        ] {
+            template.arg("--set").arg(format!("{key}={value}"));
+        }
+        run(&mut template)?;
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]);
+        command.arg("pgbouncer").arg(&file);
+        self.cluster.host(name)?.start(&mut command, &dir.join("pgbouncer.log"))
+    }
+
+    /// A client of the pooler on this host.
+    async fn client(&self, name: &str) -> Result<Sql> {
+        let address = self.cluster.host(name)?.address().to_string();
+        Sql::connect(&sql_config(&address, PORT)).await
+    }
+
+    /// Waits until a client of this host's pooler writes, at the primary of this moment.
+    async fn writes_by(&self, name: &str) -> Result<()> {
+        let what = format!("a client of {name}'s PgBouncer writes");
+        let written = eventually(&what, DEADLINE, async || {
+            let client = self.client(name).await?;
+            client.value("create table if not exists seen (at text)").await?;
+            let at =
+                client.value("insert into seen values (host(inet_server_addr())) returning at");
+            let at = at.await?.context("a row")?;
+            let primary = self.cluster.primary().await?;
+            let there = self.cluster.host(&primary)?.address();
+            ensure!(at == self.vip.unwrap_or(there).to_string(), "written at {at}");
+            Ok(())
+        });
+        written.await.with_context(|| self.logs())
+    }
+
+    async fn all_write(&self) -> Result<()> {
+        for name in NODES {
+            self.writes_by(name).await?;
+        }
+        self.nothing_is_left().await
+    }
+
+    /// No marker, and no process that waits for an agent's death.
+    async fn nothing_is_left(&self) -> Result<()> {
+        eventually("the end of every pause", DEADLINE, async || {
+            for name in NODES {
+                let node = self.cluster.node(name)?;
+                let mut home = node.data_dir().into_os_string();
+                home.push(".hart/pgbouncer.paused");
+                ensure!(!PathBuf::from(home).exists(), "{name} has a marker");
+                for pid in self.cluster.host(name)?.processes() {
+                    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                    let arguments = String::from_utf8_lossy(&arguments).into_owned();
+                    ensure!(!arguments.contains("last-will"), "{name}: {arguments}");
+                    ensure!(!arguments.contains("secret of"), "{name}: {arguments}");
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Asks for a switchover at the leader; status and text.
+    fn ask(&self, leader: &str) -> Result<impl Future<Output = Result<(u16, String)>> + use<>> {
+        let rest = Rest::with_deadline(DEADLINE)?;
+        let url = self.cluster.node(leader)?.url("/switchover");
+        let body = json!({ "leader": leader });
+        Ok(async move {
+            let answer = rest.call("POST", &url, Some(&body)).await?;
+            Ok((answer.status, answer.text))
+        })
+    }
+
+    fn logs(&self) -> String {
+        let poolers = self.poolers.iter().map(|pooler| pooler.log());
+        format!("{}\n--- poolers\n{}", self.cluster.logs(), poolers.collect::<Vec<_>>().join("\n"))
+    }
+
+    /// pgbench by this host's pooler, until it is stopped.
+    fn pgbench(&self, name: &str, arguments: &[&str]) -> Result<Bench> {
+        let dir = self.dir(name)?;
+        let tag = arguments.concat().replace('-', "");
+        let mut command = Command::new(bin_dir()?.join("pgbench"));
+        command.current_dir(&dir).env("PGPASSWORD", "postgres");
+        command.args(["-h", &self.cluster.host(name)?.address().to_string()]);
+        command.args(["-p", &PORT.to_string(), "-U", "postgres", "-n", "-T", "3600", "-P", "1"]);
+        command.arg("-l").arg(format!("--log-prefix={tag}")).args(arguments).arg("postgres");
+        let process = Process::start(&mut command, &dir.join(format!("{tag}.out")))?;
+        Ok(Bench { process, dir, tag })
+    }
+}
+
+/// pgbench that runs.
+struct Bench {
+    process: Process,
+    dir: PathBuf,
+    tag: String,
+}
+
+impl Bench {
+    /// Every transaction in its logs: milliseconds that it took.
+    fn transactions(&self) -> Result<Vec<f64>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.starts_with(&format!("{}.", self.tag)) || name.ends_with(".out") {
+                continue;
+            }
+            for line in fs::read_to_string(entry.path())?.lines() {
+                let fields: Vec<&str> = line.split(' ').collect();
+                // client, number, microseconds, script, epoch, microseconds; the last line may be cut.
+                if let [_, _, took, _, _, _] = fields[..] {
+                    ensure!(took != "failed", "{line}");
+                    all.push(took.parse::<f64>()? / 1000.0);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Waits until it has got on by a second or two.
+    async fn gets_on(&mut self) -> Result<()> {
+        let before = self.lines()?;
+        eventually("pgbench gets on", DEADLINE, async || {
+            let log = self.process.log();
+            ensure!(!log.contains("error"), "{log}");
+            let now = log.lines().filter(|line| works(line)).count();
+            ensure!(now >= before + 2, "{now} lines: {log}");
+            Ok(())
+        })
+        .await
+    }
+
+    fn lines(&self) -> Result<usize> {
+        Ok(self.process.log().lines().filter(|line| works(line)).count())
+    }
+
+    /// It has seen no error; how many transactions, and the longest.
+    fn finish(mut self) -> Result<(usize, f64)> {
+        ensure!(self.process.exit_status().is_none(), "it ended:\n{}", self.process.log());
+        self.process.signal(Signal::INT)?;
+        let _ = self.process.stop(DEADLINE);
+        let log = self.process.log();
+        let bad = |line: &&str| {
+            line.contains("error")
+                || line.contains("aborted")
+                || failed(line).is_some_and(|n| n > 0)
+        };
+        let found: Vec<_> = log.lines().filter(bad).collect();
+        ensure!(found.is_empty(), "{found:#?}\n{log}");
+        let all = self.transactions()?;
+        Ok((all.len(), all.iter().copied().fold(0.0, f64::max)))
+    }
+}
+
+/// `progress: 1.0 s, 997.0 tps, lat 3.9 ms stddev 1.1, 0 failed`, with transactions in it.
+fn works(line: &str) -> bool {
+    line.starts_with("progress:") && !line.contains(" 0.0 tps")
+}
+
+fn failed(line: &str) -> Option<u64> {
+    let line = line.strip_prefix("progress:")?;
+    line.rsplit_once(", ")?.1.split(' ').next()?.parse().ok()
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {said}");
+    Ok(())
+}
+
+fn other(than: &[&str]) -> Result<&'static str> {
+    NODES.into_iter().find(|name| !than.contains(name)).context("another node")
+}
+
+/// Two switchovers under the load of two pgbenches.
+async fn nothing_fails(pooled: &Pooled) -> Result<()> {
+    let first = pooled.cluster.wait_primary(DEADLINE).await?;
+    let by = other(&[&first])?;
+    let address = pooled.cluster.host(by)?.address().to_string();
+    let mut init = Command::new(bin_dir()?.join("pgbench"));
+    init.env("PGPASSWORD", "postgres").args(["-i", "-q", "-h", &address, "-p", "6432"]);
+    run(init.args(["-U", "postgres", "postgres"]))?;
+
+    let mut kept = pooled.pgbench(by, &["-c", "8"])?;
+    let mut new = pooled.pgbench(&first, &["-C", "-c", "2"])?;
+    let mut leader = first.clone();
+    for _ in 0..2 {
+        kept.gets_on().await?;
+        new.gets_on().await?;
+        let (status, text) = pooled.ask(&leader)?.await?;
+        ensure!(status == 200, "{text}\n{}", pooled.logs());
+        leader = pooled.cluster.wait_new_primary(&leader, DEADLINE).await?;
+        pooled.cluster.wait_healthy(3, DEADLINE).await?;
+    }
+    kept.gets_on().await?;
+    new.gets_on().await?;
+    for (what, bench) in [("kept connections", kept), ("new connections", new)] {
+        let (transactions, longest) = bench.finish().with_context(|| pooled.logs())?;
+        eprintln!("{what}: {transactions} transactions, 0 failed, longest {longest:.0} ms");
+        ensure!(transactions > 0, "{what} did nothing");
+    }
+    pooled.all_write().await?;
+    let lines = pooled.cluster.unexpected_lines(&[]);
+    ensure!(lines.is_empty(), "{lines:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_switchover_costs_no_transaction() -> Result<()> {
+    if !is_root() {
+        eprintln!("not root: nothing was tested");
+        return Ok(());
+    }
+    nothing_fails(&Pooled::start(20).await?).await
+}
+
+#[tokio::test]
+async fn nor_where_poolers_find_the_primary_by_an_address() -> Result<()> {
+    if !is_root() {
+        eprintln!("not root: nothing was tested");
+        return Ok(());
+    }
+    nothing_fails(&Pooled::start_by(20, true).await?).await
+}
+
+#[tokio::test]
+async fn a_long_transaction_makes_a_switchover_fail_and_changes_nothing() -> Result<()> {
+    if !is_root() {
+        eprintln!("not root: nothing was tested");
+        return Ok(());
+    }
+    let pooled = Pooled::start(3).await?;
+    let first = pooled.cluster.wait_primary(DEADLINE).await?;
+    let by = other(&[&first])?;
+    let long = pooled.client(by).await?;
+    long.value("begin").await?;
+    long.value("insert into seen values ('long')").await?;
+    let (status, text) = pooled.ask(&first)?.await?;
+    ensure!(status == 503, "{status} {text}\n{}", pooled.logs());
+    let said = text.contains(by) && text.contains("is not paused after 3 s: a transaction");
+    ensure!(said, "{text}\n{}", pooled.logs());
+
+    // The same primary under the same PostgreSQL, everybody writes, and the transaction goes on.
+    ensure!(pooled.cluster.primary().await? == first, "another leads\n{}", pooled.logs());
+    pooled.all_write().await?;
+    long.value("commit").await?;
+    drop(long);
+
+    // Somebody else's pause is neither used nor taken away.
+    let mut admin = tokio_postgres::Config::new();
+    admin.host_path(pooled.dir(by)?).port(PORT).user("pgbouncer").dbname("pgbouncer");
+    let admin = Sql::connect(admin.password("secret of the poolers")).await?;
+    admin.rows("PAUSE").await?;
+    let (status, text) = pooled.ask(&first)?.await?;
+    ensure!(status == 503 && text.contains("already"), "{status} {text}");
+    // It is an error where nothing is paused.
+    admin.rows("RESUME").await?;
+    pooled.all_write().await?;
+
+    // With all of them in order, there is nothing against it.
+    let (status, text) = pooled.ask(&first)?.await?;
+    ensure!(status == 200, "{status} {text}\n{}", pooled.logs());
+    pooled.all_write().await
+}
+
+#[tokio::test]
+async fn an_agent_that_dies_in_the_middle_leaves_no_pooler_paused() -> Result<()> {
+    if !is_root() {
+        eprintln!("not root: nothing was tested");
+        return Ok(());
+    }
+    let mut pooled = Pooled::start(60).await?;
+    let first = pooled.cluster.wait_primary(DEADLINE).await?;
+    let by = other(&[&first])?;
+    let third = other(&[&first, by])?;
+    // One pause cannot end, so the switchover stands in the middle.
+    let long = pooled.client(by).await?;
+    long.value("begin").await?;
+    long.value("insert into seen values ('long')").await?;
+    let asking = tokio::spawn(pooled.ask(&first)?);
+    for name in [first.as_str(), third] {
+        eventually("the pause", DEADLINE, async || {
+            ensure!(pooled.cluster.node(name)?.log_contains("PgBouncer is paused"), "not yet");
+            Ok(())
+        })
+        .await
+        .with_context(|| pooled.logs())?;
+    }
+
+    // A replica's agent dies for good: its own pooler goes on at once.
+    pooled.cluster.node_mut(third)?.kill_agent();
+    pooled.writes_by(third).await?;
+
+    // The leader's does: its PostgreSQL is fenced at the end of the lease, and another one leads.
+    pooled.cluster.node_mut(&first)?.kill_agent();
+    let next = pooled.cluster.wait_new_primary(&first, DEADLINE).await?;
+    pooled.writes_by(by).await?;
+    drop(long);
+    for name in [first.as_str(), third] {
+        let node = pooled.cluster.node_mut(name)?;
+        node.start()?;
+    }
+    pooled.cluster.wait_healthy(3, DEADLINE).await?;
+    ensure!(next == by, "{next} leads");
+    asking.abort();
+    pooled.all_write().await
+}
