@@ -13,6 +13,10 @@ skip_leave_on_interrupt = true
 # hart talks to this agent only.
 client_addr = "127.0.0.1"
 
+# What a check says, such as a replica's lag, is passed on to the servers after this time where only the
+# words changed; 5 minutes otherwise. A check that begins to fail is passed on at once.
+check_update_interval = "10s"
+
 # Consul's own DNS: primary.{{ scope | label }}.service.consul and so on.
 dns_config {
   # Not to be remembered for longer than a second: the primary may change.

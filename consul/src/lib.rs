@@ -49,7 +49,7 @@ pub use error::{Call, Error, Outcome, Result};
 pub use health::HealthStatus;
 pub use kv::{KvPair, PutOptions};
 pub use observer::{Exchange, Observer};
-pub use registration::{Check, ServiceRegistration};
+pub use registration::{Check, Headers, ServiceRegistration};
 pub use response::{Consistency, ReadOptions, Response, next_index};
 pub use session::{Behavior, Session, SessionRequest};
 pub use txn::{TxnError, TxnOp, TxnOutcome};

@@ -5,7 +5,7 @@ use hart_ha::time::Time;
 
 use crate::counters::Count;
 use crate::name::Name;
-use crate::node::{Data, Node, kind};
+use crate::node::{Data, Node, WEIGHT, kind};
 use crate::question::{HEADER, IN, Question, u16_at};
 use crate::zone::{APEX_TTL, EXPIRE, Found, REFRESH, RETRY, Zone};
 
@@ -228,7 +228,8 @@ impl Writer<'_> {
             Data::Aaaa(ip) => self.out.extend(ip.octets()),
             Data::Cname(name) | Data::Ns(name) => self.name(name),
             Data::Srv(srv) => {
-                self.out.extend([0, 0, 0, 0]);
+                self.out.extend([0, 0]);
+                self.out.extend(WEIGHT.to_be_bytes());
                 self.out.extend(srv.port.to_be_bytes());
                 // Not compressed (RFC 2782).
                 self.name(&srv.target);

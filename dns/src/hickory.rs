@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::fast::{LARGEST_UDP, PLAIN};
 use crate::name::Name;
-use crate::node::{Data, kind};
+use crate::node::{Data, WEIGHT, kind};
 use crate::question::Question;
 use crate::zone::{APEX_TTL, EXPIRE, Found, REFRESH, RETRY, Zone};
 
@@ -174,7 +174,7 @@ fn record(zone: &Zone, owner: &HickoryName, data: &Data<'_>) -> Option<Record> {
         Data::Aaaa(ip) => (ordinary, RData::AAAA(AAAA(*ip))),
         Data::Cname(name) => (ordinary, RData::CNAME(CNAME(hickory_name(name)?))),
         Data::Srv(srv) => {
-            (ordinary, RData::SRV(SRV::new(0, 0, srv.port, hickory_name(&srv.target)?)))
+            (ordinary, RData::SRV(SRV::new(0, WEIGHT, srv.port, hickory_name(&srv.target)?)))
         }
         Data::Txt(text) => (ordinary, RData::TXT(TXT::from_bytes(vec![text]))),
         Data::Ns(name) => (APEX_TTL, RData::NS(NS(hickory_name(name)?))),

@@ -17,7 +17,11 @@ pub(crate) mod kind {
     pub const ANY: u16 = 255;
 }
 
-/// Where a service is (RFC 2782). Priority and weight are 0.
+/// The weight of every SRV record. With 0, which RFC 2782 would have here, HAProxy gives the server no
+/// connections at all.
+pub(crate) const WEIGHT: u16 = 1;
+
+/// Where a service is (RFC 2782). Priority is 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Srv {
     pub port: u16,

@@ -293,6 +293,7 @@ fn write_config(dir: &Path, hcl: &str) -> Result<PathBuf> {
     let path = dir.join("consul.hcl");
     let text = format!(
         "performance {{ raft_multiplier = 1 }}\n\
+         check_update_interval = \"10s\"\n\
          disable_update_check = true\n\
          leave_on_terminate = false\n{hcl}\n"
     );

@@ -20,6 +20,7 @@ mod procfs;
 mod rest;
 mod sql;
 mod wait;
+pub mod ways;
 mod writers;
 
 pub use cluster::{Cluster, Options};

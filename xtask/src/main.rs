@@ -19,6 +19,9 @@ usage: cargo xtask COMMAND [ARGUMENTS]
                      ARGUMENTS go to the test runner (cargo-nextest if there is one)
   bench [failover|up|memory|all] [--only SCENARIO] [--runs N]
                      measure on real hosts in network namespaces, next to Patroni's numbers
+  bench clients [--runs N]
+                     what each way to the primary loses in a switchover, by a lost primary and
+                     while Consul is away
   torture [--minutes M] [--seed N] [--sync] [--servers 1|3|5] [--logs DIR]
                      random faults on real hosts, with an account of every row
   bench dns [--clusters N] [--seconds S]

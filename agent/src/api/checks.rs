@@ -36,7 +36,8 @@ pub(super) struct Rule {
 }
 
 /// What every check answers.
-pub(super) const ANSWERS: &str = "200 or 503, with the status of `GET /patroni`";
+pub(super) const ANSWERS: &str = "200 or 503, with the status of `GET /patroni`; with `Accept: text/plain` a line \
+     for people instead, as Consul's interface shows it";
 
 const AS_REPLICA: &str = "as `/replica`";
 const TAGS: &str = "`tag_<name>`: the node has the tag `<name>` with this value";

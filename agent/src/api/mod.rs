@@ -9,6 +9,7 @@
 //! | `access` | who may change something |
 //! | `health`, `picture` | health checks |
 //! | `status`, `cluster` | what is shown |
+//! | `spoken` | a health check's answer for people, as Consul's UI shows it |
 //! | `events`, `why`, `observe` | for `hart events`, `hart why`, `hart simulate` |
 //! | `settings`, `secrets` | `/config` |
 //! | `switchover`, `wish`, `candidates`, `outcome` | `/switchover`, `/failover` |
@@ -38,6 +39,7 @@ mod schedule;
 mod secrets;
 mod serve;
 mod settings;
+mod spoken;
 mod status;
 mod store;
 mod switchover;
@@ -56,6 +58,7 @@ use serde_json::Value;
 use crate::node::view::{Handle, View};
 
 pub use serve::serve;
+pub use spoken::role_of;
 pub use table::{Reference, RouteDoc, reference};
 
 /// How long a fresh view is waited for, should the loop be too busy even to be asked.

@@ -17,7 +17,7 @@ use super::reply::{self, StatusCode};
 use super::table::{self, Change, Read};
 use super::wish::Action;
 use super::{
-    access, actions, checks, events, failsafe, fresh_view, health, observe, pgbouncer, settings,
+    access, actions, checks, events, failsafe, fresh_view, health, observe, pgbouncer, settings, spoken,
     status_of, switchover, why,
 };
 use crate::node::view::{Handle, View};
@@ -70,6 +70,9 @@ async fn read(handle: &Handle, parts: &Parts) -> Response {
             let view = handle.view();
             let picture = picture(handle, &view);
             let passed = checks::find(path).is_some_and(|c| health::passes(c, &query, &picture));
+            if spoken::is_wanted(&parts.headers) {
+                return reply::text(when(passed), spoken::line(&picture));
+            }
             reply::json(when(passed), &status_of(handle, &view))
         }
     }

@@ -7,6 +7,7 @@ use hart_consul::Client;
 use hart_ha::store::Snapshot;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::names::Names;
 use super::node::{Node, Shared, find_programs, free_ports, is_inherited};
 use super::place::Place;
 use super::store::Store;
@@ -43,6 +44,8 @@ pub struct Demo {
     pub place: Place,
     /// What the nodes have in common.
     pub shared: Shared,
+    /// The nodes' names in DNS.
+    pub names: Names,
     /// The writer, once it was started.
     pub writing: Option<Writing>,
     store: Option<Store>,
@@ -50,6 +53,17 @@ pub struct Demo {
     prefix: String,
     watcher: Watcher,
     seen: Arc<Snapshot>,
+}
+
+/// What there is before a node is started.
+struct Furniture {
+    store: Store,
+    shared: Shared,
+    nodes: Vec<Node>,
+    client: Client,
+    rest: Rest,
+    names: Names,
+    prefix: String,
 }
 
 impl Demo {
@@ -60,7 +74,7 @@ impl Demo {
     pub async fn prepare(args: &DemoArgs) -> Result<Self, Fail> {
         let place = Place::make(args.dir.as_deref(), args.keep, &args.user)?;
         match Self::furnish(&place, args).await {
-            Ok((store, shared, nodes, client, rest, prefix)) => {
+            Ok(Furniture { store, shared, nodes, client, rest, names, prefix }) => {
                 let mut timeline = Timeline::new();
                 timeline.add(format!("Consul: {}; files: {}", store.shown(), place.dir.display()));
                 let watcher = Watcher::start(client.clone(), prefix.clone());
@@ -71,6 +85,7 @@ impl Demo {
                     rest,
                     place,
                     shared,
+                    names,
                     writing,
                     store,
                     client,
@@ -86,10 +101,7 @@ impl Demo {
         }
     }
 
-    async fn furnish(
-        place: &Place,
-        args: &DemoArgs,
-    ) -> Result<(Store, Shared, Vec<Node>, Client, Rest, String), Fail> {
+    async fn furnish(place: &Place, args: &DemoArgs) -> Result<Furniture, Fail> {
         find_programs(args.bin_dir.as_deref()).await?;
         let store = Store::start(args.consul.as_deref()).await?;
         let (scope, consul) = (store.scope(), store.url());
@@ -106,7 +118,9 @@ impl Demo {
             .leader()
             .await
             .map_err(|error| Fail::from(error).hint("start that Consul, or leave --consul out"))?;
-        Ok((store, shared, nodes, client, Rest::new(&config)?, config.kv_prefix()))
+        let rest = Rest::new(&config)?;
+        let names = Names::start(&config, &client, rest.clone())?;
+        Ok(Furniture { store, shared, nodes, client, rest, names, prefix: config.kv_prefix() })
     }
 
     /// Starts the nodes, waits until all is well, starts the writer.
@@ -235,6 +249,26 @@ impl Demo {
             state.push(format!("rows: {counts:?}, none acknowledged for {silence:?}"));
         }
         state.join("; ")
+    }
+
+    /// Waits until DNS names `leader` as the primary; what it answers.
+    ///
+    /// # Errors
+    /// It takes too long.
+    pub async fn wait_named(&mut self, leader: &str) -> Result<String, Fail> {
+        let start = format!("{leader}.");
+        let deadline = Instant::now() + RESUME;
+        loop {
+            match self.names.primary().await {
+                Some(answer) if answer.starts_with(&start) => return Ok(answer),
+                other if Instant::now() > deadline => {
+                    let text = format!("DNS says {other:?}, and {leader} leads");
+                    return Err(self.with_logs(&text));
+                }
+                _ => self.note_changes(),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     fn names(&self) -> Vec<String> {

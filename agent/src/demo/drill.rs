@@ -25,6 +25,7 @@ pub async fn run(demo: &mut Demo) -> Result<ExitCode, Fail> {
     println!("\n{}", outages.render());
     done?;
     account_for_rows(demo).await?;
+    ways_in(demo).await?;
     println!("all is well");
     Ok(ExitCode::SUCCESS)
 }
@@ -99,6 +100,15 @@ async fn switchover(demo: &mut Demo, outages: &mut Outages) -> Result<(), Fail> 
         return Err(Fail::failed(format!("{old} still leads after the switchover")));
     }
     outages.add("switchover", demo.longest_gap(), hart_clock::now().since(start));
+    Ok(())
+}
+
+/// How clients find the primary after all this, by DNS and by a list of hosts.
+async fn ways_in(demo: &mut Demo) -> Result<(), Fail> {
+    let leader = demo.leader()?.name.clone();
+    let answer = demo.wait_named(&leader).await?;
+    println!("DNS: {} says {answer}", demo.names.dig());
+    println!("several hosts: {}", super::live::dsn(demo));
     Ok(())
 }
 

@@ -52,7 +52,8 @@ pub async fn run(demo: &mut Demo) -> Result<ExitCode, Fail> {
         if looks >= REDRAW {
             looks = 0;
             let left = lease_left(demo).await;
-            screen.draw(&lines(&demo.snapshot(), &frame(demo, left)));
+            let named = demo.names.primary().await;
+            screen.draw(&lines(&demo.snapshot(), &frame(demo, left, named)));
         }
     }
 }
@@ -64,6 +65,7 @@ pub async fn run(demo: &mut Demo) -> Result<ExitCode, Fail> {
 pub async fn print_changes(demo: &mut Demo) -> Result<ExitCode, Fail> {
     println!("in another terminal: {} list", command(demo));
     println!("{}", psql(&dsn(demo)));
+    println!("{}", demo.names.dig());
     loop {
         let none = |_: &mut Demo| None::<std::convert::Infallible>;
         // A year of waiting ends by a signal, or by an agent that ended.
@@ -108,7 +110,7 @@ async fn lease_left(demo: &mut Demo) -> Option<u64> {
     status["hart"]["lease"]["left_ms"].as_u64()
 }
 
-fn frame(demo: &mut Demo, lease_left_ms: Option<u64>) -> Frame {
+fn frame(demo: &mut Demo, lease_left_ms: Option<u64>, named: Option<String>) -> Frame {
     let now = hart_clock::now();
     let nodes = demo.nodes.iter_mut().map(|n| (n.name.clone(), n.port, n.is_up())).collect();
     let mut frame = Frame {
@@ -118,6 +120,8 @@ fn frame(demo: &mut Demo, lease_left_ms: Option<u64>) -> Frame {
         acknowledged: demo.acknowledged(),
         events: demo.timeline.last(EVENTS),
         dsn: dsn(demo),
+        named,
+        dig: demo.names.dig(),
         command: command(demo),
         bold: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         ..Frame::default()
@@ -129,7 +133,8 @@ fn frame(demo: &mut Demo, lease_left_ms: Option<u64>) -> Frame {
     frame
 }
 
-fn dsn(demo: &Demo) -> String {
+/// The string with all hosts, as `hart dsn` has it.
+pub fn dsn(demo: &Demo) -> String {
     Dsn {
         hosts: demo.nodes.iter().map(|node| ("127.0.0.1".to_owned(), node.port)).collect(),
         role: RoleFilter::Primary,

@@ -7,6 +7,7 @@ mod drill;
 mod health;
 mod keyboard;
 mod live;
+mod names;
 mod node;
 mod outages;
 mod place;

@@ -26,6 +26,10 @@ pub struct Frame {
     pub events: Vec<String>,
     /// A connection string.
     pub dsn: String,
+    /// Where the primary is, by DNS.
+    pub named: Option<String>,
+    /// The command that asks DNS.
+    pub dig: String,
     /// The start of commands for another terminal.
     pub command: String,
     /// Bold headings.
@@ -40,6 +44,7 @@ pub fn lines(snapshot: &Snapshot, frame: &Frame) -> Vec<String> {
     let mut lines = vec![heading(frame, "hart demo")];
     lines.extend(table(snapshot, frame).lines().map(str::to_owned));
     lines.push(lease(snapshot, frame));
+    lines.push(format!("DNS: primary is {}", frame.named.as_deref().unwrap_or("nobody")));
     lines.push(writes(frame));
     lines.push(String::new());
     lines.push(heading(frame, "what happened"));
@@ -50,6 +55,7 @@ pub fn lines(snapshot: &Snapshot, frame: &Frame) -> Vec<String> {
     lines.push(format!("  {command} list"));
     lines.push(format!("  {command} switchover --force"));
     lines.push(format!("  {}", psql(&frame.dsn)));
+    lines.push(format!("  {}", frame.dig));
     lines.push(String::new());
     lines.push(heading(frame, "keys"));
     lines.push(
@@ -173,6 +179,8 @@ mod tests {
             silence: Some(Duration::from_millis(1500)),
             events: vec!["    1.00 s  n1 leads".into()],
             dsn: "host=x".into(),
+            named: Some("n1.demo.pg.test:5001".into()),
+            dig: "dig @127.0.0.1".into(),
             command: "hart -d http://127.0.0.1:8500".into(),
             bold: false,
         };
@@ -186,6 +194,8 @@ mod tests {
             "    1.00 s  n1 leads",
             "  hart -d http://127.0.0.1:8500 list",
             "psql \"host=x\"",
+            "DNS: primary is n1.demo.pg.test:5001",
+            "  dig @127.0.0.1",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }

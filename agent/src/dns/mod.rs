@@ -20,5 +20,5 @@ mod tests;
 mod watcher;
 
 pub use alone::Alone;
-pub use inside::{bind, first_serial, start};
+pub use inside::{Bound, bind, first_serial, start};
 pub use options::Options;

@@ -51,8 +51,7 @@ fn refused(error: impl std::error::Error) -> StartError {
 /// # Errors
 /// What kept it from starting.
 pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartError> {
-    let Prepared { config, file, cgroup, rest, home, vip } = prepared;
-    let dns = crate::dns::bind(&config).map_err(StartError::Refused)?;
+    let Prepared { config, file, cgroup, rest, home, vip, dns } = prepared;
     let wake = Arc::new(Notify::new());
     let client = settings::consul(&config).map_err(refused)?;
     let keys = Keys::new(config.kv_prefix());

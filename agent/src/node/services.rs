@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use hart_consul::{Check, Client, HealthStatus, ServiceRegistration};
+use hart_consul::{Check, Client, Headers, HealthStatus, ServiceRegistration};
 use hart_ha::kv::{Role, State};
 use tokio::sync::watch;
 
@@ -29,7 +29,8 @@ pub async fn run(handle: Handle, mut stop: watch::Receiver<bool>) {
     let mut registered: Option<(ServiceRegistration, tokio::time::Instant)> = None;
     let mut failures = 0;
     loop {
-        if let Some(wanted) = services.wanted(&services.handle.view()) {
+        let last = registered.as_ref().map(|(service, _)| service);
+        if let Some(wanted) = services.wanted(&services.handle.view(), last) {
             let fresh = registered
                 .as_ref()
                 .is_some_and(|(service, at)| *service == wanted && at.elapsed() < LOOK_AFTER);
@@ -72,12 +73,18 @@ struct Services {
 }
 
 impl Services {
-    /// A running node in a settled role; otherwise the old registration stays, and its check fails.
-    fn wanted(&self, view: &View) -> Option<ServiceRegistration> {
+    /// A running node in a settled role. Otherwise the old registration stays, and its check fails;
+    /// but a primary that is none any more is not found as one from that moment on.
+    fn wanted(
+        &self,
+        view: &View,
+        last: Option<&ServiceRegistration>,
+    ) -> Option<ServiceRegistration> {
         let path = match (view.state, view.role) {
+            _ if view.traffic.is_cut() => return last.and_then(without_role),
             (State::Running, Role::Primary) => "primary",
             (State::Running, Role::Replica) => "replica",
-            _ => return None,
+            _ => return last.and_then(without_role),
         };
         let file = &self.handle.file;
         let sync = view.snapshot.as_ref().and_then(|s| s.sync.as_ref());
@@ -86,6 +93,10 @@ impl Services {
         tags.push(path.to_owned());
         tags.extend((path == "primary").then(|| "master".to_owned()));
         tags.extend((path == "replica" && is_sync).then(|| "sync".to_owned()));
+        // A server that does not answer for a moment is still what it was.
+        let unknown = last.filter(|last| view.sql.is_none() && last.tags == tags);
+        let checks =
+            unknown.map_or_else(|| vec![self.check(path, view)], |last| last.checks.clone());
         let address = &file.postgresql.connect_address;
         Some(ServiceRegistration {
             name: service_name(&file.scope),
@@ -95,23 +106,26 @@ impl Services {
             port: address.port,
             meta: [("member".to_owned(), file.name.clone())].into(),
             enable_tag_override: true,
-            checks: vec![self.check(path)],
+            checks,
             ..ServiceRegistration::default()
         })
     }
 
-    fn check(&self, path: &str) -> Check {
+    fn check(&self, path: &str, view: &View) -> Check {
         let file = &self.handle.file;
         Check {
             name: format!("{} is {path}", file.name),
             http: Some(file.restapi.url(&format!("/{path}"))),
             interval: Some(file.consul.service_check_interval),
             timeout: Some(DEADLINE),
+            // A line that a person can read in Consul's interface.
+            header: Headers([("Accept".to_owned(), vec!["text/plain".to_owned()])].into()),
             tls_server_name: file.consul.service_check_tls_server_name.clone(),
             deregister_critical_service_after: Some(GHOST),
             // The role is certain here and now; the first check may be seconds away.
             status: Some(HealthStatus::Passing),
-            notes: "PostgreSQL kept by hart; the check asks the agent's REST API".to_owned(),
+            // At once, where what a check says is shown minutes later (`check_update_interval`).
+            notes: crate::api::role_of(view, &file.name),
             ..Check::default()
         }
     }
@@ -157,6 +171,17 @@ impl Services {
     }
 }
 
+/// What is left of a primary's registration when it is none any more; `None` where it was none.
+fn without_role(last: &ServiceRegistration) -> Option<ServiceRegistration> {
+    let is_role = |tag: &String| tag == "primary" || tag == "master";
+    last.tags.iter().any(is_role).then(|| {
+        let mut service = last.clone();
+        service.tags.retain(|tag| !is_role(tag));
+        service.checks.iter_mut().for_each(|check| check.status = Some(HealthStatus::Critical));
+        service
+    })
+}
+
 /// The name of a cluster's service. Consul's are DNS labels: Patroni's rule for the rest.
 #[must_use]
 pub fn service_name(scope: &str) -> String {
@@ -171,7 +196,19 @@ pub fn service_name(scope: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::service_name;
+    use super::*;
+
+    #[test]
+    fn who_is_not_primary_any_more_is_not_found_as_one() {
+        let check = Check { status: Some(HealthStatus::Passing), ..Check::default() };
+        let tags = ["own", "primary", "master"].map(str::to_owned).to_vec();
+        let primary =
+            ServiceRegistration { tags, checks: vec![check], ..ServiceRegistration::default() };
+        let left = without_role(&primary).unwrap();
+        assert_eq!(left.tags, ["own"]);
+        assert_eq!(left.checks[0].status, Some(HealthStatus::Critical));
+        assert_eq!(without_role(&left), None);
+    }
 
     #[test]
     fn scopes_become_dns_labels() {

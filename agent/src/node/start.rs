@@ -20,7 +20,7 @@ use super::home::Home;
 use super::store_task::chain;
 use super::{assemble, logging, settings};
 use crate::cli::AgentArgs;
-use crate::vip;
+use crate::{dns, vip};
 
 /// Why the agent does not start.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ pub struct Prepared {
     pub home: Home,
     /// Addresses that follow the primary.
     pub vip: Option<vip::Vips>,
+    /// DNS's sockets.
+    pub dns: Option<dns::Bound>,
 }
 
 /// `hart agent`.
@@ -84,6 +86,7 @@ struct Begun {
     file: Option<PathBuf>,
     cgroup: cgroup::Prepared,
     vip: Option<vip::Vips>,
+    dns: Option<dns::Bound>,
 }
 
 fn begin(args: AgentArgs) -> Result<Begun, StartError> {
@@ -108,9 +111,11 @@ fn begin(args: AgentArgs) -> Result<Begun, StartError> {
     let listen = &config.postgresql.listen;
     let vip = config.vip.as_ref().map(|vip| vip::prepare(vip, listen)).transpose();
     let vip = vip.map_err(StartError::Refused)?;
+    // Port 53 is root's.
+    let dns = dns::bind(&config).map_err(StartError::Refused)?;
     let cgroup = become_user(&args, &config)?;
     let vip = vip.map(vip::Prepared::start).transpose().map_err(StartError::Refused)?;
-    Ok(Begun { config: Arc::new(config), file: args.file, cgroup, vip })
+    Ok(Begun { config: Arc::new(config), file: args.file, cgroup, vip, dns })
 }
 
 /// As root: prepares directories and cgroup, then becomes the user. Otherwise: just the cgroup.
@@ -238,7 +243,7 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// Data directory, programs and ports: refused before anything is touched.
 async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, StartError> {
-    let Begun { config, file, cgroup, vip } = begun;
+    let Begun { config, file, cgroup, vip, dns } = begun;
     match postgres.inspect(LOOK).await.map_err(refused)? {
         DataDir::Missing
         | DataDir::Empty
@@ -254,7 +259,7 @@ async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, Star
         port_is_free(&config)?;
     }
     let home = Home::open(&dir).map_err(refused)?;
-    Ok(Prepared { config, file, cgroup, rest, home, vip })
+    Ok(Prepared { config, file, cgroup, rest, home, vip, dns })
 }
 
 fn port_is_free(config: &Config) -> Result<(), StartError> {

@@ -136,6 +136,8 @@ pub struct Handle {
     pub consul: hart_consul::Client,
     /// What this node saw and did.
     pub journal: Journal,
+    /// What the DNS responder was asked, for metrics.
+    pub dns: Arc<hart_dns::Counters>,
     view: Arc<ArcSwap<View>>,
     changes: watch::Receiver<u64>,
     asks: mpsc::Sender<Ask>,
@@ -161,7 +163,8 @@ impl Handle {
         asks: mpsc::Sender<Ask>,
     ) -> Self {
         let journal = Journal::in_memory(&file.name);
-        Self { file, instance, consul, journal, view, changes, asks, lease: None, poolers: None }
+        let dns = Arc::default();
+        Self { file, instance, consul, journal, dns, view, changes, asks, lease: None, poolers: None }
     }
 
     /// The same with the node's journal.

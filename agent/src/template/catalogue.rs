@@ -38,6 +38,15 @@ const BUILT_IN: &[(&str, &str, &str)] = &[
     ("consul-policy", "consul-policy.hcl", include_str!("../../../templates/consul-policy.hcl")),
     ("load-balancer", "load-balancer.txt", include_str!("../../../templates/load-balancer.txt")),
     ("vip", "vip.yml", include_str!("../../../templates/vip.yml")),
+    ("dns-dnsmasq", "dnsmasq.conf", include_str!("../../../templates/dns/dnsmasq.conf")),
+    ("dns-unbound", "unbound.conf", include_str!("../../../templates/dns/unbound.conf")),
+    ("dns-bind", "named.conf", include_str!("../../../templates/dns/named.conf")),
+    (
+        "dns-resolved",
+        "systemd-resolved.conf",
+        include_str!("../../../templates/dns/systemd-resolved.conf"),
+    ),
+    ("dns-consul", "consul-recursor.hcl", include_str!("../../../templates/dns/consul.hcl")),
 ];
 
 /// The built-in templates, and a directory that goes before them.

@@ -26,7 +26,7 @@ fn roles_name_their_members() {
 fn services_have_targets_with_addresses() {
     let (_, responder) = serving(settings(), [cluster()]);
     let answer = ask(&responder, "_postgresql._tcp.replica.ha.pg.test", kind::SRV);
-    let targets = ["0 0 5432 n2.ha.pg.test.", "0 0 5432 n3.ha.pg.test."];
+    let targets = ["0 1 5432 n2.ha.pg.test.", "0 1 5432 n3.ha.pg.test."];
     assert_eq!(data(&answer), (ResponseCode::NoError, targets.map(str::to_owned).to_vec()));
     let mut extra: Vec<_> =
         answer.additionals.iter().map(|r| format!("{} {}", r.name, r.data)).collect();
@@ -91,7 +91,7 @@ fn an_address_that_is_a_name_is_an_alias() {
         assert_eq!(has(&responder, "primary.ha.pg.test", asked), ["CNAME db1.lan."]);
     }
     let srv = has(&responder, "_postgresql._tcp.primary.ha.pg.test", kind::SRV);
-    assert_eq!(srv, ["0 0 5432 db1.lan."]);
+    assert_eq!(srv, ["0 1 5432 db1.lan."]);
     // A name and an address do not go together.
     assert_eq!(has(&responder, "any.ha.pg.test", kind::A), ["10.0.0.2"]);
     let complaints = publisher.complaints().join("\n");

@@ -94,6 +94,14 @@ impl Cluster {
         &self.lab
     }
 
+    /// Adds a host without a node, such as a client's.
+    ///
+    /// # Errors
+    /// When the name is too long, or `ip` fails.
+    pub fn add_host(&mut self, name: &str) -> Result<Host> {
+        self.lab.add_host(name).cloned()
+    }
+
     /// The Consul server, or the first of them.
     pub fn consul(&mut self) -> &mut Consul {
         &mut self.servers[0]

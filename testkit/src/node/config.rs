@@ -33,6 +33,8 @@ pub struct NodeConfig {
     pub tags: Vec<(String, Value)>,
     /// Password of the replication role.
     pub replication_password: String,
+    /// PostgreSQL listens on all addresses, also on those that come later.
+    pub listen_everywhere: bool,
     /// Lines appended at the end: further sections in YAML.
     pub extra: String,
 }
@@ -55,6 +57,7 @@ impl NodeConfig {
             dcs: Vec::new(),
             tags: vec![("nofailover".into(), false.into())],
             replication_password: "rep".into(),
+            listen_everywhere: false,
             extra: String::new(),
         };
         for (key, value) in [("ttl", 3), ("loop_wait", 1), ("retry_timeout", 1)] {
@@ -149,7 +152,9 @@ impl NodeConfig {
     }
 
     fn listen(&self) -> String {
-        if self.address.is_loopback() {
+        if self.listen_everywhere {
+            "*".to_owned()
+        } else if self.address.is_loopback() {
             self.address.to_string()
         } else {
             format!("{},127.0.0.1", self.address)

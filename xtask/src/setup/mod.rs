@@ -48,9 +48,32 @@ fn in_sbin(program: &str) -> bool {
 pub(crate) const DNSPERF: Need =
     Need { what: "dnsperf", package: "dnsperf", present: || find("dnsperf").is_some() };
 
+const DIG: Need =
+    Need { what: "dig", package: "bind9-dnsutils", present: || find("dig").is_some() };
+
+const DNSMASQ: Need =
+    Need { what: "dnsmasq", package: "dnsmasq-base", present: || in_sbin("dnsmasq") };
+
+const UNBOUND: Need = Need { what: "unbound", package: "unbound", present: || in_sbin("unbound") };
+
+const BIND: Need = Need { what: "BIND", package: "bind9", present: || in_sbin("named") };
+
+/// For the system's own Python, where another one may be first on the path.
+const PSYCOPG2: Need =
+    Need { what: "psycopg 2", package: "python3-psycopg2", present: || has_module("psycopg2") };
+
+const PSYCOPG3: Need =
+    Need { what: "psycopg 3", package: "python3-psycopg", present: || has_module("psycopg") };
+
+fn has_module(name: &str) -> bool {
+    Path::new("/usr/lib/python3/dist-packages").join(name).is_dir()
+}
+
 /// What tests and benchmark need.
-pub(crate) const EVERYTHING: [Need; 6] =
-    [POSTGRESQL, IPROUTE, CONSUL, HAPROXY, KEEPALIVED, PGBOUNCER];
+pub(crate) const EVERYTHING: [Need; 12] = [
+    POSTGRESQL, IPROUTE, CONSUL, HAPROXY, KEEPALIVED, PGBOUNCER, DIG, DNSMASQ, UNBOUND, BIND, PSYCOPG2,
+    PSYCOPG3,
+];
 
 /// Installs what is missing of these; does nothing and asks no package manager when all are there.
 pub(crate) fn install(needs: &[Need]) -> Result<()> {
@@ -130,7 +153,8 @@ mod tests {
     #[test]
     fn advice_names_the_packages() {
         let advice = by_hand(&EVERYTHING);
-        let packages = "apt-get install postgresql iproute2 haproxy keepalived pgbouncer`";
+        let packages =
+            "apt-get install postgresql iproute2 haproxy keepalived pgbouncer bind9-dnsutils ";
         assert!(advice.contains(packages), "{advice}");
         assert!(advice.contains("PATH"), "{advice}");
         assert!(!by_hand(&[POSTGRESQL]).contains("PATH"));

@@ -15,7 +15,7 @@ pub enum DsnFormat {
     Uri,
     /// Java.
     Jdbc,
-    /// Python, psycopg 2 and 3 (libpq's URI).
+    /// Python, psycopg 2, and 3 from 3.1.13 on (libpq's URI).
     Psycopg,
     /// Go.
     Pgx,

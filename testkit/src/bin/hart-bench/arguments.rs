@@ -12,16 +12,19 @@ const RUNS: usize = 5;
 pub(crate) struct Arguments {
     pub(crate) scenarios: Vec<Scenario>,
     pub(crate) runs: usize,
+    /// The table of the clients' ways.
+    pub(crate) clients: bool,
 }
 
 impl Arguments {
     pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
-        let mut parsed = Self { scenarios: Vec::new(), runs: RUNS };
+        let mut parsed = Self { scenarios: Vec::new(), runs: RUNS, clients: false };
         let mut only = None;
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--runs" => parsed.runs = runs(arguments.next())?,
+                "clients" => parsed.clients = true,
                 "failover" => parsed.scenarios.extend(Scenario::failover()),
                 "--only" => only = Some(arguments.next().context("--only needs a name")?),
                 "all" => parsed.scenarios.extend(Scenario::ALL),
@@ -31,7 +34,7 @@ impl Arguments {
         if let Some(name) = only {
             parsed.scenarios = vec![scenario(&name)?];
         }
-        if parsed.scenarios.is_empty() {
+        if parsed.scenarios.is_empty() && !parsed.clients {
             parsed.scenarios.extend(Scenario::ALL);
         }
         Ok(parsed)
@@ -48,7 +51,7 @@ fn runs(value: Option<String>) -> Result<usize> {
 fn scenario(name: &str) -> Result<Scenario> {
     let Some(found) = Scenario::ALL.into_iter().find(|scenario| scenario.name() == name) else {
         let names = Scenario::ALL.map(Scenario::name).join(", ");
-        bail!("no scenario {name:?}; there are {names}, failover and all");
+        bail!("no scenario {name:?}; there are {names}, clients, failover and all");
     };
     Ok(found)
 }
@@ -64,7 +67,10 @@ mod tests {
     #[test]
     fn scenarios_and_runs() {
         let some = parse("crash --runs 2 up").expect("valid");
-        assert_eq!(some, Arguments { scenarios: vec![Scenario::Crash, Scenario::Up], runs: 2 });
+        assert_eq!(
+            some,
+            Arguments { scenarios: vec![Scenario::Crash, Scenario::Up], runs: 2, clients: false }
+        );
         assert_eq!(parse("").expect("valid").scenarios, Scenario::ALL);
         assert_eq!(parse("all").expect("valid").runs, RUNS);
     }
@@ -74,7 +80,10 @@ mod tests {
         let failover = parse("failover").expect("valid").scenarios;
         assert!(failover.len() == Scenario::ALL.len() - 2 && !failover.contains(&Scenario::Up));
         let only = parse("failover --only partition --runs 3").expect("valid");
-        assert_eq!(only, Arguments { scenarios: vec![Scenario::Partition], runs: 3 });
+        let partition = vec![Scenario::Partition];
+        assert_eq!(only, Arguments { scenarios: partition, runs: 3, clients: false });
+        let clients = parse("clients --runs 3").expect("valid");
+        assert!(clients.clients && clients.scenarios.is_empty());
     }
 
     #[test]

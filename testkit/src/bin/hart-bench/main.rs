@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod clients;
 mod fault;
 mod goal;
 mod memory;
@@ -40,6 +41,12 @@ fn main() -> Result<ExitCode> {
 async fn run(arguments: &Arguments) -> ExitCode {
     let mut summaries = Vec::new();
     let mut code = ExitCode::SUCCESS;
+    if arguments.clients
+        && let Err(error) = clients::measure(arguments.runs).await
+    {
+        eprintln!("clients: {error:#}");
+        code = ExitCode::FAILURE;
+    }
     for scenario in &arguments.scenarios {
         match measure(*scenario, arguments.runs).await {
             Ok(measured) => summaries.extend(measured),
@@ -49,7 +56,9 @@ async fn run(arguments: &Arguments) -> ExitCode {
             }
         }
     }
-    print!("{}", table::render(&summaries));
+    if !summaries.is_empty() {
+        print!("{}", table::render(&summaries));
+    }
     code
 }
 
