@@ -97,7 +97,7 @@ pub struct Trouble {
     pub since: Time,
     /// What is wrong, for people. The same words as long as it is the same.
     pub what: String,
-    /// It does not even answer, so that an orderly stop has no prospect.
+    /// It does not even answer, or has nothing to save, so that an orderly stop has no prospect.
     pub silent: bool,
 }
 

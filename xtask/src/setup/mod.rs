@@ -36,6 +36,10 @@ const HAPROXY: Need = Need { what: "HAProxy", package: "haproxy", present: || in
 const KEEPALIVED: Need =
     Need { what: "keepalived", package: "keepalived", present: || in_sbin("keepalived") };
 
+/// Disks that fail in tests.
+const EXT4: Need =
+    Need { what: "mkfs.ext4", package: "e2fsprogs", present: || in_sbin("mkfs.ext4") };
+
 /// Not every user has the directories of system programs on the path.
 fn in_sbin(program: &str) -> bool {
     find(program).is_some() || Path::new("/usr/sbin").join(program).exists()
@@ -46,7 +50,7 @@ pub(crate) const DNSPERF: Need =
     Need { what: "dnsperf", package: "dnsperf", present: || find("dnsperf").is_some() };
 
 /// What tests and benchmark need.
-pub(crate) const EVERYTHING: [Need; 5] = [POSTGRESQL, IPROUTE, CONSUL, HAPROXY, KEEPALIVED];
+pub(crate) const EVERYTHING: [Need; 6] = [POSTGRESQL, IPROUTE, CONSUL, HAPROXY, KEEPALIVED, EXT4];
 
 /// Installs what is missing of these; does nothing and asks no package manager when all are there.
 pub(crate) fn install(needs: &[Need]) -> Result<()> {
