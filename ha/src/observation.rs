@@ -252,6 +252,8 @@ pub struct PeerAnswer {
     pub may_lead: Option<bool>,
     /// hart's own: the highest term that it knows; 0: none.
     pub term: Term,
+    /// hart's own: the leader that has its word to leave the lease alone.
+    pub promised: Option<String>,
 }
 
 /// The long action under way.

@@ -130,6 +130,9 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
         "consul_reachable": view.store_reachable,
         "lost": handle.journal.lost(),
     });
+    if let Some(promised) = promised(picture) {
+        own["promised"] = promised;
+    }
     if let Some(trouble) = view.trouble() {
         let millis = picture.now.since(trouble.since).as_millis();
         own["trouble"] = json!({"what": trouble.what, "since_ms": millis});
@@ -141,6 +144,14 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
         }
     }
     own
+}
+
+/// Whom this node has promised to leave the lease alone.
+fn promised(picture: &Picture<'_>) -> Option<Value> {
+    let given = picture.view.observation.as_ref()?.lease.promised.as_ref();
+    let promise = given.filter(|promise| picture.now < promise.until)?;
+    let left = picture.now.until(promise.until).as_millis();
+    Some(json!({"to": promise.holder, "term": promise.term, "left_ms": left}))
 }
 
 /// The layers of fencing by name: those that are there, and those that every node should have and

@@ -17,6 +17,7 @@ use super::agent::Agent;
 use super::jobs::Jobs;
 use super::keys::Keys;
 use super::local::Known;
+use super::namesake::Namesake;
 use super::peers::Peers;
 use super::promises::Asker;
 use super::server::traffic::Traffic;
@@ -141,9 +142,10 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         refreshing: Vec::new(),
         restarting: None,
         hurry: Duration::from_secs(1),
-        identity_checked: false,
+        namesake: Namesake::default(),
         last_phase: String::new(),
         last_reasons: Vec::new(),
+        unproved: 0,
         recorder: Recorder::new(journal.clone(), home.path("guard.exit")),
         ready: false,
         vip,

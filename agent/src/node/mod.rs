@@ -8,6 +8,7 @@
 //! | `store_task`, `writes`, `keys` | session, watch and writes in Consul |
 //! | `monitor`, `server`, `jobs`, `local` | PostgreSQL: looked at, as a process, long actions |
 //! | `peers` | the other members over REST |
+//! | `namesake` | another node of the same name |
 //! | `services` | registration with Consul |
 //! | `unfit` | a node without the watchdog it needs |
 //! | `home` | what is kept beside the data directory |
@@ -25,6 +26,7 @@ mod lease_task;
 mod local;
 mod logging;
 mod monitor;
+mod namesake;
 mod peers;
 pub mod promises;
 mod server;

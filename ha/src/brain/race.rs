@@ -203,6 +203,9 @@ impl Brain {
         if let Some(name) = self.living_primary(turn) {
             return Some(format!("{name} still answers as primary"));
         }
+        if let Some(peer) = self.namesake_lives(turn, snapshot) {
+            return Some(format!("{peer} has promised another node of this name not to lead"));
+        }
         if self.is_named_candidate(snapshot) || turn.now() >= patience_ends {
             return None;
         }

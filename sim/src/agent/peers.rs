@@ -43,6 +43,7 @@ impl World {
             tags: member.tags.clone(),
             may_lead: Some(agent.view.may_lead_since.is_some()),
             term: agent.view.term,
+            promised: agent.standing.promised.as_ref().map(|given| given.holder.clone()),
         };
         let ahead = self.mutated(Mutation::HandOverBeforeCaughtUp);
         let position = if ahead { Lsn(u64::MAX / 2) } else { answer.position };
