@@ -10,6 +10,7 @@
 //! | `health`, `picture` | health checks |
 //! | `status`, `cluster` | what is shown |
 //! | `events`, `why`, `observe` | for `hart events`, `hart why`, `hart simulate` |
+//! | `metrics` | `/metrics`, for Prometheus |
 //! | `settings`, `secrets` | `/config` |
 //! | `switchover`, `wish`, `candidates`, `outcome` | `/switchover`, `/failover` |
 //! | `failsafe` | what a leader without Consul asks |
@@ -26,6 +27,7 @@ pub mod cluster;
 mod events;
 mod failsafe;
 mod health;
+mod metrics;
 pub mod observe;
 mod outcome;
 mod picture;

@@ -98,7 +98,7 @@ fn replication(row: &StandbyRow) -> Value {
 }
 
 /// Unix seconds of Consul's last answer; 0 before the first.
-fn dcs_last_seen(picture: &Picture<'_>) -> i64 {
+pub(super) fn dcs_last_seen(picture: &Picture<'_>) -> i64 {
     if picture.view.snapshot.is_none() {
         return 0;
     }

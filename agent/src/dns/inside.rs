@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hart_config::Config;
-use hart_dns::{Counters, Publisher, Responder, Server, Sockets};
+use hart_dns::{Publisher, Responder, Server, Sockets};
 use hart_ha::store::Snapshot;
 use hart_ha::time::Time;
 use tokio::sync::watch;
@@ -49,7 +49,7 @@ pub fn start(bound: Bound, handle: &Handle) -> Result<Server, String> {
     let Bound { sockets, options } = bound;
     let rest = Rest::new(&handle.file).map_err(|error| error.to_string())?;
     let publisher = Publisher::new(options.settings.clone(), first_serial());
-    let responder = Responder::new(publisher.clone(), Arc::new(Counters::default()));
+    let responder = Responder::new(publisher.clone(), handle.dns.clone());
     for address in sockets.addresses() {
         tracing::info!("DNS answers for {} on {address}", options.settings.zone);
     }

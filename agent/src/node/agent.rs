@@ -10,7 +10,9 @@ use hart_ha::command::{Exit, Job};
 use hart_ha::observation::{JobDone, LeaseStanding, Observation, StoreView};
 use hart_postgres::Postgres;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
+use super::counters::Counters;
 use super::home::Home;
 use super::jobs::Jobs;
 use super::lease_task::{LeaseLink, Order as LeaseOrder};
@@ -90,6 +92,7 @@ pub struct Agent {
     /// So often in a row a change of the synchronous standbys has failed.
     pub(super) unproved: u32,
     pub(super) recorder: crate::journal::Recorder,
+    pub(super) counters: Arc<Counters>,
     pub(super) ready: bool,
     /// The addresses that follow the primary, where there are any.
     pub(super) vip: Option<crate::vip::OnUntil>,
@@ -99,6 +102,7 @@ impl Agent {
     /// Runs until the brain or a person ends it.
     pub async fn run(mut self) -> Exit {
         loop {
+            let begun = Instant::now();
             let observation = self.observe().await;
             if self.lease.orders.is_closed() {
                 return Exit::Refused(LEASE_THREAD_ENDED.to_owned());
@@ -124,6 +128,7 @@ impl Agent {
                 return exit;
             }
             self.adjust_pace(&observation, &step);
+            self.counters.turns.took(begun.elapsed());
             self.wait(&step).await;
         }
     }

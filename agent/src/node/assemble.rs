@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::agent::Agent;
+use super::counters::Counters;
 use super::jobs::Jobs;
 use super::keys::Keys;
 use super::local::Known;
@@ -79,7 +80,8 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         old: old_session,
     };
     let doubt = Arc::new(Notify::new());
-    let (seen, sessions) = store_task::start(&client, &keys, plan, &doubt, &wake);
+    let counters = Arc::new(Counters::default());
+    let (seen, sessions) = store_task::start(&client, &keys, plan, &counters, &doubt, &wake);
     let lease_config = config.clone();
     let lease = lease_task::start(
         &config.name,
@@ -88,7 +90,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         Asker::new(&config, settings::brain(&config, &instance).api_url).map_err(refused)?,
         keys.clone(),
         socket,
-        lease_task::Bells { doubt, wake: wake.clone() },
+        lease_task::Ties { doubt, wake: wake.clone(), counters: counters.clone() },
     )
     .map_err(refused)?;
 
@@ -103,6 +105,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let handle =
         Handle::new(config.clone(), instance.clone(), client.clone(), view.clone(), changed, ask)
             .with_journal(journal.clone())
+            .with_counters(counters.clone())
             .with_lease(lease.orders.clone());
     let (end, ended) = watch::channel(false);
     let rest = tokio::net::TcpListener::from_std(rest).map_err(refused)?;
@@ -146,7 +149,8 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         last_phase: String::new(),
         last_reasons: Vec::new(),
         unproved: 0,
-        recorder: Recorder::new(journal.clone(), home.path("guard.exit")),
+        recorder: Recorder::new(journal.clone(), home.path("guard.exit"), counters.clone()),
+        counters,
         ready: false,
         vip,
         file_path: file,

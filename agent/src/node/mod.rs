@@ -13,10 +13,12 @@
 //! | `unfit` | a node without the watchdog it needs |
 //! | `home` | what is kept beside the data directory |
 //! | `view` | what REST and DNS answer from |
+//! | `counters` | what is counted and measured for `GET /metrics` |
 
 mod agent;
 mod asks;
 mod assemble;
+pub mod counters;
 mod execute;
 mod health;
 mod home;
