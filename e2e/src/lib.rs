@@ -1,8 +1,9 @@
 //! What the whole-cluster tests share, beyond the test kit: nodes on loopback around one real
-//! Consul, a tree's fingerprint, a small disk, and a kill at a chosen moment.
+//! Consul, a tree's fingerprint, disks that are small or fail, and a kill at a chosen moment.
 
 mod kill;
 mod local;
+mod loop_disk;
 mod program;
 mod tmpfs;
 mod tree;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 pub use kill::{kill_agent_at, line_after};
 pub use local::Local;
+pub use loop_disk::LoopDisk;
 pub use program::{Ended, named, owner_of, run_hart, run_program};
 pub use tmpfs::Tmpfs;
 pub use tree::fingerprint;

@@ -8,8 +8,8 @@ use crate::kv::{Failsafe, History, Member, Term};
 use crate::lsn::Timeline;
 use crate::observation::Upstream;
 use crate::store::Index;
-use crate::waits::Waits;
 use crate::time::Time;
+use crate::waits::Waits;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]

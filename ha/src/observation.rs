@@ -100,7 +100,7 @@ pub struct Trouble {
     pub since: Time,
     /// What is wrong, for people. The same words as long as it is the same.
     pub what: String,
-    /// It does not even answer, so that an orderly stop has no prospect.
+    /// It does not even answer, or has nothing to save, so that an orderly stop has no prospect.
     pub silent: bool,
 }
 
@@ -271,6 +271,8 @@ pub struct PeerAnswer {
     /// hart's own: it gets WAL from nobody but the leader of this term, and never again from one of
     /// an earlier term.
     pub follows: Option<Term>,
+    /// hart's own: the leader that has its word to leave the lease alone.
+    pub promised: Option<String>,
 }
 
 /// The long action under way.

@@ -1,10 +1,14 @@
 //! Is the running server of any use? Looks that a server with a pulse may fail.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use hart_ha::lsn::Lsn;
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::sys::time::TimeSpec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -58,7 +62,7 @@ impl Postgres {
     }
 
     /// Looks at the file systems of the data directory and of `pg_wal`. `None`: they can be written
-    /// to, as far as can be told without writing.
+    /// to, as far as can be told without writing data.
     ///
     /// # Errors
     /// [`Error::Deadline`] when a disk does not answer; the directory cannot be looked at.
@@ -108,10 +112,34 @@ async fn ask(socket: &Path) -> std::result::Result<(), LinkError> {
     stream.read_u8().await.map(drop).map_err(lost)
 }
 
-fn storage(path: &PathBuf) -> Result<Option<String>> {
+fn read_only(path: &Path) -> String {
+    format!("the file system of {} is read-only", path.display())
+}
+
+/// Sets the time of the last access, which changes nothing that anybody reads. A file system that has
+/// stopped writing after an error refuses it, and need not show that in its flags: ext4 in newer
+/// kernels does not.
+fn touch(path: &Path) -> nix::Result<()> {
+    let (now, omit) = (TimeSpec::UTIME_NOW, TimeSpec::UTIME_OMIT);
+    utimensat(AT_FDCWD, path, &now, &omit, UtimensatFlags::FollowSymlink)
+}
+
+fn storage(path: &Path) -> Result<Option<String>> {
     let found = statvfs(path).map_err(|errno| Error::io("look at", path)(errno.into()))?;
+    match touch(path) {
+        Err(Errno::EROFS) => return Ok(Some(read_only(path))),
+        Err(Errno::EIO) => {
+            return Ok(Some(format!(
+                "the disk of {} fails: {}",
+                path.display(),
+                Errno::EIO.desc()
+            )));
+        }
+        // Whoever may not set the time of access may still write: PostgreSQL's user may.
+        Err(_) | Ok(()) => {}
+    }
     if found.flags().contains(FsFlags::ST_RDONLY) {
-        return Ok(Some(format!("the file system of {} is read-only", path.display())));
+        return Ok(Some(read_only(path)));
     }
     #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
     let free = u64::from(found.blocks_available()) * u64::from(found.fragment_size());
@@ -133,7 +161,7 @@ mod tests {
     #[test]
     fn a_file_system_that_can_be_written_to_is_no_problem() {
         assert_eq!(storage(&std::env::temp_dir()).unwrap(), None);
-        let read_only = PathBuf::from("/proc/self/nonexistent");
-        assert!(storage(&read_only).is_err());
+        let missing = Path::new("/proc/self/nonexistent");
+        assert!(storage(missing).is_err());
     }
 }

@@ -32,7 +32,7 @@ pub use node::{Node, NodeConfig, hart_binary};
 pub use port::{free_port, free_ports};
 pub use postgres::{Postgres, bin_dir};
 pub use process::Process;
-pub use procfs::{alive, freeze_all, thaw};
+pub use procfs::{alive, freeze_all, thaw, title};
 pub use rest::{Answer, Rest};
 pub use sql::{Sql, sql_config};
 pub use wait::{eventually, until};

@@ -97,6 +97,14 @@ pub(crate) fn program(pid: u32) -> Option<String> {
     Some(name.trim_end().to_owned())
 }
 
+/// What a process calls itself: its command line, which PostgreSQL's processes rewrite.
+#[must_use]
+pub fn title(pid: u32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let text = String::from_utf8_lossy(&bytes).replace('\0', " ");
+    Some(text.trim_end().to_owned())
+}
+
 /// Sends a signal to a process.
 pub(crate) fn signal(pid: u32, signal: Signal) -> Result<()> {
     let target = to_pid(pid)?;

@@ -11,6 +11,7 @@
 //! | `status`, `cluster` | what is shown |
 //! | `spoken` | a health check's answer for people, as Consul's UI shows it |
 //! | `events`, `why`, `observe` | for `hart events`, `hart why`, `hart simulate` |
+//! | `metrics` | `/metrics`, for Prometheus |
 //! | `settings`, `secrets` | `/config` |
 //! | `switchover`, `wish`, `candidates`, `outcome` | `/switchover`, `/failover` |
 //! | `failsafe` | what a leader without Consul asks |
@@ -28,6 +29,7 @@ pub mod cluster;
 mod events;
 mod failsafe;
 mod health;
+mod metrics;
 pub mod observe;
 mod outcome;
 mod pgbouncer;

@@ -21,6 +21,11 @@ pub(super) fn text(status: StatusCode, line: impl Into<String>) -> Response {
     with_body(status, Some("text/plain; charset=utf-8"), Body::from(line.into()))
 }
 
+/// What was asked for, in a format of its own.
+pub(super) fn with_type(content_type: &'static str, body: String) -> Response {
+    with_body(StatusCode::OK, Some(content_type), Body::from(body))
+}
+
 /// JSON, with a blank after each comma and colon as Patroni writes it, because scripts grep for it.
 pub(super) fn json(status: StatusCode, value: &Value) -> Response {
     let mut bytes = Vec::with_capacity(1024);

@@ -17,8 +17,8 @@ use super::reply::{self, StatusCode};
 use super::table::{self, Change, Read};
 use super::wish::Action;
 use super::{
-    access, actions, checks, events, failsafe, fresh_view, health, observe, pgbouncer, settings, spoken,
-    status_of, switchover, why,
+    access, actions, checks, events, failsafe, fresh_view, health, metrics, observe, pgbouncer,
+    settings, spoken, status_of, switchover, why,
 };
 use crate::node::view::{Handle, View};
 
@@ -55,6 +55,11 @@ async fn read(handle: &Handle, parts: &Parts) -> Response {
         Some(Read::Events) => events::get(handle, &query),
         Some(Read::Why) => why::get(handle, &handle.view()),
         Some(Read::Observe) => observe::get(handle, &handle.view()),
+        Some(Read::Metrics) => {
+            let view = handle.view();
+            let text = metrics::render(handle, &picture(handle, &view));
+            reply::with_type(metrics::CONTENT_TYPE, text)
+        }
         Some(Read::Liveness) => {
             let view = handle.view();
             reply::bare(when(health::is_live(&picture(handle, &view))))

@@ -98,7 +98,7 @@ fn replication(row: &StandbyRow) -> Value {
 }
 
 /// Unix seconds of Consul's last answer; 0 before the first.
-fn dcs_last_seen(picture: &Picture<'_>) -> i64 {
+pub(super) fn dcs_last_seen(picture: &Picture<'_>) -> i64 {
     if picture.view.snapshot.is_none() {
         return 0;
     }
@@ -131,6 +131,9 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
         "consul_reachable": view.store_reachable,
         "lost": handle.journal.lost(),
     });
+    if let Some(promised) = promised(picture) {
+        own["promised"] = promised;
+    }
     if let Some(trouble) = view.trouble() {
         let millis = picture.now.since(trouble.since).as_millis();
         own["trouble"] = json!({"what": trouble.what, "since_ms": millis});
@@ -142,6 +145,14 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
         }
     }
     own
+}
+
+/// Whom this node has promised to leave the lease alone.
+fn promised(picture: &Picture<'_>) -> Option<Value> {
+    let given = picture.view.observation.as_ref()?.lease.promised.as_ref();
+    let promise = given.filter(|promise| picture.now < promise.until)?;
+    let left = picture.now.until(promise.until).as_millis();
+    Some(json!({"to": promise.holder, "term": promise.term, "left_ms": left}))
 }
 
 /// The layers of fencing by name: those that are there, and those that every node should have and

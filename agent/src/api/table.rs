@@ -58,6 +58,7 @@ pub(super) enum Read {
     Events,
     Why,
     Observe,
+    Metrics,
 }
 
 /// A call that changes something.
@@ -152,6 +153,15 @@ const READS: &[Route<Read>] = &[
          secrets.",
     )
     .answers("200, JSON; 503 before the first look at the world"),
+    Route::new(
+        Read::Metrics,
+        GET,
+        &["/metrics"],
+        "For Prometheus: Patroni's metrics by Patroni's names, and `hart_…` for what Patroni has not: \
+         what is left of the lease, the loop's and Consul's latency, takeovers by cause, lines of the \
+         journal by kind, and the DNS responder's counters where it runs.",
+    )
+    .answers("200, text of format 0.0.4; each sample has the labels `scope` and `name`"),
 ];
 
 const CHANGES: &[Route<Change>] = &[

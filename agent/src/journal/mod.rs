@@ -21,6 +21,7 @@ mod recorder;
 mod ring;
 mod sight;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +51,8 @@ struct Shared {
     ring: Ring,
     files: Option<Files>,
     lost: Option<Value>,
+    /// Lines since the agent began.
+    counts: BTreeMap<Kind, u64>,
 }
 
 impl Journal {
@@ -64,14 +67,15 @@ impl Journal {
         let files = Files::start(dir).map_err(|error| {
             tracing::warn!("the journal is kept in memory only: no thread to write it: {error}");
         });
-        let shared = Shared { ring, files: files.ok(), lost };
+        let shared = Shared { ring, files: files.ok(), lost, counts: BTreeMap::new() };
         Self { node: node.into(), shared: Arc::new(Mutex::new(shared)) }
     }
 
     /// A journal in memory only.
     #[must_use]
     pub fn in_memory(node: &str) -> Self {
-        let shared = Shared { ring: Ring::default(), files: None, lost: None };
+        let ring = Ring::default();
+        let shared = Shared { ring, files: None, lost: None, counts: BTreeMap::new() };
         Self { node: node.into(), shared: Arc::new(Mutex::new(shared)) }
     }
 
@@ -80,6 +84,7 @@ impl Journal {
         let mut shared = self.lock();
         let lost = (event.kind == Kind::LostWrites).then(|| event.data.clone()).flatten();
         shared.lost = lost.or(shared.lost.take());
+        *shared.counts.entry(event.kind).or_default() += 1;
         let entry = self.entry(shared.ring.next(), event);
         let Ok(line) = serde_json::to_string(&entry) else { return };
         if let Some(files) = &shared.files {
@@ -116,6 +121,12 @@ impl Journal {
     pub fn after(&self, since: u64, limit: usize) -> (Vec<Entry>, u64) {
         let shared = self.lock();
         (shared.ring.after(since, limit), shared.ring.next().saturating_sub(1))
+    }
+
+    /// How many lines of each kind there were since the agent began, by the kind's word.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(String, u64)> {
+        self.lock().counts.iter().map(|(kind, count)| (kind.word(), *count)).collect()
     }
 
     /// What the last return of this node as an old primary has cost: the `data` of its last

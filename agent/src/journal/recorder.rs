@@ -1,6 +1,7 @@
 //! The loop's end of the journal: what each step adds to it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use hart_ha::brain::{Decision, Step};
 use hart_ha::command::{Command, Job};
@@ -12,6 +13,7 @@ use super::compare::compare;
 use super::entry::{Event, Kind};
 use super::sight::Sight;
 use super::{Journal, TEXT_MAX};
+use crate::node::counters::{Cause, Counters};
 
 /// Compares each step with the last one.
 #[derive(Debug)]
@@ -20,13 +22,16 @@ pub struct Recorder {
     last: Sight,
     exit_file: PathBuf,
     fencing: bool,
+    counters: Arc<Counters>,
+    /// The reign that this node is about to begin, and why.
+    taking: Option<(u64, Cause)>,
 }
 
 impl Recorder {
     /// `exit_file`: where the guard leaves its last word.
     #[must_use]
-    pub fn new(journal: Journal, exit_file: PathBuf) -> Self {
-        Self { journal, last: Sight::default(), exit_file, fencing: false }
+    pub fn new(journal: Journal, exit_file: PathBuf, counters: Arc<Counters>) -> Self {
+        Self { journal, last: Sight::default(), exit_file, fencing: false, counters, taking: None }
     }
 
     /// The journal.
@@ -48,6 +53,9 @@ impl Recorder {
         if self.last.running && !sight.running {
             self.server_ended();
         }
+        if let Some((_, cause)) = self.taking.take_if(|(term, _)| sight.hold == Some(*term)) {
+            self.counters.took_over(cause);
+        }
         self.last = sight;
     }
 
@@ -62,6 +70,11 @@ impl Recorder {
             _ => Kind::Decision,
         };
         self.fencing |= kind == Kind::FenceBegun;
+        if let Command::Acquire(plan) = &decision.command {
+            let lease = self.last.lease.as_ref().map(|(_, term, state)| (*term, *state));
+            let standby = self.last.in_recovery == Some(true);
+            self.taking = Some((plan.term, Cause::of(plan.term, lease, standby)));
+        }
         let term = match &decision.command {
             Command::Acquire(plan) => Some(plan.term),
             _ => self.last.hold.or(self.last.lease.as_ref().map(|(_, term, _)| *term)),

@@ -11,13 +11,16 @@ use hart_ha::observation::{JobDone, LeaseStanding, Observation, StoreView};
 use hart_ha::waits::Voters;
 use hart_postgres::Postgres;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
+use super::counters::Counters;
 use super::home::Home;
 use super::jobs::Jobs;
 use super::lease_task::{LeaseLink, Order as LeaseOrder};
 use super::local::Known;
 use super::monitor::{MonitorLink, Order as MonitorOrder};
-use super::peers::{self, Peers};
+use super::namesake::{Alive, Clash, Namesake};
+use super::peers::Peers;
 use super::server::{Life, Server};
 use super::store_task::Seen;
 use super::view::{Ask, View};
@@ -25,6 +28,9 @@ use super::writes::Writes;
 
 /// While something is about to change, PostgreSQL is looked at this often.
 const HURRY: Duration = Duration::from_millis(20);
+
+/// A change of the synchronous standbys that has failed so often in a row is no passing trouble.
+const UNPROVED_MAX: u32 = 3;
 
 /// Nothing is fenced for it: the guard holds the deadline, and an agent that is started again before
 /// it goes on without an interruption.
@@ -41,6 +47,8 @@ pub enum Effect {
     Fenced,
     /// This node cannot lead: it was not promoted, and why.
     Unfit(String),
+    /// Another node of this name answers.
+    Namesake(Alive),
 }
 
 /// Everything that the loop holds.
@@ -80,10 +88,13 @@ pub struct Agent {
     pub(super) refreshing: Vec<(oneshot::Receiver<()>, oneshot::Sender<()>)>,
     pub(super) restarting: Option<oneshot::Sender<Result<(), String>>>,
     pub(super) hurry: Duration,
-    pub(super) identity_checked: bool,
+    pub(super) namesake: Namesake,
     pub(super) last_phase: String,
     pub(super) last_reasons: Vec<String>,
+    /// So often in a row a change of the synchronous standbys has failed.
+    pub(super) unproved: u32,
     pub(super) recorder: crate::journal::Recorder,
+    pub(super) counters: Arc<Counters>,
     pub(super) ready: bool,
     /// The addresses that follow the primary, where there are any.
     pub(super) vip: Option<crate::vip::OnUntil>,
@@ -93,13 +104,22 @@ impl Agent {
     /// Runs until the brain or a person ends it.
     pub async fn run(mut self) -> Exit {
         loop {
+            let begun = Instant::now();
             let observation = self.observe().await;
             if self.lease.orders.is_closed() {
                 return Exit::Refused(LEASE_THREAD_ENDED.to_owned());
             }
             self.disarm_given_up(&observation);
-            if let Some(refusal) = self.another_of_this_name(&observation).await {
-                return Exit::Refused(refusal);
+            let snapshot = observation.store.snapshot.as_deref();
+            match self.clash(snapshot, observation.lease.hold.is_some()) {
+                Clash::None => {}
+                Clash::Refused(why) => return Exit::Refused(why),
+                Clash::Wait => {
+                    if self.idle().await {
+                        return Exit::Stopped;
+                    }
+                    continue;
+                }
             }
             let step = self.brain.step(&observation);
             self.apply_config(&step).await;
@@ -110,6 +130,7 @@ impl Agent {
                 return exit;
             }
             self.adjust_pace(&observation, &step);
+            self.counters.turns.took(begun.elapsed());
             self.wait(&step).await;
         }
     }
@@ -166,6 +187,7 @@ impl Agent {
                     self.recorder.fenced();
                 }
                 Effect::Unfit(why) => self.is_unfit(why),
+                Effect::Namesake(alive) => self.meet(alive),
                 Effect::Followed(upstream, result) => {
                     self.follow_pending = false;
                     if result.is_ok() {
@@ -225,10 +247,13 @@ impl Agent {
             self.known.stale = true;
             let job = &ended.finished.job;
             match &ended.finished.result {
-                Err(error) | Ok(JobDone::Hopeless(error)) => {
-                    tracing::warn!("{}: {error}", job.name());
+                Err(error) | Ok(JobDone::Hopeless(error)) => self.complain_of_job(job, error),
+                Ok(_) => {
+                    if matches!(job, Job::Sync(_)) {
+                        self.unproved = 0;
+                    }
+                    tracing::info!("{}: done", job.name());
                 }
-                Ok(_) => tracing::info!("{}: done", job.name()),
             }
             if ended.proof.is_some() {
                 self.known.proof = ended.proof;
@@ -243,6 +268,18 @@ impl Agent {
             finished.push(ended.finished);
         }
         finished
+    }
+
+    /// A standby that has only just come, or just gone, may fail to confirm a commit in time. It is
+    /// tried again, or another one is; only when that goes on, something is wrong.
+    fn complain_of_job(&mut self, job: &Job, error: &str) {
+        if matches!(job, Job::Sync(_)) {
+            self.unproved += 1;
+            if self.unproved < UNPROVED_MAX {
+                return tracing::info!("{}: {error}", job.name());
+            }
+        }
+        tracing::warn!("{}: {error}", job.name());
     }
 
     fn after_job(&mut self, job: &Job, result: &Result<JobDone, String>) {
@@ -289,25 +326,6 @@ impl Agent {
         {
             tracing::error!("{}", super::store_task::chain(&error));
         }
-    }
-
-    /// Asked once, before the first decision: two nodes of one name must not fight over it.
-    async fn another_of_this_name(&mut self, observation: &Observation) -> Option<String> {
-        let snapshot = observation.store.snapshot.as_ref()?;
-        if std::mem::replace(&mut self.identity_checked, true) {
-            return None;
-        }
-        let name = &self.config.name;
-        let member = snapshot.member(name)?;
-        if member.instance == self.home.instance() {
-            return None;
-        }
-        let other = peers::other_instance(&member.api_url, self.home.instance()).await?;
-        Some(format!(
-            "there is already a node named \"{name}\" running at {} (instance {other}); give this \
-             node another name, or stop that one",
-            member.api_url
-        ))
     }
 
     fn adjust_pace(&mut self, observation: &Observation, step: &Step) {
@@ -358,7 +376,7 @@ impl Agent {
         }
     }
 
-    fn on_session(&mut self, session: Option<String>) {
+    pub(super) fn on_session(&mut self, session: Option<String>) {
         if let Err(error) = self.home.set_session(session.as_deref()) {
             tracing::warn!("{}", super::store_task::chain(&error));
         }

@@ -14,9 +14,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::agent::Agent;
+use super::counters::Counters;
 use super::jobs::Jobs;
 use super::keys::Keys;
 use super::local::Known;
+use super::namesake::Namesake;
 use super::peers::Peers;
 use super::promises::Asker;
 use super::server::traffic::Traffic;
@@ -81,7 +83,8 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         old: old_session,
     };
     let doubt = Arc::new(Notify::new());
-    let (seen, sessions) = store_task::start(&client, &keys, plan, &doubt, &wake);
+    let counters = Arc::new(Counters::default());
+    let (seen, sessions) = store_task::start(&client, &keys, plan, &counters, &doubt, &wake);
     let lease_config = config.clone();
     let lease = lease_task::start(
         &config.name,
@@ -90,7 +93,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         Asker::new(&config, settings::brain(&config, &instance).api_url).map_err(refused)?,
         keys.clone(),
         socket,
-        lease_task::Bells { doubt, wake: wake.clone() },
+        lease_task::Ties { doubt, wake: wake.clone(), counters: counters.clone() },
     )
     .map_err(refused)?;
 
@@ -105,6 +108,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let handle =
         Handle::new(config.clone(), instance.clone(), client.clone(), view.clone(), changed, ask)
             .with_journal(journal.clone())
+            .with_counters(counters.clone())
             .with_lease(lease.orders.clone());
     let (end, ended) = watch::channel(false);
     let officer = config.pgbouncer.as_ref().map(|pgbouncer| {
@@ -151,10 +155,12 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         refreshing: Vec::new(),
         restarting: None,
         hurry: Duration::from_secs(1),
-        identity_checked: false,
+        namesake: Namesake::default(),
         last_phase: String::new(),
         last_reasons: Vec::new(),
-        recorder: Recorder::new(journal.clone(), home.path("guard.exit")),
+        unproved: 0,
+        recorder: Recorder::new(journal.clone(), home.path("guard.exit"), counters.clone()),
+        counters,
         ready: false,
         vip,
         file_path: file,

@@ -18,8 +18,9 @@ use super::store_task::chain;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause between questions, as long as nothing else is said.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1000), Duration::from_millis(3000));
-/// The pause until the first good answer: what comes up is known to be well soon after.
-const PAUSE_AT_FIRST: Duration = Duration::from_millis(200);
+/// The pause until the first good answer, what comes up being known to be well soon after; and while
+/// something is wrong: a server that answers again must not be given up for what was found out before.
+const SOON: Duration = Duration::from_millis(200);
 /// A standby must have asked in vain so often before its WAL counts as gone.
 const IN_VAIN: u32 = 3;
 /// A log that is longer is put aside.
@@ -132,12 +133,12 @@ impl Doctor {
             let found = self.ask(&mut patient).await;
             let monitor = self.answer.borrow().probe.as_ref().map(|(at, _)| *at);
             let trouble = patient.diagnosis(found, begun, monitor);
+            let in_doubt = trouble.is_some() || patient.well.is_none();
             let wal_gone = self.wal_gone(&mut patient).await;
             self.tell(Health { trouble, wal_gone });
             self.keep_log_short(&mut patient).await;
             let pause = *self.every.borrow();
-            let at_first = patient.well.is_none();
-            tokio::time::sleep(if at_first { pause.min(PAUSE_AT_FIRST) } else { pause }).await;
+            tokio::time::sleep(if in_doubt { pause.min(SOON) } else { pause }).await;
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use hart_ha::lsn::{Lsn, Timeline};
@@ -36,8 +36,11 @@ pub enum HomeError {
 #[serde(default)]
 struct Facts {
     /// Random identity of this installation. Tells two nodes of one name apart, so that only the
-    /// one that held a lease takes it back. Written once. Safety depends on it.
+    /// one that held a lease takes it back. Drawn anew when this directory is found in another
+    /// place. Safety depends on it.
     instance: String,
+    /// The place in which the identity was drawn; see [`place`]. Safety depends on it.
+    place: String,
     /// Highest term seen. A later reign has a higher one even after Consul was wiped, and whoever
     /// knows of a term waits for a lease that has vanished. Safety depends on it.
     term: u64,
@@ -84,13 +87,32 @@ impl Home {
     pub fn open(dir: &Path) -> Result<Self, HomeError> {
         let io = |what| io_error(what, dir);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("create"))?;
-        let lock = lock(&dir.join("agent.lock"))?;
+        let path = dir.join("agent.lock");
+        let lock = lock(&path)?;
+        let place = place(&lock).map_err(io_error("look at", &path))?;
         let mut home = Self { dir: dir.to_owned(), facts: read(dir)?, _lock: lock };
-        if home.facts.instance.is_empty() {
-            home.facts.instance = format!("{:016x}", fastrand::u64(..));
-            home.save()?;
-        }
+        home.settle(place)?;
         Ok(home)
+    }
+
+    /// A directory in another place may be a copy, and the original may be in use: who has a copy
+    /// must not take back a lease, or renew a session, that is not its own.
+    fn settle(&mut self, place: String) -> Result<(), HomeError> {
+        let moved = !self.facts.place.is_empty() && self.facts.place != place;
+        let fresh = self.facts.instance.is_empty() || moved;
+        if moved {
+            tracing::info!(
+                "this machine was started anew, or {} is a copy: this node's identity is drawn anew",
+                self.dir.display()
+            );
+        }
+        self.change(|facts| {
+            facts.place = place;
+            if fresh {
+                facts.instance = format!("{:016x}", fastrand::u64(..));
+                facts.session = None;
+            }
+        })
     }
 
     /// The directory.
@@ -234,6 +256,16 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Where a directory is: the run of the kernel, and the locked file on its file system. A copy, on a
+/// cloned machine or beside the original, is in another place; so is the same directory after a start
+/// of the machine, when no earlier run can be alive. Within one place the lock shows that no other
+/// agent lives.
+fn place(lock: &File) -> io::Result<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let file = lock.metadata()?;
+    Ok(format!("{} {:x}:{}", boot.trim(), file.dev(), file.ino()))
+}
+
 fn lock(path: &Path) -> Result<Flock<File>, HomeError> {
     let mut options = File::options();
     let file = options.create(true).truncate(false).write(true).mode(0o600).open(path);
@@ -274,6 +306,31 @@ mod tests {
         assert_eq!((home.memory().term, home.session()), (7, Some("s")));
         assert_eq!(home.instance(), instance);
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    /// As on a machine that was cloned: the same name, the same facts, and the original may lead.
+    #[test]
+    fn a_copy_has_an_identity_of_its_own_and_no_session() {
+        let (dir, copy) = (scratch(), scratch());
+        let instance = {
+            let mut home = Home::open(&dir).unwrap();
+            home.remember_term(7).unwrap();
+            home.set_session(Some("s")).unwrap();
+            home.instance().to_owned()
+        };
+        fs::create_dir(&copy).unwrap();
+        for name in ["facts.json", "agent.lock"] {
+            fs::copy(dir.join(name), copy.join(name)).unwrap();
+        }
+        let other = Home::open(&copy).unwrap();
+        assert_ne!(other.instance(), instance);
+        assert_eq!((other.memory().term, other.session()), (7, None));
+        let drawn = other.instance().to_owned();
+        drop(other);
+        assert_eq!(Home::open(&copy).unwrap().instance(), drawn, "drawn once");
+        assert_eq!(Home::open(&dir).unwrap().instance(), instance, "the original keeps its own");
+        fs::remove_dir_all(&dir).unwrap();
+        fs::remove_dir_all(&copy).unwrap();
     }
 
     #[test]

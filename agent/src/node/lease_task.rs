@@ -14,7 +14,9 @@ use hart_ha::kv::Term;
 use hart_ha::observation::LeaseStanding;
 use hart_ha::store::{Index, LeaseTxn, LeaseView, Outcome};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
+use super::counters::Counters;
 use super::keys::Keys;
 use super::promises::{Asker, Heard};
 
@@ -61,12 +63,14 @@ pub struct LeaseLink {
     pub standing: watch::Receiver<Standing>,
 }
 
-/// Whom the lease thread wakes.
-pub struct Bells {
-    /// The keeper of the session, when a transaction was refused: the session may be gone.
+/// What ties the lease thread to the rest of the agent.
+pub struct Ties {
+    /// Wakes the keeper of the session, when a transaction was refused: the session may be gone.
     pub doubt: Arc<Notify>,
-    /// The loop, when the standing has changed.
+    /// Wakes the loop, when the standing has changed.
     pub wake: Arc<Notify>,
+    /// How its requests fare.
+    pub counters: Arc<Counters>,
 }
 
 /// How long the guard may take to acknowledge; it answers within microseconds unless it hangs.
@@ -85,7 +89,7 @@ pub fn start(
     asker: Asker,
     keys: Keys,
     socket: PathBuf,
-    Bells { doubt, wake }: Bells,
+    Ties { doubt, wake, counters }: Ties,
 ) -> std::io::Result<LeaseLink> {
     let (orders, inbox) = mpsc::unbounded_channel();
     let (sender, standing) = watch::channel(Standing::default());
@@ -112,6 +116,7 @@ pub fn start(
             answers,
             armed: None,
             denied: Arc::default(),
+            counters,
         };
         runtime.block_on(task.run(inbox, answered, heard));
     })?;
@@ -139,6 +144,7 @@ struct LeaseTask {
     armed: Option<Hold>,
     /// Consul's denial has been said.
     denied: Arc<AtomicBool>,
+    counters: Arc<Counters>,
 }
 
 impl LeaseTask {
@@ -247,12 +253,12 @@ impl LeaseTask {
         }
         let client = self.client.with_timeout(self.keeper.call_timeout());
         let (keys, answers) = (self.keys.clone(), self.answers.clone());
-        let denied = self.denied.clone();
+        let (denied, counters) = (self.denied.clone(), self.counters.clone());
         tokio::spawn(async move {
             let answer = match request.call {
                 Call::Txn(txn) => {
                     let locks = matches!(txn, LeaseTxn::Lock { .. });
-                    let outcome = transact(&client, &keys, txn, &denied).await;
+                    let outcome = transact(&client, &keys, txn, &denied, &counters).await;
                     if locks && outcome == Outcome::NotSent {
                         tokio::time::sleep(NOT_SENT).await;
                     }
@@ -326,7 +332,13 @@ async fn pause(due: Option<Duration>) {
     }
 }
 
-async fn transact(client: &Client, keys: &Keys, txn: LeaseTxn, denied: &AtomicBool) -> Outcome {
+async fn transact(
+    client: &Client,
+    keys: &Keys,
+    txn: LeaseTxn,
+    denied: &AtomicBool,
+    counters: &Counters,
+) -> Outcome {
     let ops = match operations(keys, txn) {
         Ok(ops) => ops,
         Err(error) => {
@@ -334,7 +346,10 @@ async fn transact(client: &Client, keys: &Keys, txn: LeaseTxn, denied: &AtomicBo
             return Outcome::NotSent;
         }
     };
-    match client.txn(&ops).await {
+    let begun = Instant::now();
+    let answer = client.txn(&ops).await;
+    counters.asked(&counters.lease, begun.elapsed(), &answer);
+    match answer {
         Ok(TxnOutcome::Applied(pairs)) => {
             denied.store(false, Ordering::Relaxed);
             let status = pairs.iter().find(|pair| pair.key == keys.status());

@@ -8,14 +8,17 @@
 //! | `store_task`, `writes`, `keys` | session, watch and writes in Consul |
 //! | `monitor`, `server`, `jobs`, `local` | PostgreSQL: looked at, as a process, long actions |
 //! | `peers` | the other members over REST |
+//! | `namesake` | another node of the same name |
 //! | `services` | registration with Consul |
 //! | `unfit` | a node without the watchdog it needs |
 //! | `home` | what is kept beside the data directory |
 //! | `view` | what REST and DNS answer from |
+//! | `counters` | what is counted and measured for `GET /metrics` |
 
 mod agent;
 mod asks;
 mod assemble;
+pub mod counters;
 mod execute;
 mod health;
 mod home;
@@ -25,6 +28,7 @@ mod lease_task;
 mod local;
 mod logging;
 mod monitor;
+mod namesake;
 mod peers;
 pub mod promises;
 mod server;

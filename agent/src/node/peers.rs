@@ -105,21 +105,28 @@ struct HartStatus {
     may_lead: Option<bool>,
     term: u64,
     follows: Option<u64>,
+    promised: Option<Promised>,
+}
+
+#[derive(Deserialize)]
+struct Promised {
+    to: String,
 }
 
 impl From<Status> for PeerAnswer {
     fn from(status: Status) -> Self {
         let Xlog { location, received_location, replayed_location } = status.xlog;
-        let term = status.hart.as_ref().map_or(0, |hart| hart.term);
+        let hart = status.hart.unwrap_or_default();
         Self {
             state: status.state,
             role: status.role,
             timeline: status.timeline,
             position: location.max(received_location).max(replayed_location).unwrap_or_default(),
             tags: status.tags,
-            may_lead: status.hart.as_ref().and_then(|hart| hart.may_lead),
-            follows: status.hart.and_then(|hart| hart.follows),
-            term,
+            may_lead: hart.may_lead,
+            term: hart.term,
+            follows: hart.follows,
+            promised: hart.promised.map(|promised| promised.to),
         }
     }
 }
@@ -157,8 +164,10 @@ mod tests {
         );
         assert_eq!((patroni.position, patroni.may_lead, patroni.timeline), (Lsn(7), None, 3));
         assert!(patroni.tags.nofailover);
-        let text = r#"{"role":"master","xlog":{"location":9},"hart":{"may_lead":false,"term":7}}"#;
+        let text = r#"{"role":"master","xlog":{"location":9},
+            "hart":{"may_lead":false,"term":7,"promised":{"to":"n1","term":6}}}"#;
         let hart = read(text);
+        assert_eq!((hart.promised.as_deref(), patroni.promised), (Some("n1"), None));
         assert_eq!((hart.role, hart.position, hart.may_lead), (Role::Primary, Lsn(9), Some(false)));
         assert_eq!((hart.term, patroni.term), (7, 0));
     }

@@ -7,7 +7,9 @@ use hart_consul::{Behavior, Client, ReadOptions, SessionRequest, next_index};
 use hart_ha::store::{Snapshot, Unreadable};
 use hart_ha::time::Time;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 
+use super::counters::Counters;
 use super::keys::Keys;
 
 /// The latest of what Consul said.
@@ -52,6 +54,7 @@ pub fn start(
     client: &Client,
     keys: &Keys,
     plan: SessionPlan,
+    counters: &Arc<Counters>,
     doubt: &Arc<Notify>,
     wake: &Arc<Notify>,
 ) -> (watch::Receiver<Seen>, mpsc::UnboundedReceiver<Option<String>>) {
@@ -75,6 +78,7 @@ pub fn start(
         name: plan.name,
         checks: plan.checks,
         current: plan.old,
+        counters: counters.clone(),
         doubt: doubt.clone(),
         confirmed: false,
         seen,
@@ -184,6 +188,7 @@ struct SessionKeeper {
     /// `consul.checks`: health checks whose failure ends the session; none unless asked for.
     checks: Vec<String>,
     current: Option<String>,
+    counters: Arc<Counters>,
     /// Consul knew `current` when last asked.
     confirmed: bool,
     /// Look now: a lease of seconds cannot wait for the next renewal.
@@ -219,7 +224,10 @@ impl SessionKeeper {
 
     async fn keep(&mut self) -> hart_consul::Result<()> {
         if let Some(id) = &self.current {
-            if self.client.session().renew(id).await?.is_some() {
+            let begun = Instant::now();
+            let renewed = self.client.session().renew(id).await;
+            self.counters.asked(&self.counters.session, begun.elapsed(), &renewed);
+            if renewed?.is_some() {
                 if !std::mem::replace(&mut self.confirmed, true) {
                     self.publish();
                 }

@@ -13,6 +13,7 @@ use hart_ha::store::Snapshot;
 use hart_ha::time::Time;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::counters::Counters;
 use super::lease_task::Order;
 use super::server::traffic::Traffic;
 
@@ -136,7 +137,9 @@ pub struct Handle {
     pub consul: hart_consul::Client,
     /// What this node saw and did.
     pub journal: Journal,
-    /// What the DNS responder was asked, for metrics.
+    /// What the agent counts of itself.
+    pub counters: Arc<Counters>,
+    /// What its DNS responder counts, where there is one.
     pub dns: Arc<hart_dns::Counters>,
     view: Arc<ArcSwap<View>>,
     changes: watch::Receiver<u64>,
@@ -163,14 +166,21 @@ impl Handle {
         asks: mpsc::Sender<Ask>,
     ) -> Self {
         let journal = Journal::in_memory(&file.name);
-        let dns = Arc::default();
-        Self { file, instance, consul, journal, dns, view, changes, asks, lease: None, poolers: None }
+        let (counters, dns) = <_>::default();
+        let (lease, poolers) = (None, None);
+        Self { file, instance, consul, journal, counters, dns, view, changes, asks, lease, poolers }
     }
 
     /// The same with the node's journal.
     #[must_use]
     pub fn with_journal(self, journal: Journal) -> Self {
         Self { journal, ..self }
+    }
+
+    /// The same with the counters that the agent's tasks count with.
+    #[must_use]
+    pub fn with_counters(self, counters: Arc<Counters>) -> Self {
+        Self { counters, ..self }
     }
 
     /// The same with the lease thread, which gives promises.

@@ -190,7 +190,8 @@ impl Writes {
     }
 
     /// The entry is locked by the session, so that it vanishes with the node. One that an earlier
-    /// session of this node has locked is replaced.
+    /// session of this very installation has locked is replaced, as long as it is the one that was
+    /// seen; another node's is not touched.
     async fn member(&self, member: &Member, basis: &Basis) -> Written {
         let Some(session) = basis.session.clone() else { return Ok(false) };
         let key = self.keys.member(&self.name);
@@ -199,9 +200,17 @@ impl Writes {
         if self.client.kv().put(&key, value.clone(), &put).await? {
             return Ok(true);
         }
+        let Some(index) = own_entry(&basis.snapshot, &self.name, member) else { return Ok(false) };
+        let seen = TxnOp::CheckIndex { key: key.clone(), index };
         let delete = TxnOp::Delete { key: key.clone() };
-        self.transact(&[delete, TxnOp::Lock { key, value, session }]).await
+        self.transact(&[seen, delete, TxnOp::Lock { key, value, session }]).await
     }
+}
+
+/// The version of the stored entry, where it is of the same installation as `member`.
+fn own_entry(snapshot: &Snapshot, name: &str, member: &Member) -> Option<u64> {
+    let stored = snapshot.members.get(name)?;
+    (stored.value.instance == member.instance).then_some(stored.index)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

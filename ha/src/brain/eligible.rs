@@ -171,6 +171,22 @@ impl Brain {
         turn.answers().find(|(_, peer)| alive(peer)).map(|(name, _)| name.as_str())
     }
 
+    /// The lease that has run out was held by another installation of this name, which the members
+    /// do not ask about: it leads without the store as long as they promise it not to lead. Who has
+    /// given such a promise lately.
+    pub(super) fn namesake_lives<'a>(
+        &self,
+        turn: &Turn<'a>,
+        snapshot: &Snapshot,
+    ) -> Option<&'a str> {
+        let lease =
+            snapshot.lease().filter(|lease| lease.is_held() && self.is_me(&lease.holder))?;
+        let to_it = |peer: &PeerAnswer| peer.promised.as_ref() == Some(&lease.holder);
+        let another = lease.instance != self.settings.instance;
+        let mut found = turn.answers().filter(|(_, peer)| another && to_it(peer));
+        found.next().map(|(name, _)| name.as_str())
+    }
+
     /// A reachable node that may lead and is better placed than this one.
     pub(super) fn better_peer<'a>(&self, turn: &Turn<'a>) -> Option<(&'a str, Lsn)> {
         let mine = self.my_rank(turn)?;

@@ -206,6 +206,9 @@ impl Brain {
         if let Some(obstacle) = self.quorum_obstacle(turn, snapshot) {
             return Some(obstacle);
         }
+        if let Some(peer) = self.namesake_lives(turn, snapshot) {
+            return Some(format!("{peer} has promised another node of this name not to lead"));
+        }
         if self.is_named_candidate(snapshot) || turn.now() >= patience_ends {
             return None;
         }

@@ -44,6 +44,7 @@ impl World {
             may_lead: Some(agent.view.may_lead_since.is_some()),
             term: agent.view.term,
             follows: agent.view.follows,
+            promised: agent.standing.promised.as_ref().map(|given| given.holder.clone()),
         };
         let unbound = self.mutated(Mutation::QuorumWordDoesNotBind);
         let follows = answer.follows.or((unbound && answer.term > 0).then_some(answer.term));

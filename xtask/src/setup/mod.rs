@@ -39,6 +39,10 @@ const KEEPALIVED: Need =
 const PGBOUNCER: Need =
     Need { what: "PgBouncer", package: "pgbouncer", present: || in_sbin("pgbouncer") };
 
+/// Disks that fail in tests.
+const EXT4: Need =
+    Need { what: "mkfs.ext4", package: "e2fsprogs", present: || in_sbin("mkfs.ext4") };
+
 /// Not every user has the directories of system programs on the path.
 fn in_sbin(program: &str) -> bool {
     find(program).is_some() || Path::new("/usr/sbin").join(program).exists()
@@ -70,9 +74,9 @@ fn has_module(name: &str) -> bool {
 }
 
 /// What tests and benchmark need.
-pub(crate) const EVERYTHING: [Need; 12] = [
-    POSTGRESQL, IPROUTE, CONSUL, HAPROXY, KEEPALIVED, PGBOUNCER, DIG, DNSMASQ, UNBOUND, BIND, PSYCOPG2,
-    PSYCOPG3,
+pub(crate) const EVERYTHING: [Need; 13] = [
+    POSTGRESQL, IPROUTE, CONSUL, HAPROXY, KEEPALIVED, PGBOUNCER, EXT4, DIG, DNSMASQ, UNBOUND, BIND,
+    PSYCOPG2, PSYCOPG3,
 ];
 
 /// Installs what is missing of these; does nothing and asks no package manager when all are there.
@@ -153,8 +157,7 @@ mod tests {
     #[test]
     fn advice_names_the_packages() {
         let advice = by_hand(&EVERYTHING);
-        let packages =
-            "apt-get install postgresql iproute2 haproxy keepalived pgbouncer bind9-dnsutils ";
+        let packages = "apt-get install postgresql iproute2 haproxy keepalived pgbouncer e2fsprogs bind9-dnsutils ";
         assert!(advice.contains(packages), "{advice}");
         assert!(advice.contains("PATH"), "{advice}");
         assert!(!by_hand(&[POSTGRESQL]).contains("PATH"));

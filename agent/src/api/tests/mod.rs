@@ -5,6 +5,7 @@ mod actions;
 mod forensics;
 mod health;
 mod limits;
+mod metrics;
 mod routes;
 mod settings;
 mod status;

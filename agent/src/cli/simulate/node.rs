@@ -203,8 +203,8 @@ impl Node {
         self.asking.push((name.to_owned(), now, due, answer));
     }
 
-    /// What it says when it is asked.
-    pub fn answer(&self) -> PeerAnswer {
+    /// What it says when it is asked at `now`.
+    pub fn answer(&self, now: Time) -> PeerAnswer {
         let sql = self.local.sql.as_ref();
         PeerAnswer {
             state: self.member.state,
@@ -215,6 +215,7 @@ impl Node {
             may_lead: self.verdict.as_ref().map(Verdict::may_lead),
             term: self.local.memory.term,
             follows: self.follows,
+            promised: self.keeper.promised(now).map(|given| given.holder.clone()),
         }
     }
 

@@ -348,7 +348,7 @@ impl World {
         for member in members {
             let reached = self.connects(&name, member);
             let other = self.nodes.iter().find(|node| node.name == *member && !node.exited);
-            let answer = other.filter(|_| reached).map(Node::answer);
+            let answer = other.filter(|_| reached).map(|node| node.answer(self.now));
             self.nodes[at].ask(self.now, member, answer);
         }
     }

@@ -37,6 +37,9 @@ impl Server {
         };
         let heard = match asked {
             Ok(()) | Err(ClientError::Ended(_)) => true,
+            // At its deadline it fences by itself, and ends. The word of that is on its way.
+            Err(ClientError::NoGuard { .. }) => true,
+            Err(_) if !self.guard_lives() => true,
             Err(error) => {
                 tracing::warn!("fence: {}", chain(&error));
                 false
@@ -54,7 +57,11 @@ impl Server {
         if self.generation() != mine {
             return;
         }
-        tracing::error!("the guard does not fence in time: killing PostgreSQL past it");
+        if self.guard_lives() {
+            tracing::error!("the guard does not fence in time: killing PostgreSQL past it");
+        } else {
+            tracing::info!("the guard has ended: killing what it may have left of PostgreSQL");
+        }
         self.kill_what_is_left().await;
         self.kill_guard();
         self.down();

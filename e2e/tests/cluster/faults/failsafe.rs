@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use hart_e2e::{DEADLINE, line_after};
 
-use super::{AWAY, FENCED, GUARD_LATE, NO_GUARD, UNPROVED, longer_than_a_lease};
+use super::{AWAY, FENCED, longer_than_a_lease};
 use crate::Drill;
 use crate::drill::Loss;
 
@@ -50,9 +50,7 @@ async fn a_replica_is_lost_while_consul_is_down() -> Result<()> {
     ensure!(drill.cluster.primary().await.is_err(), "it leads\n{}", drill.logs());
     drill.cluster.mend().await?;
     drill.written().await?;
-    drill
-        .finish(Loss::Some, &[FENCED, NO_GUARD, GUARD_LATE, AWAY, "Consul", "lease", "failsafe"])
-        .await?;
+    drill.finish(Loss::Some, &[FENCED, AWAY, "Consul", "lease", "failsafe"]).await?;
     Ok(())
 }
 
@@ -84,9 +82,7 @@ async fn cut_off(synchronous: bool) -> Result<()> {
     ensure!(drill.ledger()?.current_node().as_deref() != Some(&*primary), "it goes on writing");
     drill.cluster.mend().await?;
     let loss = if synchronous { Loss::None } else { Loss::Some };
-    let last = drill
-        .finish(loss, &[FENCED, NO_GUARD, GUARD_LATE, AWAY, UNPROVED, "failsafe", "lease"])
-        .await?;
+    let last = drill.finish(loss, &[FENCED, AWAY, "failsafe", "lease"]).await?;
     ensure!(last != primary, "{last} leads again\n{}", drill.logs());
     let copies = drill.cluster.node(&primary)?.log().matches("begin: base backup").count();
     ensure!(copies <= 1, "it was copied anew\n{}", drill.logs());

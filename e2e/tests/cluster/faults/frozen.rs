@@ -5,13 +5,12 @@ use anyhow::{Result, ensure};
 use hart_e2e::DEADLINE;
 use hart_testkit::{Cluster, freeze_all, thaw};
 
-use super::{AWAY, ENDED, FENCED, GUARD_LATE, NO_GUARD, UNPROVED};
+use super::{AWAY, ENDED, FENCED, GUARD_LATE};
 use crate::Drill;
 use crate::drill::Loss;
 
 /// What a node that wakes up may say.
-const ANNOUNCED: [&str; 8] =
-    [FENCED, NO_GUARD, GUARD_LATE, ENDED, AWAY, UNPROVED, "the lease", "guard"];
+const ANNOUNCED: [&str; 6] = [FENCED, GUARD_LATE, ENDED, AWAY, "the lease", "guard"];
 
 /// Agent and guard.
 fn keepers(cluster: &Cluster, name: &str) -> Vec<u32> {

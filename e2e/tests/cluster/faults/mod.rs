@@ -3,6 +3,7 @@
 
 mod clocks;
 mod consul;
+mod disks;
 mod disturbed;
 mod failsafe;
 mod forensics;
@@ -20,14 +21,10 @@ use rustix::process::{Pid, Signal, kill_process};
 const ENDED: &str = "PostgreSQL has ended";
 /// PostgreSQL was killed because the lease ended.
 const FENCED: &str = "PostgreSQL was fenced";
-/// The agent was late to hear that the guard has fenced and ended.
-const NO_GUARD: &str = "fence: no guard";
-/// The same: it kills what is left, which is nothing.
+/// The guard was frozen together with the agent, which wakes up first and does not wait for it.
 const GUARD_LATE: &str = "the guard does not fence in time";
 /// The store cannot be reached.
 const AWAY: &str = "Consul cannot be read";
-/// A standby that has only just come back did not confirm a commit in time; it is tried again.
-const UNPROVED: &str = "the named standbys did not confirm a commit";
 
 /// Longer than a lease lasts: what would happen at its end has happened.
 async fn longer_than_a_lease() {

@@ -7,7 +7,7 @@ use hart_e2e::DEADLINE;
 use hart_testkit::{Options, until};
 use rustix::process::Signal;
 
-use super::{AWAY, ENDED, FENCED, GUARD_LATE, NO_GUARD, UNPROVED, longer_than_a_lease, signal};
+use super::{AWAY, ENDED, FENCED, longer_than_a_lease, signal};
 use crate::Drill;
 use crate::drill::Loss;
 
@@ -110,7 +110,7 @@ async fn silent(silence: Silence, synchronous: bool) -> Result<()> {
         Silence::Hanging => node.agent()?.thaw()?,
     }
     let loss = if synchronous { Loss::None } else { Loss::Some };
-    let announced = [FENCED, AWAY, UNPROVED, "the lease", NO_GUARD, GUARD_LATE];
+    let announced = [FENCED, AWAY, "the lease"];
     let last = drill.finish(loss, &announced).await?;
     ensure!(last != primary, "{last} leads again\n{}", drill.logs());
     Ok(())

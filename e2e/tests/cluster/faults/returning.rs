@@ -5,7 +5,7 @@ use hart_e2e::DEADLINE;
 use hart_workload::check;
 use serde_json::{Value, json};
 
-use super::{AWAY, FENCED, GUARD_LATE, NO_GUARD};
+use super::{AWAY, FENCED};
 use crate::Drill;
 use crate::drill::Loss;
 use crate::program::hart;
@@ -20,7 +20,7 @@ async fn an_old_primary_is_rewound_and_its_lost_rows_are_counted() -> Result<()>
     drill.cluster.wait_new_primary(&primary, DEADLINE).await?;
     drill.written().await?;
     drill.cluster.mend().await?;
-    let announced = [FENCED, NO_GUARD, GUARD_LATE, AWAY, "failsafe", "lease"];
+    let announced = [FENCED, AWAY, "failsafe", "lease"];
     let last = drill.finish(Loss::Some, &announced).await?;
     let node = drill.cluster.node(&primary)?;
     ensure!(node.log_contains("begin: rewind"), "not rewound\n{}", node.log());

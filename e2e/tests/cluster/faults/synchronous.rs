@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use hart_e2e::DEADLINE;
 use hart_testkit::Options;
 
-use super::{UNPROVED, longer_than_a_lease};
+use super::longer_than_a_lease;
 use crate::Drill;
 use crate::drill::Loss;
 
@@ -17,7 +17,7 @@ async fn the_synchronous_standby_is_lost() -> Result<()> {
     drill.cluster.kill_node(&standby)?;
     drill.written().await?;
     drill.cluster.revive_node(&standby).await?;
-    let last = drill.finish(Loss::None, &[UNPROVED]).await?;
+    let last = drill.finish(Loss::None, &[]).await?;
     ensure!(last == primary, "{last} leads\n{}", drill.logs());
     Ok(())
 }
@@ -50,7 +50,7 @@ async fn no_synchronous_standby_is_left() -> Result<()> {
     let sql = drill.cluster.sql(&primary).await?;
     let names = sql.value("show synchronous_standby_names").await?.unwrap_or_default();
     ensure!(others.iter().any(|name| names.contains(name)), "{names:?}");
-    let last = drill.finish(Loss::None, &[UNPROVED]).await?;
+    let last = drill.finish(Loss::None, &[]).await?;
     ensure!(last == primary, "{last} leads\n{}", drill.logs());
     Ok(())
 }
@@ -71,7 +71,7 @@ async fn no_synchronous_standby_is_left_and_strict_waits() -> Result<()> {
     ensure!(after == before, "{} commits waited for nobody\n{}", after - before, drill.logs());
     back(&mut drill, &others).await?;
     drill.written().await?;
-    drill.finish(Loss::None, &[UNPROVED]).await?;
+    drill.finish(Loss::None, &[]).await?;
     Ok(())
 }
 
@@ -89,7 +89,7 @@ async fn the_primary_of_a_quorum_is_lost() -> Result<()> {
     drill.written().await?;
     drill.cluster.revive_node(&primary).await?;
     drill.quorum_of(2).await?;
-    let last = drill.finish(Loss::None, &[UNPROVED]).await?;
+    let last = drill.finish(Loss::None, &[]).await?;
     ensure!(last != primary, "{last} leads again\n{}", drill.logs());
     Ok(())
 }
@@ -106,7 +106,7 @@ async fn a_standby_of_a_quorum_is_lost() -> Result<()> {
     drill.undisturbed()?;
     drill.cluster.revive_node(&standby).await?;
     drill.quorum_of(2).await?;
-    let last = drill.finish(Loss::None, &[UNPROVED]).await?;
+    let last = drill.finish(Loss::None, &[]).await?;
     ensure!(last == primary, "{last} leads\n{}", drill.logs());
     Ok(())
 }
@@ -120,7 +120,7 @@ async fn a_quorum_is_switched_over() -> Result<()> {
     drill.cluster.switchover(Some(&heir)).await?;
     drill.written().await?;
     drill.quorum_of(2).await?;
-    let last = drill.finish(Loss::None, &[UNPROVED]).await?;
+    let last = drill.finish(Loss::None, &[]).await?;
     ensure!(last == heir, "{last} leads\n{}", drill.logs());
     Ok(())
 }

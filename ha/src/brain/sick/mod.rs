@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::Brain;
 use super::eligible::{Verdict, may_lead, refuse};
 use super::turn::Turn;
-use crate::command::{Command, Job};
+use crate::command::{Command, Job, Write};
 use crate::keeper::Hold;
 use crate::kv::{SynchronousMode, Term};
 use crate::lsn::{Lsn, Timeline};
@@ -58,6 +58,7 @@ impl Brain {
         self.sick.last_answer =
             turn.obs.local.sql.as_ref().map_or(self.sick.last_answer, |sql| sql.at);
         if let Some(reason) = self.sick.gives_up.clone() {
+            self.refuse_request(turn, snapshot, &reason);
             self.finish_giving_up(turn, reason);
             return true;
         }
@@ -80,12 +81,22 @@ impl Brain {
         let reason = format!("sick for {} s: {}", patience.as_secs(), trouble.what);
         self.sick.gives_up = Some(reason.clone());
         turn.phase(format!("giving the lease up: {}", trouble.what));
+        self.refuse_request(turn, snapshot, &reason);
         if trouble.silent {
             turn.push(Command::Fence, reason);
         } else {
             turn.begin(Job::Stop, reason);
         }
         true
+    }
+
+    /// It was asked that this node lead, and it cannot: nobody shall wait for it.
+    fn refuse_request(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, reason: &str) {
+        let Some(request) = &snapshot.failover else { return };
+        if self.is_named_candidate(snapshot) {
+            self.refused = Some(reason.to_owned());
+            turn.push(Command::Write(Write::ClearFailover(request.index)), reason);
+        }
     }
 
     fn finish_giving_up(&mut self, turn: &mut Turn<'_>, reason: String) {
@@ -116,7 +127,9 @@ impl Brain {
         let (_, since) = *self.sick.promotion.insert(known.unwrap_or((here, turn.now())));
         let stuck = turn.now().since(since) > STUCK;
         let what = "the promotion does not get on".to_owned();
-        stuck.then_some(Trouble { since, what, silent: false })
+        // Nobody has written here in this reign, so the kill loses nothing, and an orderly stop would
+        // wait for the process that does not get on.
+        stuck.then_some(Trouble { since, what, silent: true })
     }
 
     /// By their own word, asked lately; in synchronous mode only those that have everything.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::brain::Settings;
 use crate::brain::tests::*;
-use crate::command::{Command, Job};
-use crate::kv::{DynamicConfig, SyncState};
+use crate::command::{Command, Job, Write};
+use crate::kv::{DynamicConfig, FailoverRequest, SyncState};
 use crate::observation::{FinishedJob, JobDone, Observation, PeerAnswer, Process, Sql, Trouble};
 
 fn trouble(since: u64, silent: bool) -> Option<Trouble> {
@@ -48,6 +48,22 @@ fn a_sick_primary_gives_up_for_a_healthy_node() {
     let decided = candidates(sick(16_100, 6_000, true), &answers);
     assert_eq!(commands(&mut brain, &decided), [Command::Fence], "nothing to be had in good order");
     assert_eq!(commands(&mut brain, &down(decided, true, false)), [Command::Release]);
+}
+
+#[test]
+fn one_that_answers_again_is_kept_and_its_next_trouble_counts_anew() {
+    let mut brain = brain("n1");
+    assert_eq!(commands(&mut brain, &sick(16_000, 6_000, true)), [ask()], "who may lead?");
+    let answers = [("n2", Some(answer(1000))), ("n3", Some(answer(1000)))];
+    let mut well = candidates(sick(16_100, 6_000, true), &answers);
+    well.local.trouble = None;
+    let mut again = candidates(sick(20_000, 17_000, true), &answers);
+    again.local.trouble = trouble(17_000, true);
+    for seen in [well, again] {
+        let got = commands(&mut brain, &seen);
+        let stops = |c: &Command| matches!(c, Command::Fence | Command::Begin(Job::Stop));
+        assert!(!got.iter().any(stops), "{got:?}");
+    }
 }
 
 #[test]
@@ -131,12 +147,33 @@ fn a_promotion_that_stands_still_is_given_up() {
     assert_eq!(commands(&mut brain, &see(10_000, 1000)), [Command::Promote]);
     for now in [12_000, 16_000, 22_000, 29_000] {
         let got = commands(&mut brain, &see(now, now));
-        assert!(!got.contains(&Command::Begin(Job::Stop)), "it replays: {got:?}");
+        assert!(!got.contains(&Command::Fence), "it replays: {got:?}");
     }
     let still = |now| see(now, 29_000);
-    assert!(!commands(&mut brain, &still(38_000)).contains(&Command::Begin(Job::Stop)));
-    assert_eq!(commands(&mut brain, &still(39_100)), [Command::Begin(Job::Stop)]);
+    assert!(!commands(&mut brain, &still(38_000)).contains(&Command::Fence));
+    assert_eq!(commands(&mut brain, &still(39_100)), [Command::Fence], "no stop would end it");
     assert_eq!(commands(&mut brain, &down(still(39_200), false, true)), [Command::Release]);
+}
+
+/// Otherwise everybody would wait for it, and it would try again and again.
+#[test]
+fn a_candidate_that_cannot_lead_is_not_waited_for() {
+    let mut brain = brain("n1");
+    let see = |now| {
+        let answers = [("n2", Some(answer(1000))), ("n3", Some(answer(1000)))];
+        let mut snapshot = cluster();
+        let request = FailoverRequest { member: Some("n1".into()), ..FailoverRequest::default() };
+        snapshot.failover = Some(versioned(request, None));
+        candidates(holding(sees("n1", now, snapshot, standby(1000)), true), &answers)
+    };
+    let index = see(0).store.snapshot.unwrap().failover.as_ref().unwrap().index;
+    assert_eq!(commands(&mut brain, &see(10_000)), [Command::Promote]);
+    commands(&mut brain, &see(10_100));
+    let step = brain.step(&see(20_200));
+    let got: Vec<_> = step.decisions.into_iter().map(|decision| decision.command).collect();
+    let clear = Command::Write(Write::ClearFailover(index));
+    assert!(got.contains(&clear) && got.contains(&Command::Fence), "{got:?}");
+    assert!(step.refused.is_some_and(|why| why.contains("does not get on")));
 }
 
 #[test]

@@ -120,8 +120,7 @@ impl Brain {
     /// A write whose answer never came may be applied later, as long as the version stands.
     fn may_come_true(&self, at: Index, wanted: &BTreeSet<String>) -> bool {
         let sent = self.sync_sent.as_ref().filter(|(index, _)| *index == at);
-        self.sync_doubt == Doubt::At(at)
-            || sent.is_some_and(|(_, names)| !names.is_subset(wanted))
+        self.sync_doubt == Doubt::At(at) || sent.is_some_and(|(_, names)| !names.is_subset(wanted))
     }
 
     pub(super) fn write_sync(

@@ -3,8 +3,8 @@
 mod bootstrap;
 mod follow;
 mod lead;
-mod quorum;
 mod poolers;
+mod quorum;
 mod race;
 mod switchover;
 mod synchronous;

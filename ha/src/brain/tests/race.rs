@@ -90,6 +90,25 @@ fn a_living_primary_is_never_raced() {
     assert_eq!(race("n2", 1000, &[("n1", Some(alive)), ("n3", None)]), []);
 }
 
+/// It is cut off from Consul, leads by promises, and does not ask whoever has its own name.
+#[test]
+fn a_node_of_the_same_name_that_leads_by_promises_is_never_raced() {
+    let theirs = Lease { instance: "another".into(), ..lease("n2", 9, LeaseState::Held) };
+    let mut snapshot = with_lease(cluster(), Some(theirs));
+    snapshot.leader = None;
+    let race = |promised: Option<&str>| {
+        let mut brain = brain("n2");
+        brain.step(&sees("n2", 100, snapshot.clone(), standby(1000)));
+        let mut seen = sees("n2", 10_000, snapshot.clone(), standby(1000));
+        let peer = PeerAnswer { promised: promised.map(str::to_owned), ..answer(1000) };
+        peers(&mut seen, &[("n1", None), ("n3", Some(peer))]);
+        let takes = |command: &Command| matches!(command, Command::Acquire(_));
+        commands(&mut brain, &seen).iter().any(takes)
+    };
+    assert!(!race(Some("n2")), "it lives");
+    assert!(race(None) && race(Some("n1")), "it is gone, or its machine has been started anew");
+}
+
 #[test]
 fn a_node_that_may_not_lead_says_which_rule_forbids_it() {
     let mut brain = brain("n2");
