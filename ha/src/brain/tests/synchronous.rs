@@ -115,7 +115,7 @@ fn a_new_run_rules_out_what_the_former_one_may_have_sent() {
     };
     let rewrite = Command::Write(Write::Sync { standbys: names(&[]), quorum: 0, at: 7 });
     let first = commands(&mut brain, &see(7));
-    assert_eq!(first, [rewrite.clone()], "before commits stop waiting");
+    assert_eq!(first, std::slice::from_ref(&rewrite), "before commits stop waiting");
     assert_eq!(commands(&mut brain, &see(7)), [rewrite], "until the version moves");
     assert_eq!(commands(&mut brain, &see(8)), [Command::Begin(Job::Sync(all(&[])))]);
 }

@@ -137,7 +137,7 @@ impl Model {
                 let need = 1 + self.below(2);
                 self.wanted = Waits::any(need, names);
             }
-            1 => self.proof = self.proof.take().filter(|_| self.draw % 4 != 0),
+            1 => self.proof = self.proof.take().filter(|_| !self.draw.is_multiple_of(4)),
             2 => {
                 let name = ALL[self.below(ALL.len())].to_owned();
                 self.positions.insert(name, self.wal);
