@@ -9,8 +9,9 @@ use super::{ENDED, FENCED, longer_than_a_lease};
 use crate::Drill;
 use crate::drill::Loss;
 
-/// What the agent of a sick server may say.
-const ANNOUNCED: [&str; 2] = [FENCED, "PostgreSQL did not answer within"];
+/// What the agent of a sick server may say, and those of replicas that lost their stream and ask it
+/// for its history: the connection ends when it is fenced.
+const ANNOUNCED: [&str; 3] = [FENCED, "PostgreSQL did not answer within", "compare timelines"];
 
 /// A sick primary is replaced by a healthy node, and comes back as a replica of it.
 async fn replaced(mut drill: Drill, primary: &str, announced: &[&str]) -> Result<()> {
