@@ -22,7 +22,7 @@ usage: cargo xtask COMMAND [ARGUMENTS]
   bench clients [--runs N]
                      what each way to the primary loses in a switchover, by a lost primary and
                      while Consul is away
-  torture [--minutes M] [--seed N] [--sync] [--servers 1|3|5] [--logs DIR]
+  torture [--minutes M] [--seed N] [--sync|--quorum] [--servers 1|3|5] [--logs DIR]
                      random faults on real hosts, with an account of every row
   bench dns [--clusters N] [--seconds S]
                      answers per second of the DNS responder, next to Consul's

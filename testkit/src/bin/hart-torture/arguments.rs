@@ -6,6 +6,44 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+/// What commits wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Asynchronous,
+    Synchronous,
+    /// Any one of the standbys.
+    Quorum,
+}
+
+impl Mode {
+    /// For people, and for names of directories.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Asynchronous => "asynchronous",
+            Self::Synchronous => "synchronous",
+            Self::Quorum => "quorum",
+        }
+    }
+
+    /// `synchronous_mode`.
+    pub(crate) fn setting(self) -> serde_json::Value {
+        match self {
+            Self::Asynchronous => false.into(),
+            Self::Synchronous => true.into(),
+            Self::Quorum => "quorum".into(),
+        }
+    }
+
+    /// The path that a standby answers with 200 which commits may wait for.
+    pub(crate) const fn standby(self) -> Option<&'static str> {
+        match self {
+            Self::Asynchronous => None,
+            Self::Synchronous => Some("/sync"),
+            Self::Quorum => Some("/quorum"),
+        }
+    }
+}
+
 /// How long, which faults, and in which mode.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
@@ -13,8 +51,8 @@ pub(crate) struct Arguments {
     pub(crate) length: Duration,
     /// Decides which faults strike whom, in which order and with which pauses.
     pub(crate) seed: u64,
-    /// Whether commits wait for a standby.
-    pub(crate) synchronous: bool,
+    /// What commits wait for.
+    pub(crate) mode: Mode,
     /// Number of Consul servers.
     pub(crate) servers: usize,
     /// Where logs of rounds that went wrong are kept.
@@ -26,7 +64,7 @@ impl Arguments {
         let mut parsed = Self {
             length: Duration::from_secs(5 * 60),
             seed: fastrand::u64(1..1_000_000),
-            synchronous: false,
+            mode: Mode::Asynchronous,
             servers: 3,
             logs: None,
         };
@@ -35,7 +73,8 @@ impl Arguments {
             match argument.as_str() {
                 "--minutes" => parsed.length = minutes(number(&argument, arguments.next())?)?,
                 "--seed" => parsed.seed = number(&argument, arguments.next())?,
-                "--sync" => parsed.synchronous = true,
+                "--sync" => parsed.mode = Mode::Synchronous,
+                "--quorum" => parsed.mode = Mode::Quorum,
                 "--servers" => parsed.servers = servers(number(&argument, arguments.next())?)?,
                 "--logs" => {
                     parsed.logs =
@@ -43,7 +82,7 @@ impl Arguments {
                 }
                 other => bail!(
                     "unknown argument {other:?}; there are --minutes M, --seed N, --sync, \
-                     --servers 1|3|5 and --logs DIR"
+                     --quorum, --servers 1|3|5 and --logs DIR"
                 ),
             }
         }
@@ -52,8 +91,7 @@ impl Arguments {
 
     /// What is run, for people.
     pub(crate) fn title(&self) -> String {
-        let mode = if self.synchronous { "synchronous" } else { "asynchronous" };
-        format!("torture, {mode}, seed {}", self.seed)
+        format!("torture, {}, seed {}", self.mode.word(), self.seed)
     }
 }
 
@@ -86,11 +124,12 @@ mod tests {
         let expected = Arguments {
             length: Duration::from_secs(30),
             seed: 7,
-            synchronous: true,
+            mode: Mode::Synchronous,
             servers: 1,
             logs: Some("/x".into()),
         };
         assert_eq!(all, expected);
+        assert_eq!(parse("--quorum").expect("valid").mode, Mode::Quorum);
     }
 
     #[test]

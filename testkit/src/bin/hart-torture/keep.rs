@@ -13,7 +13,7 @@ pub(crate) fn directory(arguments: &Arguments) -> Result<PathBuf> {
     if let Some(chosen) = &arguments.logs {
         return Ok(std::path::absolute(chosen)?);
     }
-    let mode = if arguments.synchronous { "sync" } else { "async" };
+    let mode = arguments.mode.word();
     let name = format!("hart-torture-{mode}-{}-{}", arguments.seed, std::process::id());
     Ok(std::env::temp_dir().join(name))
 }

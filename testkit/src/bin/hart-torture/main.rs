@@ -48,7 +48,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut number = 0;
     while tokio::time::Instant::now() < end {
         let mut cluster = Cluster::start(3, &options(arguments)).await?;
-        let mut round = Round::first(arguments.synchronous);
+        let mut round = Round::first(arguments.mode);
         while tokio::time::Instant::now() < end {
             number += 1;
             let verdict = round.run(&mut cluster, &plan.next(number), &mut tally).await;
@@ -66,5 +66,5 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn options(arguments: &Arguments) -> Options {
     let options = Options { servers: arguments.servers, ..Options::three_servers() };
-    options.dcs("synchronous_mode", arguments.synchronous)
+    options.dcs("synchronous_mode", arguments.mode.setting())
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use hart_testkit::{Cluster, Writers, eventually, until};
 use hart_workload::{Check, Ledger, check};
 
+use crate::arguments::Mode;
 use crate::harm::Harm;
 use crate::plan::{Strikes, Victim};
 use crate::tally::Tally;
@@ -22,7 +23,7 @@ const ROWS: u64 = 100;
 
 /// A cluster's rounds. Every row that was ever acknowledged is looked for again after each of them.
 pub(crate) struct Round {
-    synchronous: bool,
+    mode: Mode,
     next_writer: i32,
     /// With what was missing when it was last looked at.
     ledgers: Vec<(Arc<Ledger>, u64)>,
@@ -35,8 +36,8 @@ struct Before {
 }
 
 impl Round {
-    pub(crate) const fn first(synchronous: bool) -> Self {
-        Self { synchronous, next_writer: 1, ledgers: Vec::new() }
+    pub(crate) const fn first(mode: Mode) -> Self {
+        Self { mode, next_writer: 1, ledgers: Vec::new() }
     }
 
     /// Runs a round.
@@ -84,11 +85,12 @@ impl Round {
             overlap.as_ref().map_or(0.0, |overlap| overlap.length().as_secs_f64()),
         );
 
+        let synchronous = self.mode != Mode::Asynchronous;
         let unguarded = struck.iter().any(|harm| harm.leaves_nobody_to_fence());
-        let excused = unguarded && !self.synchronous;
+        let excused = unguarded && !synchronous;
         ensure!(overlap.is_none() || excused, "two primaries: {overlap:?} after {struck:?}");
         let moved = after.primary != before.primary || after.timeline != before.timeline;
-        let excused = !self.synchronous && moved && !struck.iter().all(|harm| harm.is_orderly());
+        let excused = !synchronous && moved && !struck.iter().all(|harm| harm.is_orderly());
         ensure!(lost == 0 || excused, "{lost} acknowledged rows lost after {struck:?}");
         let panics = cluster.unexpected_lines(&[" WARN ", " ERROR "]);
         ensure!(panics.is_empty(), "{panics:?}");
@@ -98,10 +100,10 @@ impl Round {
     /// Waits until all is well, in synchronous mode with a synchronous standby.
     async fn whole(&self, cluster: &mut Cluster) -> Result<Before> {
         let primary = cluster.wait_recovered(3, RECOVERY).await?;
-        if self.synchronous {
+        if let Some(path) = self.mode.standby() {
             eventually("a synchronous standby", RECOVERY, async || {
                 for node in cluster.nodes() {
-                    if cluster.rest(node.name(), "GET", "/sync", None).await?.status == 200 {
+                    if cluster.rest(node.name(), "GET", path, None).await?.status == 200 {
                         return Ok(());
                     }
                 }
