@@ -41,7 +41,9 @@ impl Brain {
         let count = heard(turn, &voters.names).filter(|(_, peer)| no_more(peer)).count();
         (count < voters.quorum).then(|| {
             format!(
-                "of the other voters ({}) {count} answer and have no more WAL, {} are needed",
+                "of the other voters ({}) {count} answer and have no more WAL, {} are needed: bring one \
+                 of them back, or accept the loss of acknowledged commits by setting synchronous_mode \
+                 to off",
                 list(&voters.names),
                 voters.quorum
             )
