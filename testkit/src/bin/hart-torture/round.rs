@@ -121,7 +121,13 @@ impl Round {
     async fn look(&self, cluster: &mut Cluster) -> Result<(Before, Vec<Check>)> {
         let mut last = None;
         for _ in 0..LOOKS {
-            let after = self.whole(cluster).await.context("after the faults")?;
+            let after = match self.whole(cluster).await.context("after the faults") {
+                Ok(after) => after,
+                Err(error) => {
+                    last = Some(error);
+                    continue;
+                }
+            };
             match self.compare(cluster, &after.primary).await {
                 Ok(found) => return Ok((after, found)),
                 Err(error) => last = Some(error),
