@@ -206,7 +206,7 @@ impl Brain {
             return true;
         }
         let at = current.map_or(0, |sync| sync.index);
-        self.sync_doubt = super::sync::Doubt::Gone;
+        self.sync_doubt = super::sync::Doubt::gone();
         let write = Write::Sync { standbys: BTreeSet::new(), quorum: 0, at };
         turn.push(Command::Write(write), "before the promotion: nobody else may lead after it");
         false

@@ -112,7 +112,7 @@ pub struct Brain {
     acquired: Option<(Index, Time)>,
     /// Names in writes of `sync` that rest on this version and may come true yet.
     sync_sent: Option<(Index, BTreeSet<String>)>,
-    /// Whether such a write of an earlier run of this agent may come true yet.
+    /// Whether the version of `sync` that is seen may be an old one, or others' writes rest on it.
     sync_doubt: sync::Doubt,
     /// Since when this node, as the holder, waits for the word of the quorum.
     voting: sync::Voting,

@@ -27,24 +27,37 @@ pub(super) use confirmations::Confirmations;
 use confirmations::suspect_after;
 pub(super) use vote::Voting;
 
-/// Could a write of the set by an earlier run of this agent still come true? It rests on the version
-/// that this run found, or an older one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Doubt {
-    /// This run has not looked yet.
-    #[default]
-    Unseen,
-    /// As long as this version stands.
-    At(Index),
-    /// The version that stands was written by this run.
-    Gone,
+/// May the version of `sync` that is seen be an old one, or may a write rest on it that this run does
+/// not know of? Then it is written anew, whatever it says, before commits stop waiting for anybody:
+/// on an old version that fails, and on the present one it rules the other write out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Doubt {
+    /// The version seen last; `None`: this run has not looked yet, and a former one may have written.
+    last: Option<Index>,
+    /// The version in doubt.
+    at: Option<Index>,
+    /// The picture went back: what was sent before it is not known any more.
+    back: bool,
 }
 
 impl Doubt {
+    /// This run writes the key itself.
+    pub(super) fn gone() -> Self {
+        Self { last: Some(0), ..Self::default() }
+    }
+
     fn see(&mut self, at: Index) {
-        if *self == Self::Unseen {
-            *self = Self::At(at);
+        let back = self.last.is_some_and(|last| at < last);
+        let forth = self.back && self.last.is_some_and(|last| at > last);
+        if self.last.is_none() || back || forth {
+            self.at = Some(at);
         }
+        self.back = back || self.back && !forth;
+        self.last = Some(at);
+    }
+
+    fn is_at(&self, at: Index) -> bool {
+        self.at == Some(at)
     }
 }
 
@@ -120,7 +133,7 @@ impl Brain {
     /// A write whose answer never came may be applied later, as long as the version stands.
     fn may_come_true(&self, at: Index, wanted: &BTreeSet<String>) -> bool {
         let sent = self.sync_sent.as_ref().filter(|(index, _)| *index == at);
-        self.sync_doubt == Doubt::At(at) || sent.is_some_and(|(_, names)| !names.is_subset(wanted))
+        self.sync_doubt.is_at(at) || sent.is_some_and(|(_, names)| !names.is_subset(wanted))
     }
 
     pub(super) fn write_sync(

@@ -134,7 +134,7 @@ impl Brain {
     /// A write whose answer never came rests on this version.
     fn another_may_come_true(&self, at: Index) -> bool {
         let sent = self.sync_sent.as_ref().is_some_and(|(index, _)| *index == at);
-        sent || self.sync_doubt == super::Doubt::At(at)
+        sent || self.sync_doubt.is_at(at)
     }
 }
 

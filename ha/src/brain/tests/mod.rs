@@ -49,7 +49,7 @@ pub(super) fn brain(name: &str) -> Brain {
         beats: 0,
     });
     // Nothing of an earlier run is under way.
-    brain.sync_doubt = sync::Doubt::Gone;
+    brain.sync_doubt = sync::Doubt::gone();
     brain
 }
 

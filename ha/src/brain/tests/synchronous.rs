@@ -119,3 +119,32 @@ fn a_new_run_rules_out_what_the_former_one_may_have_sent() {
     assert_eq!(commands(&mut brain, &see(7)), [rewrite], "until the version moves");
     assert_eq!(commands(&mut brain, &see(8)), [Command::Begin(Job::Sync(all(&[])))]);
 }
+
+/// A picture of the past: n3 was published then, n2 is now, or will be.
+#[test]
+fn commits_do_not_turn_to_another_standby_on_a_picture_of_the_past() {
+    let mut brain = brain("n1");
+    let row = |name: &str| Standby {
+        name: name.into(),
+        streaming: true,
+        sync: true,
+        flush_lsn: Lsn(2000),
+    };
+    let see = |at: u64, published: &[&str], waited: &str| {
+        let mut snapshot = with_sync(cluster(), "n1", published);
+        snapshot.sync.as_mut().unwrap().index = at;
+        let sql = Sql { standbys: vec![row("n2"), row("n3")], ..primary(2000) };
+        let mut seen = leads(snapshot, sql);
+        seen.local.waits_for = Some(SyncProof { waits: all(&[waited]), since: Lsn(1) });
+        seen
+    };
+    let write = |standbys: &[&str], at| {
+        Command::Write(Write::Sync { standbys: names(standbys), quorum: 0, at })
+    };
+    assert_eq!(commands(&mut brain, &see(104, &[], "n2")), [write(&["n2"], 104)]);
+    let past = see(49, &["n3"], "n2");
+    assert_eq!(commands(&mut brain, &past), [write(&["n3"], 49)], "which fails");
+    let present = see(104, &[], "n2");
+    let got = commands(&mut brain, &present);
+    assert!(matches!(got[..], [Command::Write(Write::Sync { at: 104, .. })]), "{got:?}");
+}
