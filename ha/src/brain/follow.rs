@@ -48,7 +48,7 @@ impl Brain {
                 if !foreign
                     && !self.must_clone
                     && !self.wal_is_lost_with(leader)
-                    && !turn.obs.asked.reinit =>
+                    && !(turn.obs.asked.reinit && is_ready(member)) =>
             {
                 self.follow_with_data(turn, snapshot, member, upstream);
             }
@@ -77,7 +77,7 @@ impl Brain {
     }
 
     fn base_backup_from(&self, turn: &mut Turn<'_>, member: &Member, upstream: Upstream) {
-        if member.role != Role::Primary || member.state != State::Running {
+        if !is_ready(member) {
             return turn.phase(format!("waiting for {} to be ready to clone from", upstream.name));
         }
         let job = Job::Clone(upstream);
@@ -123,7 +123,7 @@ impl Brain {
     }
 
     fn compare(&self, turn: &mut Turn<'_>, member: &Member, upstream: Upstream) {
-        if member.role != Role::Primary || member.state != State::Running {
+        if !is_ready(member) {
             return turn.phase(format!("waiting for {} to be primary", upstream.name));
         }
         let job = Job::CheckHistory(upstream);
@@ -255,6 +255,12 @@ impl Brain {
     }
 }
 
+/// Can it be copied? What a person wants made anew is kept until then: reads go on, and the leader of
+/// a quorum may need this node's word before it is promoted.
+fn is_ready(leader: &Member) -> bool {
+    leader.role == Role::Primary && leader.state == State::Running
+}
+
 /// Our WAL of some timeline number began in another term than the leader's of that number.
 fn has_another_of_a_number(turn: &Turn<'_>, leader: &Member) -> bool {
     let another = |(timeline, term): (&Timeline, &Term)| {
@@ -271,8 +277,9 @@ fn may_follow_at_once(control: &Control, leader: &Member) -> bool {
 /// This node wrote its timeline as primary; the leader began its own with a promotion that did
 /// not know of it. Then equal numbers are a coincidence, and a lower one is no ancestor.
 fn made_the_same_timeline(control: &Control, leader: &Member) -> bool {
-    let leads = leader.role == Role::Primary && leader.state == State::Running;
-    control.was_primary && leads && leader.timeline.is_some_and(|theirs| theirs <= control.timeline)
+    control.was_primary
+        && is_ready(leader)
+        && leader.timeline.is_some_and(|theirs| theirs <= control.timeline)
 }
 
 fn leader_address<'a>(snapshot: &'a Snapshot, leader: &str) -> Option<(&'a Member, Upstream)> {

@@ -129,3 +129,21 @@ fn an_heir_is_named_alone_before_the_lease_is_handed_over() {
     let heir = Heir { name: "n3".into(), instance: "i-n3".into(), session: "s-n3".into() };
     assert_eq!(commands(&mut brain, &seen), [Command::HandOver(heir)]);
 }
+
+/// A voter that is to be made anew has its word to give before: nobody could be copied otherwise.
+#[test]
+fn a_voter_is_made_anew_only_when_the_leader_is_there_to_be_copied() {
+    let see = |role: Role| {
+        let mut snapshot = voted(cluster());
+        snapshot.members.get_mut("n1").unwrap().value.role = role;
+        let sql = Sql { receives_from: Some(("n1".into(), 5432)), ..standby(1000) };
+        let mut seen = sees("n3", 100, snapshot, sql);
+        seen.local.upstream = Some(upstream("n1"));
+        seen.asked.reinit = true;
+        seen
+    };
+    let elected = brain("n3").step(&see(Role::Replica));
+    assert_eq!(elected.follows, Some(5));
+    assert_eq!(commands(&mut brain("n3"), &see(Role::Replica)), []);
+    assert_eq!(commands(&mut brain("n3"), &see(Role::Primary)), [Command::Begin(Job::Stop)]);
+}
