@@ -43,12 +43,10 @@ impl Brain {
             return self.leader_unknown(turn, leader);
         };
         let foreign = self.has_leftover_data(turn, snapshot);
+        let anew = turn.obs.asked.reinit && is_ready(member);
         match &turn.obs.local.data {
             Data::Cluster { .. }
-                if !foreign
-                    && !self.must_clone
-                    && !self.wal_is_lost_with(leader)
-                    && !(turn.obs.asked.reinit && is_ready(member)) =>
+                if !foreign && !self.must_clone && !self.wal_is_lost_with(leader) && !anew =>
             {
                 self.follow_with_data(turn, snapshot, member, upstream);
             }
