@@ -215,7 +215,10 @@ impl SessionKeeper {
                     if denied && !std::mem::replace(&mut complained, true) {
                         tracing::error!("no session: {}", chain(&error));
                     }
-                    tokio::time::sleep(back_off(failures)).await;
+                    // Who has doubts had an answer: Consul is back before the pause is over, and the
+                    // lease cannot be renewed without a session.
+                    let pause = back_off(failures);
+                    let _ = tokio::time::timeout(pause, self.doubt.notified()).await;
                     failures += 1;
                 }
             }

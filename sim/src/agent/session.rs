@@ -38,11 +38,12 @@ impl World {
         self.look_at_session(n, 100);
     }
 
-    /// Looks now where there is doubt and no call is under way, or after `usual`.
+    /// Looks now where there is doubt and no call is under way, or after `usual`. Whatever raised
+    /// the doubt was an answer of Consul's, so a pause after failures is over, too.
     fn look_at_session(&mut self, n: usize, usual: Us) {
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let asking = agent.calls.values().any(|p| matches!(p, Purpose::Renew | Purpose::Create(_)));
-        if agent.doubt && (asking || agent.failures.0 > 0) {
+        if agent.doubt && asking {
             return;
         }
         let delay = if std::mem::take(&mut agent.doubt) { 100 } else { usual };
@@ -107,7 +108,7 @@ impl World {
         let failures = agent.failures.0;
         agent.failures.0 += 1;
         let pause = self.back_off(failures);
-        self.session_in(n, pause);
+        self.look_at_session(n, pause);
     }
 
     pub(crate) fn session_created(&mut self, n: usize, id: String, answer: &Answer) {
