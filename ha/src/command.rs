@@ -147,7 +147,8 @@ pub enum Job {
     StartPrimary {
         /// The guard is armed with it from the first moment.
         hold: Hold,
-        /// Commits wait for these from the first one on: the published synchronous set.
+        /// Commits wait for these from the first one on: the published synchronous set. For nobody:
+        /// the names that the server waited for last stay in force.
         sync: Waits,
     },
     /// Start as standby.

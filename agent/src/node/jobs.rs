@@ -334,9 +334,15 @@ impl Worker {
     /// The names that this server waited for before stay in force: they are at least those that
     /// are published, also where the publication is not seen here yet.
     async fn start_primary(&self, hold: Hold, published: &Waits) -> Worked {
-        if self.how.strict && published.is_nobody() {
-            // Nothing is acknowledged before there is a standby, not even by a new cluster.
-            let written = self.postgres.write_synchronous_standby_names(NOBODY, QUICK).await;
+        // The names of the last run need not fit any more: a hand-over that was given up has named
+        // the next leader alone. In strict mode nothing is acknowledged before there is a standby,
+        // not even by a new cluster.
+        let names = match (published.is_nobody(), self.how.strict) {
+            (false, _) => Some(sync_value(published)),
+            (true, strict) => strict.then(|| NOBODY.to_owned()),
+        };
+        if let Some(names) = names {
+            let written = self.postgres.write_synchronous_standby_names(&names, QUICK).await;
             written.map_err(|e| chain(&e))?;
         }
         self.postgres.write_config(&Role::Primary, QUICK).await.map_err(|e| chain(&e))?;

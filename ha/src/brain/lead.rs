@@ -101,7 +101,11 @@ impl Brain {
         };
         self.unreadable_since = None;
         let job = if control.was_primary {
-            Job::StartPrimary { hold, sync: self.published_waits(snapshot) }
+            let Some(sync) = self.first_waits(turn, snapshot) else {
+                turn.wake_soon();
+                return turn.phase("ruling out an earlier write of the synchronous set");
+            };
+            Job::StartPrimary { hold, sync }
         } else {
             Job::StartStandby(None)
         };

@@ -158,8 +158,10 @@ impl World {
             Job::Clone(from) => self.clone_from(n, from),
             Job::Rewind(from) => self.rewind(n, from),
             Job::CheckHistory(from) => self.check_history(n, from),
-            // The names that it waited for before stay in force.
-            Job::StartPrimary { .. } => {
+            Job::StartPrimary { sync, .. } => {
+                if !sync.is_nobody() {
+                    self.nodes[n].disk.sync_file = sync.clone();
+                }
                 let hold = self.nodes[n].agent.as_ref().and_then(|agent| agent.starts_with);
                 let hold = hold.ok_or("the lease is over")?;
                 self.start_server(n, None, Some(hold))

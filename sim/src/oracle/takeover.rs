@@ -55,6 +55,12 @@ impl World {
         if crate::oracle::sync_is_on(old) && old.sync.is_some() {
             return;
         }
+        // Whoever began the cluster was lost before it was complete, and nobody was led to it:
+        // another one begins it anew.
+        let complete = old.initialize.as_ref().is_some_and(|id| !id.value.is_empty());
+        if !complete && self.nodes[n].facts.bootstrapping {
+            return;
+        }
         let have = Lsn(self.nodes[n].disk.pos.lsn);
         let lag = status.value.optime.map_or(0, |end| end.bytes_since(have));
         let limit = config.value.maximum_lag_on_failover;

@@ -72,10 +72,32 @@ impl Brain {
         mine.map(crate::kv::SyncState::voters).unwrap_or_default()
     }
 
-    /// How commits must wait from the first one on, so that it fits what is published.
-    pub(super) fn published_waits(&self, snapshot: &Snapshot) -> Waits {
-        let Voters { names, quorum } = self.published_voters(snapshot);
-        Waits { need: names.len().saturating_sub(quorum), of: names }
+    /// How commits must wait from the first one on, so that it fits what is published, and what a
+    /// write of ours that may still come true publishes. `None`: of such a write by a former run
+    /// nothing is known, and it is being ruled out.
+    pub(super) fn first_waits(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+    ) -> Option<Waits> {
+        let Some(sync) = &snapshot.sync else { return Some(Waits::nobody()) };
+        if sync.value.leader.as_deref().is_none_or(|name| !self.is_me(name)) {
+            return Some(Waits::nobody());
+        }
+        let published = self.published_voters(snapshot);
+        self.sync_doubt.see(sync.index);
+        if self.sync_doubt.is_at(sync.index) {
+            self.write_sync(turn, published, sync.index, RULED_OUT.to_owned());
+            return None;
+        }
+        let Voters { mut names, quorum } = published;
+        match self.sync_sent.as_ref().filter(|(index, _)| *index == sync.index) {
+            Some((_, sent)) => {
+                names.extend(sent.iter().cloned());
+                Some(Waits::all(names))
+            }
+            None => Some(Waits { need: names.len().saturating_sub(quorum), of: names }),
+        }
     }
 
     /// Somebody else's published set does not name this node: it may lack acknowledged commits.

@@ -148,3 +148,31 @@ fn commits_do_not_turn_to_another_standby_on_a_picture_of_the_past() {
     let got = commands(&mut brain, &present);
     assert!(matches!(got[..], [Command::Write(Write::Sync { at: 104, .. })]), "{got:?}");
 }
+
+/// A hand-over that was given up has named n2 alone, or may still do so: the names that the server
+/// waited for last do not fit that.
+#[test]
+fn a_primary_that_starts_again_waits_for_whom_is_published_or_may_be() {
+    let see = |published: &[&str], quorum: u32| {
+        let mut snapshot = with_sync(cluster(), "n1", published);
+        snapshot.sync.as_mut().unwrap().value.quorum = quorum;
+        down(leads(snapshot, primary(2000)), true, false)
+    };
+    let start = |seen: &Observation, sync: Waits| {
+        let hold = seen.lease.hold.unwrap();
+        vec![Command::Begin(Job::StartPrimary { hold, sync })]
+    };
+    let alone = see(&["n2"], 0);
+    assert_eq!(commands(&mut brain("n1"), &alone), start(&alone, all(&["n2"])));
+    let any = see(&["n2", "n3"], 1);
+    let one = Waits::any(1, names(&["n2", "n3"]));
+    assert_eq!(commands(&mut brain("n1"), &any), start(&any, one));
+
+    let mut handed = brain("n1");
+    handed.sync_sent = Some((7, names(&["n2"])));
+    assert_eq!(commands(&mut handed, &any), start(&any, all(&["n2", "n3"])), "it may come true");
+
+    let mut anew = Brain::new(brain("n1").settings);
+    let rewrite = Command::Write(Write::Sync { standbys: names(&["n2", "n3"]), quorum: 1, at: 7 });
+    assert_eq!(commands(&mut anew, &any), [rewrite], "what a former run sent is ruled out first");
+}
