@@ -128,6 +128,8 @@ pub struct Brain {
     agreement: failsafe::Agreement,
     /// Why the last request for a switchover or failover was given up.
     refused: Option<String>,
+    /// The request that was refused last. It may be seen for a while yet, and is not taken up again.
+    turned_down: Option<Index>,
     /// The standby does not stream.
     silent_since: Option<follow::Silence>,
     /// Since when the holder has not been able to read the control file.
@@ -165,6 +167,7 @@ impl Brain {
             wal_lost_with: None,
             agreement: failsafe::Agreement::default(),
             refused: None,
+            turned_down: None,
             silent_since: None,
             unreadable_since: None,
             roles_done: false,

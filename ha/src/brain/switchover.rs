@@ -60,6 +60,13 @@ impl Brain {
             self.switch = None;
             return false;
         };
+        if let Purpose::Asked { index, .. } = purpose
+            && self.turned_down == Some(index)
+        {
+            self.switch = None;
+            turn.push(Command::Write(Write::ClearFailover(index)), "it was refused");
+            return false;
+        }
         let start = Switch {
             probes_since: turn.now(),
             checkpointed: false,
@@ -170,11 +177,15 @@ impl Brain {
         }
     }
 
+    fn refuse(&mut self, turn: &mut Turn<'_>, request: Index, problem: &str) {
+        (self.refused, self.turned_down) = (Some(problem.to_owned()), Some(request));
+        turn.push(Command::Write(Write::ClearFailover(request)), problem);
+    }
+
     fn no_heir(&mut self, turn: &mut Turn<'_>, purpose: &Purpose, problem: &str) {
         match purpose {
             Purpose::Asked { index, .. } => {
-                self.refused = Some(problem.to_owned());
-                turn.push(Command::Write(Write::ClearFailover(*index)), problem);
+                self.refuse(turn, *index, problem);
             }
             Purpose::Shutdown => turn.begin(Job::Stop, format!("asked to stop; {problem}")),
         }
@@ -259,8 +270,7 @@ impl Brain {
         self.switch = None;
         match purpose {
             Purpose::Asked { index, .. } => {
-                self.refused = Some(problem.to_owned());
-                turn.push(Command::Write(Write::ClearFailover(*index)), problem);
+                self.refuse(turn, *index, problem);
                 false
             }
             Purpose::Shutdown => {

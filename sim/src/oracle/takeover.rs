@@ -4,6 +4,7 @@ use hart_ha::lsn::Lsn;
 use hart_ha::store::Snapshot;
 
 use crate::clock::{MS, SEC};
+use crate::consul::micros;
 use crate::pg::wal::Pos;
 use crate::world::World;
 
@@ -28,9 +29,11 @@ impl World {
             return;
         }
         self.check_lag(n, old);
-        // Later the winner need not be the best any more: its patience is over.
+        // Later the winner need not be the best any more: its patience is over. That is a ttl as it
+        // is now, and begins when the lease ran out.
         let ttl = from.ttl_ms * MS;
-        if self.t > self.renewed + ttl * 17 / 10
+        let set = old.config.as_ref().map_or(ttl, |config| micros(config.value.ttl));
+        if self.t > self.renewed + ttl + ttl.min(set) * 7 / 10
             || self.t < self.mended + 2 * SEC
             || self.disturbed()
         {

@@ -64,6 +64,25 @@ fn a_candidate_that_does_not_answer_is_refused_and_nothing_is_stopped() {
 }
 
 #[test]
+fn a_request_that_was_refused_is_not_taken_up_again_while_it_is_still_seen() {
+    let mut brain = brain("n1");
+    let mut seen = leads(asked_for(failover_to("n3")), primary(2000));
+    stream(&mut seen, &["n2"]);
+    brain.step(&seen);
+    peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", None)]);
+    let refusal = commands(&mut brain, &seen);
+    assert!(matches!(refusal[..], [Command::Write(Write::ClearFailover(_))]), "{refusal:?}");
+    stream(&mut seen, &["n2", "n3"]);
+    peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", Some(answer(2000)))]);
+    assert_eq!(commands(&mut brain, &seen), refusal, "whoever asked was told so");
+    let mut again = (**seen.store.snapshot.as_ref().unwrap()).clone();
+    again.failover.as_mut().unwrap().index += 1;
+    seen.store.snapshot = Some(again.into());
+    let got = commands(&mut brain, &seen);
+    assert_eq!(got, [Command::Begin(Job::Checkpoint)], "a new request is taken up");
+}
+
+#[test]
 fn a_stopping_leader_alone_releases_after_postgresql_is_gone() {
     let snapshot = alone();
     let mut brain = brain("n1");
