@@ -27,7 +27,7 @@ use super::start::{Prepared, StartError};
 use super::store_task::chain;
 use super::view::{Handle, View};
 use super::writes::Writes;
-use super::{lease_task, monitor, services, settings, store_task, unfit};
+use super::{ghosts, lease_task, monitor, services, settings, store_task, unfit};
 use crate::bouncer::Officer;
 use crate::journal::{Event, Journal, Kind, Recorder};
 
@@ -126,6 +126,9 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         .consul
         .register_service
         .then(|| tokio::spawn(services::run(handle.clone(), ended.clone())));
+    if config.consul.register_service {
+        tokio::spawn(ghosts::run(handle.clone(), ended.clone()));
+    }
 
     let vip = vip.map(|vips| {
         vips.begin(crate::vip::Inputs {

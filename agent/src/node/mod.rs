@@ -9,6 +9,7 @@
 //! | `monitor`, `server`, `jobs`, `local` | PostgreSQL: looked at, as a process, long actions |
 //! | `peers` | the other members over REST |
 //! | `namesake` | another node of the same name |
+//! | `ghosts` | what is left of lost hosts in the catalogue |
 //! | `services` | registration with Consul |
 //! | `unfit` | a node without the watchdog it needs |
 //! | `home` | what is kept beside the data directory |
@@ -20,6 +21,7 @@ mod asks;
 mod assemble;
 pub mod counters;
 mod execute;
+mod ghosts;
 mod health;
 mod home;
 mod jobs;

@@ -13,9 +13,9 @@ use super::view::{Handle, View};
 
 /// How often the registration is looked after.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
-const DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const DEADLINE: Duration = Duration::from_secs(2);
 /// A node that is gone for good leaves the catalogue after this (Consul's minimum is a minute).
-const GHOST: Duration = Duration::from_secs(150);
+pub(super) const GHOST: Duration = Duration::from_secs(150);
 
 /// Keeps the registration until `stop`; then takes it away.
 pub async fn run(handle: Handle, mut stop: watch::Receiver<bool>) {
@@ -60,7 +60,7 @@ pub async fn run(handle: Handle, mut stop: watch::Receiver<bool>) {
 }
 
 /// Waits, unless the stop comes first: then true.
-async fn pause(stop: &mut watch::Receiver<bool>, pause: Duration) -> bool {
+pub(super) async fn pause(stop: &mut watch::Receiver<bool>, pause: Duration) -> bool {
     tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok()
 }
 
