@@ -46,7 +46,7 @@ pub mod txn;
 pub use client::Client;
 pub use config::{Config, Tls, Token};
 pub use error::{Call, Error, Outcome, Result};
-pub use health::HealthStatus;
+pub use health::{HealthStatus, ServiceHealth};
 pub use kv::{KvPair, PutOptions};
 pub use observer::{Exchange, Observer};
 pub use registration::{Check, Headers, ServiceRegistration};
