@@ -64,6 +64,8 @@ pub struct World {
     pub mended: Us,
     /// When the lease last changed in the store.
     pub renewed: Us,
+    /// When a request that names a candidate was last there.
+    pub requested: Us,
     /// Since when the cluster has been healthy after the faults, and how often the primary had
     /// changed before.
     pub healthy_since: Option<(Us, u64)>,
@@ -126,6 +128,7 @@ impl World {
             over: false,
             mended: 0,
             renewed: 0,
+            requested: 0,
             healthy_since: None,
             numbers: 0,
         };

@@ -74,6 +74,11 @@ impl World {
             self.explain(&old, &new);
             self.note_handover(n, &old, &new);
             self.note_takeover(n, &old, &new);
+            let named =
+                |keys: &Snapshot| keys.failover.as_ref().is_some_and(|r| r.value.member.is_some());
+            if named(&old) || named(&new) {
+                self.requested = self.t;
+            }
             let holder = |keys: &Snapshot| keys.lease().map(|lease| lease.holder.clone());
             if old.sync != new.sync || old.failover != new.failover || holder(&old) != holder(&new)
             {

@@ -24,7 +24,9 @@ impl World {
     /// The lease was taken over: was there a better node that could be asked and could lead?
     pub fn note_takeover(&mut self, n: usize, old: &Snapshot, new: &Snapshot) {
         let (Some(from), Some(to)) = (old.lease(), new.lease()) else { return };
-        let forced = old.failover.as_ref().is_some_and(|request| request.value.member.is_some());
+        // A request that was withdrawn a moment ago is still seen.
+        let named = old.failover.as_ref().is_some_and(|request| request.value.member.is_some());
+        let forced = named || self.requested > 0 && self.t < self.requested + 100 * MS;
         if from.term >= to.term || to.holder != self.names[n] || forced {
             return;
         }
