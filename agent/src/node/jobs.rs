@@ -331,14 +331,14 @@ impl Worker {
         self.postgres.local_end(QUICK).await.map_err(|e| chain(&e))
     }
 
-    /// The names that this server waited for before stay in force: they are at least those that
-    /// are published, also where the publication is not seen here yet.
-    async fn start_primary(&self, hold: Hold, published: &Waits) -> Worked {
+    /// Commits wait for `waits` from the first one on; for nobody: the names that this server waited
+    /// for before stay in force.
+    async fn start_primary(&self, hold: Hold, waits: &Waits) -> Worked {
         // The names of the last run need not fit any more: a hand-over that was given up has named
         // the next leader alone. In strict mode nothing is acknowledged before there is a standby,
         // not even by a new cluster.
-        let names = match (published.is_nobody(), self.how.strict) {
-            (false, _) => Some(sync_value(published)),
+        let names = match (waits.is_nobody(), self.how.strict) {
+            (false, _) => Some(sync_value(waits)),
             (true, strict) => strict.then(|| NOBODY.to_owned()),
         };
         if let Some(names) = names {

@@ -46,7 +46,7 @@ impl Doubt {
         Self { last: Some(0), ..Self::default() }
     }
 
-    fn see(&mut self, at: Index) {
+    pub(super) fn see(&mut self, at: Index) {
         let back = self.last.is_some_and(|last| at < last);
         let forth = self.back && self.last.is_some_and(|last| at > last);
         if self.last.is_none() || back || forth {
@@ -165,6 +165,8 @@ impl Brain {
         at: Index,
         reason: String,
     ) {
+        // A hand-over writes as well: an older picture than the one that it rests on is in doubt.
+        self.sync_doubt.see(at);
         let Voters { names: standbys, quorum } = voters;
         let earlier = self.sync_sent.take().filter(|(index, _)| *index == at);
         let mut names = earlier.map(|(_, names)| names).unwrap_or_default();

@@ -123,9 +123,7 @@ impl Brain {
                 self.write_sync(turn, voters, at, reason);
             }
             Move::Wait(_) if self.another_may_come_true(at) => {
-                let reason =
-                    "an earlier write of the set may still come true; this one rules it out";
-                self.write_sync(turn, published, at, reason.to_owned());
+                self.write_sync(turn, published, at, super::RULED_OUT.to_owned());
             }
             Move::Wait(waits) => self.wait_for(turn, &published.names, waits, at),
         }
