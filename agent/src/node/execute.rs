@@ -187,6 +187,7 @@ impl Agent {
         tokio::spawn(async move {
             match server.promote(hold.term).await {
                 Ok(()) => tracing::info!("PostgreSQL was told to promote"),
+                Err(NotPromoted::Ends(error)) => tracing::info!("promote: {error}"),
                 Err(NotPromoted::Failed(error)) => tracing::warn!("promote: {error}"),
                 Err(NotPromoted::Unfit(why)) => {
                     let _ = effects.send(Effect::Unfit(why));

@@ -80,7 +80,7 @@ async fn people_and_consuls_dns_see_the_roles() -> Result<()> {
     names(&cluster, &old, "primary.ha.service.consul", &[&old]).await?;
     names(&cluster, &old, "replica.ha.service.consul", &replicas).await?;
 
-    let heir = replicas[0];
+    let heir = &cluster.wait_synchronous_standby(DEADLINE).await?;
     cluster.switchover(Some(heir)).await?;
     cluster.wait_healthy(3, DEADLINE).await?;
     let leads = format!("{heir} is the primary since 20");
@@ -88,6 +88,7 @@ async fn people_and_consuls_dns_see_the_roles() -> Result<()> {
     names(&cluster, heir, "primary.ha.service.consul", &[heir]).await?;
     names(&cluster, heir, "replica.ha.service.consul", &others(heir)).await?;
 
+    cluster.wait_synchronous_standby(DEADLINE).await?;
     // The host is gone with its Consul agent: it is not among those that can be used.
     cluster.kill_node(heir)?;
     let new = cluster.wait_new_primary(heir, DEADLINE).await?;

@@ -86,15 +86,7 @@ impl Drill {
 
     /// The name of a published synchronous standby, as soon as there is one.
     pub(crate) async fn synchronous_standby(&self) -> Result<String> {
-        eventually("a synchronous standby", DEADLINE, async || {
-            for node in self.cluster.nodes() {
-                if self.cluster.rest(node.name(), "GET", "/sync", None).await?.status == 200 {
-                    return Ok(node.name().to_owned());
-                }
-            }
-            anyhow::bail!("none yet")
-        })
-        .await
+        self.cluster.wait_synchronous_standby(DEADLINE).await
     }
 
     /// Starts the writers, waits until rows are acknowledged, and begins the observation. The

@@ -195,6 +195,23 @@ impl Cluster {
         self.dump(eventually(&what, deadline, async || self.healthy(count).await).await)
     }
 
+    /// The name of a published synchronous standby, as soon as there is one: only such a node may take
+    /// over in synchronous mode.
+    ///
+    /// # Errors
+    /// At the deadline.
+    pub async fn wait_synchronous_standby(&self, deadline: Duration) -> Result<String> {
+        let found = eventually("a synchronous standby", deadline, async || {
+            for node in &self.nodes {
+                if self.rest(node.name(), "GET", "/sync", None).await?.status == 200 {
+                    return Ok(node.name().to_owned());
+                }
+            }
+            anyhow::bail!("none yet")
+        });
+        self.dump(found.await)
+    }
+
     /// Moves the primary to `candidate`, or to whichever is best; waits for the API's answer.
     ///
     /// # Errors

@@ -17,6 +17,9 @@ pub enum NotPromoted {
     /// The required watchdog cannot be had: this node cannot lead.
     #[error("{0}")]
     Unfit(String),
+    /// PostgreSQL is being killed or has ended, which is said where it is noticed.
+    #[error("{0}")]
+    Ends(String),
     /// Anything else: it may be tried again.
     #[error("{0}")]
     Failed(String),
@@ -43,7 +46,7 @@ impl Server {
         if let Err(left) = self.postgres.remove_promote_file(WRITE).await {
             tracing::warn!("the promote file was not removed: {}", chain(&left));
         }
-        Err(failed(&error))
+        Err(self.refused(&error))
     }
 
     fn refused(&self, error: &ClientError) -> NotPromoted {
@@ -51,6 +54,9 @@ impl Server {
             (ClientError::Refused { refusal: Refusal::Watchdog, status, .. }, Some(spec)) => {
                 let (device, state) = (spec.device.display(), status.watchdog);
                 NotPromoted::Unfit(format!("the required watchdog {device}: {state}"))
+            }
+            (ClientError::Refused { refusal: Refusal::Fenced | Refusal::Ending, .. }, _) => {
+                NotPromoted::Ends(chain(error))
             }
             _ => failed(error),
         }
