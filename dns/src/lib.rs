@@ -27,6 +27,7 @@ mod hickory;
 mod label;
 mod name;
 mod node;
+mod outbox;
 mod publisher;
 mod question;
 mod responder;

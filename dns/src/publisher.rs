@@ -1,6 +1,6 @@
 //! Where cluster state becomes the zone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::label::label;
 use crate::settings::Settings;
 use crate::table::Table;
-use crate::zone::{Served, Until, Zone};
+use crate::zone::{ByLabel, Served, Until, Zone};
 
 /// Publishes clusters; the zone is swapped atomically. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -135,11 +135,9 @@ impl Publisher {
     }
 }
 
-type ByLabel = HashMap<Box<[u8]>, Arc<Served>>;
-
 /// Who is called exactly like a label has the first right to it, then the first by name.
 fn by_label(clusters: &BTreeMap<String, Arc<Served>>, ns_is_ours: bool) -> (ByLabel, Vec<String>) {
-    let mut labels = ByLabel::with_capacity(clusters.len());
+    let mut labels = ByLabel::default();
     let mut complaints = Vec::new();
     let exact =
         |served: &Arc<Served>| served.label.as_deref() == Some(served.cluster.scope.as_bytes());

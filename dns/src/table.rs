@@ -1,7 +1,9 @@
 //! The names below one cluster, from its state. Names are relative to the cluster's own name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+use foldhash::HashMap;
 
 use crate::cluster::{Cluster, Host, Member};
 use crate::label::label;

@@ -15,10 +15,13 @@ use tokio::sync::Semaphore;
 
 use crate::counters::Count;
 use crate::forward;
+use crate::outbox::Outbox;
 use crate::responder::{Responder, Transport, Verdict};
 
-/// So many packets are answered before others get their turn.
-const TURN: usize = 64;
+/// So many packets are answered before others get their turn. Their answers go out together.
+const TURN: usize = 32;
+/// An answer takes less, and its room can grow.
+const LARGEST_ANSWER: usize = 512;
 /// The largest question that is read; what is longer is cut, and then malformed.
 const LARGEST: usize = 4096;
 
@@ -63,31 +66,39 @@ impl Udp {
     /// Answers until it is dropped.
     pub async fn run(self) {
         let mut packet = vec![0; LARGEST];
-        let mut answer = Vec::with_capacity(LARGEST);
+        let mut outbox = Outbox::new(TURN, LARGEST_ANSWER);
         loop {
             if self.socket.readable().await.is_err() {
                 continue;
             }
-            for _ in 0..TURN {
-                let (length, way) = match self.receive(&mut packet) {
-                    Ok(received) => received,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // An ICMP message about an earlier answer: that client is gone.
-                    Err(_) => continue,
-                };
-                self.answer(&packet[..length], way, &mut answer);
+            self.turn(&mut packet, &mut outbox);
+            for _ in 0..outbox.send(&self.socket) {
+                self.responder.count(Count::Dropped);
             }
             tokio::task::yield_now().await;
         }
     }
 
-    fn answer(&self, packet: &[u8], way: Way, answer: &mut Vec<u8>) {
+    fn turn(&self, packet: &mut [u8], outbox: &mut Outbox) {
+        for _ in 0..TURN {
+            match self.receive(packet) {
+                Ok((length, way)) => self.answer(&packet[..length], way, outbox),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // An ICMP message about an earlier answer: that client is gone.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn answer(&self, packet: &[u8], way: Way, outbox: &mut Outbox) {
+        let Some(answer) = outbox.next() else { return };
         // Nobody can be reached there.
         if way.from.port() == 0 {
             return self.responder.count(Count::Dropped);
         }
         match self.responder.judge(packet, Transport::Udp, Some(way.from), answer) {
             Verdict::Nothing => {}
+            Verdict::Send if way.to.is_none() => outbox.keep(way.from),
             Verdict::Send => {
                 if send(&self.socket, answer, way).is_err() {
                     self.responder.count(Count::Dropped);

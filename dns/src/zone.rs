@@ -1,6 +1,5 @@
 //! The zone: every cluster and its names, immutable. A change makes a new one.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -52,6 +51,9 @@ pub(crate) struct Served {
     pub problems: Vec<String>,
 }
 
+/// The clusters by label. Only we put labels in, so their hashes need not withstand an attacker.
+pub(crate) type ByLabel = foldhash::HashMap<Box<[u8]>, Arc<Served>>;
+
 /// What a question finds.
 #[derive(Debug)]
 pub(crate) enum Found<'a> {
@@ -76,7 +78,7 @@ pub(crate) struct Zone {
     pub rname: Name,
     pub serial: u32,
     pub ready: bool,
-    pub clusters: HashMap<Box<[u8]>, Arc<Served>>,
+    pub clusters: ByLabel,
     apex: Node,
     ns: Node,
 }
@@ -103,17 +105,12 @@ impl Zone {
         let rname = below(b"\x0ahostmaster");
         let mname = nameservers.first().unwrap_or(zone).clone();
         let apex = Node { apex: true, ..Node::default() };
-        let clusters = HashMap::new();
+        let clusters = ByLabel::default();
         Self { mname, rname, nameservers, serial: 0, ready: false, clusters, apex, ns, settings }
     }
 
     /// The same zone with other clusters.
-    pub fn with(
-        &self,
-        clusters: HashMap<Box<[u8]>, Arc<Served>>,
-        ready: bool,
-        serial: u32,
-    ) -> Self {
+    pub fn with(&self, clusters: ByLabel, ready: bool, serial: u32) -> Self {
         let (apex, ns) = (self.apex.clone(), self.ns.clone());
         let (mname, rname) = (self.mname.clone(), self.rname.clone());
         let (settings, nameservers) = (self.settings.clone(), self.nameservers.clone());

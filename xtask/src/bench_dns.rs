@@ -1,4 +1,4 @@
-//! `cargo xtask bench dns`: answers per second of the DNS responder, beside Consul's.
+//! `cargo xtask bench dns`: answers per second of the DNS responder, beside Consul's and NSD's.
 
 use anyhow::Result;
 
@@ -7,7 +7,7 @@ use crate::setup;
 
 /// Installs what is missing and measures the optimised build.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
-    setup::install(&[setup::DNSPERF, setup::CONSUL])?;
+    setup::install(&[setup::DNSPERF, setup::CONSUL, setup::NSD])?;
     let bench = ["run", "--release", "--package", "hart-dns", "--bin", "dns-bench", "--"];
     become_it(cargo(&bench).args(arguments))
 }

@@ -52,6 +52,10 @@ fn in_sbin(program: &str) -> bool {
 pub(crate) const DNSPERF: Need =
     Need { what: "dnsperf", package: "dnsperf", present: || find("dnsperf").is_some() };
 
+/// What `cargo xtask bench dns` compares with.
+pub(crate) const NSD: Need =
+    Need { what: "nsd", package: "nsd", present: || find("nsd").is_some() };
+
 const DIG: Need =
     Need { what: "dig", package: "bind9-dnsutils", present: || find("dig").is_some() };
 
