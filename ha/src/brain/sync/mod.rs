@@ -46,7 +46,7 @@ impl Doubt {
         Self { last: Some(0), ..Self::default() }
     }
 
-    pub(super) fn see(&mut self, at: Index) {
+    fn see(&mut self, at: Index) {
         let back = self.last.is_some_and(|last| at < last);
         let forth = self.back && self.last.is_some_and(|last| at > last);
         if self.last.is_none() || back || forth {

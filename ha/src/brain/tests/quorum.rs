@@ -99,8 +99,9 @@ fn a_replica_gives_its_word_only_when_its_wal_comes_from_the_holder() {
     assert_eq!(word(Some("n1"), 4), None, "the term is not noted yet");
 }
 
-#[test]
-fn an_heir_is_named_alone_before_the_lease_is_handed_over() {
+/// n1 hands over to n3, has stopped, and names it alone: the brain, what it saw, and its command. The
+/// voters are published by version `index`, which it sees only after it has stopped.
+fn handing_over(index: Index) -> (Brain, Observation, Vec<Command>) {
     let mut snapshot = voted(cluster());
     snapshot.failover =
         Some(versioned(FailoverRequest { leader: Some("n1".into()), ..failover_to("n3") }, None));
@@ -118,16 +119,46 @@ fn an_heir_is_named_alone_before_the_lease_is_handed_over() {
     seen.now = at(120);
     brain.step(&seen);
     seen.now = at(130);
+    edit(&mut seen, |keys| keys.sync.as_mut().unwrap().index = index);
     peers(&mut seen, &[("n2", Some(answer(2100))), ("n3", Some(answer(2100)))]);
-    let alone = Command::Write(Write::Sync { standbys: names(&["n3"]), quorum: 0, at: 7 });
-    assert_eq!(commands(&mut brain, &seen), [alone]);
+    let got = commands(&mut brain, &seen);
+    (brain, seen, got)
+}
+
+/// Changes what the store holds, as `seen` has it.
+fn edit(seen: &mut Observation, change: impl FnOnce(&mut Snapshot)) {
     let mut keys = (**seen.store.snapshot.as_ref().unwrap()).clone();
-    keys.sync = Some(versioned(SyncState::new("n1", &names(&["n3"])), None));
+    change(&mut keys);
     seen.store.snapshot = Some(keys.into());
+}
+
+#[test]
+fn an_heir_is_named_alone_before_the_lease_is_handed_over() {
+    let (mut brain, mut seen, got) = handing_over(7);
+    let alone = Command::Write(Write::Sync { standbys: names(&["n3"]), quorum: 0, at: 7 });
+    assert_eq!(got, [alone]);
+    edit(&mut seen, |keys| {
+        keys.sync = Some(versioned(SyncState::new("n1", &names(&["n3"])), None));
+    });
     seen.now = at(140);
     peers(&mut seen, &[("n2", Some(answer(2100))), ("n3", Some(answer(2100)))]);
     let heir = Heir { name: "n3".into(), instance: "i-n3".into(), session: "s-n3".into() };
     assert_eq!(commands(&mut brain, &seen), [Command::HandOver(heir)]);
+}
+
+/// The hand-over is given up. Pictures of the store may come out of order; one that is older than the
+/// picture the heir was named on says nothing of whom the store names now.
+#[test]
+fn an_older_picture_after_a_hand_over_says_not_whom_to_wait_for() {
+    let (mut brain, mut seen, got) = handing_over(9);
+    assert!(matches!(got[..], [Command::Write(Write::Sync { at: 9, .. })]), "{got:?}");
+    edit(&mut seen, |keys| {
+        keys.failover = None;
+        keys.sync.as_mut().unwrap().index = 7;
+    });
+    seen.now = at(140);
+    let rewrite = Write::Sync { standbys: names(&["n2", "n3"]), quorum: 1, at: 7 };
+    assert_eq!(commands(&mut brain, &seen), [Command::Write(rewrite)], "which fails");
 }
 
 /// A voter that is to be made anew has its word to give before: nobody could be copied otherwise.
