@@ -144,6 +144,27 @@ fn who_has_promised_waits_without_asking_anybody() {
     assert!(step.decisions.iter().any(|d| matches!(d.command, Command::Probe(_))));
 }
 
+/// Just after an outage of Consul the heir is still bound by what it promised to the leader.
+#[test]
+fn a_hand_over_ends_the_heirs_promise_and_a_late_takeover_of_its_own_does_not() {
+    let take = |from: Option<&str>| {
+        let mut snapshot = listed(&["n1", "n2", "n3"], 6);
+        let lease = snapshot.status.as_mut().unwrap().value.lease.as_mut().unwrap();
+        (lease.holder, lease.instance) = ("n2".into(), "i-n2".into());
+        (lease.term, lease.from) = (6, from.map(Into::into));
+        let mut seen = sees("n2", 100, snapshot, standby(1000));
+        let until = at(3000);
+        seen.lease.promised = Some(Promise { holder: "n1".into(), term: 5, until });
+        let step = brain("n2").step(&seen);
+        step.decisions.into_iter().find_map(|d| match d.command {
+            Command::Acquire(plan) => Some(plan.released),
+            _ => None,
+        })
+    };
+    assert_eq!(take(Some("n1")), Some(Some(("n1".to_owned(), 5))));
+    assert_eq!(take(None), Some(None), "the keeper refuses that");
+}
+
 #[test]
 fn nothing_is_stopped_for_a_switchover_that_consul_cannot_take() {
     let mut snapshot = listed(&["n1", "n2", "n3"], 6);

@@ -232,8 +232,8 @@ impl Brain {
 
 /// Who gave the lease up, and in which term, where the record says so.
 fn released_by(snapshot: &Snapshot) -> Option<(String, Term)> {
-    let lease = snapshot.lease().filter(|lease| !lease.is_held())?;
-    Some((lease.holder.clone(), lease.term))
+    let (holder, term) = snapshot.lease()?.given_up()?;
+    Some((holder.to_owned(), term))
 }
 
 /// A cut-off holder has our word, and has not given up since. The keeper would refuse, too.

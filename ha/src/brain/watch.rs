@@ -96,7 +96,15 @@ mod tests {
     use super::*;
 
     fn lease(beat: u64, state: LeaseState) -> Lease {
-        Lease { holder: "n1".into(), instance: "i".into(), term: 1, ttl_ms: 4000, beat, state }
+        Lease {
+            holder: "n1".into(),
+            instance: "i".into(),
+            term: 1,
+            ttl_ms: 4000,
+            beat,
+            state,
+            from: None,
+        }
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub struct AcquirePlan {
     pub term: Term,
     /// The highest beat seen: ours go on from there.
     pub beat: u64,
-    /// Who gave the lease up, and in which reign, where the record in the store says so.
+    /// Who gave the lease up, and in which reign, where the record in the store says so: it was
+    /// released, or handed over to this node.
     pub released: Option<(String, Term)>,
 }
 
@@ -85,6 +86,7 @@ impl Keeper {
             holder: to.name.clone(),
             instance: to.instance.clone(),
             term: holding.term + 1,
+            from: Some(self.name.clone()),
             ..lease
         };
         let txn = LeaseTxn::Lock {
@@ -179,6 +181,7 @@ impl Keeper {
             ttl_ms: u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX),
             beat: self.beat,
             state: LeaseState::Held,
+            from: None,
         }
     }
 

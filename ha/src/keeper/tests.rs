@@ -197,6 +197,7 @@ fn a_hand_over_names_the_heir_and_a_new_term() {
     assert_eq!((unlock.as_deref(), session.as_str(), name.as_str()), (Some("s1"), "s2", "n2"));
     let lease = written(&request).lease.unwrap();
     assert_eq!((lease.holder.as_str(), lease.instance.as_str(), lease.term), ("n2", "i2", 4));
+    assert_eq!(lease.given_up(), Some(("n1", 3)), "it ends what was promised to n1");
 }
 
 #[test]

@@ -24,7 +24,8 @@ pub const KEYS: &[(&str, &str, &str)] = &[
          `retain_slots` as Patroni has them, and hart's `lease`, which says until when somebody \
          leads: `holder` (member name), `instance` (identity of the holder's installation), `term` \
          (number of the reign; never falls), `ttl_ms` (how long a beat lasts), `beat` (grows with \
-         every renewal), `state` (`held` or `released`).",
+         every renewal), `state` (`held` or `released`), `from` (who handed the lease over, until \
+         the heir has renewed it).",
         "lease transactions only",
     ),
     (

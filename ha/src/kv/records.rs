@@ -39,6 +39,9 @@ pub struct Lease {
     pub beat: u64,
     /// Held or released.
     pub state: LeaseState,
+    /// Who led the reign before and handed this one over; absent as soon as the heir has renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 impl Lease {
@@ -52,6 +55,16 @@ impl Lease {
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.state == LeaseState::Held
+    }
+
+    /// Who gave up leading, by its own word, and in which reign. Its PostgreSQL cannot write any more.
+    #[must_use]
+    pub fn given_up(&self) -> Option<(&str, Term)> {
+        match (self.state, &self.from) {
+            (LeaseState::Released, _) => Some((&self.holder, self.term)),
+            (LeaseState::Held, Some(from)) => Some((from, self.term.saturating_sub(1))),
+            (LeaseState::Held, None) => None,
+        }
     }
 
     /// Held by this very installation?

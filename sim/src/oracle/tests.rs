@@ -31,6 +31,7 @@ fn lease(holder: &str, term: u64) -> Snapshot {
         ttl_ms: 1,
         beat: 1,
         state: LeaseState::Held,
+        from: None,
     };
     let status = Status { lease: Some(lease), ..Status::default() };
     Snapshot { status: Some(versioned(status)), ..Snapshot::default() }

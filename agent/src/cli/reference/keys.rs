@@ -89,8 +89,8 @@ mod tests {
     // All fields are given, so that a new one has to be added here.
 
     fn lease() -> Lease {
-        let (holder, instance) = ("n1".into(), "i".into());
-        Lease { holder, instance, term: 1, ttl_ms: 1, beat: 1, state: LeaseState::Held }
+        let (holder, instance, from) = ("n1".into(), "i".into(), Some("n2".into()));
+        Lease { holder, instance, term: 1, ttl_ms: 1, beat: 1, state: LeaseState::Held, from }
     }
 
     fn status() -> Value {

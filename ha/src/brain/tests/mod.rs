@@ -72,7 +72,7 @@ pub(super) fn member(name: &str, role: Role) -> Versioned<Member> {
 
 fn lease(holder: &str, beat: u64, state: LeaseState) -> Lease {
     let instance = format!("i-{holder}");
-    Lease { holder: holder.into(), instance, term: 5, ttl_ms: TTL_MS, beat, state }
+    Lease { holder: holder.into(), instance, term: 5, ttl_ms: TTL_MS, beat, state, from: None }
 }
 
 /// n1 leads n2 and n3.
