@@ -1,10 +1,12 @@
 //! Standbys that commits wait for are lost, and come back.
 
-use anyhow::{Result, ensure};
-use hart_e2e::DEADLINE;
-use hart_testkit::Options;
+use std::os::unix::fs::PermissionsExt;
 
-use super::longer_than_a_lease;
+use anyhow::{Context, Result, ensure};
+use hart_e2e::DEADLINE;
+use hart_testkit::{Options, eventually};
+
+use super::{ENDED, longer_than_a_lease};
 use crate::Drill;
 use crate::drill::Loss;
 
@@ -52,6 +54,35 @@ async fn no_synchronous_standby_is_left() -> Result<()> {
     ensure!(others.iter().any(|name| names.contains(name)), "{names:?}");
     let last = drill.finish(Loss::None, &[]).await?;
     ensure!(last == primary, "{last} leads\n{}", drill.logs());
+    Ok(())
+}
+
+/// The names in its file need not fit what is published: a hand-over that was given up changes them, and
+/// so may a person. A primary that starts again waits for whom is published from its first commit on.
+#[tokio::test]
+async fn a_primary_that_starts_again_waits_for_whom_is_published() -> Result<()> {
+    let mut drill = Drill::synchronous().await?;
+    let primary = drill.write().await?;
+    let standby = drill.synchronous_standby().await?;
+    let node = drill.cluster.node(&primary)?;
+    let file = node.data_dir().join("hart.sync.conf");
+    let names = || std::fs::read_to_string(&file);
+    ensure!(names()?.contains(&standby), "not the file with the names: {}", names()?);
+    // PostgreSQL does not come up, so nobody but the start itself can have changed the names.
+    let wal = node.data_dir().join("pg_wal");
+    let mode = |mode| std::fs::set_permissions(&wal, PermissionsExt::from_mode(mode));
+    mode(0o000)?;
+    std::fs::write(&file, "synchronous_standby_names = ''\n")?;
+    node.kill_postmaster()?;
+    let there = eventually("the names to be there before the start", DEADLINE, async || {
+        ensure!(names()?.contains(&standby), "{}", names()?);
+        Ok(())
+    });
+    let there = there.await;
+    mode(0o700)?;
+    there.with_context(|| drill.logs())?;
+    drill.written().await?;
+    drill.finish(Loss::None, &[ENDED, "start as", "PostgreSQL", "pg_wal"]).await?;
     Ok(())
 }
 
