@@ -59,6 +59,23 @@ pub(super) async fn limitations(
     found
 }
 
+/// The part of `GET /why` that says why a leader gave the last request up.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Word {
+    refused: Option<String>,
+}
+
+/// Why the leader elsewhere, whose `api_url` this is, gave the last request up, by its own word. `None`:
+/// it does not say so.
+pub(super) async fn refused_by(api_url: &str) -> Option<String> {
+    let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().ok()?;
+    let url = reqwest::Url::parse(api_url).ok()?.join("/why").ok()?;
+    let answer = async { http.get(url).send().await?.error_for_status()?.bytes().await };
+    let said: Word = serde_json::from_slice(&answer.await.ok()?).ok()?;
+    said.refused
+}
+
 async fn ask(
     handle: &Handle,
     http: Option<reqwest::Client>,

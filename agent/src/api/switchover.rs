@@ -157,6 +157,12 @@ async fn reason(handle: &Handle, wish: &Wish) -> String {
     if let Some(refused) = view.refused.clone().filter(|_| view.hold.is_some()) {
         return refused;
     }
+    let leads = cluster.leader_name().and_then(|name| cluster.member(name));
+    if let Some(leads) = leads.filter(|_| view.hold.is_none())
+        && let Some(refused) = candidates::refused_by(&leads.api_url).await
+    {
+        return refused;
+    }
     let config = config_of(handle, cluster);
     let strict = Wish { action: Action::Switchover, ..wish.clone() };
     let limitations = match strict.candidates(cluster, config.synchronous_mode) {

@@ -14,33 +14,58 @@ const NET_ADMIN: u64 = 1 << 12;
 
 struct Clients {
     cluster: Cluster,
+    /// The primary's address.
     vip: Ipv4Addr,
+    /// The replica's.
+    readers: Ipv4Addr,
 }
 
 impl Clients {
     async fn start() -> Result<Self> {
         let mut cluster = Cluster::prepare(3, &Options::default()).await?;
         let [a, b, c, _] = cluster.nodes()[0].host().context("a host")?.address().octets();
-        let vip = Ipv4Addr::new(a, b, c, 200);
+        let (vip, readers) = (Ipv4Addr::new(a, b, c, 200), Ipv4Addr::new(a, b, c, 201));
         for name in ["n1", "n2", "n3"] {
             let node = cluster.node_mut(name)?;
             let text = node.config().render();
             let listen = format!("listen: \"{},127.0.0.1:5432\"", node.config().address);
             ensure!(text.contains(&listen), "{text}");
             let text = text.replace(&listen, "listen: \"*:5432\"");
-            let section = format!("vip: {{interface: eth0, addresses: [{vip}/24]}}\n");
+            let section = format!(
+                "vip: {{interface: eth0, addresses: [{vip}/24], replica_addresses: [{readers}/24]}}\n"
+            );
             node.start_with(&format!("{text}{section}"))?;
         }
         cluster.wait_healthy(3, DEADLINE).await?;
-        Ok(Self { cluster, vip })
+        Ok(Self { cluster, vip, readers })
     }
 
-    /// Is the virtual address on this node's interface?
+    /// Is the primary's virtual address on this node's interface?
     fn has_vip(&self, node: &str) -> Result<bool> {
+        self.has(node, self.vip)
+    }
+
+    fn has(&self, node: &str, address: Ipv4Addr) -> Result<bool> {
         let host = self.cluster.host(node)?;
         let output =
             host.output(Command::new("ip").args(["-o", "address", "show", "dev", "eth0"]))?;
-        Ok(String::from_utf8_lossy(&output.stdout).contains(&format!("{}/24", self.vip)))
+        Ok(String::from_utf8_lossy(&output.stdout).contains(&format!("{address}/24")))
+    }
+
+    /// Waits until a client at the replica's address reads at `node`, and no other node of `there` has
+    /// that address.
+    async fn readers_are_at(&self, node: &str, there: &[&str]) -> Result<()> {
+        eventually(&format!("the replica's address to be at {node}"), DEADLINE, async || {
+            let has = |name: &&str| self.has(name, self.readers).unwrap_or(false);
+            let found: Vec<_> = there.iter().copied().filter(has).collect();
+            ensure!(found == [node], "it is at {found:?}");
+            let sql = Sql::connect(&sql_config(&self.readers.to_string(), 5432)).await?;
+            let standby = sql.value("select pg_is_in_recovery()::text").await?;
+            let is_primary = self.cluster.primary().await? == node;
+            ensure!(standby.as_deref() == Some(if is_primary { "false" } else { "true" }));
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until a client at `address:port` writes at `node`.
@@ -162,4 +187,23 @@ async fn clients_follow_the_primary() -> Result<()> {
     // first word without a bound of its own: it gets a host that is really gone.
     clients.cluster.kill_node(heir)?;
     clients.tokio_postgres_finds_the_primary(&third).await
+}
+
+/// The replica's address is at the first replica that there is, and at the primary where there is none.
+#[tokio::test]
+async fn readers_follow_the_replicas_address() -> Result<()> {
+    if !crate::is_root() {
+        return Ok(());
+    }
+    let mut clients = Clients::start().await?;
+    let primary = clients.cluster.wait_primary(DEADLINE).await?;
+    let replicas: Vec<_> = ["n1", "n2", "n3"].into_iter().filter(|name| *name != primary).collect();
+    let &[first, second] = replicas.as_slice() else { panic!("{replicas:?}") };
+    clients.readers_are_at(first, &["n1", "n2", "n3"]).await?;
+    clients.cluster.kill_node(first)?;
+    clients.readers_are_at(second, &[second, &primary]).await?;
+    clients.cluster.kill_node(second)?;
+    clients.readers_are_at(&primary, &[&primary]).await?;
+    clients.cluster.revive_node(second).await?;
+    clients.readers_are_at(second, &[second, &primary]).await
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Answer, Ask, Node, PATIENCE, View, call, replica, request};
+use super::{Answer, Ask, Node, PATIENCE, View, call, primary, replica, request};
 use crate::api::{serve, store};
 use crate::node::view::Handle;
 
@@ -18,7 +18,7 @@ struct World {
     node: Node,
     server: Server,
     _candidate: Node,
-    _stop: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
 }
 
 impl World {
@@ -26,11 +26,9 @@ impl World {
         let server = Server::start("127.0.0.1:0").await.unwrap();
         let node = Node::with("", &server.url(), replica());
         let candidate = Node::named("n2", "", &server.url(), candidate);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/patroni", listener.local_addr().unwrap());
-        let (stop, stopped) = watch::channel(false);
-        tokio::spawn(serve(listener, candidate.handle.clone(), stopped));
-        let world = Self { node, server, _candidate: candidate, _stop: stop };
+        let stop = watch::Sender::new(false);
+        let url = served(&candidate, &stop).await;
+        let world = Self { node, server, _candidate: candidate, stop };
         world.put("leader", "n9").await;
         world.put("config", "{}").await;
         let n2 = format!(r#"{{"api_url":"{url}","role":"replica","state":"running"}}"#);
@@ -86,6 +84,14 @@ impl World {
         self.put(&format!("members/{name}"), r#"{"role":"primary","state":"running"}"#).await;
         self.show().await;
     }
+}
+
+/// Lets a node answer over REST; its `api_url`.
+async fn served(node: &Node, stop: &watch::Sender<bool>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/patroni", listener.local_addr().unwrap());
+    tokio::spawn(serve(listener, node.handle.clone(), stop.subscribe()));
+    url
 }
 
 fn line(answer: &Answer) -> (u16, &str) {
@@ -149,6 +155,23 @@ async fn a_request_that_the_leader_clears_has_failed() {
     let answer = calling.await.unwrap();
     let expected = "Switchover failed: the log of \"n9\" says why it gave the request up";
     assert_eq!(line(&answer), (503, expected));
+}
+
+#[tokio::test]
+async fn why_the_leader_has_cleared_it_is_asked_of_the_leader() {
+    let mut world = World::new(replica()).await;
+    let why = "candidate n2 does not answer".to_owned();
+    let leader = View { refused: Some(why.clone()), ..primary() };
+    let leader = Node::named("n9", "", &world.server.url(), leader);
+    let url = served(&leader, &world.stop).await;
+    let n9 = format!(r#"{{"api_url":"{url}","role":"primary","state":"running"}}"#);
+    world.put("members/n9", &n9).await;
+    let calling = world.begin("/switchover", FROM_N9);
+    world.woken().await;
+    world.show().await;
+    world.put("failover", "{}").await;
+    world.show().await;
+    assert_eq!(line(&calling.await.unwrap()), (503, &*format!("Switchover failed: {why}")));
 }
 
 #[tokio::test]
