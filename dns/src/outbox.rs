@@ -1,5 +1,5 @@
-//! Answers that were made in one turn go out in one system call: under load that call, and the
-//! changes into the kernel and back, are most of what an answer costs.
+//! Answers that were made in one turn go out in one system call, which saves the changes into the kernel
+//! and back; the kernel's own work for each packet stays.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;

@@ -91,7 +91,7 @@ impl Udp {
     }
 
     fn answer(&self, packet: &[u8], way: Way, outbox: &mut Outbox) {
-        let Some(answer) = outbox.next() else { return };
+        let Some(answer) = outbox.next() else { return self.responder.count(Count::Dropped) };
         // Nobody can be reached there.
         if way.from.port() == 0 {
             return self.responder.count(Count::Dropped);
