@@ -170,9 +170,8 @@ impl Brain {
     /// Positions are compared while the last of the lease runs out: by then its holder's guard has
     /// done its work and positions stand still.
     fn compare_and_acquire(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, free_at: Time) {
-        let window = margin(turn.config.ttl);
-        let asked_since = (free_at - window).max(turn.now() - turn.config.ttl / 4);
-        let asked_since = asked_since.max(self.watch.since());
+        let patience_ends = self.patience_ends(turn, free_at);
+        let asked_since = self.compares_since(turn, free_at, patience_ends);
         let others = self.others();
         let probed = turn.probed(&others, asked_since, "to compare positions before taking over");
         if turn.now() < free_at {
@@ -181,7 +180,6 @@ impl Brain {
         if !probed {
             return turn.wake_soon();
         }
-        let patience_ends = free_at + turn.config.ttl;
         if let Some(obstacle) = self.obstacle(turn, snapshot, patience_ends) {
             turn.phase(obstacle);
             return turn.wake_at(turn.now() + turn.config.ttl / 16);
@@ -192,6 +190,26 @@ impl Brain {
             None => "there is no lease".to_owned(),
         };
         self.acquire(turn, snapshot, self.next_term(turn), reason);
+    }
+
+    /// A better placed node has the time of a lease to take it. That begins when this node could take
+    /// it, which may be long after it ran out: who waits for Consul is no wait for the other.
+    fn patience_ends(&mut self, turn: &Turn<'_>, free_at: Time) -> Time {
+        let (seen, now) = (self.watch.since(), turn.now().max(free_at));
+        let began = self.patient.filter(|(of, _)| *of == seen).map_or(now, |(_, began)| began);
+        self.patient = Some((seen, began));
+        began + turn.config.ttl
+    }
+
+    /// How old the answers may be that positions are compared by. Silence from before Consul
+    /// answered again tells nothing of the others: this node may have been the one that was cut off.
+    fn compares_since(&self, turn: &Turn<'_>, free_at: Time, patience_ends: Time) -> Time {
+        let window = margin(turn.config.ttl);
+        let recent = (free_at - window).max(turn.now() - turn.config.ttl / 4);
+        let recent = recent.max(self.watch.since());
+        // A Consul that comes and goes must not hinder everybody for ever.
+        let (_, answers_since) = self.answers;
+        if turn.now() < patience_ends { recent.max(answers_since) } else { recent }
     }
 
     fn obstacle(

@@ -122,6 +122,7 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         job: None,
         finished: Vec::new(),
         asking: Default::default(),
+        asks_since: None,
         pausing: Default::default(),
         writing: Default::default(),
         troubles: Default::default(),

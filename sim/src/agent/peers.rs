@@ -22,6 +22,9 @@ impl World {
         if !agent.asking.insert(name.to_owned()) {
             return;
         }
+        if agent.asks_since.is_none_or(|(_, change)| change != self.renewed) {
+            agent.asks_since = Some((self.t, self.renewed));
+        }
         if let Some(delay) = self.net.send(&mut self.rng, n, peer) {
             let what = AtAgent::Asked { by: n, life, at: asked };
             self.after(peer, delay, what);

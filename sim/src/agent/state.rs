@@ -103,6 +103,8 @@ pub struct Agent {
     pub finished: Vec<FinishedJob>,
     /// Members being asked.
     pub asking: BTreeSet<String>,
+    /// When it asked first since the lease record changed last, and when that was.
+    pub asks_since: Option<(Us, Us)>,
     /// Members whose poolers are being paused.
     pub pausing: BTreeSet<usize>,
     /// Keys being written.

@@ -1,9 +1,10 @@
 //! Was the right node given the lease?
 
+use hart_ha::kv::Lease;
 use hart_ha::lsn::Lsn;
 use hart_ha::store::Snapshot;
 
-use crate::clock::{MS, SEC};
+use crate::clock::{MS, SEC, Us};
 use crate::consul::micros;
 use crate::pg::wal::Pos;
 use crate::world::World;
@@ -31,11 +32,7 @@ impl World {
             return;
         }
         self.check_lag(n, old);
-        // Later the winner need not be the best any more: its patience is over. That is a ttl as it
-        // is now, and begins when the lease ran out.
-        let ttl = from.ttl_ms * MS;
-        let set = old.config.as_ref().map_or(ttl, |config| micros(config.value.ttl));
-        if self.t > self.renewed + ttl + ttl.min(set) * 7 / 10
+        if self.t > self.patience_of(n, old, from)
             || self.t < self.mended + 2 * SEC
             || self.disturbed()
         {
@@ -51,6 +48,17 @@ impl World {
             let text = format!("{winner} took over although {better} has more and may lead");
             self.oracle.report(self.t, text);
         }
+    }
+
+    /// Until when the winner certainly had to wait for better ones: a ttl as it is now, less what the
+    /// clocks may differ by. It begins when it could take the lease, and asked the others.
+    fn patience_of(&self, n: usize, old: &Snapshot, lease: &Lease) -> Us {
+        let ttl = lease.ttl_ms * MS;
+        let set = old.config.as_ref().map_or(ttl, |config| micros(config.value.ttl));
+        let free = self.renewed + if lease.is_held() { ttl } else { 0 };
+        let asked = self.nodes[n].agent.as_ref().and_then(|agent| agent.asks_since);
+        let asked = asked.filter(|(_, change)| *change == self.renewed).map_or(0, |(t, _)| t);
+        free.max(asked) + ttl.min(set) * 7 / 10
     }
 
     /// Without synchronous standbys nobody takes over by itself who lacks more than is allowed of

@@ -90,6 +90,75 @@ fn a_living_primary_is_never_raced() {
     assert_eq!(race("n2", 1000, &[("n1", Some(alive)), ("n3", None)]), []);
 }
 
+/// It may have been the one that was cut off, from everybody.
+#[test]
+fn silence_from_before_consul_answered_again_is_asked_about_once_more() {
+    let mut brain = brain("n2");
+    let mut seen = sees("n2", 100, cluster(), standby(1000));
+    brain.step(&seen);
+    seen.now = at(100 + FREE_MS - 400);
+    brain.step(&seen);
+    peers(&mut seen, &[("n1", None), ("n3", None)]);
+    seen.store.reachable = false;
+    seen.now = at(100 + FREE_MS);
+    assert_eq!(commands(&mut brain, &seen), [], "nothing is taken without Consul");
+    seen.store.reachable = true;
+    seen.now = at(100 + FREE_MS + 100);
+    let asks = [Command::Probe(addresses(&["n1", "n3"]))];
+    assert_eq!(commands(&mut brain, &seen), asks);
+    peers(&mut seen, &[("n1", None), ("n3", Some(answer(2000)))]);
+    assert_eq!(commands(&mut brain, &seen), [], "n3 has more");
+}
+
+/// Every break would put the takeover off.
+#[test]
+fn a_consul_that_comes_and_goes_does_not_hinder_a_takeover_for_ever() {
+    let mut brain = brain("n2");
+    let mut seen = sees("n2", 100, cluster(), standby(1000));
+    let ttl = millis(brain.step(&seen).config.ttl);
+    seen.now = at(100 + FREE_MS);
+    brain.step(&seen);
+    let mut end = |millis: u64| {
+        seen.now = at(100 + FREE_MS + millis);
+        peers(&mut seen, &[("n1", None), ("n3", None)]);
+        seen.store.reachable = false;
+        assert_eq!(commands(&mut brain, &seen), [], "nothing is taken without Consul");
+        seen.store.reachable = true;
+        seen.now = at(100 + FREE_MS + millis + 10);
+        commands(&mut brain, &seen)
+    };
+    assert!(!end(ttl - 100).iter().any(acquires));
+    assert!(end(ttl + 20).iter().any(acquires));
+}
+
+/// While a node waits for Consul it does not wait for another one.
+#[test]
+fn a_better_placed_node_has_its_time_without_outages() {
+    let mut brain = brain("n2");
+    let mut seen = sees("n2", 100, cluster(), standby(1000));
+    let ttl = millis(brain.step(&seen).config.ttl);
+    let mut takes = |now: u64, reachable: bool| {
+        seen.store.reachable = reachable;
+        seen.now = at(now);
+        let first = commands(&mut brain, &seen);
+        peers(&mut seen, &[("n1", None), ("n3", Some(answer(2000)))]);
+        first.iter().chain(&commands(&mut brain, &seen)).any(acquires)
+    };
+    // The lease runs out meanwhile.
+    assert!(!takes(200, false) && !takes(60_000, true), "n3 has more");
+    assert!(!takes(60_300, false) && !takes(120_000, true), "n3 has had 0.3 s");
+    assert!(!takes(120_000 - 300 + ttl - 1, true), "n3 has more");
+    assert!(takes(120_000 - 300 + ttl, true), "n3 does not take it");
+}
+
+fn acquires(command: &Command) -> bool {
+    matches!(command, Command::Acquire(_))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap()
+}
+
 /// It is cut off from Consul, leads by promises, and does not ask whoever has its own name.
 #[test]
 fn a_node_of_the_same_name_that_leads_by_promises_is_never_raced() {
@@ -102,8 +171,7 @@ fn a_node_of_the_same_name_that_leads_by_promises_is_never_raced() {
         let mut seen = sees("n2", 10_000, snapshot.clone(), standby(1000));
         let peer = PeerAnswer { promised: promised.map(str::to_owned), ..answer(1000) };
         peers(&mut seen, &[("n1", None), ("n3", Some(peer))]);
-        let takes = |command: &Command| matches!(command, Command::Acquire(_));
-        commands(&mut brain, &seen).iter().any(takes)
+        commands(&mut brain, &seen).iter().any(acquires)
     };
     assert!(!race(Some("n2")), "it lives");
     assert!(race(None) && race(Some("n1")), "it is gone, or its machine has been started anew");
