@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
@@ -92,8 +93,7 @@ fn pair(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
     }
 }
 
-fn open(address: SocketAddr, kind: SockType) -> io::Result<std::os::fd::OwnedFd> {
-    use std::os::fd::AsRawFd;
+fn open(address: SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
     if address.is_ipv6() {
@@ -105,12 +105,24 @@ fn open(address: SocketAddr, kind: SockType) -> io::Result<std::os::fd::OwnedFd>
     } else {
         // As much as the kernel allows.
         let _ = setsockopt(&fd, sockopt::RcvBuf, &RECEIVE);
+        tell_destinations(&fd, address.ip())?;
     }
     bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
     if kind == SockType::Stream {
         listen(&fd, Backlog::new(BACKLOG)?)?;
     }
     Ok(fd)
+}
+
+/// An answer from a socket on all addresses must come from the one that was asked, so the kernel is to
+/// tell it. From the first question on, so before the socket is bound.
+fn tell_destinations(fd: &OwnedFd, ip: IpAddr) -> io::Result<()> {
+    match ip {
+        _ if !ip.is_unspecified() => {}
+        IpAddr::V4(_) => setsockopt(fd, sockopt::Ipv4PacketInfo, &true)?,
+        IpAddr::V6(_) => setsockopt(fd, sockopt::Ipv6RecvPacketInfo, &true)?,
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod fast;
 mod forward;
 mod fuzz;
 mod hickory;
+mod inbox;
 mod label;
 mod name;
 mod node;

@@ -2,10 +2,16 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
 /// The longest name, with the root's empty label (RFC 1035, section 2.3.4).
 pub(crate) const LONGEST: usize = 255;
 /// The longest label.
 pub(crate) const LONGEST_LABEL: usize = 63;
+
+/// A part of a name as a key. Most are short: they stand in the map itself, because each pointer on the
+/// way to an answer may cost a look into slow memory.
+pub(crate) type Key = SmallVec<[u8; 32]>;
 
 /// A domain name: lower case, at least one label, at most 255 bytes on the wire.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

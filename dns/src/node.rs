@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use smallvec::SmallVec;
+
 use crate::name::Name;
 
 /// Record types (IANA's registry).
@@ -34,7 +36,8 @@ pub(crate) struct Srv {
 /// A name; without records it only exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Node {
-    pub v4: Vec<Ipv4Addr>,
+    /// In here up to four: no pointer is to be followed to them.
+    pub v4: SmallVec<[Ipv4Addr; 4]>,
     pub v6: Vec<Ipv6Addr>,
     /// Alternatives: an answer has one of them.
     pub cname: Vec<Name>,

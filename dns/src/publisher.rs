@@ -8,6 +8,7 @@ use hart_ha::time::Time;
 
 use crate::cluster::Cluster;
 use crate::label::label;
+use crate::name::Key;
 use crate::settings::Settings;
 use crate::table::Table;
 use crate::zone::{ByLabel, Served, Until, Zone};
@@ -110,7 +111,7 @@ impl Publisher {
         match named {
             Ok((label, origin)) => {
                 let (table, problems) = Table::build(&cluster, &origin, &self.settings);
-                let label = Some(label.into_bytes().into_boxed_slice());
+                let label = Some(Key::from_slice(label.as_bytes()));
                 Served { cluster, label, table, until, problems }
             }
             Err(problem) => {

@@ -7,7 +7,7 @@ use foldhash::HashMap;
 
 use crate::cluster::{Cluster, Host, Member};
 use crate::label::label;
-use crate::name::{self, Name};
+use crate::name::{self, Key, Name};
 use crate::node::{Node, Srv};
 use crate::settings::Settings;
 
@@ -25,7 +25,7 @@ struct Entry {
 
 /// All names below one cluster.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Table(HashMap<Box<[u8]>, Entry>);
+pub(crate) struct Table(HashMap<Key, Entry>);
 
 impl Table {
     /// The node with this relative name (wire form without an end, lower case).
@@ -45,7 +45,7 @@ impl Table {
         let mut lost = builder.names(None, &mut Vec::new());
         let entries = led.into_iter().map(|(key, led)| {
             let lost = lost.remove(&key).filter(|lost| *lost != led).map(Box::new);
-            (key.into_boxed_slice(), Entry { led, lost })
+            (Key::from_slice(&key), Entry { led, lost })
         });
         (Self(entries.collect()), problems)
     }

@@ -1,20 +1,17 @@
 //! Datagrams.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
-    sockopt,
-};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 
 use crate::counters::Count;
 use crate::forward;
+use crate::inbox::{Inbox, To, Way};
 use crate::outbox::Outbox;
 use crate::responder::{Responder, Transport, Verdict};
 
@@ -22,8 +19,6 @@ use crate::responder::{Responder, Transport, Verdict};
 const TURN: usize = 32;
 /// An answer takes less, and its room can grow.
 const LARGEST_ANSWER: usize = 512;
-/// The largest question that is read; what is longer is cut, and then malformed.
-const LARGEST: usize = 4096;
 
 /// One socket.
 pub(crate) struct Udp {
@@ -34,59 +29,31 @@ pub(crate) struct Udp {
     wildcard: bool,
 }
 
-/// A packet's sender, and the address that it asked where that must be named.
-#[derive(Clone, Copy)]
-struct Way {
-    from: SocketAddr,
-    to: Option<To>,
-}
-
-#[derive(Clone, Copy)]
-enum To {
-    V4(nix::libc::in_pktinfo),
-    V6(nix::libc::in6_pktinfo),
-}
-
 impl Udp {
     pub fn new(
         socket: UdpSocket,
         responder: Arc<Responder>,
         forwarding: Arc<Semaphore>,
     ) -> io::Result<Self> {
-        let address = socket.local_addr()?;
-        let wildcard = address.ip().is_unspecified();
-        if wildcard && address.is_ipv4() {
-            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
-        } else if wildcard {
-            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
-        }
+        let wildcard = socket.local_addr()?.ip().is_unspecified();
         Ok(Self { socket: Arc::new(socket), responder, forwarding, wildcard })
     }
 
     /// Answers until it is dropped.
     pub async fn run(self) {
-        let mut packet = vec![0; LARGEST];
+        let mut inbox = Inbox::new(TURN, self.wildcard);
         let mut outbox = Outbox::new(TURN, LARGEST_ANSWER);
         loop {
             if self.socket.readable().await.is_err() {
                 continue;
             }
-            self.turn(&mut packet, &mut outbox);
+            // An error says that nothing waits, or that the client of an earlier answer is gone.
+            let _ =
+                inbox.receive(&self.socket, |packet, way| self.answer(packet, way, &mut outbox));
             for _ in 0..outbox.send(&self.socket) {
                 self.responder.count(Count::Dropped);
             }
             tokio::task::yield_now().await;
-        }
-    }
-
-    fn turn(&self, packet: &mut [u8], outbox: &mut Outbox) {
-        for _ in 0..TURN {
-            match self.receive(packet) {
-                Ok((length, way)) => self.answer(&packet[..length], way, outbox),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // An ICMP message about an earlier answer: that client is gone.
-                Err(_) => {}
-            }
         }
     }
 
@@ -125,38 +92,6 @@ impl Udp {
             drop(permit);
         });
     }
-
-    fn receive(&self, packet: &mut [u8]) -> io::Result<(usize, Way)> {
-        if !self.wildcard {
-            let (length, from) = self.socket.try_recv_from(packet)?;
-            return Ok((length, Way { from, to: None }));
-        }
-        self.socket.try_io(Interest::READABLE, || with_address(&self.socket, packet))
-    }
-}
-
-/// Receives a packet with the address that it was sent to.
-fn with_address(socket: &UdpSocket, packet: &mut [u8]) -> io::Result<(usize, Way)> {
-    let mut slices = [IoSliceMut::new(packet)];
-    let mut space = nix::cmsg_space!(nix::libc::in6_pktinfo);
-    let flags = MsgFlags::MSG_DONTWAIT;
-    let got = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
-    let to = got.cmsgs()?.find_map(|message| match message {
-        ControlMessageOwned::Ipv4PacketInfo(mut info) => {
-            // The routing table finds the interface.
-            info.ipi_ifindex = 0;
-            Some(To::V4(info))
-        }
-        ControlMessageOwned::Ipv6PacketInfo(info) => Some(To::V6(info)),
-        _ => None,
-    });
-    let from = got.address.and_then(address).ok_or(io::ErrorKind::InvalidData)?;
-    Ok((got.bytes, Way { from, to }))
-}
-
-fn address(storage: SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = storage.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
-    v4.or_else(|| storage.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
 }
 
 /// Sends at once or not at all: a client asks again, and memory stays as it is.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hart_ha::time::Time;
 
 use crate::cluster::Cluster;
-use crate::name::Name;
+use crate::name::{Key, Name};
 use crate::node::Node;
 use crate::question::Question;
 use crate::settings::Settings;
@@ -45,14 +45,14 @@ fn millis(time: Time) -> u64 {
 pub(crate) struct Served {
     pub cluster: Cluster,
     /// Its label, where it can have one.
-    pub label: Option<Box<[u8]>>,
+    pub label: Option<Key>,
     pub table: Table,
     pub until: Until,
     pub problems: Vec<String>,
 }
 
 /// The clusters by label. Only we put labels in, so their hashes need not withstand an attacker.
-pub(crate) type ByLabel = foldhash::HashMap<Box<[u8]>, Arc<Served>>;
+pub(crate) type ByLabel = foldhash::HashMap<Key, Arc<Served>>;
 
 /// What a question finds.
 #[derive(Debug)]

@@ -19,10 +19,24 @@ fn start(settings: Settings, listen: &str) -> (Server, Publisher, SocketAddr) {
 
 fn over_udp(address: SocketAddr, packet: &[u8]) -> Message {
     let bind = if address.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
-    let socket = UdpSocket::bind(bind).unwrap();
-    socket.connect(address).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let socket = connected(bind, address);
     socket.send(packet).unwrap();
+    received(&socket)
+}
+
+fn client(host: u8, target: SocketAddr) -> UdpSocket {
+    connected(&format!("127.0.0.{host}:0"), target)
+}
+
+/// A connected socket takes nothing from another address.
+fn connected(bind: &str, target: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind(bind).unwrap();
+    socket.connect(target).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket
+}
+
+fn received(socket: &UdpSocket) -> Message {
     let mut buffer = [0; 4096];
     let length = socket.recv(&mut buffer).unwrap();
     Message::from_vec(&buffer[..length]).unwrap()
@@ -65,9 +79,35 @@ fn on_all_addresses_the_one_that_was_asked_answers() {
     for (listen, asked) in [("0.0.0.0:0", "127.0.0.2"), ("[::]:0", "::1")] {
         let (_server, _publisher, address) = start(settings(), listen);
         let target = SocketAddr::new(asked.parse().unwrap(), address.port());
-        // A connected socket takes nothing from another address.
         let answer = over_udp(target, &query("primary.ha.pg.test", kind::A, None));
         assert_eq!(data(&answer).1, ["10.0.0.1"]);
+    }
+}
+
+/// They wait before the server begins, so it takes them in batches.
+#[test]
+fn of_many_questions_at_once_each_is_answered_to_its_client() {
+    for (listen, asked) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.2")] {
+        let sockets = Sockets::bind(&[listen.parse().unwrap()]).unwrap();
+        let target = SocketAddr::new(asked.parse().unwrap(), sockets.addresses()[0].port());
+        let clients: Vec<_> = (1..=2).map(|host| client(host, target)).collect();
+        let names = [("n1.ha.pg.test", "10.0.0.1"), ("primary.ha.pg.test", "10.0.0.1")];
+        for id in 0..40_u16 {
+            let (name, _) = names[usize::from(id % 2)];
+            let mut packet = query(name, kind::A, None);
+            packet[..2].copy_from_slice(&id.to_be_bytes());
+            clients[usize::from(id / 2 % 2)].send(&packet).unwrap();
+            clients[0].send(b"no question").unwrap();
+        }
+        let (_publisher, responder) = serving(settings(), [cluster()]);
+        let _server = Server::start(sockets, responder).unwrap();
+        for id in 0..40_u16 {
+            let (name, address) = names[usize::from(id % 2)];
+            let answer = received(&clients[usize::from(id / 2 % 2)]);
+            assert_eq!(answer.metadata.id, id);
+            assert_eq!(answer.queries[0].name().to_string(), format!("{name}."));
+            assert_eq!(data(&answer).1, [address]);
+        }
     }
 }
 
