@@ -73,7 +73,11 @@ impl Brain {
             stopped: None,
             streamed: BTreeSet::new(),
         };
-        let switch = self.switch.take().unwrap_or(start);
+        let switch = self.switch.take().unwrap_or_else(|| {
+            // That was said of an earlier request.
+            self.refused = None;
+            start
+        });
         if turn.is_running() {
             self.before_stop(turn, snapshot, &purpose, switch)
         } else {
