@@ -28,6 +28,7 @@ mod fencing;
 mod follow;
 mod jobs;
 mod lead;
+mod patience;
 mod poolers;
 mod publish;
 mod race;
@@ -108,11 +109,10 @@ pub struct Brain {
     /// The reign that was given up last, when, and how: it is never led again, though keeper and
     /// watch may show it for a moment longer.
     given_up: Option<(Term, Time, Command)>,
-    /// Does Consul answer, and since when is it so?
-    answers: (bool, Time),
-    /// The lease record has been as it is since the first moment; since the second this node has only had
-    /// to compare positions to take the lease.
-    patient: Option<(Time, Time)>,
+    /// Since when Consul has answered without a break; `None` while it does not.
+    answers_since: Option<Time>,
+    /// With better placed nodes, when the lease is free.
+    patience: patience::Patience,
     /// The last attempt to take the lease: the version it rested on, and when.
     acquired: Option<(Index, Time)>,
     /// Names in writes of `sync` that rest on this version and may come true yet.
@@ -162,8 +162,8 @@ impl Brain {
             switch: None,
             pausing: None,
             given_up: None,
-            answers: (false, Time::ZERO),
-            patient: None,
+            answers_since: None,
+            patience: patience::Patience::default(),
             acquired: None,
             sync_sent: None,
             sync_doubt: sync::Doubt::default(),
@@ -223,7 +223,9 @@ impl Brain {
         for finished in &observation.finished {
             self.after_job(finished);
         }
-        self.note_silence(observation);
+        self.patience.step(observation.now);
+        let answered_before = self.answers_since.unwrap_or(observation.now);
+        self.answers_since = observation.store.reachable.then_some(answered_before);
         let Some(snapshot) = &observation.store.snapshot else { return };
         self.watch.see(snapshot.lease(), snapshot.status_index(), observation.store.arrived);
         self.agreement.see(snapshot);
@@ -235,18 +237,6 @@ impl Brain {
         for (name, url) in snapshot.failsafe.iter().flat_map(|failsafe| &failsafe.value) {
             self.addresses.entry(name.clone()).or_insert_with(|| url.clone());
         }
-    }
-
-    /// Time in which nobody could take the lease is taken from nobody's time to do so.
-    fn note_silence(&mut self, observation: &Observation) {
-        let (answers, since) = self.answers;
-        if answers == observation.store.reachable {
-            return;
-        }
-        if let Some((_, began)) = self.patient.as_mut().filter(|_| !answers) {
-            *began = *began + observation.now.since(since);
-        }
-        self.answers = (observation.store.reachable, observation.now);
     }
 
     /// Consul has not answered yet since this agent began.

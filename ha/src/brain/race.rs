@@ -170,8 +170,8 @@ impl Brain {
     /// Positions are compared while the last of the lease runs out: by then its holder's guard has
     /// done its work and positions stand still.
     fn compare_and_acquire(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, free_at: Time) {
-        let patience_ends = self.patience_ends(turn, free_at);
-        let asked_since = self.compares_since(turn, free_at, patience_ends);
+        self.patience.compare(free_at, turn.now(), turn.config.ttl);
+        let asked_since = self.compares_since(turn, free_at);
         let others = self.others();
         let probed = turn.probed(&others, asked_since, "to compare positions before taking over");
         if turn.now() < free_at {
@@ -180,7 +180,7 @@ impl Brain {
         if !probed {
             return turn.wake_soon();
         }
-        if let Some(obstacle) = self.obstacle(turn, snapshot, patience_ends) {
+        if let Some(obstacle) = self.obstacle(turn, snapshot) {
             turn.phase(obstacle);
             return turn.wake_at(turn.now() + turn.config.ttl / 16);
         }
@@ -192,32 +192,17 @@ impl Brain {
         self.acquire(turn, snapshot, self.next_term(turn), reason);
     }
 
-    /// A better placed node has the time of a lease to take it. That begins when this node could take
-    /// it, which may be long after it ran out: who waits for Consul is no wait for the other.
-    fn patience_ends(&mut self, turn: &Turn<'_>, free_at: Time) -> Time {
-        let (seen, now) = (self.watch.since(), turn.now().max(free_at));
-        let began = self.patient.filter(|(of, _)| *of == seen).map_or(now, |(_, began)| began);
-        self.patient = Some((seen, began));
-        began + turn.config.ttl
-    }
-
     /// How old the answers may be that positions are compared by. Silence from before Consul
     /// answered again tells nothing of the others: this node may have been the one that was cut off.
-    fn compares_since(&self, turn: &Turn<'_>, free_at: Time, patience_ends: Time) -> Time {
-        let window = margin(turn.config.ttl);
-        let recent = (free_at - window).max(turn.now() - turn.config.ttl / 4);
-        let recent = recent.max(self.watch.since());
+    fn compares_since(&self, turn: &Turn<'_>, free_at: Time) -> Time {
+        let ttl = turn.config.ttl;
+        let recent = (free_at - margin(ttl)).max(turn.now() - ttl / 4).max(self.watch.since());
         // A Consul that comes and goes must not hinder everybody for ever.
-        let (_, answers_since) = self.answers;
-        if turn.now() < patience_ends { recent.max(answers_since) } else { recent }
+        let connected = self.answers_since.filter(|_| !self.patience.is_long(ttl, turn.now()));
+        connected.map_or(recent, |since| recent.max(since))
     }
 
-    fn obstacle(
-        &self,
-        turn: &Turn<'_>,
-        snapshot: &Snapshot,
-        patience_ends: Time,
-    ) -> Option<String> {
+    fn obstacle(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<String> {
         if let Some(name) = self.living_primary(turn) {
             return Some(format!("{name} still answers as primary"));
         }
@@ -227,7 +212,7 @@ impl Brain {
         if let Some(peer) = self.namesake_lives(turn, snapshot) {
             return Some(format!("{peer} has promised another node of this name not to lead"));
         }
-        if self.is_named_candidate(snapshot) || turn.now() >= patience_ends {
+        if self.is_named_candidate(snapshot) || self.patience.is_over(turn.config.ttl) {
             return None;
         }
         if let Some(name) = named_candidate(snapshot) {
