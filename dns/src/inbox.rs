@@ -43,7 +43,7 @@ impl Inbox {
     /// Takes what waits, as much as there is room for.
     ///
     /// # Errors
-    /// `WouldBlock`: nothing waits. Others are ICMP messages about earlier answers.
+    /// `WouldBlock`: nothing waits. Else the operating system's reason.
     pub fn receive(
         &mut self,
         socket: &UdpSocket,
@@ -60,8 +60,10 @@ impl Inbox {
         })?;
         for message in got {
             let packet = message.iovs().next().unwrap_or_default();
-            if let Some(from) = message.address.and_then(address) {
-                each(packet, Way { from, to: asked(&message) });
+            let (from, to) = (message.address.and_then(address), asked(&message));
+            // An answer from an address that was not asked would be of no use.
+            if let Some(from) = from.filter(|_| to.is_some() || !self.told) {
+                each(packet, Way { from, to });
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 use tokio::io::Interest;
@@ -17,6 +18,8 @@ use crate::responder::{Responder, Transport, Verdict};
 
 /// So many packets are answered before others get their turn. Their answers go out together.
 const TURN: usize = 32;
+/// Out of memory, for instance: it may last, and must not cost a whole processor.
+const AFTER_ERROR: Duration = Duration::from_millis(10);
 /// An answer takes less, and its room can grow.
 const LARGEST_ANSWER: usize = 512;
 
@@ -47,9 +50,11 @@ impl Udp {
             if self.socket.readable().await.is_err() {
                 continue;
             }
-            // An error says that nothing waits, or that the client of an earlier answer is gone.
-            let _ =
+            let got =
                 inbox.receive(&self.socket, |packet, way| self.answer(packet, way, &mut outbox));
+            if got.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+                tokio::time::sleep(AFTER_ERROR).await;
+            }
             for _ in 0..outbox.send(&self.socket) {
                 self.responder.count(Count::Dropped);
             }
