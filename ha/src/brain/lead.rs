@@ -103,7 +103,7 @@ impl Brain {
         let job = if control.was_primary {
             let Some(sync) = self.first_waits(turn, snapshot) else {
                 turn.wake_soon();
-                return turn.phase("ruling out an earlier write of the synchronous set");
+                return turn.phase("making sure of the published synchronous set");
             };
             Job::StartPrimary { hold, sync }
         } else {

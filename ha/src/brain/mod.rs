@@ -119,6 +119,8 @@ pub struct Brain {
     sync_sent: Option<(Index, BTreeSet<String>)>,
     /// Whether the version of `sync` that is seen may be an old one, or others' writes rest on it.
     sync_doubt: sync::Doubt,
+    /// The latest beat of the lease in a picture that had `sync`.
+    sync_beat: Option<u64>,
     /// Since when this node, as the holder, waits for the word of the quorum.
     voting: sync::Voting,
     /// Of a replica: the term whose leader is the only one that it gets WAL from.
@@ -167,6 +169,7 @@ impl Brain {
             acquired: None,
             sync_sent: None,
             sync_doubt: sync::Doubt::default(),
+            sync_beat: None,
             voting: None,
             follows: None,
             confirmations: sync::Confirmations::default(),
@@ -229,6 +232,7 @@ impl Brain {
         let Some(snapshot) = &observation.store.snapshot else { return };
         self.watch.see(snapshot.lease(), snapshot.status_index(), observation.store.arrived);
         self.agreement.see(snapshot);
+        self.note_sync(snapshot);
         for (name, member) in &snapshot.members {
             if !member.value.api_url.is_empty() {
                 self.addresses.insert(name.clone(), member.value.api_url.clone());

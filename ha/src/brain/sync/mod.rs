@@ -80,7 +80,9 @@ impl Brain {
         turn: &mut Turn<'_>,
         snapshot: &Snapshot,
     ) -> Option<Waits> {
-        let Some(sync) = &snapshot.sync else { return Some(Waits::nobody()) };
+        let Some(sync) = &snapshot.sync else {
+            return self.sync_is_absent(snapshot).then(Waits::nobody);
+        };
         if sync.value.leader.as_deref().is_none_or(|name| !self.is_me(name)) {
             return Some(Waits::nobody());
         }
@@ -98,6 +100,20 @@ impl Brain {
             }
             None => Some(Waits { need: names.len().saturating_sub(quorum), of: names }),
         }
+    }
+
+    /// Notes in which beat the key was there last.
+    pub(super) fn note_sync(&mut self, snapshot: &Snapshot) {
+        if let (Some(_), Some(lease)) = (&snapshot.sync, snapshot.lease()) {
+            self.sync_beat = self.sync_beat.max(Some(lease.beat));
+        }
+    }
+
+    /// Is the key gone, and not just missing from a picture of the past? Such a picture shows no later
+    /// beat of this node's lease than the last one that had the key.
+    fn sync_is_absent(&self, snapshot: &Snapshot) -> bool {
+        let beat = snapshot.lease().map(|lease| lease.beat);
+        snapshot.sync.is_none() && self.sync_beat.is_none_or(|known| beat > Some(known))
     }
 
     /// Somebody else's published set does not name this node: it may lack acknowledged commits.
@@ -180,7 +196,8 @@ impl Brain {
             let delete = Command::Write(Write::DeleteSync(sync.index));
             return turn.push(delete, "synchronous mode is off");
         }
-        if turn.obs.local.sql.as_ref().is_some_and(|sql| sql.waits) {
+        let waits = turn.obs.local.sql.as_ref().is_some_and(|sql| sql.waits);
+        if waits && self.sync_is_absent(snapshot) {
             let job = Job::Sync(Waits::nobody());
             let ready = self.jobs.ready_at(&job);
             if turn.now() < ready {

@@ -176,3 +176,35 @@ fn a_primary_that_starts_again_waits_for_whom_is_published_or_may_be() {
     let mut anew = Brain::new(brain("n1").settings);
     assert_eq!(commands(&mut anew, &any), [rewrite], "what a former run sent is ruled out first");
 }
+
+/// Whoever is named in the key may lead by itself, also when the mode is on again in the next moment.
+#[test]
+fn commits_are_not_let_go_on_a_picture_from_before_the_key_was_there() {
+    let mut brain = brain("n1");
+    let see = |beat: u64, sync: Option<&str>, running: bool| {
+        let snapshot = with_lease(cluster(), Some(lease("n1", beat, LeaseState::Held)));
+        let snapshot = match sync {
+            Some(name) => with_sync(snapshot, "n1", &[name]),
+            None => snapshot,
+        };
+        let seen = leads(snapshot, Sql { waits: true, ..primary(2000) });
+        if running { seen } else { down(seen, true, false) }
+    };
+    let off = |mut seen: Observation| {
+        let mut snapshot = (**seen.store.snapshot.as_ref().unwrap()).clone();
+        let config = &mut snapshot.config.as_mut().unwrap().value;
+        let mut raw = config.raw.clone();
+        raw.insert("synchronous_mode".into(), false.into());
+        *config = DynamicConfig::from_raw(raw).unwrap();
+        seen.store.snapshot = Some(snapshot.into());
+        seen
+    };
+    let delete = Command::Write(Write::DeleteSync(7));
+    assert_eq!(commands(&mut brain, &off(see(9, Some("n2"), true))), [delete]);
+    assert_eq!(commands(&mut brain, &off(see(9, None, true))), [], "it may be of the past");
+    assert_eq!(commands(&mut brain, &see(8, None, false)), [], "nothing is started on it, either");
+    let let_go = Command::Begin(Job::Sync(all(&[])));
+    assert_eq!(commands(&mut brain, &off(see(10, None, true))), [let_go], "it is gone");
+    let got = commands(&mut brain, &off(see(10, None, false)));
+    assert!(matches!(got[..], [Command::Begin(Job::StartPrimary { .. })]), "{got:?}");
+}
