@@ -91,7 +91,7 @@ fn of_many_questions_at_once_each_is_answered_to_its_client() {
         let sockets = Sockets::bind(&[listen.parse().unwrap()]).unwrap();
         let target = SocketAddr::new(asked.parse().unwrap(), sockets.addresses()[0].port());
         let clients: Vec<_> = (1..=2).map(|host| client(host, target)).collect();
-        let names = [("n1.ha.pg.test", "10.0.0.1"), ("primary.ha.pg.test", "10.0.0.1")];
+        let names = [("n2.ha.pg.test", "10.0.0.2"), ("primary.ha.pg.test", "10.0.0.1")];
         for id in 0..40_u16 {
             let (name, _) = names[usize::from(id % 2)];
             let mut packet = query(name, kind::A, None);

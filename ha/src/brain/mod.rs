@@ -119,7 +119,7 @@ pub struct Brain {
     sync_sent: Option<(Index, BTreeSet<String>)>,
     /// Whether the version of `sync` that is seen may be an old one, or others' writes rest on it.
     sync_doubt: sync::Doubt,
-    /// The latest beat of the lease in a picture that had `sync`.
+    /// The latest beat of the lease in a picture in which `sync` was this node's.
     sync_beat: Option<u64>,
     /// Since when this node, as the holder, waits for the word of the quorum.
     voting: sync::Voting,

@@ -80,12 +80,9 @@ impl Brain {
         turn: &mut Turn<'_>,
         snapshot: &Snapshot,
     ) -> Option<Waits> {
-        let Some(sync) = &snapshot.sync else {
-            return self.sync_is_absent(snapshot).then(Waits::nobody);
+        let Some(sync) = snapshot.sync.as_ref().filter(|_| self.has_sync(snapshot)) else {
+            return self.surely_lacks_sync(snapshot).then(Waits::nobody);
         };
-        if sync.value.leader.as_deref().is_none_or(|name| !self.is_me(name)) {
-            return Some(Waits::nobody());
-        }
         let published = self.published_voters(snapshot);
         self.sync_doubt.see(sync.index);
         if self.sync_doubt.is_at(sync.index) {
@@ -102,18 +99,23 @@ impl Brain {
         }
     }
 
-    /// Notes in which beat the key was there last.
+    fn has_sync(&self, snapshot: &Snapshot) -> bool {
+        let leader = snapshot.sync.as_ref().and_then(|sync| sync.value.leader.as_deref());
+        leader.is_some_and(|name| self.is_me(name))
+    }
+
+    /// Notes in which beat the key was this node's last.
     pub(super) fn note_sync(&mut self, snapshot: &Snapshot) {
-        if let (Some(_), Some(lease)) = (&snapshot.sync, snapshot.lease()) {
+        if let Some(lease) = snapshot.lease().filter(|_| self.has_sync(snapshot)) {
             self.sync_beat = self.sync_beat.max(Some(lease.beat));
         }
     }
 
-    /// Is the key gone, and not just missing from a picture of the past? Such a picture shows no later
-    /// beat of this node's lease than the last one that had the key.
-    fn sync_is_absent(&self, snapshot: &Snapshot) -> bool {
+    /// Has this node published nothing, and not just in a picture of the past? Such a picture shows no
+    /// later beat of its lease than the last one in which the key was its own.
+    fn surely_lacks_sync(&self, snapshot: &Snapshot) -> bool {
         let beat = snapshot.lease().map(|lease| lease.beat);
-        snapshot.sync.is_none() && self.sync_beat.is_none_or(|known| beat > Some(known))
+        !self.has_sync(snapshot) && self.sync_beat.is_none_or(|known| beat > Some(known))
     }
 
     /// Somebody else's published set does not name this node: it may lack acknowledged commits.
@@ -197,7 +199,7 @@ impl Brain {
             return turn.push(delete, "synchronous mode is off");
         }
         let waits = turn.obs.local.sql.as_ref().is_some_and(|sql| sql.waits);
-        if waits && self.sync_is_absent(snapshot) {
+        if waits && self.surely_lacks_sync(snapshot) {
             let job = Job::Sync(Waits::nobody());
             let ready = self.jobs.ready_at(&job);
             if turn.now() < ready {

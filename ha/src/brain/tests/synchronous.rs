@@ -203,6 +203,10 @@ fn commits_are_not_let_go_on_a_picture_from_before_the_key_was_there() {
     assert_eq!(commands(&mut brain, &off(see(9, Some("n2"), true))), [delete]);
     assert_eq!(commands(&mut brain, &off(see(9, None, true))), [], "it may be of the past");
     assert_eq!(commands(&mut brain, &see(8, None, false)), [], "nothing is started on it, either");
+    let mut former = see(8, None, false);
+    let snapshot = (**former.store.snapshot.as_ref().unwrap()).clone();
+    former.store.snapshot = Some(with_sync(snapshot, "n3", &["n1"]).into());
+    assert_eq!(commands(&mut brain, &former), [], "nor on that of the leader before");
     let let_go = Command::Begin(Job::Sync(all(&[])));
     assert_eq!(commands(&mut brain, &off(see(10, None, true))), [let_go], "it is gone");
     let got = commands(&mut brain, &off(see(10, None, false)));
