@@ -72,24 +72,33 @@ impl Postgres {
         let sql = "SELECT setting, coalesce(sourcefile, source) FROM pg_settings \
                    WHERE name = 'synchronous_standby_names'";
         let mut pause = LOOK.0;
+        let mut seen = None;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let failed = Error::sql("reading synchronous_standby_names");
-            let rows = self.query(sql, left).await.map_err(failed)?;
+            let rows = match (self.query(sql, left).await, seen) {
+                (Ok(rows), _) => rows,
+                // The last look had hardly any time; what the one before saw is the cause.
+                (Err(LinkError::Timeout { .. }), Some(overridden)) => return Err(overridden),
+                (Err(error), _) => {
+                    return Err(Error::sql("reading synchronous_standby_names")(error));
+                }
+            };
             let field = |n: usize| {
                 rows.first().and_then(|row| row.get(n).cloned().flatten()).unwrap_or_default()
             };
             if field(0) == wanted {
                 return Ok(());
             }
+            let overridden = Error::Overridden {
+                name: "synchronous_standby_names",
+                wanted: wanted.to_owned(),
+                actual: field(0),
+                set_in: field(1),
+            };
             if left <= pause {
-                return Err(Error::Overridden {
-                    name: "synchronous_standby_names",
-                    wanted: wanted.to_owned(),
-                    actual: field(0),
-                    set_in: field(1),
-                });
+                return Err(overridden);
             }
+            seen = Some(overridden);
             sleep(pause).await;
             pause = (pause * 2).min(LOOK.1);
         }

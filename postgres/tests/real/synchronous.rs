@@ -96,7 +96,7 @@ async fn the_standby_is_changed_without_a_gap() {
 async fn alter_system_is_named_as_the_cause() {
     let primary = Node::primary("n1").await;
     primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'x'").await;
-    let wait = Duration::from_secs(1);
+    let wait = Duration::from_secs(3);
     let error = primary.postgres.set_synchronous_standby_names("n2", wait).await.unwrap_err();
     assert!(error.to_string().contains("postgresql.auto.conf"), "{error}");
     assert!(error.to_string().contains("ALTER SYSTEM RESET"), "{error}");
