@@ -72,6 +72,8 @@ pub enum Command {
     },
     /// Keep beside the data directory in which terms the timelines here began.
     Origins(BTreeMap<Timeline, Term>),
+    /// Keep the failsafe list beside the data directory: who may go on leading when Consul has lost it.
+    NoteList(Failsafe),
     /// The bootstrap is complete.
     Bootstrapped,
     /// Another node's cluster is complete: keep beside the data directory that our unfinished one is

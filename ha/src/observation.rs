@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::command::Job;
 use crate::keeper::{Hold, Promise};
-use crate::kv::{Role, State, Tags, Term};
+use crate::kv::{Failsafe, Role, State, Tags, Term};
 use crate::lsn::{Lsn, Timeline};
 use crate::store::{SessionId, Snapshot};
 use crate::time::Time;
@@ -226,6 +226,8 @@ pub struct Memory {
     pub term: Term,
     /// The timelines whose WAL is here, as far as is known, and the term in which each began.
     pub origins: BTreeMap<Timeline, Term>,
+    /// The failsafe list as it was seen last: names and REST addresses.
+    pub failsafe: Failsafe,
     /// initdb was ours and its roles are not complete yet.
     pub bootstrapping: bool,
     /// The system identifier that our initdb made, until that cluster is complete. Without

@@ -4,9 +4,10 @@ use std::num::NonZero;
 use std::process::ExitCode;
 
 use clap::Parser;
-use hart_sim::agent::states::STATES;
+use hart_sim::agent::states::{CLASSES, class_name};
 use hart_sim::clock::SEC;
 use hart_sim::event::CAUSES;
+use hart_sim::faults::KINDS;
 use hart_sim::mutation::{ALL, Mutation};
 use hart_sim::parallel;
 use hart_sim::run::{Sum, run, run_in_force};
@@ -50,19 +51,47 @@ impl Args {
     }
 }
 
+/// An optimised build ends at a panic: the seed must be said before.
+fn name_the_seed_of_a_panic() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if let Some(seed) = parallel::seed_of_this_thread() {
+            eprintln!("seed {seed} panics; see `hart-sim --seed {seed}`");
+        }
+        usual(panic);
+    }));
+}
+
 fn main() -> ExitCode {
+    name_the_seed_of_a_panic();
     let args = Args::parse();
     if let Some(seed) = args.seed {
         return one(seed, None);
     }
-    if let (Some(seed), Some(only)) = (args.mutant, &args.only) {
-        let found = ALL.iter().find(|(mutation, _)| mutation.name().contains(only.as_str()));
-        return one(seed, found.map(|(mutation, _)| *mutation));
+    if args.mutant.is_none() && !args.mutations {
+        return many(&args);
     }
-    if args.mutations {
-        return mutations(&args);
+    let named = |mutation: &Mutation| {
+        args.only.as_ref().is_none_or(|only| mutation.name().contains(only.as_str()))
+    };
+    let meant: Vec<_> = ALL.iter().filter(|(mutation, _)| named(mutation)).collect();
+    match (args.mutant, &meant[..]) {
+        (_, []) => {
+            let names: Vec<_> = ALL.iter().map(|(mutation, _)| mutation.name()).collect();
+            eprintln!(
+                "no mutation has \"{}\" in its name; there are: {}",
+                args.only.as_deref().unwrap_or_default(),
+                names.join(", ")
+            );
+            ExitCode::FAILURE
+        }
+        (Some(seed), [(mutation, _)]) => one(seed, Some(*mutation)),
+        (Some(_), _) => {
+            eprintln!("--mutant is for one mutation: name it with --only");
+            ExitCode::FAILURE
+        }
+        (None, meant) => mutations(&args, meant),
     }
-    many(&args)
 }
 
 fn one(seed: u64, mutation: Option<Mutation>) -> ExitCode {
@@ -80,13 +109,10 @@ fn one(seed: u64, mutation: Option<Mutation>) -> ExitCode {
     if sum.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn mutations(args: &Args) -> ExitCode {
+fn mutations(args: &Args, meant: &[&(Mutation, &str)]) -> ExitCode {
     let mut missed = false;
-    for (mutation, rule) in ALL {
+    for (mutation, rule) in meant {
         let name = mutation.name();
-        if args.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
-            continue;
-        }
         let caught = parallel::first(args.jobs(), args.from, args.within, |seed| {
             let outcome = run(seed, Some(*mutation), false);
             // A seed that fails by itself proves nothing.
@@ -135,12 +161,13 @@ fn summary(sum: &Sum) {
         "{} events, {} writes acknowledged, {} changes of the primary, {} lost ends in async mode",
         sum.events, sum.writes, sum.changes, sum.lost
     );
-    for (kind, count) in &sum.faults {
-        println!("fault {kind:<28} {count}");
+    for kind in KINDS {
+        let count = sum.faults.get(kind.name()).copied().unwrap_or_default();
+        println!("fault {:<28} {count}", kind.name());
     }
-    for state in STATES {
+    for state in (0..CLASSES).map(class_name) {
         let missing: Vec<_> =
-            CAUSES.iter().filter(|cause| !sum.coverage.contains_key(&(*state, **cause))).collect();
+            CAUSES.iter().filter(|cause| !sum.coverage.contains_key(&(state, **cause))).collect();
         if !missing.is_empty() {
             println!("never reached: {state} × {missing:?}");
         }

@@ -47,6 +47,14 @@ pub enum Mutation {
     SyncSetIgnored,
     /// The winner does not enter itself into `sync` before the promotion.
     SyncNotClaimed,
+    /// Commits stop waiting for a standby before it is out of the published set.
+    SyncLetGoEarly,
+    /// A write of the set compares no version.
+    SyncWithoutCas,
+    /// A write of the set whose result is not known is taken for one that failed.
+    SyncDoubtForgotten,
+    /// A picture from before the set was published is taken for the present.
+    SyncPastBelieved,
     /// A candidate with a quorum does not ask the others.
     QuorumNotAsked,
     /// The word of one that still gets WAL from the old primary counts.
@@ -84,6 +92,10 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::SyncPublishedEarly, "a standby is published when commits wait for it"),
     (Mutation::SyncSetIgnored, "only the published synchronous set may lead by itself"),
     (Mutation::SyncNotClaimed, "the winner enters itself into sync before the promotion"),
+    (Mutation::SyncLetGoEarly, "a standby is out of sync before commits stop waiting for it"),
+    (Mutation::SyncWithoutCas, "a write of sync compares its version"),
+    (Mutation::SyncDoubtForgotten, "a write of sync that may come true is ruled out first"),
+    (Mutation::SyncPastBelieved, "a picture from before sync was published lets no commit go"),
     (Mutation::QuorumNotAsked, "with a quorum nobody leads without the word of others"),
     (Mutation::QuorumWordDoesNotBind, "who gives its word takes no WAL from another any more"),
     (Mutation::TermForgotten, "the term outlives a wiped store and a restart"),
@@ -101,8 +113,12 @@ impl Mutation {
             Self::HandOverBeforeCaughtUp => any(&["handed over to a node"]),
             Self::PositionsIgnored => any(&["took over although"]),
             Self::LagIgnored => any(&["are allowed"]),
-            Self::SyncPublishedEarly => any(&["is lost"]),
+            Self::SyncPublishedEarly => any(&["is lost", "lacks, as published"]),
             Self::SyncSetIgnored => any(&["is lost", "without having been in it"]),
+            Self::SyncLetGoEarly
+            | Self::SyncWithoutCas
+            | Self::SyncDoubtForgotten
+            | Self::SyncPastBelieved => any(&["is lost", "lacks, as published"]),
             Self::QuorumNotAsked | Self::QuorumWordDoesNotBind => {
                 any(&["is lost", "although sync"])
             }
@@ -124,6 +140,9 @@ impl Mutation {
             Self::MarginZero => &[Kind::NodeIsolated, Kind::NodeCutFromConsul, Kind::SlowFence],
             Self::RenewWithoutCas => {
                 &[Kind::SlowLink, Kind::OneWayCut, Kind::AgentFrozen, Kind::NodeIsolated]
+            }
+            Self::SyncDoubtForgotten | Self::SyncPastBelieved => {
+                &[Kind::SyncChanged, Kind::SlowLink, Kind::LossyNetwork, Kind::AgentKilled]
             }
             Self::HandOverBeforeCaughtUp => &[Kind::Switchover, Kind::PostgresFrozen],
             Self::FailsafePromiseIgnored | Self::OneSilenceSuffices => {

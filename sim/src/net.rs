@@ -7,7 +7,8 @@ use crate::rng::Rng;
 #[derive(Clone, Debug)]
 pub struct Net {
     ends: usize,
-    cut: Vec<bool>,
+    /// How many cuts there are: they may overlap.
+    cut: Vec<u32>,
     /// Extra delay of messages, up to this much.
     slow: Vec<Us>,
     /// Messages of a thousand that are lost, on all links.
@@ -22,17 +23,23 @@ impl Net {
     pub fn new(nodes: usize) -> Self {
         let ends = nodes + 1;
         let links = ends * ends;
-        Self { ends, cut: vec![false; links], slow: vec![0; links], loss: 0, twice: 0 }
+        Self { ends, cut: vec![0; links], slow: vec![0; links], loss: 0, twice: 0 }
     }
 
     fn link(&self, from: usize, to: usize) -> usize {
         from * self.ends + to
     }
 
-    /// Cuts or mends one direction.
-    pub fn set_cut(&mut self, from: usize, to: usize, cut: bool) {
+    /// Cuts one direction, once more where it is cut already.
+    pub fn cut(&mut self, from: usize, to: usize) {
         let link = self.link(from, to);
-        self.cut[link] = cut;
+        self.cut[link] += 1;
+    }
+
+    /// Ends one cut; the direction is open when all have ended.
+    pub fn end_cut(&mut self, from: usize, to: usize) {
+        let link = self.link(from, to);
+        self.cut[link] = self.cut[link].saturating_sub(1);
     }
 
     /// Makes one direction slow.
@@ -49,13 +56,15 @@ impl Net {
     /// Is any link cut or slow, or anything lost?
     #[must_use]
     pub fn is_disturbed(&self) -> bool {
-        self.loss > 0 || self.cut.contains(&true) || self.slow.iter().any(|slow| *slow > 0)
+        self.loss > 0
+            || self.cut.iter().any(|cuts| *cuts > 0)
+            || self.slow.iter().any(|slow| *slow > 0)
     }
 
     /// Is this direction open?
     #[must_use]
     pub fn open(&self, from: usize, to: usize) -> bool {
-        from == to || !self.cut[self.link(from, to)]
+        from == to || self.cut[self.link(from, to)] == 0
     }
 
     /// The delay of a message, or `None` where it is lost.

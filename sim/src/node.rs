@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hart_ha::keeper::Hold;
-use hart_ha::kv::Term;
+use hart_ha::kv::{Failsafe, Term};
 use hart_ha::lsn::Timeline;
 
 use crate::clock::{NodeClock, Us};
@@ -19,6 +19,8 @@ pub struct Facts {
     pub term: Term,
     /// In which terms the timelines began that the data directory has.
     pub origins: BTreeMap<Timeline, Term>,
+    /// The failsafe list as it was seen last.
+    pub failsafe: Failsafe,
     /// A bootstrap is not complete.
     pub bootstrapping: bool,
     /// What its initdb made.
@@ -38,6 +40,8 @@ pub struct Guard {
     pub fencing: bool,
     /// It was frozen when its deadline came.
     pub late: bool,
+    /// It has let a promotion begin.
+    pub promotes: bool,
 }
 
 /// See the module's text.

@@ -1,6 +1,17 @@
 //! Seeds on several threads, with results in the order of the seeds, as if there were one thread.
 
+use std::cell::Cell;
 use std::thread;
+
+thread_local! {
+    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// On which seed this thread works, for what is said when it panics.
+#[must_use]
+pub fn seed_of_this_thread() -> Option<u64> {
+    SEED.get()
+}
 
 /// So many seeds are given out to a thread at a time.
 const SHARE: u64 = 16;
@@ -23,7 +34,11 @@ pub fn each<T: Send>(
         let done: Vec<Vec<T>> = thread::scope(|scope| {
             let begin = |(first, last): &(u64, u64)| {
                 let (first, last, work) = (*first, *last, &work);
-                scope.spawn(move || (first..last).map(work).collect::<Vec<T>>())
+                let named = move |seed| {
+                    SEED.set(Some(seed));
+                    work(seed)
+                };
+                scope.spawn(move || (first..last).map(named).collect::<Vec<T>>())
             };
             let threads: Vec<_> = shares.iter().map(begin).collect();
             let result = |thread: thread::ScopedJoinHandle<'_, Vec<T>>| {

@@ -42,6 +42,8 @@ pub struct Outcome {
 pub const HEALED_NOT: &str = "the cluster did not heal";
 /// How one begins that says that the primary changed for no reason.
 pub const CHANGED: &str = "the primary changed";
+/// How one begins that says that the cluster fell ill again for no reason.
+const STAYED_NOT: &str = "the cluster did not stay well";
 const ENDLESS: &str = "a loop without end";
 
 /// More events than this in one run is a loop without end.
@@ -102,7 +104,9 @@ fn coverage(counts: &[[u32; CAUSES.len()]]) -> Coverage {
 /// Is this a broken promise about data or primaries, not only a cluster that needs too long?
 #[must_use]
 pub fn is_unsafe(violation: &str) -> bool {
-    ![HEALED_NOT, CHANGED, ENDLESS].iter().any(|harmless| violation.starts_with(harmless))
+    ![HEALED_NOT, STAYED_NOT, CHANGED, ENDLESS]
+        .iter()
+        .any(|harmless| violation.starts_with(harmless))
 }
 
 /// The sum of many runs.

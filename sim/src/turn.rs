@@ -128,6 +128,7 @@ impl World {
 
     /// The oracle looks at the nodes.
     pub(crate) fn judge(&mut self) {
+        self.check_stays();
         let t = self.t;
         let mut writing = (0..self.nodes.len()).filter(|n| self.nodes[*n].writes(t));
         let Some(first) = writing.next() else { return };

@@ -66,9 +66,12 @@ pub struct World {
     pub renewed: Us,
     /// When a request that names a candidate was last there.
     pub requested: Us,
-    /// Since when the cluster has been healthy after the faults, and how often the primary had
-    /// changed before.
-    pub healthy_since: Option<(Us, u64)>,
+    /// Since when the cluster has been healthy after the faults.
+    pub healthy_since: Option<Us>,
+    /// When it was ill at the last look.
+    pub ill_at: Option<Us>,
+    /// The primary that must now stay, and why.
+    pub stays: Option<(usize, &'static str)>,
     numbers: u64,
 }
 
@@ -130,6 +133,8 @@ impl World {
             renewed: 0,
             requested: 0,
             healthy_since: None,
+            ill_at: None,
+            stays: None,
             numbers: 0,
         };
         for n in 0..world.nodes.len() {

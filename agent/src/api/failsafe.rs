@@ -21,7 +21,7 @@ pub(super) fn get(view: &View) -> Response {
 
 /// `POST /failsafe`
 pub(super) async fn post(handle: &Handle, body: &Map<String, Value>) -> Response {
-    let question = match read_question(body) {
+    let question = match read_question(&handle.file.scope, body) {
         Ok(question) => question,
         Err(problem) => return reply::text(StatusCode::BAD_REQUEST, problem),
     };

@@ -52,6 +52,9 @@ pub struct Observed {
     pub term: u64,
     /// Its timelines and the terms in which they began.
     pub origins: BTreeMap<Timeline, u64>,
+    /// The failsafe list as it was seen last.
+    #[serde(default)]
+    pub failsafe: BTreeMap<String, String>,
     /// The ends of its timelines.
     pub history: Vec<(Timeline, Lsn, String)>,
     /// A rewind that fails is followed by a base backup.
@@ -153,6 +156,7 @@ fn of(handle: &Handle, view: &View, seen: &Observation, now: Time) -> Observed {
         }),
         term: local.memory.term,
         origins: local.memory.origins.clone(),
+        failsafe: local.memory.failsafe.clone(),
         history: local.history.clone(),
         clone_after_failed_rewind: postgresql.remove_data_directory_on_rewind_failure,
         clone_when_diverged: postgresql.remove_data_directory_on_diverged_timelines,
@@ -220,6 +224,7 @@ impl Observed {
             memory: Memory {
                 term: self.term,
                 origins: self.origins.clone(),
+                failsafe: self.failsafe.clone(),
                 bootstrapping: false,
                 made: None,
             },

@@ -28,6 +28,8 @@ use super::writes::Writes;
 
 /// While something is about to change, PostgreSQL is looked at this often.
 const HURRY: Duration = Duration::from_millis(20);
+/// The pause before a guard that was not disarmed is told again.
+const DISARM_AGAIN: Duration = Duration::from_secs(1);
 
 /// A change of the synchronous standbys that has failed so often in a row is no passing trouble.
 const UNPROVED_MAX: u32 = 3;
@@ -47,6 +49,8 @@ pub enum Effect {
     Fenced,
     /// This node cannot lead: it was not promoted, and why.
     Unfit(String),
+    /// The guard of a standby could not be told to forget this term.
+    StillArmed(hart_ha::kv::Term),
     /// Another node of this name answers.
     Namesake(Alive),
 }
@@ -187,6 +191,9 @@ impl Agent {
                     self.recorder.fenced();
                 }
                 Effect::Unfit(why) => self.is_unfit(why),
+                Effect::StillArmed(term) => {
+                    self.disarmed = self.disarmed.filter(|told| *told != term);
+                }
                 Effect::Namesake(alive) => self.meet(alive),
                 Effect::Followed(upstream, result) => {
                     self.follow_pending = false;
@@ -216,8 +223,13 @@ impl Agent {
             return;
         };
         if self.disarmed.replace(armed.term) != Some(armed.term) {
-            let server = self.server.clone();
-            tokio::spawn(async move { server.disarm(armed.term).await });
+            let (server, effects) = (self.server.clone(), self.effects.0.clone());
+            tokio::spawn(async move {
+                if !server.disarm(armed.term).await {
+                    tokio::time::sleep(DISARM_AGAIN).await;
+                    let _ = effects.send(Effect::StillArmed(armed.term));
+                }
+            });
         }
     }
 

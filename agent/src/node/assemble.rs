@@ -143,7 +143,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let agent = Agent {
         brain: Brain::new(settings::brain(&config, &instance)),
         monitor: monitor::start(postgres.clone(), wake.clone()),
-        peers: Peers::new(wake.clone()).map_err(refused)?,
+        peers: Peers::new(&config.scope, wake.clone()).map_err(refused)?,
         poolers: crate::bouncer::Asker::new(&config, wake.clone()).map_err(refused)?,
         writes: Writes::new(&client, &keys, &config.name, wake.clone()),
         jobs: Jobs::new(postgres.clone(), server.clone(), wake.clone()),

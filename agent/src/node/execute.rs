@@ -101,6 +101,11 @@ impl Agent {
                     tracing::error!("{}", chain(&error));
                 }
             }
+            Command::NoteList(list) => {
+                if let Err(error) = self.home.set_failsafe(list) {
+                    self.broken = Some(chain(&error));
+                }
+            }
             Command::Bootstrapped => {
                 if let Err(error) = self.home.set_bootstrapping(false) {
                     tracing::error!("{}", chain(&error));
@@ -353,6 +358,7 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::Carry(_)
         | Command::Pact(_)
         | Command::Origins(_)
+        | Command::NoteList(_)
         | Command::Slots { .. }
         | Command::Probe(_)
         | Command::Exit(_)

@@ -58,6 +58,9 @@ struct Facts {
     /// The timelines here and the terms in which they began. Tells two timelines of one number
     /// apart. Safety depends on it. Forgotten when the data is made anew.
     origins: BTreeMap<Timeline, u64>,
+    /// The failsafe list as it was seen last: who may go on leading without a Consul that has lost it.
+    /// Safety depends on it.
+    failsafe: BTreeMap<String, String>,
     /// The last session; saves a new lock after a restart of the agent. Only speed depends on it.
     session: Option<String>,
 }
@@ -145,6 +148,7 @@ impl Home {
         Memory {
             term: self.facts.term,
             origins: self.facts.origins.clone(),
+            failsafe: self.facts.failsafe.clone(),
             bootstrapping: self.facts.bootstrapping,
             made: self.facts.made.clone(),
         }
@@ -202,6 +206,14 @@ impl Home {
     /// See [`HomeError`].
     pub fn set_origins(&mut self, origins: BTreeMap<Timeline, u64>) -> Result<(), HomeError> {
         self.change(|facts| facts.origins = origins)
+    }
+
+    /// Notes the failsafe list.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn set_failsafe(&mut self, list: BTreeMap<String, String>) -> Result<(), HomeError> {
+        self.change(|facts| facts.failsafe = list)
     }
 
     /// The data is to be made anew: what was known of its WAL is not true any more.

@@ -23,23 +23,26 @@ struct Known {
 #[derive(Clone)]
 pub struct Peers {
     http: reqwest::Client,
+    /// An address may have passed to a node of another cluster, whose word does not count.
+    scope: Arc<str>,
     known: Arc<Mutex<Known>>,
     wake: Arc<Notify>,
 }
 
 impl Peers {
-    /// No answers yet. `wake` is notified of each answer and of each silence.
+    /// No answers yet, of members of the cluster `scope`. `wake` is notified of each answer and of each
+    /// silence.
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
-    pub fn new(wake: Arc<Notify>) -> reqwest::Result<Self> {
+    pub fn new(scope: &str, wake: Arc<Notify>) -> reqwest::Result<Self> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .tcp_nodelay(true)
             .timeout(DEADLINE)
             .pool_idle_timeout(Duration::from_secs(30))
             .build()?;
-        Ok(Self { http, known: Arc::default(), wake })
+        Ok(Self { http, scope: scope.into(), known: Arc::default(), wake })
     }
 
     /// The answers so far.
@@ -60,7 +63,10 @@ impl Peers {
 
     async fn ask_one(&self, name: String, url: String) {
         let asked = hart_clock::now();
-        let answer = fetch(&self.http, &url).await;
+        let answer = match fetch(&self.http, &url).await {
+            Ok(status) => status.of(&self.scope, &name),
+            Err(error) => Err(error.to_string()),
+        };
         if let Err(error) = &answer {
             tracing::debug!(member = %name, %error, "no answer over REST");
         }
@@ -73,9 +79,8 @@ impl Peers {
     }
 }
 
-async fn fetch(http: &reqwest::Client, url: &str) -> reqwest::Result<PeerAnswer> {
-    let status: Status = http.get(url).send().await?.json().await?;
-    Ok(status.into())
+async fn fetch(http: &reqwest::Client, url: &str) -> reqwest::Result<Status> {
+    http.get(url).send().await?.json().await
 }
 
 /// The part of `GET /patroni` that matters here; Patroni's own members answer it as well.
@@ -88,7 +93,16 @@ struct Status {
     timeline: u32,
     xlog: Xlog,
     tags: Tags,
+    patroni: Who,
     hart: Option<HartStatus>,
+}
+
+/// Who answers. Old members of Patroni do not say.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Who {
+    scope: Option<String>,
+    name: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -111,6 +125,21 @@ struct HartStatus {
 #[derive(Deserialize)]
 struct Promised {
     to: String,
+}
+
+impl Status {
+    /// The answer, where it is that of this member of this cluster, as far as it says.
+    fn of(self, scope: &str, name: &str) -> Result<PeerAnswer, String> {
+        let Who { scope: its_scope, name: its_name } = &self.patroni;
+        let other = its_scope.as_ref().is_some_and(|its| its != scope)
+            || its_name.as_ref().is_some_and(|its| its != name);
+        if other {
+            let [its_name, its_scope] =
+                [its_name, its_scope].map(|it| it.as_deref().unwrap_or("?"));
+            return Err(format!("{its_name} of the cluster {its_scope} answers at its address"));
+        }
+        Ok(self.into())
+    }
 }
 
 impl From<Status> for PeerAnswer {
@@ -170,6 +199,21 @@ mod tests {
         assert_eq!((hart.promised.as_deref(), patroni.promised), (Some("n1"), None));
         assert_eq!((hart.role, hart.position, hart.may_lead), (Role::Primary, Lsn(9), Some(false)));
         assert_eq!((hart.term, patroni.term), (7, 0));
+    }
+
+    /// The address of a member that is gone may be the address of another cluster's primary.
+    #[test]
+    fn a_node_of_another_cluster_or_of_another_name_is_no_answer() {
+        let answers = |who: &str| {
+            let text = format!(r#"{{"role":"primary","patroni":{who}}}"#);
+            serde_json::from_str::<Status>(&text).unwrap().of("demo", "n3")
+        };
+        assert_eq!(answers(r#"{"scope":"demo","name":"n3"}"#).unwrap().role, Role::Primary);
+        assert_eq!(answers(r#"{"version":"2.1"}"#).unwrap().role, Role::Primary);
+        let other = answers(r#"{"scope":"copy","name":"n3"}"#).unwrap_err();
+        assert_eq!(other, "n3 of the cluster copy answers at its address");
+        assert!(answers(r#"{"scope":"demo","name":"n4"}"#).is_err());
+        assert!(answers(r#"{"name":"n4"}"#).is_err());
     }
 
     #[test]

@@ -24,6 +24,9 @@ struct Body {
 struct Terms {
     term: u64,
     ttl_ms: u64,
+    /// The cluster: the member's address may have passed to a node of another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
 }
 
 /// The answer to a question that is agreed to.
@@ -62,10 +65,13 @@ impl Word {
 ///
 /// # Errors
 /// What is wrong with it, for whoever sent it.
-pub fn read_question(body: &Map<String, Value>) -> Result<Question, String> {
+pub fn read_question(scope: &str, body: &Map<String, Value>) -> Result<Question, String> {
     let body = Body::deserialize(&Value::Object(body.clone())).map_err(|error| {
         format!("expected {{\"name\", \"hart\": {{\"term\", \"ttl_ms\"}}}}: {error}")
     })?;
+    if let Some(other) = body.hart.scope.filter(|asked| asked != scope) {
+        return Err(format!("this is a member of the cluster {scope}, not of {other}"));
+    }
     let ttl = Duration::from_millis(body.hart.ttl_ms);
     Ok(Question { holder: body.name, term: body.hart.term, ttl })
 }
@@ -86,6 +92,7 @@ pub struct Asker {
     http: reqwest::Client,
     auth: Option<(String, hart_config::Secret)>,
     api_url: String,
+    scope: String,
     /// What was said last of each silence, so that it is said once.
     said: Option<String>,
     going_on: bool,
@@ -104,7 +111,8 @@ impl Asker {
             .build()?;
         let auth = config.restapi.authentication.as_ref();
         let auth = auth.map(|auth| (auth.username.clone(), auth.password.clone()));
-        Ok(Self { http, auth, api_url, said: None, going_on: false })
+        let scope = config.scope.clone();
+        Ok(Self { http, auth, api_url, scope, said: None, going_on: false })
     }
 
     /// Puts the question to all of them at once.
@@ -122,7 +130,8 @@ impl Asker {
 
     fn request(&self, url: &str, question: &Question) -> reqwest::RequestBuilder {
         let base = url.trim_end_matches('/').trim_end_matches("/patroni");
-        let terms = Terms { term: question.term, ttl_ms: millis(question.ttl) };
+        let scope = Some(self.scope.clone());
+        let terms = Terms { term: question.term, ttl_ms: millis(question.ttl), scope };
         let body =
             Body { name: question.holder.clone(), api_url: self.api_url.clone(), hart: terms };
         let request = self.http.post(format!("{base}/failsafe")).json(&body);
@@ -187,10 +196,12 @@ mod tests {
 
     #[test]
     fn the_body_comes_back_as_the_question() {
-        let terms = Terms { term: 4, ttl_ms: 3000 };
+        let terms = Terms { term: 4, ttl_ms: 3000, scope: Some("demo".into()) };
         let body = Body { name: "n1".into(), api_url: String::new(), hart: terms };
         let body = serde_json::to_value(&body).unwrap();
-        assert_eq!(read_question(body.as_object().unwrap()), Ok(question()));
+        assert_eq!(read_question("demo", body.as_object().unwrap()), Ok(question()));
+        let other = read_question("copy", body.as_object().unwrap()).unwrap_err();
+        assert_eq!(other, "this is a member of the cluster copy, not of demo");
     }
 
     #[test]
@@ -198,7 +209,7 @@ mod tests {
         for body in [r#"{}"#, r#"{"name":"n1"}"#, r#"{"name":"n1","hart":{"term":-1,"ttl_ms":1}}"#]
         {
             let body: Map<String, Value> = serde_json::from_str(body).unwrap();
-            assert!(read_question(&body).unwrap_err().contains("expected"), "{body:?}");
+            assert!(read_question("demo", &body).unwrap_err().contains("expected"), "{body:?}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use serde::{Deserialize, Serialize};
 
 use super::Brain;
+use super::race::is_member;
 use super::turn::Turn;
 use crate::kv::{Role, State, SynchronousMode};
 use crate::lsn::{Lsn, Timeline};
@@ -107,10 +108,11 @@ impl Brain {
 
     /// A cut-off leader may go on for as long as everybody on the list promises not to lead. The
     /// list counts, not the present setting, of which the leader may not know.
-    fn in_failsafe_list(&self, _: &Turn<'_>, snapshot: &Snapshot) -> Option<Verdict> {
+    fn in_failsafe_list(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Verdict> {
         let stored = snapshot.failsafe.as_ref().map(|failsafe| &failsafe.value);
         // One that has vanished still binds its leader's peers, and nobody else.
-        let list = stored.or_else(|| self.agreement.last_seen())?;
+        let known = &turn.obs.local.memory.failsafe;
+        let list = stored.or_else(|| self.agreement.last_seen()).unwrap_or(known);
         let missing = !list.is_empty() && !list.contains_key(&self.settings.name);
         missing.then(|| {
             let names: Vec<_> = list.keys().map(String::as_str).collect();
@@ -169,6 +171,24 @@ impl Brain {
             matches!(peer.role, Role::Primary | Role::StandbyLeader) && peer.state == State::Running
         };
         turn.answers().find(|(_, peer)| alive(peer)).map(|(name, _)| name.as_str())
+    }
+
+    /// Consul has lost the failsafe list, and this node had no touch with it before: the list may have
+    /// become shorter, and a leader that is cut off may go on by the word of those that were left, or by
+    /// nobody's. Who of those that are known does not say that it does not lead.
+    pub(super) fn unheard<'a>(
+        &'a self,
+        turn: &'a Turn<'_>,
+        snapshot: &Snapshot,
+    ) -> Option<&'a str> {
+        let lost = self.watch.has_vanished(is_member(turn)) && snapshot.failsafe.is_none();
+        if self.in_touch || !lost {
+            return None;
+        }
+        let list = self.agreement.last_seen().unwrap_or(&turn.obs.local.memory.failsafe);
+        let answers = |name: &String| turn.answers().any(|(peer, _)| peer == name);
+        let mut silent = list.keys().filter(|name| !self.is_me(name) && !answers(name));
+        silent.next().map(String::as_str)
     }
 
     /// The lease that has run out was held by another installation of this name, which the members

@@ -5,8 +5,9 @@ use crate::brain::tests::*;
 use crate::command::{Command, Write};
 use crate::keeper::{Pact, Promise};
 use crate::kv::{FailoverRequest, Failsafe};
-use crate::observation::Observation;
+use crate::observation::{Observation, PeerAnswer};
 use crate::store::{Snapshot, Versioned};
+use crate::time::Time;
 
 fn list(names: &[&str]) -> Failsafe {
     names.iter().map(|name| ((*name).to_owned(), format!("http://{name}:8008/patroni"))).collect()
@@ -215,4 +216,61 @@ fn the_leader_is_on_its_own_list_even_while_its_entry_is_missing() {
     let mut snapshot = cluster();
     snapshot.members.remove("n1");
     assert_eq!(about(&mut brain, &leading(0, snapshot, 0)), [write(&["n1", "n2", "n3"], 0)]);
+}
+
+#[test]
+fn the_list_is_kept_beside_the_data_directory() {
+    let notes = |known: &[&str]| {
+        let mut seen = sees("n2", 0, listed(&["n1", "n2"], 6), standby(1000));
+        seen.local.memory.failsafe = list(known);
+        let decisions = brain("n2").step(&seen).decisions.into_iter();
+        decisions.map(|d| d.command).filter(|c| matches!(c, Command::NoteList(_))).count()
+    };
+    assert_eq!((notes(&["n1", "n2", "n3"]), notes(&["n1", "n2"])), (1, 0));
+}
+
+/// n3 was away, n1 took it off the list, was cut off and leads by itself; then Consul lost everything.
+#[test]
+fn who_was_out_of_touch_before_the_list_vanished_takes_no_lease_without_the_others_word() {
+    const LATE: u64 = 40_000;
+    let all = ["n1", "n2", "n3"];
+    let lost = || {
+        let mut snapshot = Snapshot { failsafe: None, leader: None, ..listed(&all, 6) };
+        snapshot.status.as_mut().unwrap().value.lease = None;
+        let mut seen = sees("n3", 100, snapshot, standby(1000));
+        seen.local.memory.failsafe = list(&all);
+        seen
+    };
+    let takes = |brain: &mut crate::brain::Brain, first: Option<PeerAnswer>| {
+        let mut seen = lost();
+        brain.step(&seen);
+        seen.now = Time::from_millis(LATE);
+        peers(&mut seen, &[("n1", first), ("n2", Some(answer(900)))]);
+        for probe in seen.peers.values_mut() {
+            probe.asked = seen.now;
+        }
+        commands(brain, &seen).iter().any(|command| matches!(command, Command::Acquire(_)))
+    };
+    assert!(!takes(&mut brain("n3"), None), "it has just been started");
+    assert!(takes(&mut brain("n3"), Some(answer(900))));
+
+    let mut in_touch = brain("n3");
+    in_touch.step(&sees("n3", 0, listed(&all, 6), standby(1000)));
+    assert!(takes(&mut in_touch, None), "n1 needs its promise");
+
+    let mut cut_off = brain("n3");
+    let mut before = sees("n3", 0, listed(&all, 6), standby(1000));
+    cut_off.step(&before);
+    before.store.reachable = false;
+    cut_off.step(&before);
+    assert!(!takes(&mut cut_off, None));
+}
+
+#[test]
+fn a_list_that_vanished_binds_strangers_to_it_after_a_restart_too() {
+    let snapshot = Snapshot { failsafe: None, ..listed(&["n1"], 6) };
+    let mut seen = sees("n2", 0, snapshot, standby(1000));
+    seen.local.memory.failsafe = list(&["n1", "n3"]);
+    let Verdict::MayNot(refusal) = brain("n2").step(&seen).verdict else { panic!("it may") };
+    assert_eq!(refusal.rule, "failsafe");
 }

@@ -109,7 +109,7 @@ impl Brain {
         } else {
             Job::StartStandby(None)
         };
-        if self.jobs.failed(&job) >= STARTS_MAX && self.somebody_may_lead(snapshot) {
+        if self.jobs.failed(&job) >= STARTS_MAX && self.somebody_may_lead(turn, snapshot) {
             turn.phase("giving the lease up");
             let error = self.jobs.error(&job).unwrap_or("no error").to_owned();
             return self.release(turn, format!("PostgreSQL does not start: {error}"));
@@ -123,7 +123,7 @@ impl Brain {
         turn.phase("reading the control file");
         turn.wake_soon();
         let since = *self.unreadable_since.get_or_insert(turn.now());
-        if turn.now().since(since) < turn.config.ttl || !self.somebody_may_lead(snapshot) {
+        if turn.now().since(since) < turn.config.ttl || !self.somebody_may_lead(turn, snapshot) {
             return;
         }
         self.unreadable_since = None;
@@ -145,12 +145,19 @@ impl Brain {
         turn.begin(job, reason);
     }
 
-    fn somebody_may_lead(&self, snapshot: &Snapshot) -> bool {
-        snapshot.members.iter().any(|(name, member)| {
-            !self.is_me(name)
-                && member.value.state == State::Running
-                && member.value.tags.may_fail_over()
-        })
+    /// By the entries; in synchronous mode only those that are published. In a pause nobody takes
+    /// over by itself.
+    fn somebody_may_lead(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
+        let on = turn.config.synchronous_mode != SynchronousMode::Off;
+        let sync = snapshot.sync.as_ref().filter(|_| on).map(|sync| &sync.value);
+        let named = |name: &str| sync.is_none_or(|sync| sync.leader.is_none() || sync.names(name));
+        !turn.config.pause
+            && snapshot.members.iter().any(|(name, member)| {
+                !self.is_me(name)
+                    && named(name)
+                    && member.value.state == State::Running
+                    && member.value.tags.may_fail_over()
+            })
     }
 
     fn lead_starting(&mut self, turn: &mut Turn<'_>) {
@@ -160,7 +167,7 @@ impl Brain {
         let since = since.max(self.sick.last_answer());
         let too_long = turn.now().since(since) > turn.config.primary_start_timeout;
         let snapshot = turn.obs.store.snapshot.as_ref();
-        if too_long && snapshot.is_some_and(|snapshot| self.somebody_may_lead(snapshot)) {
+        if too_long && snapshot.is_some_and(|snapshot| self.somebody_may_lead(turn, snapshot)) {
             let reason = "PostgreSQL did not start within primary_start_timeout";
             self.jobs.start_failed(STARTS_MAX, turn.now(), reason);
             turn.push(Command::Fence, reason);
@@ -173,6 +180,10 @@ impl Brain {
         self.keep_slots(turn, snapshot, false);
         if turn.obs.local.armed.is_none_or(|armed| armed.term != hold.term) {
             return turn.phase("waiting for the guard to be armed");
+        }
+        if !snapshot.lease().is_some_and(|lease| self.is_mine(lease) && lease.term == hold.term) {
+            // What was set and published before the takeover must be known: this picture may be older.
+            return turn.phase("waiting for Consul to show the takeover");
         }
         if self.is_outside_sync(turn, snapshot) {
             // The takeover compared only the lease; the set may have changed since it was decided.
@@ -206,11 +217,10 @@ impl Brain {
             let leader = sync.value.leader.as_deref();
             leader.is_some_and(|name| self.is_me(name)) && sync.value.standbys().is_empty()
         });
-        if (!on && current.is_none()) || mine_alone {
+        let at = current.map_or(0, |sync| sync.index);
+        if (!on && current.is_none()) || mine_alone && !self.may_change(at) {
             return true;
         }
-        let at = current.map_or(0, |sync| sync.index);
-        self.sync_doubt = super::sync::Doubt::gone();
         let write = Write::Sync { standbys: BTreeSet::new(), quorum: 0, at };
         turn.push(Command::Write(write), "before the promotion: nobody else may lead after it");
         false

@@ -52,7 +52,7 @@ pub use publish::LAYOUT_VERSION;
 pub use turn::{Decision, Step};
 
 use crate::command::{Command, Exit};
-use crate::kv::{DynamicConfig, Member, Tags, Term};
+use crate::kv::{DynamicConfig, Lease, Member, Tags, Term};
 use crate::observation::{Data, Observation};
 use crate::store::{Index, Snapshot};
 use crate::time::Time;
@@ -111,6 +111,8 @@ pub struct Brain {
     given_up: Option<(Term, Time, Command)>,
     /// Since when Consul has answered without a break; `None` while it does not.
     answers_since: Option<Time>,
+    /// The last answer of Consul showed a record of the lease, so the list beside it is the last one.
+    in_touch: bool,
     /// With better placed nodes, when the lease is free.
     patience: patience::Patience,
     /// The last attempt to take the lease: the version it rested on, and when.
@@ -119,8 +121,8 @@ pub struct Brain {
     sync_sent: Option<(Index, BTreeSet<String>)>,
     /// Whether the version of `sync` that is seen may be an old one, or others' writes rest on it.
     sync_doubt: sync::Doubt,
-    /// The latest beat of the lease in a picture in which `sync` was this node's.
-    sync_beat: Option<u64>,
+    /// The latest term and beat of the lease in a picture in which `sync` was this node's.
+    sync_beat: Option<(Term, u64)>,
     /// Since when this node, as the holder, waits for the word of the quorum.
     voting: sync::Voting,
     /// Of a replica: the term whose leader is the only one that it gets WAL from.
@@ -165,6 +167,7 @@ impl Brain {
             pausing: None,
             given_up: None,
             answers_since: None,
+            in_touch: false,
             patience: patience::Patience::default(),
             acquired: None,
             sync_sent: None,
@@ -229,7 +232,13 @@ impl Brain {
         self.patience.step(observation.now);
         let answered_before = self.answers_since.unwrap_or(observation.now);
         self.answers_since = observation.store.reachable.then_some(answered_before);
+        for (name, url) in &observation.local.memory.failsafe {
+            self.addresses.entry(name.clone()).or_insert_with(|| url.clone());
+        }
         let Some(snapshot) = &observation.store.snapshot else { return };
+        // Of what happened while Consul did not answer, the next answer with a record tells all.
+        self.in_touch =
+            observation.store.reachable && (self.in_touch || snapshot.lease().is_some());
         self.watch.see(snapshot.lease(), snapshot.status_index(), observation.store.arrived);
         self.agreement.see(snapshot);
         self.note_sync(snapshot);
@@ -257,6 +266,7 @@ impl Brain {
     fn decide(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         turn.verdict = self.verdict(turn, snapshot);
         self.note_term(turn, snapshot);
+        note_list(turn, snapshot);
         self.note_rival(turn, snapshot);
         if self.must_fence(turn, snapshot) {
             return self.publish(turn, snapshot);
@@ -310,9 +320,22 @@ impl Brain {
         name == self.settings.name
     }
 
+    /// Is this a lease of this installation that it has not given up?
+    fn is_mine(&self, lease: &Lease) -> bool {
+        lease.is_held_by(&self.settings.name, &self.settings.instance)
+    }
+
     /// The other members' REST addresses.
     fn others(&self) -> BTreeMap<String, String> {
         let others = self.addresses.iter().filter(|(name, _)| !self.is_me(name));
         others.map(|(name, url)| (name.clone(), url.clone())).collect()
+    }
+}
+
+/// Who may go on leading without Consul must be known also when Consul has lost it.
+fn note_list(turn: &mut Turn<'_>, snapshot: &Snapshot) {
+    let Some(list) = snapshot.failsafe.as_ref().map(|failsafe| &failsafe.value) else { return };
+    if *list != turn.obs.local.memory.failsafe {
+        turn.push(Command::NoteList(list.clone()), "it must outlive a wiped store");
     }
 }

@@ -15,13 +15,14 @@ impl Brain {
     pub(super) fn not_leading(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         self.switch = None;
         self.promoting = None;
+        let (known, arrived) = (turn.obs.local.memory.term, turn.obs.store.arrived);
+        if self.watch.is_old(known, turn.now(), arrived, self.answers_since) {
+            // Whom it names may not lead any more, this node included, and what is here may be newer
+            // than what it has.
+            return turn.phase("Consul shows a reign of the past: waiting for the present");
+        }
         if self.take_back(turn, snapshot) {
             return;
-        }
-        let (known, arrived) = (turn.obs.local.memory.term, turn.obs.store.arrived);
-        if self.watch.is_old(known, turn.now(), arrived) {
-            // Whom it names may not lead any more, and what is here may be newer than what it has.
-            return turn.phase("Consul shows a reign of the past: waiting for the present");
         }
         match self.current_leader(turn, snapshot) {
             Some(leader) => self.follow(turn, snapshot, &leader),
@@ -34,7 +35,7 @@ impl Brain {
     fn take_back(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
         let Some(lease) = snapshot.lease() else { return false };
         let has_data = matches!(turn.obs.local.data, Data::Cluster { .. });
-        if !lease.is_held_by(&self.settings.name, &self.settings.instance) || !has_data {
+        if !self.is_mine(lease) || !has_data {
             return false;
         }
         let just_given_up = self.given_up.as_ref().is_some_and(|(term, at, _)| {
@@ -141,7 +142,7 @@ impl Brain {
         if !turn.verdict.may_lead() && !allowed {
             return turn.phase("not eligible to lead");
         }
-        if turn.config.pause && !self.is_named_candidate(snapshot) {
+        if turn.config.pause && !self.is_named_candidate(snapshot) && !self.released(snapshot) {
             return turn.phase("paused: nobody takes over by itself");
         }
         if let Some((holder, until)) = promised_to(turn, snapshot) {
@@ -206,6 +207,13 @@ impl Brain {
         if let Some(name) = self.living_primary(turn) {
             return Some(format!("{name} still answers as primary"));
         }
+        if let Some(name) = self.unheard(turn, snapshot) {
+            return Some(format!(
+                "Consul has lost the failsafe list, and {name} does not answer: it may lead without \
+                 Consul. Bring it back; or, when PostgreSQL surely runs on no node that is away, set \
+                 the key failsafe to {{}}"
+            ));
+        }
         if let Some(obstacle) = self.quorum_obstacle(turn, snapshot) {
             return Some(obstacle);
         }
@@ -226,6 +234,11 @@ impl Brain {
     fn is_wanted(&self, snapshot: &Snapshot) -> bool {
         let request = snapshot.failover.as_ref().map(|failover| &failover.value);
         request.is_some_and(|request| request.leader.is_none()) && self.is_named_candidate(snapshot)
+    }
+
+    /// Was it this node that gave the lease up last? Where it takes it again, nothing changes.
+    fn released(&self, snapshot: &Snapshot) -> bool {
+        released_by(snapshot).is_some_and(|(holder, _)| self.is_me(&holder))
     }
 
     pub(super) fn is_named_candidate(&self, snapshot: &Snapshot) -> bool {

@@ -356,7 +356,10 @@ impl Brain {
                 turn.push(Command::Abort, "the agent was asked to stop");
             }
             Some(_) => {}
-            None if turn.is_running() => turn.begin(Job::Stop, "the agent was asked to stop"),
+            // In a pause PostgreSQL is left to people; the next agent adopts it.
+            None if turn.is_running() && !turn.config.pause => {
+                turn.begin(Job::Stop, "the agent was asked to stop");
+            }
             None if turn.obs.lease.busy => turn.wake_soon(),
             None if mine && self.switch.take().is_some() => turn.wake_soon(),
             None => turn.push(Command::Exit(Exit::Stopped), "the agent was asked to stop"),

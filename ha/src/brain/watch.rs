@@ -56,11 +56,21 @@ impl LeaseWatch {
 
     /// Is the record, which arrived at `arrived`, one of a term before `known`: a picture of the past,
     /// as a silent Consul leaves it, or a server that has fallen behind shows it? One that is still
-    /// shown after a while is believed: a wiped store may have begun to count anew.
-    pub fn is_old(&mut self, known: Term, now: Time, arrived: Time) -> bool {
+    /// shown after a while is believed: a wiped store may have begun to count anew. So is one that
+    /// Consul, which has answered without a break since `answers_since`, has had nothing to add to.
+    pub fn is_old(
+        &mut self,
+        known: Term,
+        now: Time,
+        arrived: Time,
+        answers_since: Option<Time>,
+    ) -> bool {
         let old = self.lease.as_ref().is_some_and(|lease| lease.term < known);
         self.old = old.then(|| self.old.unwrap_or(now));
-        self.old.is_some_and(|since| arrived < since + OLD)
+        self.old.is_some_and(|since| {
+            let quiet = answers_since.is_some_and(|answers| now >= answers.max(since) + OLD);
+            arrived < since + OLD && !quiet
+        })
     }
 
     /// Since when it has been as it is.

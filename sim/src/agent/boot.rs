@@ -33,7 +33,10 @@ impl World {
         if node.agent.is_some() || !node.wanted {
             return;
         }
-        node.powered = true;
+        if !std::mem::replace(&mut node.powered, true) {
+            self.reset_old_connections(n);
+        }
+        let node = &mut self.nodes[n];
         if node.guard.is_some() && node.is_frozen(GUARD, self.t) {
             // It cannot be adopted, so the agent refuses to start.
             return self.queue.push(self.t + ADOPT + RESTART, Event::Boot(n));

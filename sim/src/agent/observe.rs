@@ -79,7 +79,8 @@ impl World {
         let facts = &node.facts;
         let (term, bootstrapping) = (facts.term, facts.bootstrapping);
         let (origins, made) = (facts.origins.clone(), facts.made.clone());
-        local.memory = Memory { term, bootstrapping, origins, made };
+        let failsafe = facts.failsafe.clone();
+        local.memory = Memory { term, bootstrapping, origins, failsafe, made };
         if vanished && seen.store.snapshot.as_ref().is_some_and(|keys| keys.lease().is_none()) {
             seen.store.arrived = now - Duration::from_secs(7200);
         }

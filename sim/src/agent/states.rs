@@ -2,13 +2,18 @@
 
 /// The brain's phases without names and numbers, for the coverage table.
 pub const STATES: &[&str] = &[
+    "waiting for Consul to show the takeover",
     "waiting for Consul",
     "fencing",
     "noting the new term",
     "leading;",
+    "leading without Consul",
     "leading",
     "promoting",
     "waiting for the guard",
+    "waiting until the guard",
+    "making sure of the published",
+    "waiting for the word of",
     "taking over the synchronous set",
     "giving the lease up",
     "reading the control file",
@@ -16,6 +21,7 @@ pub const STATES: &[&str] = &[
     "choosing who leads next",
     "checkpoint before",
     "stopping to hand over",
+    "naming",
     "waiting for the next leader",
     "handing the lease over",
     "stopping",
@@ -28,14 +34,16 @@ pub const STATES: &[&str] = &[
     "initializing",
     "PostgreSQL is starting",
     "not eligible",
+    "paused",
     "Consul does not answer",
+    "Consul has lost the lease",
+    "Consul shows a reign of the past",
     "busy",
     "base backup",
     "start",
     "rewind",
     "compare",
     "diverged",
-    "another installation",
 ];
 
 /// Phases that are told apart by what they contain.

@@ -12,6 +12,7 @@ use crate::agent::state::{STEP, View};
 use crate::agent::states::class_of;
 use crate::clock::MS;
 use crate::event::{AtAgent, Cause};
+use crate::mutation::Mutation;
 use crate::world::World;
 
 const HURRY: Duration = Duration::from_millis(20);
@@ -19,7 +20,16 @@ const HURRY: Duration = Duration::from_millis(20);
 impl World {
     pub(crate) fn step(&mut self, n: usize, cause: Cause) {
         self.observe(n);
+        self.disarm_given_up(n);
+        let (sure, present) =
+            (self.mutated(Mutation::SyncDoubtForgotten), self.mutated(Mutation::SyncPastBelieved));
         let Some(agent) = &mut self.nodes[n].agent else { return };
+        if sure {
+            agent.brain.forget_sync_doubt();
+        }
+        if present {
+            agent.brain.forget_sync_beat();
+        }
         let mut step = agent.brain.step(&agent.seen);
         agent.seen.finished.clear();
         if agent.last_phase != step.phase {
@@ -62,6 +72,7 @@ impl World {
                     | Command::Pact(_)
                     | Command::Slots { .. }
                     | Command::Probe(_)
+                    | Command::NoteList(_)
                     | Command::Write(Write::Member(_))
             )
         };
@@ -108,6 +119,10 @@ impl World {
             }
             Command::Origins(origins) => {
                 self.nodes[n].facts.origins = origins;
+                self.wake(n, Cause::Job);
+            }
+            Command::NoteList(list) => {
+                self.nodes[n].facts.failsafe = list;
                 self.wake(n, Cause::Job);
             }
             Command::Bootstrapped => {

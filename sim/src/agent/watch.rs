@@ -19,7 +19,8 @@ impl World {
     /// The watch asks on.
     pub fn watch_on(&mut self, n: usize, index: u64) {
         let what = Call::List(crate::consul::store::PREFIX.into());
-        self.call(n, Purpose::Watch(index), what, WATCH_DEADLINE);
+        let deadline = if index == 0 { SEC } else { WATCH_DEADLINE };
+        self.call(n, Purpose::Watch(index), what, deadline);
     }
 
     pub(crate) fn watch_answered(&mut self, n: usize, index: u64, answer: Answer) {

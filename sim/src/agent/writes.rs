@@ -2,12 +2,14 @@
 
 use hart_consul_dev::model::Reply;
 use hart_ha::command::Write;
+use hart_ha::waits::Waits;
 
 use serde_json::{Map, Value};
 
 use crate::agent::state::Purpose;
 use crate::clock::{MS, SEC, Us};
 use crate::event::{Answer, AtAgent};
+use crate::mutation::Mutation;
 use crate::world::World;
 
 /// The pause after a write that somebody else was quicker with.
@@ -23,16 +25,40 @@ impl World {
         if !agent.writing.insert(key) {
             return;
         }
+        if matches!(write, Write::DeleteSync(_)) && crate::oracle::sync_is_on(&keys) {
+            let text = format!("{} deletes sync although synchronous mode is on", self.names[n]);
+            self.oracle.report(self.t, text);
+        }
+        if self.mutated(Mutation::SyncLetGoEarly) {
+            self.let_go_early(n, &write);
+        }
         let call = crate::consul::wire::call(&self.names[n], write, &keys, session, config);
+        let blind = key == "sync" && self.mutated(Mutation::SyncWithoutCas);
+        let call = if blind { call.map(crate::consul::wire::without_cas) } else { call };
         match call {
             Some((call, next)) => {
                 let purpose = Purpose::Write(key, next.map(Box::new));
                 self.call(n, purpose, call, 2 * SEC);
             }
             None => {
-                agent.writing.remove(key);
+                if let Some(agent) = &mut self.nodes[n].agent {
+                    agent.writing.remove(key);
+                }
             }
         }
+    }
+
+    /// Commits of a primary stop waiting for whom this write takes out of the set.
+    fn let_go_early(&mut self, n: usize, write: &Write) {
+        let node = &mut self.nodes[n];
+        match write {
+            Write::Sync { standbys, quorum: 0, .. } if !node.server.recovery => {
+                node.server.sync = Waits::all(standbys.clone());
+            }
+            Write::DeleteSync(_) => node.server.sync = Waits::nobody(),
+            _ => return,
+        }
+        self.confirm(n);
     }
 
     /// A failed write stays under way for a pause, so that it is not tried again at once.

@@ -77,6 +77,17 @@ pub fn call(
     Some((call, None))
 }
 
+/// The same without its comparison (a mutation).
+#[must_use]
+pub fn without_cas((call, next): (Call, Option<Call>)) -> (Call, Option<Call>) {
+    let call = match call {
+        Call::Put { key, value, flags, .. } => Call::Put { key, value, flags, how: Put::Set },
+        Call::Delete { key, .. } => Call::Delete { key, cas: None },
+        other => other,
+    };
+    (call, next)
+}
+
 fn cas_status(status: &Status, at: u64, blind: bool) -> TxnOp {
     let verb = if blind { Verb::Set } else { Verb::Cas };
     TxnOp { index: at, ..op(verb, "status", &json(status), "") }

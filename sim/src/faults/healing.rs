@@ -13,13 +13,19 @@ use crate::world::World;
 const HEAL_BOUND: Us = 150 * SEC;
 /// How long it must then stay as it is.
 const STEADY: Us = 12 * SEC;
+/// After this long it must stay as it is.
+const SETTLED: Us = 3 * SEC;
+/// Every call that was under way when the faults ceased is over then.
+const AFTERMATH: Us = 6 * SEC;
+/// A commit that waits longer than this hangs.
+const HANGS: Us = 2 * SEC;
 
 impl World {
     /// A fault ends.
     pub fn heal(&mut self, heal: Heal) {
         self.mended = self.t;
         match heal {
-            Heal::Open(from, to) => self.net.set_cut(from, to, false),
+            Heal::Open(from, to) => self.net.end_cut(from, to),
             Heal::Fast(from, to) => self.net.set_slow(from, to, 0),
             Heal::NoLoss => self.net.loss = 0,
             Heal::NoTwice => self.net.twice = 0,
@@ -56,33 +62,61 @@ impl World {
             self.nodes[n].wanted = true;
             self.boot(n);
         }
-        let healthy = self.is_healthy();
-        let changes = self.oracle.changes;
-        let (steady, before) = self.healthy_since.get_or_insert((self.t, changes));
-        if healthy && *before != changes {
-            let text = "the primary changed although all was well".to_owned();
-            self.oracle.report(self.t, text);
-        }
-        if !healthy {
-            self.healthy_since = None;
-            if self.t > self.plan.calm_at + HEAL_BOUND {
-                let what = self.ailment();
-                self.oracle.report(self.t, format!("the cluster did not heal: {what}"));
-                self.over = true;
-            }
-        } else if self.t > *steady + STEADY {
-            self.finish();
+        let ailment = self.ailment();
+        if ailment.is_empty() {
+            self.is_well();
+        } else {
+            self.is_ill(&ailment);
         }
         self.queue.push(self.t + SEC, Event::Check);
     }
 
-    pub(crate) fn finish(&mut self) {
-        self.over = true;
-        if let Some(before) = self.plan.settled
-            && self.oracle.changes != before
+    fn is_well(&mut self) {
+        let since = *self.healthy_since.get_or_insert(self.t);
+        self.ill_at = None;
+        if self.is_settled(since) {
+            self.must_stay("all was well");
+        }
+        if self.t > since + STEADY {
+            self.over = true;
+        }
+    }
+
+    fn is_ill(&mut self, ailment: &str) {
+        // A connection may just be made anew.
+        let again = self.ill_at.is_some_and(|at| self.t <= at + SEC);
+        if self.healthy_since.is_some_and(|since| self.is_settled(since)) && again {
+            self.oracle.report(self.t, format!("the cluster did not stay well: {ailment}"));
+        }
+        if self.ill_at.replace(self.t).is_none() {
+            return;
+        }
+        self.healthy_since = None;
+        if self.t > self.plan.calm_at + HEAL_BOUND {
+            self.oracle.report(self.t, format!("the cluster did not heal: {ailment}"));
+            self.over = true;
+        }
+    }
+
+    /// Nothing that was sent or lost before the faults ceased can still make a difference.
+    fn is_settled(&self, since: Us) -> bool {
+        self.t >= (since + SETTLED).max(self.plan.calm_at + AFTERMATH)
+    }
+
+    /// From now on the primary has no reason to stop.
+    pub(crate) fn must_stay(&mut self, why: &'static str) {
+        let primary = (0..self.nodes.len()).find(|n| self.nodes[*n].writes(self.t));
+        self.stays = self.stays.or(primary.map(|primary| (primary, why)));
+    }
+
+    /// Looked at after every event.
+    pub(crate) fn check_stays(&mut self) {
+        if let Some((primary, why)) = self.stays
+            && !self.nodes[primary].writes(self.t)
         {
-            let text = "the primary changed although nothing was wrong with it".to_owned();
+            let text = format!("the primary changed or stopped although {why}");
             self.oracle.report(self.t, text);
+            self.stays = None;
         }
     }
 
@@ -116,7 +150,9 @@ impl World {
             return format!("{name} accepts writes without the lease");
         }
         for (n, node) in self.nodes.iter().enumerate() {
-            let follows = node.server.receiver.is_some_and(|r| r.from == primary);
+            let receives = node.server.receiver.filter(|receiver| receiver.from == primary);
+            let sends = |link| self.nodes[primary].server.senders.iter().any(|s| s.link == link);
+            let follows = receives.is_some_and(|receiver| sends(receiver.link));
             if n != primary && !(node.server.recovery && node.server.answers() && follows) {
                 let (mine, theirs) = (node.disk.pos, self.nodes[primary].disk.pos);
                 let twins = !self.wal.needs_rewind(mine, theirs) && !self.wal.has(theirs, mine);
@@ -128,8 +164,18 @@ impl World {
             }
         }
         let sync = keys.sync.as_ref().map(|sync| sync.value.standbys().len());
-        if crate::oracle::sync_is_on(&keys) && self.nodes.len() > 1 && sync.unwrap_or(0) == 0 {
+        let on = crate::oracle::sync_is_on(&keys);
+        if on && self.nodes.len() > 1 && sync.unwrap_or(0) == 0 {
             return "no synchronous standby is published".to_owned();
+        }
+        let server = &self.nodes[primary].server;
+        if !on && (sync.is_some() || !server.sync.is_nobody()) {
+            return format!("synchronous mode is off, and {name} still waits or publishes");
+        }
+        // Alone in strict mode they wait by the user's wish.
+        let hang = server.waiting.first().is_some_and(|first| first.since + HANGS < self.t);
+        if hang && self.nodes.len() > 1 {
+            return format!("commits hang on {name}");
         }
         if keys.failover.as_ref().is_some_and(|request| !request.value.is_empty()) {
             return "an operator's request is neither done nor refused".to_owned();

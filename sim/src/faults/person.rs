@@ -9,16 +9,17 @@ use crate::faults::plan::Heal;
 use crate::world::World;
 
 impl World {
-    pub(crate) fn person(&mut self, kind: Kind, n: usize) {
+    /// False: there was nobody to ask.
+    pub(crate) fn person(&mut self, kind: Kind, n: usize) -> bool {
         if self.t < self.store.down_until {
-            return;
+            return false;
         }
         let keys = self.keys();
         let other = self.rng.index(self.nodes.len());
         let candidate = self.rng.chance(700).then(|| self.names[other].clone());
         match kind {
             Switchover => {
-                let Some(leader) = keys.leader_name() else { return };
+                let Some(leader) = keys.leader_name() else { return false };
                 let mut request = json!({ "leader": leader });
                 if let Some(candidate) = candidate.filter(|candidate| candidate != leader) {
                     request["member"] = candidate.into();
@@ -33,7 +34,7 @@ impl World {
                 let lasts = self.lasting();
                 self.queue.push(self.t + lasts, Event::Heal(Heal::Resume));
             }
-            Reinit | Restart => self.asks_node(kind, n),
+            Reinit | Restart => return self.asks_node(kind, n),
             TtlChanged => {
                 let ttl = [2, 3, 6, 15, 30][self.rng.index(5)];
                 self.configure("ttl", json!(ttl));
@@ -47,21 +48,37 @@ impl World {
                 let quorum = on && self.number().is_multiple_of(2);
                 let mode = if quorum { json!("quorum") } else { json!(on) };
                 self.configure("synchronous_mode", mode);
+                if self.number().is_multiple_of(3) {
+                    self.other_settings();
+                }
             }
             _ => {}
         }
+        true
     }
 
-    pub(crate) fn asks_node(&mut self, kind: Kind, n: usize) {
-        let Some(agent) = &mut self.nodes[n].agent else { return };
+    /// What belongs to synchronous mode, and what every decision goes by.
+    fn other_settings(&mut self) {
+        let number = self.number();
+        let (key, value) = match number % 5 {
+            0 => ("synchronous_mode_strict", json!(number.is_multiple_of(2))),
+            1 => ("synchronous_node_count", json!(1 + number % 3)),
+            2 => ("maximum_lag_on_failover", json!([4096, 1_048_576][(number / 5 % 2) as usize])),
+            3 => ("loop_wait", json!(1 + number % 3)),
+            _ => ("maximum_lag_on_syncnode", json!([4096, 1_048_576][(number / 5 % 2) as usize])),
+        };
+        self.configure(key, value);
+    }
+
+    pub(crate) fn asks_node(&mut self, kind: Kind, n: usize) -> bool {
+        let Some(agent) = &mut self.nodes[n].agent else { return false };
         match kind {
-            Reinit if agent.hold.is_none() && agent.job.is_none() => {
-                agent.seen.asked.reinit = true;
-            }
-            Restart if agent.job.is_none() => agent.seen.asked.restart = true,
-            _ => return,
+            Reinit if agent.hold.is_none() => agent.seen.asked.reinit = true,
+            Restart => agent.seen.asked.restart = true,
+            _ => return false,
         }
         self.wake(n, Cause::Person);
+        true
     }
 
     pub(crate) fn configure(&mut self, key: &str, value: Value) {

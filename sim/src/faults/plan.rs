@@ -43,8 +43,6 @@ pub struct Plan {
     pub harmless: bool,
     /// When the store was wiped last.
     pub wiped: Option<Us>,
-    /// The oracle's count of changes when the cluster was complete.
-    pub settled: Option<u64>,
 }
 
 impl Plan {
@@ -68,7 +66,6 @@ impl Plan {
             worst: if rng.chance(500) && !harmless { rng.range(50, 600) } else { 0 },
             harmless,
             wiped: None,
-            settled: None,
         }
     }
 }
@@ -89,11 +86,11 @@ impl World {
         let gap = self.plan.gap;
         let next = self.t + self.rng.range(gap / 8, gap * 2);
         self.queue.push(next, Event::Fault);
-        if self.plan.harmless && self.plan.settled.is_none() {
+        if self.plan.harmless && self.stays.is_none() {
             if !self.is_healthy() || !self.is_agreed() {
                 return;
             }
-            self.plan.settled = Some(self.oracle.changes);
+            self.must_stay("nothing was wrong with it");
         }
         self.any_fault();
     }
@@ -116,9 +113,10 @@ impl World {
     pub(crate) fn any_fault(&mut self) {
         let kind = self.plan.kinds[self.rng.index(self.plan.kinds.len())];
         let n = self.victim();
-        *self.faults.entry(kind.name()).or_default() += 1;
         self.say(n, || format!("FAULT {kind:?}"));
-        self.strike(kind, n);
+        if self.strike(kind, n) {
+            *self.faults.entry(kind.name()).or_default() += 1;
+        }
     }
 
     /// More often than not the one that matters: whoever leads.

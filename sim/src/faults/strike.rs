@@ -16,12 +16,14 @@ use crate::world::World;
 const WIPES_APART: Us = 60 * SEC;
 
 impl World {
-    pub(crate) fn strike(&mut self, kind: Kind, n: usize) {
+    /// False: it had nothing to strike.
+    pub(crate) fn strike(&mut self, kind: Kind, n: usize) -> bool {
         let lasts = self.lasting();
         let lasts = lasts.min(self.plan.calm_at - self.t);
         let until = self.t + lasts;
         let consul = self.consul();
         match kind {
+            AgentKilled if self.nodes[n].agent.is_none() => return false,
             AgentKilled => {
                 self.lose_agent(n);
                 let back = if self.rng.chance(500) { self.rng.range(50 * MS, SEC) } else { lasts };
@@ -80,11 +82,17 @@ impl World {
             ConsulDown => self.store.down_until = until,
             ConsulBlink => self.consul_blinks(),
             SessionsLost => self.sessions_lost(),
-            StoreWiped => self.store_wiped(),
-            SyncWaitCancelled => self.nodes[n].server.waiting.clear(),
-            DataLost => self.data_lost(n),
-            _ => self.person(kind, n),
+            StoreWiped => return self.store_wiped(),
+            SyncWaitCancelled => return self.sync_wait_cancelled(n),
+            DataLost => return self.data_lost(n),
+            _ => return self.person(kind, n),
         }
+        true
+    }
+
+    /// Their backends report success with a warning: such commits are promised to nobody.
+    fn sync_wait_cancelled(&mut self, n: usize) -> bool {
+        !std::mem::take(&mut self.nodes[n].server.waiting).is_empty()
     }
 
     pub(crate) fn freeze(&mut self, n: usize, parts: &[usize], until: Us) {
@@ -129,7 +137,7 @@ impl World {
 
     pub(crate) fn cut(&mut self, from: usize, to: usize, until: Us) {
         if from != to {
-            self.net.set_cut(from, to, true);
+            self.net.cut(from, to);
             self.queue.push(until, Event::Heal(Heal::Open(from, to)));
         }
     }
@@ -158,24 +166,25 @@ impl World {
 
     /// Nobody does that to a running cluster twice within a minute. Whoever was never a member
     /// cannot tell a store that was wiped from a new one.
-    pub(crate) fn store_wiped(&mut self) {
+    pub(crate) fn store_wiped(&mut self) -> bool {
         if !self.rng.chance(300) || self.plan.wiped.is_some_and(|at| self.t < at + WIPES_APART) {
-            return;
+            return false;
         }
         // A node whose own bootstrap was broken off, and that has not seen since that another's is
         // complete, knows no lease but its own.
         let complete = self.nodes.iter().any(Node::has_complete_cluster);
         let knows = |node: &Node| node.facts.term > 0 && !(complete && node.facts.bootstrapping);
         if !self.nodes.iter().all(knows) {
-            return;
+            return false;
         }
         self.plan.wiped = Some(self.t);
         self.oracle.forgive();
         self.person_does(&Call::DeleteTree(crate::consul::store::PREFIX.into()));
+        true
     }
 
     /// Only a standby's: what the primary alone has cannot be expected to survive its disk.
-    pub(crate) fn data_lost(&mut self, n: usize) {
+    pub(crate) fn data_lost(&mut self, n: usize) -> bool {
         let keys = self.keys();
         let name = self.names[n].as_str();
         let named = keys.sync.as_ref().is_some_and(|sync| sync.value.names(name));
@@ -183,11 +192,13 @@ impl World {
         let leads = |node: &Node| keys.leader_name() == Some(node.name.as_str());
         let alive = self.nodes.iter().any(|node| leads(node) && node.writes(self.t));
         let spare = !named && !leads(&self.nodes[n]);
-        if self.nodes[n].server.stage == Stage::Down && spare && alive {
+        let lost = self.nodes[n].server.stage == Stage::Down && spare && alive;
+        if lost {
             self.nodes[n].disk.content = Content::Empty;
             if let Some(agent) = &mut self.nodes[n].agent {
                 agent.stale = true;
             }
         }
+        lost
     }
 }

@@ -1,9 +1,13 @@
 //! Clients' writes, and when they are acknowledged.
 
+use hart_ha::store::Snapshot;
+use hart_ha::waits::Voters;
+
 use crate::clock::MS;
 use crate::event::Event;
 use crate::faults::Kind;
 use crate::pg::Waiting;
+use crate::pg::wal::Pos;
 use crate::world::World;
 
 impl World {
@@ -18,7 +22,7 @@ impl World {
             let write = self.number();
             self.nodes[n].disk.pos.lsn += self.rng.range(100, 400);
             let at = self.nodes[n].disk.pos;
-            self.nodes[n].server.waiting.push(Waiting { write, at });
+            self.nodes[n].server.waiting.push(Waiting { write, at, since: self.t });
             self.confirm(n);
             self.pump_all(n);
         }
@@ -53,11 +57,33 @@ impl World {
         if late && (switched || self.nodes[n].server.sync.is_nobody()) {
             return;
         }
+        self.check_published(n, waiting.at, &keys);
         self.oracle.acknowledged(self.t, n, &self.names, waiting.at, &keys);
         let pos = |name: &str| {
             let found = self.names.iter().position(|known| known == name)?;
             Some(self.nodes[found].disk.pos)
         };
         self.oracle.check_late(pos, &keys, &self.wal);
+    }
+
+    /// The rule of synchronous mode itself: while a set is published, a write is acknowledged only
+    /// when every standby in it has it; with a quorum, so many that a candidate and those that it
+    /// must hear cannot all lack it.
+    fn check_published(&mut self, n: usize, at: Pos, keys: &Snapshot) {
+        let Some(sync) = keys.sync.as_ref().map(|sync| &sync.value) else { return };
+        if sync.leader.as_ref() != self.names.get(n) {
+            return;
+        }
+        let Voters { names, quorum } = sync.voters();
+        let lacks = |name: &&String| {
+            let found = self.nodes.iter().find(|node| node.name == **name);
+            found.is_none_or(|node| !self.wal.has(node.disk.pos, at))
+        };
+        let lacking: Vec<_> = names.iter().filter(lacks).cloned().collect();
+        if lacking.len() > quorum {
+            let (name, lacking) = (&self.names[n], lacking.join(", "));
+            let text = format!("{name} acknowledged a write that {lacking} lacks, as published");
+            self.oracle.report(self.t, text);
+        }
     }
 }

@@ -49,6 +49,25 @@ impl World {
         self.watch_deadline(n);
     }
 
+    /// A standby that gave the lease up before it was promoted need not die at its deadline. One whose
+    /// guard does not hear it is told again.
+    pub fn disarm_given_up(&mut self, n: usize) {
+        let (now, frozen) = (self.local(n), self.nodes[n].is_frozen(GUARD, self.t));
+        let node = &mut self.nodes[n];
+        let (Some(agent), Some(guard)) = (&node.agent, &mut node.guard) else { return };
+        let seen = &agent.seen;
+        let standby = seen.local.sql.as_ref().is_some_and(|sql| sql.in_recovery);
+        let armed = seen.local.armed.filter(|armed| now < armed.deadline);
+        let given_up = standby && seen.lease.hold.is_none() && !seen.lease.busy;
+        if let Some(armed) = armed.filter(|_| given_up && !frozen && !guard.promotes) {
+            let known = guard.armed.take_if(|known| known.term <= armed.term);
+            guard.queued.clear();
+            if known.is_some() {
+                self.say(n, || format!("guard: disarmed, term {} was given up", armed.term));
+            }
+        }
+    }
+
     /// The guard wakes up at its deadline.
     pub fn watch_deadline(&mut self, n: usize) {
         let node = &self.nodes[n];
@@ -65,15 +84,15 @@ impl World {
         if self.mutated(Mutation::GuardIgnoresDeadline) {
             return;
         }
-        let Some(guard) = &mut self.nodes[n].guard else { return };
-        let Some(armed) = guard.armed.filter(|_| !guard.fencing) else { return };
-        if now >= armed.deadline {
+        let Some(guard) = self.nodes[n].guard.as_mut().filter(|guard| !guard.fencing) else {
+            return;
+        };
+        if let Some(armed) = guard.armed.filter(|armed| now >= armed.deadline) {
             guard.fencing = true;
             self.say(n, || format!("guard: deadline of term {} passed, fencing", armed.term));
             return self.kill_server(n);
         }
-        let queued = std::mem::take(&mut guard.queued);
-        if let Some(last) = queued.into_iter().next_back() {
+        if let Some(last) = std::mem::take(&mut guard.queued).pop() {
             guard.armed = Some(last);
         }
         self.watch_deadline(n);

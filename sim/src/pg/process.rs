@@ -136,6 +136,9 @@ impl World {
 
     /// `pg_promote()` is sent.
     pub fn promote(&mut self, n: usize) {
+        if let Some(guard) = &mut self.nodes[n].guard {
+            guard.promotes = true;
+        }
         let delay = self.rng.skewed(MS, 100 * MS);
         self.at_server_later(n, delay, AtServer::Promote);
     }

@@ -98,6 +98,8 @@ pub struct Waiting {
     pub write: u64,
     /// The end of its commit record.
     pub at: Pos,
+    /// Since when.
+    pub since: Us,
 }
 
 /// The processes.

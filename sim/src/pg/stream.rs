@@ -133,6 +133,20 @@ impl World {
         }
     }
 
+    /// A machine that is up again knows nothing of its connections, and says so when asked.
+    pub fn reset_old_connections(&mut self, n: usize) {
+        let links = |from: usize| {
+            let senders = self.nodes[from].server.senders.iter().filter(move |s| s.to == n);
+            let receiver = self.nodes[from].server.receiver.filter(move |r| r.from == n);
+            senders.map(|s| s.link).chain(receiver.map(|r| r.link)).collect::<Vec<_>>()
+        };
+        let reached = |from: &usize| self.net.open(*from, n) && self.net.open(n, *from);
+        let found: Vec<u64> = (0..self.nodes.len()).filter(reached).flat_map(links).collect();
+        for link in found {
+            self.queue.push(self.t + 300 * MS, Event::Cut { link });
+        }
+    }
+
     /// A connection ends at both ends.
     pub fn cut_link(&mut self, link: u64) {
         for n in 0..self.nodes.len() {

@@ -51,7 +51,10 @@ impl Server {
 
     fn refused(&self, error: &ClientError) -> NotPromoted {
         match (error, &self.paths.watchdog) {
-            (ClientError::Refused { refusal: Refusal::Watchdog, status, .. }, Some(spec)) => {
+            // A promotion that the guard has let begin is not given up: PostgreSQL may write.
+            (ClientError::Refused { refusal: Refusal::Watchdog, status, .. }, Some(spec))
+                if !status.writable =>
+            {
                 let (device, state) = (spec.device.display(), status.watchdog);
                 NotPromoted::Unfit(format!("the required watchdog {device}: {state}"))
             }
@@ -63,17 +66,21 @@ impl Server {
     }
 
     /// Takes the deadline of a lease away that was given up before PostgreSQL was promoted: a
-    /// standby need not die at it. The guard refuses where PostgreSQL may write.
-    pub async fn disarm(&self, term: u64) {
+    /// standby need not die at it. The guard refuses where PostgreSQL may write. True: it is done.
+    pub async fn disarm(&self, term: u64) -> bool {
         let asked = match Client::connect(&self.paths.socket, TALK).await {
             Ok(mut client) => client.disarm(term, TALK).await.map(drop),
             Err(error) => Err(error),
         };
         match asked {
             Ok(()) => {
-                tracing::info!("the guard was disarmed: the lease of term {term} is given up")
+                tracing::info!("the guard was disarmed: the lease of term {term} is given up");
+                true
             }
-            Err(error) => tracing::debug!("the guard stays armed: {}", chain(&error)),
+            Err(error) => {
+                tracing::debug!("the guard stays armed: {}", chain(&error));
+                false
+            }
         }
     }
 }

@@ -41,7 +41,8 @@ pub(super) struct Doubt {
 }
 
 impl Doubt {
-    /// This run writes the key itself.
+    /// Nothing of an earlier run is under way.
+    #[cfg(test)]
     pub(super) fn gone() -> Self {
         Self { last: Some(0), ..Self::default() }
     }
@@ -54,6 +55,12 @@ impl Doubt {
         }
         self.back = back || self.back && !forth;
         self.last = Some(at);
+    }
+
+    /// This version may vanish yet.
+    fn of(&mut self, at: Index) {
+        self.see(at);
+        self.at = Some(at);
     }
 
     fn is_at(&self, at: Index) -> bool {
@@ -107,14 +114,14 @@ impl Brain {
     /// Notes in which beat the key was this node's last.
     pub(super) fn note_sync(&mut self, snapshot: &Snapshot) {
         if let Some(lease) = snapshot.lease().filter(|_| self.has_sync(snapshot)) {
-            self.sync_beat = self.sync_beat.max(Some(lease.beat));
+            self.sync_beat = self.sync_beat.max(Some((lease.term, lease.beat)));
         }
     }
 
     /// Has this node published nothing, and not just in a picture of the past? Such a picture shows no
     /// later beat of its lease than the last one in which the key was its own.
     fn surely_lacks_sync(&self, snapshot: &Snapshot) -> bool {
-        let beat = snapshot.lease().map(|lease| lease.beat);
+        let beat = snapshot.lease().map(|lease| (lease.term, lease.beat));
         !self.has_sync(snapshot) && self.sync_beat.is_none_or(|known| beat > Some(known))
     }
 
@@ -176,6 +183,26 @@ impl Brain {
         self.sync_doubt.is_at(at) || sent.is_some_and(|(_, names)| !names.is_subset(wanted))
     }
 
+    /// For the simulator, which must notice: nothing that was sent may come true late.
+    #[doc(hidden)]
+    pub fn forget_sync_doubt(&mut self) {
+        self.sync_sent = None;
+        let last = self.sync_doubt.last.or(Some(0));
+        self.sync_doubt = Doubt { last, ..Doubt::default() };
+    }
+
+    /// For the simulator, which must notice: no picture is one of the past.
+    #[doc(hidden)]
+    pub fn forget_sync_beat(&mut self) {
+        self.sync_beat = None;
+    }
+
+    /// May a write of this node, or of a former run of its agent, still come true on this version?
+    pub(super) fn may_change(&mut self, at: Index) -> bool {
+        self.sync_doubt.see(at);
+        self.may_come_true(at, &BTreeSet::new())
+    }
+
     pub(super) fn write_sync(
         &mut self,
         turn: &mut Turn<'_>,
@@ -193,8 +220,10 @@ impl Brain {
         turn.push(Command::Write(Write::Sync { standbys, quorum, at }), reason);
     }
 
-    fn sync_off(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+    fn sync_off(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         if let Some(sync) = &snapshot.sync {
+            // It may come true late, when the mode is on again: the key is then written anew first.
+            self.sync_doubt.of(sync.index);
             let delete = Command::Write(Write::DeleteSync(sync.index));
             return turn.push(delete, "synchronous mode is off");
         }

@@ -105,7 +105,8 @@ fn a_picture_of_the_past_costs_nobody_its_data() {
         seen
     };
     assert_eq!(commands(&mut brain, &past(100)), []);
-    let silent = Observation { now: at(600_000), ..past(100) };
+    let mut silent = Observation { now: at(600_000), ..past(100) };
+    silent.store.reachable = false;
     assert_eq!(commands(&mut brain, &silent), [], "Consul has been silent since");
     assert_eq!(commands(&mut brain, &past(15_099)), []);
     let clone = Command::Begin(Job::Clone(upstream("n1")));
@@ -114,6 +115,22 @@ fn a_picture_of_the_past_costs_nobody_its_data() {
         [clone],
         "it has been the present all the time"
     );
+}
+
+/// A store that was restored from a backup shows a reign that another node has followed since.
+#[test]
+fn a_lease_of_the_past_is_not_taken_back() {
+    let mut brain = brain("n1");
+    let past = |ms| {
+        let mut seen = down(sees("n1", ms, cluster(), primary(0)), true, false);
+        (seen.local.memory.term, seen.store.arrived) = (6, at(100));
+        seen
+    };
+    assert_eq!(commands(&mut brain, &past(100)), []);
+    assert_eq!(commands(&mut brain, &past(15_099)), []);
+    let got = commands(&mut brain, &past(15_100));
+    let quiet = "Consul has answered all the time, and had nothing new";
+    assert!(matches!(got[..], [Command::Acquire(_)]), "{quiet}: {got:?}");
 }
 
 #[test]

@@ -47,6 +47,40 @@ fn what_was_published_in_an_earlier_reign_is_withdrawn_before_the_promotion() {
     assert_eq!(commands(&mut brain, &seen), [Command::Promote]);
 }
 
+/// What was published between the picture and the takeover binds the winner, too.
+#[test]
+fn nothing_is_promoted_on_a_picture_from_before_the_takeover() {
+    let mut brain = brain("n1");
+    let before = with_lease(cluster(), Some(lease("n2", 8, LeaseState::Held)));
+    assert_eq!(commands(&mut brain, &leads(before, standby(1000))), []);
+    let mut earlier = lease("n1", 8, LeaseState::Held);
+    earlier.term = 4;
+    let before = with_lease(cluster(), Some(earlier));
+    assert_eq!(commands(&mut brain, &leads(before, standby(1000))), [], "another reign of its own");
+    assert_eq!(commands(&mut brain, &leads(cluster(), standby(1000))), [Command::Promote]);
+}
+
+/// n1 had n2 on its way into the set when PostgreSQL went; it was started as a standby since.
+#[test]
+fn a_write_of_the_set_that_may_still_come_true_is_ruled_out_before_the_promotion() {
+    let nobody = || leads(with_sync(cluster(), "n1", &[]), standby(1000));
+    let anew = Command::Write(Write::Sync { standbys: names(&[]), quorum: 0, at: 7 });
+    let mut brain = brain("n1");
+    brain.sync_sent = Some((7, names(&["n2"])));
+    assert_eq!(commands(&mut brain, &nobody()), std::slice::from_ref(&anew));
+    assert_eq!(
+        commands(&mut brain, &nobody()),
+        std::slice::from_ref(&anew),
+        "until the version moves"
+    );
+    let mut moved = with_sync(cluster(), "n1", &[]);
+    moved.sync.as_mut().unwrap().index = 8;
+    assert_eq!(commands(&mut brain, &leads(moved, standby(1000))), [Command::Promote]);
+
+    let mut restarted = Brain::new(brain.settings.clone());
+    assert_eq!(commands(&mut restarted, &nobody()), [anew], "a former run may have written");
+}
+
 #[test]
 fn a_crashed_primary_is_started_again_and_waits_for_the_published_standbys() {
     let snapshot = with_sync(cluster(), "n1", &["n2"]);

@@ -100,6 +100,15 @@ fn with_lease(mut snapshot: Snapshot, lease: Option<Lease>) -> Snapshot {
     snapshot
 }
 
+/// The same with another value of one shared setting.
+fn with_setting(mut snapshot: Snapshot, key: &str, value: serde_json::Value) -> Snapshot {
+    let config = &mut snapshot.config.as_mut().unwrap().value;
+    let mut raw = config.raw.clone();
+    raw.insert(key.into(), value);
+    *config = DynamicConfig::from_raw(raw).unwrap();
+    snapshot
+}
+
 pub(super) fn upstream(name: &str) -> Upstream {
     Upstream { name: name.into(), host: name.into(), port: 5432 }
 }
@@ -182,6 +191,7 @@ pub(super) fn commands(brain: &mut Brain, seen: &Observation) -> Vec<Command> {
             Command::Write(Write::Member(_) | Write::Failsafe { .. })
                 | Command::Carry(_)
                 | Command::Origins(_)
+                | Command::NoteList(_)
                 | Command::Slots { .. }
         )
     };

@@ -259,3 +259,18 @@ fn a_higher_term_is_noted_by_everybody() {
     seen.local.memory.term = 2;
     assert_eq!(commands(&mut brain("n2"), &seen), [Command::Remember { term: 5 }]);
 }
+
+#[test]
+fn in_a_pause_only_the_node_that_gave_the_lease_up_takes_it_again() {
+    let takes = |name: &str| {
+        let snapshot = with_setting(released(cluster()), "pause", true.into());
+        let mut brain = brain(name);
+        let mut seen = sees(name, 100, snapshot, standby(1000));
+        brain.step(&seen);
+        let rivals = ["n1", "n2", "n3"].into_iter().filter(|rival| *rival != name);
+        peers(&mut seen, &rivals.map(|rival| (rival, Some(answer(900)))).collect::<Vec<_>>());
+        commands(&mut brain, &seen)
+    };
+    assert_eq!(takes("n2"), []);
+    assert_eq!(takes("n1"), takes_over());
+}

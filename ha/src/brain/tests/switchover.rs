@@ -141,3 +141,15 @@ fn a_candidate_that_streams_since_a_moment_is_not_refused_on_an_older_look() {
     seen.local.sql.as_mut().unwrap().at = at(120);
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Checkpoint)]);
 }
+
+#[test]
+fn in_a_pause_an_agent_that_stops_leaves_its_replica_alone() {
+    let see = |pause: bool| {
+        let snapshot = with_setting(cluster(), "pause", pause.into());
+        let mut seen = sees("n2", 100, snapshot, standby(1000));
+        seen.shutdown = true;
+        seen
+    };
+    assert_eq!(commands(&mut brain("n2"), &see(false)), [Command::Begin(Job::Stop)]);
+    assert_eq!(commands(&mut brain("n2"), &see(true)), [Command::Exit(Exit::Stopped)]);
+}

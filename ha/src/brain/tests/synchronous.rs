@@ -191,12 +191,8 @@ fn commits_are_not_let_go_on_a_picture_from_before_the_key_was_there() {
         if running { seen } else { down(seen, true, false) }
     };
     let off = |mut seen: Observation| {
-        let mut snapshot = (**seen.store.snapshot.as_ref().unwrap()).clone();
-        let config = &mut snapshot.config.as_mut().unwrap().value;
-        let mut raw = config.raw.clone();
-        raw.insert("synchronous_mode".into(), false.into());
-        *config = DynamicConfig::from_raw(raw).unwrap();
-        seen.store.snapshot = Some(snapshot.into());
+        let snapshot = (**seen.store.snapshot.as_ref().unwrap()).clone();
+        seen.store.snapshot = Some(with_setting(snapshot, "synchronous_mode", false.into()).into());
         seen
     };
     let delete = Command::Write(Write::DeleteSync(7));
@@ -211,4 +207,43 @@ fn commits_are_not_let_go_on_a_picture_from_before_the_key_was_there() {
     assert_eq!(commands(&mut brain, &off(see(10, None, true))), [let_go], "it is gone");
     let got = commands(&mut brain, &off(see(10, None, false)));
     assert!(matches!(got[..], [Command::Begin(Job::StartPrimary { .. })]), "{got:?}");
+}
+
+/// Beats of a later reign may be lower, as after the store was wiped.
+#[test]
+fn a_picture_of_a_later_reign_is_no_picture_of_the_past() {
+    let mut brain = brain("n1");
+    brain.step(&leads(with_sync(cluster(), "n1", &["n2"]), primary(2000)));
+    let mut later = Lease { term: 6, ..lease("n1", 1, LeaseState::Held) };
+    let off = |lease: &Lease| {
+        let snapshot = with_setting(cluster(), "synchronous_mode", false.into());
+        let snapshot = with_lease(snapshot, Some(lease.clone()));
+        let mut seen = leads(snapshot, Sql { waits: true, ..primary(2000) });
+        (seen.lease.hold.as_mut().unwrap().term, seen.local.memory.term) = (lease.term, lease.term);
+        seen
+    };
+    assert_eq!(commands(&mut brain, &off(&later)), [Command::Begin(Job::Sync(all(&[])))]);
+    later.term = 5;
+    assert_eq!(commands(&mut brain, &off(&later)), []);
+}
+
+/// The mode is off for a moment: the key that is to go may still go when it is on again.
+#[test]
+fn a_deletion_that_may_still_come_true_is_ruled_out_when_the_mode_is_on_again() {
+    let mut brain = brain("n1");
+    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1500) };
+    let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
+    let see = |on: bool, index: u64| {
+        let snapshot = with_sync(cluster(), "n1", &["n2"]);
+        let mut snapshot = with_setting(snapshot, "synchronous_mode", on.into());
+        snapshot.sync.as_mut().unwrap().index = index;
+        let mut seen = leads(snapshot, sql.clone());
+        seen.local.waits_for = Some(SyncProof { waits: all(&["n2"]), since: Lsn(1500) });
+        seen
+    };
+    assert_eq!(commands(&mut brain, &see(true, 7)), []);
+    assert_eq!(commands(&mut brain, &see(false, 7)), [Command::Write(Write::DeleteSync(7))]);
+    let anew = Command::Write(Write::Sync { standbys: names(&["n2"]), quorum: 0, at: 7 });
+    assert_eq!(commands(&mut brain, &see(true, 7)), [anew]);
+    assert_eq!(commands(&mut brain, &see(true, 8)), [], "the deletion was of another version");
 }
