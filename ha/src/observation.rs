@@ -275,6 +275,10 @@ pub struct PeerAnswer {
     pub follows: Option<Term>,
     /// hart's own: the leader that has its word to leave the lease alone.
     pub promised: Option<String>,
+    /// hart's own: it holds the lease, whatever its PostgreSQL does.
+    pub holds: bool,
+    /// hart's own: the failsafe list as it knows it.
+    pub failsafe: Failsafe,
 }
 
 /// The long action under way.

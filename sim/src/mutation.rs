@@ -67,6 +67,8 @@ pub enum Mutation {
     OneSilenceSuffices,
     /// Who is not on the published failsafe list may take the lease.
     FailsafeListIgnored,
+    /// A node that had lost touch takes the list that it knows for the last one.
+    FailsafeGapIgnored,
 }
 
 /// All of them, with the rule's text for the table.
@@ -101,6 +103,10 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::TermForgotten, "the term outlives a wiped store and a restart"),
     (Mutation::FailsafePromiseIgnored, "a promise to leave the lease alone is kept"),
     (Mutation::OneSilenceSuffices, "every member must promise; a silence is a no"),
+    (
+        Mutation::FailsafeGapIgnored,
+        "who was out of touch when the list vanished hears everybody first",
+    ),
     (Mutation::FailsafeListIgnored, "who is not on the failsafe list does not take over"),
 ];
 
@@ -148,6 +154,7 @@ impl Mutation {
             Self::FailsafePromiseIgnored | Self::OneSilenceSuffices => {
                 &[Kind::NodeCutFromConsul, Kind::NodesCutFromEachOther, Kind::LossyNetwork]
             }
+            Self::FailsafeGapIgnored => &[Kind::NodeIsolated, Kind::NodeIsolated, Kind::StoreWiped],
             Self::FailsafeListIgnored => {
                 &[Kind::AgentStopped, Kind::NodeCutFromConsul, Kind::NodesCutFromEachOther]
             }

@@ -131,6 +131,10 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
         "consul_reachable": view.store_reachable,
         "lost": handle.journal.lost(),
     });
+    let memory = view.observation.as_ref().map(|seen| &seen.local.memory);
+    if let Some(list) = memory.map(|memory| &memory.failsafe).filter(|list| !list.is_empty()) {
+        own["failsafe"] = json!(list);
+    }
     if let Some(promised) = promised(picture) {
         own["promised"] = promised;
     }

@@ -87,6 +87,8 @@ pub struct Agent {
     /// The term that the guard of this standby was told to forget.
     pub(super) disarmed: Option<hart_ha::kv::Term>,
     pub(super) applied: Option<Arc<hart_ha::kv::DynamicConfig>>,
+    /// When the failsafe list could not be written beside the data directory.
+    pub(super) list_failed: Option<hart_ha::time::Time>,
     /// The facts beside the data directory cannot be written.
     pub(super) broken: Option<String>,
     pub(super) refreshing: Vec<(oneshot::Receiver<()>, oneshot::Sender<()>)>,
@@ -171,7 +173,7 @@ impl Agent {
             local: self.known.picture(
                 &answer,
                 standing.armed,
-                self.home.memory(),
+                self.home.memory(&self.config.scope),
                 self.home.streamed(),
             ),
             peers: self.peers.probes(),

@@ -153,6 +153,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         fencing: false,
         unfit: unfit::problem(&config),
         disarmed: None,
+        list_failed: None,
         applied: None,
         broken: None,
         refreshing: Vec::new(),

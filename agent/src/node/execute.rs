@@ -23,6 +23,8 @@ use super::writes::Basis;
 const QUICK: Duration = Duration::from_secs(10);
 /// After a failure to turn to another server.
 const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
+/// The pause before a failsafe list that could not be kept is written again.
+const NOTE_AGAIN: Duration = Duration::from_secs(30);
 /// How long a change of the synchronous standbys may take at least; clients' commits may hang
 /// meanwhile.
 const SYNC_AT_LEAST: Duration = Duration::from_secs(1);
@@ -101,11 +103,7 @@ impl Agent {
                     tracing::error!("{}", chain(&error));
                 }
             }
-            Command::NoteList(list) => {
-                if let Err(error) = self.home.set_failsafe(list) {
-                    self.broken = Some(chain(&error));
-                }
-            }
+            Command::NoteList(list) => self.note_list(list, observation.now),
             Command::Bootstrapped => {
                 if let Err(error) = self.home.set_bootstrapping(false) {
                     tracing::error!("{}", chain(&error));
@@ -349,6 +347,18 @@ impl Agent {
         if !std::mem::replace(&mut self.ready, true) {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         }
+    }
+
+    /// A disk that does not take it ends nothing: an older list is known, and it is tried again.
+    fn note_list(&mut self, list: hart_ha::kv::Failsafe, now: hart_ha::time::Time) {
+        if self.list_failed.is_some_and(|at| now.since(at) < NOTE_AGAIN) {
+            return;
+        }
+        let noted = self.home.set_failsafe(&self.config.scope, list);
+        if let Err(error) = &noted {
+            tracing::error!("the failsafe list is not kept: {}", chain(error));
+        }
+        self.list_failed = noted.is_err().then_some(now);
     }
 }
 

@@ -61,6 +61,8 @@ struct Facts {
     /// The failsafe list as it was seen last: who may go on leading without a Consul that has lost it.
     /// Safety depends on it.
     failsafe: BTreeMap<String, String>,
+    /// Of which cluster that list is: a copy may serve as the beginning of another one.
+    failsafe_of: String,
     /// The last session; saves a new lock after a restart of the agent. Only speed depends on it.
     session: Option<String>,
 }
@@ -144,11 +146,12 @@ impl Home {
 
     /// What the brain wants to know.
     #[must_use]
-    pub fn memory(&self) -> Memory {
+    pub fn memory(&self, scope: &str) -> Memory {
+        let listed = self.facts.failsafe_of == scope;
         Memory {
             term: self.facts.term,
             origins: self.facts.origins.clone(),
-            failsafe: self.facts.failsafe.clone(),
+            failsafe: if listed { self.facts.failsafe.clone() } else { BTreeMap::new() },
             bootstrapping: self.facts.bootstrapping,
             made: self.facts.made.clone(),
         }
@@ -208,12 +211,16 @@ impl Home {
         self.change(|facts| facts.origins = origins)
     }
 
-    /// Notes the failsafe list.
+    /// Notes the failsafe list of the cluster `scope`.
     ///
     /// # Errors
     /// See [`HomeError`].
-    pub fn set_failsafe(&mut self, list: BTreeMap<String, String>) -> Result<(), HomeError> {
-        self.change(|facts| facts.failsafe = list)
+    pub fn set_failsafe(
+        &mut self,
+        scope: &str,
+        list: BTreeMap<String, String>,
+    ) -> Result<(), HomeError> {
+        self.change(|facts| (facts.failsafe, facts.failsafe_of) = (list, scope.to_owned()))
     }
 
     /// The data is to be made anew: what was known of its WAL is not true any more.
@@ -315,8 +322,19 @@ mod tests {
             home.instance().to_owned()
         };
         let home = Home::open(&dir).unwrap();
-        assert_eq!((home.memory().term, home.session()), (7, Some("s")));
+        assert_eq!((home.memory("demo").term, home.session()), (7, Some("s")));
         assert_eq!(home.instance(), instance);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn the_failsafe_list_is_of_one_cluster() {
+        let dir = scratch();
+        let list = BTreeMap::from([("n1".to_owned(), "http://n1:8008/patroni".to_owned())]);
+        Home::open(&dir).unwrap().set_failsafe("demo", list.clone()).unwrap();
+        let home = Home::open(&dir).unwrap();
+        assert_eq!(home.memory("demo").failsafe, list);
+        assert!(home.memory("copy").failsafe.is_empty());
         fs::remove_dir_all(&dir).unwrap();
     }
 
@@ -336,7 +354,7 @@ mod tests {
         }
         let other = Home::open(&copy).unwrap();
         assert_ne!(other.instance(), instance);
-        assert_eq!((other.memory().term, other.session()), (7, None));
+        assert_eq!((other.memory("demo").term, other.session()), (7, None));
         let drawn = other.instance().to_owned();
         drop(other);
         assert_eq!(Home::open(&copy).unwrap().instance(), drawn, "drawn once");

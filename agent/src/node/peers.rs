@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hart_ha::kv::{Role, State, Tags};
+use hart_ha::kv::{Failsafe, Role, State, Tags};
 use hart_ha::lsn::Lsn;
 use hart_ha::observation::{PeerAnswer, Probe};
 use serde::Deserialize;
@@ -120,6 +120,8 @@ struct HartStatus {
     term: u64,
     follows: Option<u64>,
     promised: Option<Promised>,
+    lease: Option<serde_json::Value>,
+    failsafe: Failsafe,
 }
 
 #[derive(Deserialize)]
@@ -156,6 +158,8 @@ impl From<Status> for PeerAnswer {
             term: hart.term,
             follows: hart.follows,
             promised: hart.promised.map(|promised| promised.to),
+            holds: hart.lease.is_some(),
+            failsafe: hart.failsafe,
         }
     }
 }
@@ -194,11 +198,15 @@ mod tests {
         assert_eq!((patroni.position, patroni.may_lead, patroni.timeline), (Lsn(7), None, 3));
         assert!(patroni.tags.nofailover);
         let text = r#"{"role":"master","xlog":{"location":9},
-            "hart":{"may_lead":false,"term":7,"promised":{"to":"n1","term":6}}}"#;
+            "hart":{"may_lead":false,"term":7,"promised":{"to":"n1","term":6},
+            "lease":{"term":7,"left_ms":900},"failsafe":{"n1":"http://n1:8008/patroni"}}}"#;
         let hart = read(text);
         assert_eq!((hart.promised.as_deref(), patroni.promised), (Some("n1"), None));
         assert_eq!((hart.role, hart.position, hart.may_lead), (Role::Primary, Lsn(9), Some(false)));
         assert_eq!((hart.term, patroni.term), (7, 0));
+        assert_eq!((hart.holds, patroni.holds), (true, false));
+        assert!(hart.failsafe.contains_key("n1") && patroni.failsafe.is_empty());
+        assert!(!read(r#"{"hart":{"lease":null}}"#).holds);
     }
 
     /// The address of a member that is gone may be the address of another cluster's primary.

@@ -2,6 +2,7 @@
 //! the remedy.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -174,21 +175,35 @@ impl Brain {
     }
 
     /// Consul has lost the failsafe list, and this node had no touch with it before: the list may have
-    /// become shorter, and a leader that is cut off may go on by the word of those that were left, or by
-    /// nobody's. Who of those that are known does not say that it does not lead.
-    pub(super) fn unheard<'a>(
-        &'a self,
-        turn: &'a Turn<'_>,
+    /// changed, and a leader that is cut off may go on by the word of those on it, or by nobody's. Why
+    /// that is not ruled out: each on the lists that are known must answer, hold no lease and be bound to
+    /// nobody.
+    pub(super) fn may_go_on_elsewhere(
+        &self,
+        turn: &Turn<'_>,
         snapshot: &Snapshot,
-    ) -> Option<&'a str> {
+    ) -> Option<String> {
         let lost = self.watch.has_vanished(is_member(turn)) && snapshot.failsafe.is_none();
-        if self.in_touch || !lost {
+        if self.touch.is_kept() || !lost {
             return None;
         }
-        let list = self.agreement.last_seen().unwrap_or(&turn.obs.local.memory.failsafe);
-        let answers = |name: &String| turn.answers().any(|(peer, _)| peer == name);
-        let mut silent = list.keys().filter(|name| !self.is_me(name) && !answers(name));
-        silent.next().map(String::as_str)
+        let own = self.agreement.last_seen().unwrap_or(&turn.obs.local.memory.failsafe);
+        let mut names: BTreeSet<&String> = own.keys().collect();
+        for (name, peer) in turn.answers() {
+            if peer.holds {
+                return Some(format!("{name} says that it holds the lease"));
+            }
+            if let Some(holder) = peer.promised.as_ref().filter(|holder| !self.is_me(holder)) {
+                return Some(format!("{name} has promised {holder} not to lead"));
+            }
+            names.extend(peer.failsafe.keys());
+        }
+        let answers = |name: &str| turn.answers().any(|(peer, _)| peer == name);
+        let silent = names.into_iter().find(|name| !self.is_me(name) && !answers(name))?;
+        Some(format!(
+            "{silent} does not answer, and may lead without Consul: bring it back; or, when PostgreSQL \
+             surely runs on no node that is away, set the key failsafe to {{}}"
+        ))
     }
 
     /// The lease that has run out was held by another installation of this name, which the members

@@ -251,8 +251,17 @@ fn who_was_out_of_touch_before_the_list_vanished_takes_no_lease_without_the_othe
         }
         commands(brain, &seen).iter().any(|command| matches!(command, Command::Acquire(_)))
     };
+    let other = |change: &dyn Fn(&mut PeerAnswer)| {
+        let mut peer = answer(900);
+        change(&mut peer);
+        takes(&mut brain("n3"), Some(peer))
+    };
     assert!(!takes(&mut brain("n3"), None), "it has just been started");
-    assert!(takes(&mut brain("n3"), Some(answer(900))));
+    assert!(other(&|_| {}));
+    assert!(!other(&|peer| peer.holds = true), "its PostgreSQL may just be starting");
+    assert!(!other(&|peer| peer.promised = Some("n4".into())));
+    assert!(other(&|peer| peer.promised = Some("n3".into())), "that is this node");
+    assert!(!other(&|peer| peer.failsafe = list(&["n1", "n4"])), "n4 has joined meanwhile");
 
     let mut in_touch = brain("n3");
     in_touch.step(&sees("n3", 0, listed(&all, 6), standby(1000)));

@@ -145,19 +145,17 @@ impl Brain {
         turn.begin(job, reason);
     }
 
-    /// By the entries; in synchronous mode only those that are published. In a pause nobody takes
-    /// over by itself.
+    /// By the entries; in synchronous mode only those that are published.
     fn somebody_may_lead(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
         let on = turn.config.synchronous_mode != SynchronousMode::Off;
         let sync = snapshot.sync.as_ref().filter(|_| on).map(|sync| &sync.value);
         let named = |name: &str| sync.is_none_or(|sync| sync.leader.is_none() || sync.names(name));
-        !turn.config.pause
-            && snapshot.members.iter().any(|(name, member)| {
-                !self.is_me(name)
-                    && named(name)
-                    && member.value.state == State::Running
-                    && member.value.tags.may_fail_over()
-            })
+        snapshot.members.iter().any(|(name, member)| {
+            !self.is_me(name)
+                && named(name)
+                && member.value.state == State::Running
+                && member.value.tags.may_fail_over()
+        })
     }
 
     fn lead_starting(&mut self, turn: &mut Turn<'_>) {

@@ -38,6 +38,7 @@ mod switchover;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod touch;
 mod turn;
 mod wal_gone;
 mod watch;
@@ -59,6 +60,10 @@ use crate::time::Time;
 use jobs::JobLog;
 use turn::Turn;
 use watch::LeaseWatch;
+
+/// Steps further apart than this and `loop_wait` mean that the process slept. Nobody's entry vanishes
+/// in much less.
+const SLEPT: Duration = Duration::from_secs(6);
 
 /// What the brain is told once.
 #[derive(Clone, Debug)]
@@ -111,8 +116,10 @@ pub struct Brain {
     given_up: Option<(Term, Time, Command)>,
     /// Since when Consul has answered without a break; `None` while it does not.
     answers_since: Option<Time>,
-    /// The last answer of Consul showed a record of the lease, so the list beside it is the last one.
-    in_touch: bool,
+    /// Whether the failsafe list that was seen last is the last one there was.
+    touch: touch::Touch,
+    /// When the last step was.
+    stepped: Option<Time>,
     /// With better placed nodes, when the lease is free.
     patience: patience::Patience,
     /// The last attempt to take the lease: the version it rested on, and when.
@@ -167,7 +174,8 @@ impl Brain {
             pausing: None,
             given_up: None,
             answers_since: None,
-            in_touch: false,
+            touch: touch::Touch::default(),
+            stepped: None,
             patience: patience::Patience::default(),
             acquired: None,
             sync_sent: None,
@@ -230,25 +238,43 @@ impl Brain {
             self.after_job(finished);
         }
         self.patience.step(observation.now);
-        let answered_before = self.answers_since.unwrap_or(observation.now);
-        self.answers_since = observation.store.reachable.then_some(answered_before);
-        for (name, url) in &observation.local.memory.failsafe {
-            self.addresses.entry(name.clone()).or_insert_with(|| url.clone());
+        let now = observation.now;
+        let longest = self.config.as_deref().unwrap_or(&self.settings.bootstrap).loop_wait + SLEPT;
+        let slept = self.stepped.replace(now).is_some_and(|last| now.since(last) > longest);
+        if slept {
+            // What Consul would have said meanwhile is not known: it was not asked.
+            self.answers_since = None;
+            self.touch.lose();
         }
+        let answered_before = self.answers_since.unwrap_or(now);
+        self.answers_since = observation.store.reachable.then_some(answered_before);
         let Some(snapshot) = &observation.store.snapshot else { return };
-        // Of what happened while Consul did not answer, the next answer with a record tells all.
-        self.in_touch =
-            observation.store.reachable && (self.in_touch || snapshot.lease().is_some());
+        self.touch.see(snapshot, observation.store.reachable);
         self.watch.see(snapshot.lease(), snapshot.status_index(), observation.store.arrived);
         self.agreement.see(snapshot);
         self.note_sync(snapshot);
-        for (name, member) in &snapshot.members {
-            if !member.value.api_url.is_empty() {
-                self.addresses.insert(name.clone(), member.value.api_url.clone());
-            }
-        }
-        for (name, url) in snapshot.failsafe.iter().flat_map(|failsafe| &failsafe.value) {
+        self.note_addresses(observation, snapshot);
+    }
+
+    /// For the simulator, which must notice: the failsafe list that is known is the last one.
+    #[doc(hidden)]
+    pub fn believe_in_touch(&mut self) {
+        self.touch.keep();
+    }
+
+    /// By the word of others first, so that the entries in the store count most.
+    fn note_addresses(&mut self, observation: &Observation, snapshot: &Snapshot) {
+        let answers = observation.peers.values().filter_map(|probe| probe.answer.as_ref());
+        let heard = answers.flat_map(|answer| &answer.failsafe);
+        for (name, url) in observation.local.memory.failsafe.iter().chain(heard) {
             self.addresses.entry(name.clone()).or_insert_with(|| url.clone());
+        }
+        let listed = snapshot.failsafe.iter().flat_map(|failsafe| &failsafe.value);
+        let entries = snapshot.members.iter().map(|(name, entry)| (name, &entry.value.api_url));
+        for (name, url) in listed.chain(entries).filter(|(_, url)| !url.is_empty()) {
+            if self.addresses.get(name) != Some(url) {
+                self.addresses.insert(name.clone(), url.clone());
+            }
         }
     }
 

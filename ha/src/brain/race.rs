@@ -207,12 +207,8 @@ impl Brain {
         if let Some(name) = self.living_primary(turn) {
             return Some(format!("{name} still answers as primary"));
         }
-        if let Some(name) = self.unheard(turn, snapshot) {
-            return Some(format!(
-                "Consul has lost the failsafe list, and {name} does not answer: it may lead without \
-                 Consul. Bring it back; or, when PostgreSQL surely runs on no node that is away, set \
-                 the key failsafe to {{}}"
-            ));
+        if let Some(reason) = self.may_go_on_elsewhere(turn, snapshot) {
+            return Some(format!("Consul has lost the failsafe list, and {reason}"));
         }
         if let Some(obstacle) = self.quorum_obstacle(turn, snapshot) {
             return Some(obstacle);

@@ -356,8 +356,8 @@ impl Brain {
                 turn.push(Command::Abort, "the agent was asked to stop");
             }
             Some(_) => {}
-            // In a pause PostgreSQL is left to people; the next agent adopts it.
-            None if turn.is_running() && !turn.config.pause => {
+            // In a pause a replica is left to people; the next agent adopts it.
+            None if turn.is_running() && (mine || !turn.config.pause || !turn.is_replica()) => {
                 turn.begin(Job::Stop, "the agent was asked to stop");
             }
             None if turn.obs.lease.busy => turn.wake_soon(),

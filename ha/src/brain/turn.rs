@@ -130,6 +130,10 @@ impl<'a> Turn<'a> {
     }
 
     /// Is PostgreSQL, as far as is known, able to write?
+    pub fn is_replica(&self) -> bool {
+        self.obs.local.sql.as_ref().is_some_and(|sql| sql.in_recovery)
+    }
+
     pub fn is_primary(&self) -> bool {
         let sql = self.obs.local.sql.as_ref();
         self.is_running() && sql.map_or(self.obs.local.armed.is_some(), |sql| !sql.in_recovery)

@@ -7,9 +7,6 @@ use crate::lease::{challenger_start, challenger_wait};
 use crate::store::Index;
 use crate::time::Time;
 
-/// Longer than any server of Consul's answers from the past.
-const OLD: Duration = Duration::from_secs(15);
-
 /// What a challenger knows of the lease.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LeaseWatch {
@@ -67,9 +64,12 @@ impl LeaseWatch {
     ) -> bool {
         let old = self.lease.as_ref().is_some_and(|lease| lease.term < known);
         self.old = old.then(|| self.old.unwrap_or(now));
+        // Longer than any server of Consul's answers from the past, and than the lease of a later
+        // term can last that a restored store does not show.
+        let long = challenger_wait(TTL_MAX);
         self.old.is_some_and(|since| {
-            let quiet = answers_since.is_some_and(|answers| now >= answers.max(since) + OLD);
-            arrived < since + OLD && !quiet
+            let quiet = answers_since.is_some_and(|answers| now >= answers.max(since) + long);
+            arrived < since + long && !quiet
         })
     }
 

@@ -48,6 +48,8 @@ impl World {
             term: agent.view.term,
             follows: agent.view.follows,
             promised: agent.standing.promised.as_ref().map(|given| given.holder.clone()),
+            holds: agent.seen.lease.hold.is_some(),
+            failsafe: agent.seen.local.memory.failsafe.clone(),
         };
         let unbound = self.mutated(Mutation::QuorumWordDoesNotBind);
         let follows = answer.follows.or((unbound && answer.term > 0).then_some(answer.term));

@@ -53,6 +53,7 @@ const WITHIN: &[(&str, &str)] = &[
     ("its member entry is missing", "leader without entry"),
     ("candidate that was asked for", "another is the candidate"),
     ("failed, trying again", "a job failed"),
+    ("has lost the failsafe list", "somebody may lead without Consul"),
     ("has promised", "bound by a promise"),
 ];
 

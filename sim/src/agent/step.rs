@@ -21,14 +21,20 @@ impl World {
     pub(crate) fn step(&mut self, n: usize, cause: Cause) {
         self.observe(n);
         self.disarm_given_up(n);
-        let (sure, present) =
-            (self.mutated(Mutation::SyncDoubtForgotten), self.mutated(Mutation::SyncPastBelieved));
+        let (sure, present, in_touch) = (
+            self.mutated(Mutation::SyncDoubtForgotten),
+            self.mutated(Mutation::SyncPastBelieved),
+            self.mutated(Mutation::FailsafeGapIgnored),
+        );
         let Some(agent) = &mut self.nodes[n].agent else { return };
         if sure {
             agent.brain.forget_sync_doubt();
         }
         if present {
             agent.brain.forget_sync_beat();
+        }
+        if in_touch {
+            agent.brain.believe_in_touch();
         }
         let mut step = agent.brain.step(&agent.seen);
         agent.seen.finished.clear();

@@ -72,8 +72,10 @@ impl World {
     }
 
     fn is_well(&mut self) {
+        if self.healthy_since.is_none() {
+            self.ill_at = None;
+        }
         let since = *self.healthy_since.get_or_insert(self.t);
-        self.ill_at = None;
         if self.is_settled(since) {
             self.must_stay("all was well");
         }
@@ -83,13 +85,14 @@ impl World {
     }
 
     fn is_ill(&mut self, ailment: &str) {
-        // A connection may just be made anew.
-        let again = self.ill_at.is_some_and(|at| self.t <= at + SEC);
-        if self.healthy_since.is_some_and(|since| self.is_settled(since)) && again {
-            self.oracle.report(self.t, format!("the cluster did not stay well: {ailment}"));
-        }
-        if self.ill_at.replace(self.t).is_none() {
+        // A connection may just be made anew: at one look, but not at two.
+        let again = self.ill_at.replace(self.t).is_some();
+        let settled = self.healthy_since.is_some_and(|since| self.is_settled(since));
+        if settled && !again {
             return;
+        }
+        if settled {
+            self.oracle.report(self.t, format!("the cluster did not stay well: {ailment}"));
         }
         self.healthy_since = None;
         if self.t > self.plan.calm_at + HEAL_BOUND {
@@ -179,6 +182,16 @@ impl World {
         }
         if keys.failover.as_ref().is_some_and(|request| !request.value.is_empty()) {
             return "an operator's request is neither done nor refused".to_owned();
+        }
+        if self.nodes[primary].agent.as_ref().is_none_or(|agent| agent.hold.is_none()) {
+            return format!("the agent of {name} does not lead");
+        }
+        let asked = |node: &&Node| {
+            let asked = node.agent.as_ref().map(|agent| &agent.seen.asked);
+            asked.is_some_and(|asked| asked.restart || asked.reinit)
+        };
+        if let Some(node) = self.nodes.iter().find(asked) {
+            return format!("{} has still to do what it was asked for", node.name);
         }
         let stopping = |node: &&Node| node.agent.as_ref().is_some_and(|agent| agent.seen.shutdown);
         if let Some(node) = self.nodes.iter().find(stopping) {

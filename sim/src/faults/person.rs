@@ -48,7 +48,7 @@ impl World {
                 let quorum = on && self.number().is_multiple_of(2);
                 let mode = if quorum { json!("quorum") } else { json!(on) };
                 self.configure("synchronous_mode", mode);
-                if self.number().is_multiple_of(3) {
+                if self.rng.chance(300) {
                     self.other_settings();
                 }
             }
@@ -59,13 +59,13 @@ impl World {
 
     /// What belongs to synchronous mode, and what every decision goes by.
     fn other_settings(&mut self) {
-        let number = self.number();
-        let (key, value) = match number % 5 {
-            0 => ("synchronous_mode_strict", json!(number.is_multiple_of(2))),
-            1 => ("synchronous_node_count", json!(1 + number % 3)),
-            2 => ("maximum_lag_on_failover", json!([4096, 1_048_576][(number / 5 % 2) as usize])),
-            3 => ("loop_wait", json!(1 + number % 3)),
-            _ => ("maximum_lag_on_syncnode", json!([4096, 1_048_576][(number / 5 % 2) as usize])),
+        let few = self.rng.index(3) + 1;
+        let (key, value) = match self.rng.index(5) {
+            0 => ("synchronous_mode_strict", json!(few > 1)),
+            1 => ("synchronous_node_count", json!(few)),
+            2 => ("maximum_lag_on_failover", json!([4096, 1_048_576, 1_048_576][few - 1])),
+            3 => ("loop_wait", json!(few)),
+            _ => ("maximum_lag_on_syncnode", json!([4096, 1_048_576, -1][few - 1])),
         };
         self.configure(key, value);
     }

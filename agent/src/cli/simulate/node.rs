@@ -216,6 +216,8 @@ impl Node {
             term: self.local.memory.term,
             follows: self.follows,
             promised: self.keeper.promised(now).map(|given| given.holder.clone()),
+            holds: self.keeper.hold(now).is_some(),
+            failsafe: self.local.memory.failsafe.clone(),
         }
     }
 
