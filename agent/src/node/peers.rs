@@ -120,8 +120,14 @@ struct HartStatus {
     term: u64,
     follows: Option<u64>,
     promised: Option<Promised>,
-    lease: Option<serde_json::Value>,
+    lease: Option<Deadline>,
+    armed: Option<Deadline>,
     failsafe: Failsafe,
+}
+
+#[derive(Deserialize)]
+struct Deadline {
+    left_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -158,7 +164,9 @@ impl From<Status> for PeerAnswer {
             term: hart.term,
             follows: hart.follows,
             promised: hart.promised.map(|promised| promised.to),
-            holds: hart.lease.is_some(),
+            // An agent that has just started has not got its lease back, and its guard lets PostgreSQL
+            // write all the same.
+            holds: hart.lease.is_some() || hart.armed.is_some_and(|armed| armed.left_ms > 0),
             failsafe: hart.failsafe,
         }
     }
@@ -206,7 +214,8 @@ mod tests {
         assert_eq!((hart.term, patroni.term), (7, 0));
         assert_eq!((hart.holds, patroni.holds), (true, false));
         assert!(hart.failsafe.contains_key("n1") && patroni.failsafe.is_empty());
-        assert!(!read(r#"{"hart":{"lease":null}}"#).holds);
+        assert!(!read(r#"{"hart":{"lease":null,"armed":{"term":6,"left_ms":0}}}"#).holds);
+        assert!(read(r#"{"hart":{"lease":null,"armed":{"term":6,"left_ms":1}}}"#).holds);
     }
 
     /// The address of a member that is gone may be the address of another cluster's primary.

@@ -243,7 +243,10 @@ fn who_was_out_of_touch_before_the_list_vanished_takes_no_lease_without_the_othe
     };
     let takes = |brain: &mut crate::brain::Brain, first: Option<PeerAnswer>| {
         let mut seen = lost();
-        brain.step(&seen);
+        for ms in (100..LATE).step_by(3000) {
+            seen.now = Time::from_millis(ms);
+            brain.step(&seen);
+        }
         seen.now = Time::from_millis(LATE);
         peers(&mut seen, &[("n1", first), ("n2", Some(answer(900)))]);
         for probe in seen.peers.values_mut() {

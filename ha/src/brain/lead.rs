@@ -165,6 +165,8 @@ impl Brain {
         let since = since.max(self.sick.last_answer());
         let too_long = turn.now().since(since) > turn.config.primary_start_timeout;
         let snapshot = turn.obs.store.snapshot.as_ref();
+        // In a pause nobody would take over: it may take its time.
+        let too_long = too_long && !turn.config.pause;
         if too_long && snapshot.is_some_and(|snapshot| self.somebody_may_lead(turn, snapshot)) {
             let reason = "PostgreSQL did not start within primary_start_timeout";
             self.jobs.start_failed(STARTS_MAX, turn.now(), reason);
@@ -193,7 +195,8 @@ impl Brain {
         if !self.quorum_agrees(turn, snapshot, hold) {
             return;
         }
-        if !self.sync_is_mine(turn, snapshot) {
+        // A cluster that is not complete is nobody else's yet, and the key would be taken for another's.
+        if !turn.obs.local.memory.bootstrapping && !self.sync_is_mine(turn, snapshot) {
             return turn.phase("taking over the synchronous set");
         }
         let asked = self.promoting.filter(|(term, _)| *term == hold.term);

@@ -61,8 +61,8 @@ use jobs::JobLog;
 use turn::Turn;
 use watch::LeaseWatch;
 
-/// Steps further apart than this and `loop_wait` mean that the process slept. Nobody's entry vanishes
-/// in much less.
+/// Steps further apart than this, while Consul answers, mean that the process slept. Nobody's entry
+/// vanishes in less.
 const SLEPT: Duration = Duration::from_secs(6);
 
 /// What the brain is told once.
@@ -239,17 +239,16 @@ impl Brain {
         }
         self.patience.step(observation.now);
         let now = observation.now;
-        let longest = self.config.as_deref().unwrap_or(&self.settings.bootstrap).loop_wait + SLEPT;
-        let slept = self.stepped.replace(now).is_some_and(|last| now.since(last) > longest);
-        if slept {
-            // What Consul would have said meanwhile is not known: it was not asked.
-            self.answers_since = None;
-            self.touch.lose();
+        // While Consul answers, each answer wakes the loop.
+        let slept = self.stepped.replace(now).is_some_and(|last| now.since(last) > SLEPT);
+        if slept && self.answers_since.take().is_some() {
+            self.touch.sleep(now);
         }
         let answered_before = self.answers_since.unwrap_or(now);
         self.answers_since = observation.store.reachable.then_some(answered_before);
         let Some(snapshot) = &observation.store.snapshot else { return };
-        self.touch.see(snapshot, observation.store.reachable);
+        let store = &observation.store;
+        self.touch.see(snapshot, store.arrived, store.reachable);
         self.watch.see(snapshot.lease(), snapshot.status_index(), observation.store.arrived);
         self.agreement.see(snapshot);
         self.note_sync(snapshot);

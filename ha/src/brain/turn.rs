@@ -129,11 +129,12 @@ impl<'a> Turn<'a> {
         memory.made.is_some() && !memory.bootstrapping
     }
 
-    /// Is PostgreSQL, as far as is known, able to write?
+    /// Does PostgreSQL answer, as one that only replays?
     pub fn is_replica(&self) -> bool {
         self.obs.local.sql.as_ref().is_some_and(|sql| sql.in_recovery)
     }
 
+    /// Is PostgreSQL, as far as is known, able to write?
     pub fn is_primary(&self) -> bool {
         let sql = self.obs.local.sql.as_ref();
         self.is_running() && sql.map_or(self.obs.local.armed.is_some(), |sql| !sql.in_recovery)

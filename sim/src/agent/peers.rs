@@ -48,7 +48,8 @@ impl World {
             term: agent.view.term,
             follows: agent.view.follows,
             promised: agent.standing.promised.as_ref().map(|given| given.holder.clone()),
-            holds: agent.seen.lease.hold.is_some(),
+            holds: agent.seen.lease.hold.is_some()
+                || agent.seen.local.armed.is_some_and(|armed| agent.seen.now < armed.deadline),
             failsafe: agent.seen.local.memory.failsafe.clone(),
         };
         let unbound = self.mutated(Mutation::QuorumWordDoesNotBind);
