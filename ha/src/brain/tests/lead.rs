@@ -60,6 +60,18 @@ fn nothing_is_promoted_on_a_picture_from_before_the_takeover() {
     assert_eq!(commands(&mut brain, &leads(cluster(), standby(1000))), [Command::Promote]);
 }
 
+/// Its own name in the key would be taken for the sign of a rival, and the bootstrap given up.
+#[test]
+fn who_begins_the_cluster_is_not_entered_into_the_set_before_its_promotion() {
+    let snapshot = with_setting(cluster(), "synchronous_mode", true.into());
+    let mut seen = leads(snapshot, standby(1000));
+    seen.local.memory.bootstrapping = true;
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Promote]);
+    seen.local.memory.bootstrapping = false;
+    let enter = Write::Sync { standbys: names(&[]), quorum: 0, at: 0 };
+    assert_eq!(commands(&mut brain("n1"), &seen), [Command::Write(enter)]);
+}
+
 /// n1 had n2 on its way into the set when PostgreSQL went; it was started as a standby since.
 #[test]
 fn a_write_of_the_set_that_may_still_come_true_is_ruled_out_before_the_promotion() {
