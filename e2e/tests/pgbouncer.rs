@@ -237,10 +237,16 @@ impl Bench {
     }
 
     /// It has seen no error; how many transactions, and the longest.
-    fn finish(mut self) -> Result<(usize, f64)> {
+    async fn finish(mut self) -> Result<(usize, f64)> {
         ensure!(self.process.exit_status().is_none(), "it ended:\n{}", self.process.log());
-        self.process.signal(Signal::INT)?;
-        let _ = self.process.stop(DEADLINE);
+        // As at the end of its time: it ends in good order, and writes the rest of its log.
+        self.process.signal(Signal::ALARM)?;
+        eventually("pgbench ends", DEADLINE, async || {
+            let status = self.process.exit_status().context("it runs")?;
+            ensure!(status.success(), "{status}\n{}", self.process.log());
+            Ok(())
+        })
+        .await?;
         let log = self.process.log();
         let bad = |line: &&str| {
             line.contains("error")
@@ -298,7 +304,7 @@ async fn nothing_fails(pooled: &Pooled) -> Result<()> {
     kept.gets_on().await?;
     new.gets_on().await?;
     for (what, bench) in [("kept connections", kept), ("new connections", new)] {
-        let (transactions, longest) = bench.finish().with_context(|| pooled.logs())?;
+        let (transactions, longest) = bench.finish().await.with_context(|| pooled.logs())?;
         eprintln!("{what}: {transactions} transactions, 0 failed, longest {longest:.0} ms");
         ensure!(transactions > 0, "{what} did nothing");
     }

@@ -47,7 +47,12 @@ impl World {
             may_lead: Some(agent.view.may_lead_since.is_some()),
             term: agent.view.term,
             follows: agent.view.follows,
-            promised: agent.standing.promised.as_ref().map(|given| given.holder.clone()),
+            promised: agent
+                .standing
+                .promised
+                .as_ref()
+                .filter(|given| agent.seen.now < given.until)
+                .map(|given| given.holder.clone()),
             holds: agent.seen.lease.hold.is_some()
                 || agent.seen.local.armed.is_some_and(|armed| agent.seen.now < armed.deadline),
             failsafe: agent.seen.local.memory.failsafe.clone(),
