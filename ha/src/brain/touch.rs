@@ -83,6 +83,7 @@ mod tests {
         touch.see(&nothing, at, true);
         assert!(!touch.is_kept(), "nothing may be seen twice with a record in between");
     }
+
     #[test]
     fn after_a_sleep_only_a_picture_that_arrived_since_counts() {
         let mut touch = Touch::default();
