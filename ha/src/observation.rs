@@ -139,6 +139,9 @@ pub enum Process {
 pub struct Sql {
     /// When it came.
     pub at: Time,
+    /// Process ID of the backend that answered. Another one: the connection broke in between, and
+    /// perhaps the server had ended all of them.
+    pub backend: i32,
     /// `pg_is_in_recovery()`.
     pub in_recovery: bool,
     /// The timeline it writes or receives.
@@ -262,6 +265,8 @@ pub struct PeerAnswer {
     pub role: Role,
     /// Its timeline.
     pub timeline: Timeline,
+    /// hart's own: the term in which its timeline began. Two nodes may have made the same number.
+    pub timeline_term: Option<Term>,
     /// The furthest WAL it has.
     pub position: Lsn,
     /// Its tags.

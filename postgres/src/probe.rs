@@ -20,6 +20,8 @@ const WRONG_STATE: &str = "55000";
 pub struct Probe {
     /// `pg_is_in_recovery()`.
     pub in_recovery: bool,
+    /// `pg_backend_pid()`: another one after the connection broke.
+    pub backend: i32,
     /// Timeline that it writes (primary), or the newest that it receives or has replayed (standby).
     pub timeline: Timeline,
     /// Timeline of the last checkpoint; `pg_rewind` from here works only when it is `timeline`.
@@ -165,7 +167,7 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
 
-    const PRIMARY: &str = r#"{"in_recovery":false,"timeline":2,"checkpoint_timeline":1,
+    const PRIMARY: &str = r#"{"in_recovery":false,"backend":7,"timeline":2,"checkpoint_timeline":1,
         "system_identifier":"7711074725446602394","server_version":150014,
         "postmaster_start":"2026-01-01T00:00:00.000000Z","write_lsn":83886232,"flush_lsn":83886200,
         "receive_lsn":null,"replay_lsn":null,"replay_paused":false,"last_replayed_at":null,

@@ -1,5 +1,6 @@
 SELECT json_build_object(
   'in_recovery', r,
+  'backend', pg_backend_pid(),
   'timeline', CASE WHEN r
       THEN greatest(c.timeline_id,
                     (SELECT min_recovery_end_timeline FROM pg_control_recovery()),

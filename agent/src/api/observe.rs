@@ -244,6 +244,7 @@ impl SeenSql {
         };
         Sql {
             at: now,
+            backend: 0,
             in_recovery: self.in_recovery,
             timeline: self.timeline,
             write_lsn: self.write_lsn,

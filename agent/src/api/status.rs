@@ -135,6 +135,12 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
     if let Some(list) = memory.map(|memory| &memory.failsafe).filter(|list| !list.is_empty()) {
         own["failsafe"] = json!(list);
     }
+    // Of the timeline: two nodes may have begun one of the same number apart from each other.
+    let timeline = view.sql.as_ref().map(|sql| sql.timeline);
+    let began = memory.zip(timeline).and_then(|(memory, number)| memory.origins.get(&number));
+    if let Some(term) = began {
+        own["timeline_term"] = json!(term);
+    }
     if let Some(promised) = promised(picture) {
         own["promised"] = promised;
     }

@@ -163,6 +163,7 @@ fn read_control(control: &hart_postgres::ControlData, fresh_backup: bool) -> Con
 fn sql(at: hart_ha::time::Time, probe: &Probe) -> Sql {
     Sql {
         at,
+        backend: probe.backend,
         in_recovery: probe.in_recovery,
         timeline: probe.timeline,
         write_lsn: probe.flush_lsn.max(probe.write_lsn).unwrap_or_default(),

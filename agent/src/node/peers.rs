@@ -119,6 +119,7 @@ struct HartStatus {
     may_lead: Option<bool>,
     term: u64,
     follows: Option<u64>,
+    timeline_term: Option<u64>,
     promised: Option<Promised>,
     lease: Option<Deadline>,
     armed: Option<Deadline>,
@@ -158,6 +159,7 @@ impl From<Status> for PeerAnswer {
             state: status.state,
             role: status.role,
             timeline: status.timeline,
+            timeline_term: hart.timeline_term,
             position: location.max(received_location).max(replayed_location).unwrap_or_default(),
             tags: status.tags,
             may_lead: hart.may_lead,
@@ -206,12 +208,13 @@ mod tests {
         assert_eq!((patroni.position, patroni.may_lead, patroni.timeline), (Lsn(7), None, 3));
         assert!(patroni.tags.nofailover);
         let text = r#"{"role":"master","xlog":{"location":9},
-            "hart":{"may_lead":false,"term":7,"promised":{"to":"n1","term":6},
+            "hart":{"may_lead":false,"term":7,"timeline_term":5,"promised":{"to":"n1","term":6},
             "lease":{"term":7,"left_ms":900},"failsafe":{"n1":"http://n1:8008/patroni"}}}"#;
         let hart = read(text);
         assert_eq!((hart.promised.as_deref(), patroni.promised), (Some("n1"), None));
         assert_eq!((hart.role, hart.position, hart.may_lead), (Role::Primary, Lsn(9), Some(false)));
         assert_eq!((hart.term, patroni.term), (7, 0));
+        assert_eq!((hart.timeline_term, patroni.timeline_term), (Some(5), None));
         assert_eq!((hart.holds, patroni.holds), (true, false));
         assert!(hart.failsafe.contains_key("n1") && patroni.failsafe.is_empty());
         assert!(!read(r#"{"hart":{"lease":null,"armed":{"term":6,"left_ms":0}}}"#).holds);

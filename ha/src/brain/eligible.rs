@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Brain;
 use super::race::is_member;
 use super::turn::Turn;
-use crate::kv::{Role, State, SynchronousMode};
+use crate::kv::{Role, State, SynchronousMode, Term};
 use crate::lsn::{Lsn, Timeline};
 use crate::observation::{Data, PeerAnswer};
 use crate::store::Snapshot;
@@ -138,6 +138,9 @@ impl Brain {
     /// Our timeline has ended before our position: what we have beyond is not in the cluster.
     fn not_forked(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Verdict> {
         let sql = turn.obs.local.sql.as_ref()?;
+        if self.led_last(turn, snapshot, sql.timeline) {
+            return None;
+        }
         let history = &snapshot.history.as_ref()?.value;
         let end = history.iter().find(|entry| entry.0 == sql.timeline)?.1;
         (sql.position() > end).then(|| {
@@ -145,6 +148,16 @@ impl Brain {
                 format!("at {} on timeline {}, which ended at {end}", sql.position(), sql.timeline);
             refuse("timeline", value, "it is rewound when a leader is there")
         })
+    }
+
+    /// Nobody has led after this node, or after its timeline began: an end of that number is of another
+    /// timeline. A node that never got the newer ones uses their numbers again when it is promoted, and
+    /// may be gone before it has said so.
+    fn led_last(&self, turn: &Turn<'_>, snapshot: &Snapshot, timeline: Timeline) -> bool {
+        let Some(lease) = snapshot.lease() else { return false };
+        let began = turn.obs.local.memory.origins.get(&timeline);
+        let mine = self.is_me(&lease.holder) && lease.instance == self.settings.instance;
+        mine || began.is_some_and(|term| *term >= lease.term)
     }
 
     fn lag_allows(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Verdict> {
@@ -222,12 +235,19 @@ impl Brain {
         found.next().map(|(name, _)| name.as_str())
     }
 
-    /// A reachable node that may lead and is better placed than this one.
+    /// A reachable node that may lead and is better placed than this one. Numbers of timelines are used
+    /// twice, terms are not: where all know in which terms theirs began, the latest is the best one.
     pub(super) fn better_peer<'a>(&self, turn: &Turn<'a>) -> Option<(&'a str, Lsn)> {
         let mine = self.my_rank(turn)?;
-        let eligible = turn.answers().filter(|(_, peer)| may_lead(peer));
-        let best = eligible.max_by_key(|(name, peer)| rank(name, peer))?;
-        (rank(best.0, best.1) > mine).then_some((best.0.as_str(), best.1.position))
+        let began = turn.obs.local.memory.origins.get(&mine.0).copied();
+        let eligible = || turn.answers().filter(|(_, peer)| may_lead(peer));
+        let known = began.is_some() && eligible().all(|(_, peer)| peer.timeline_term.is_some());
+        let place = |began: Option<Term>, rank| (began.filter(|_| known), rank);
+        let of = |(name, peer): &(&'a String, &'a PeerAnswer)| {
+            place(peer.timeline_term, rank(name, peer))
+        };
+        let best = eligible().max_by_key(of)?;
+        (of(&best) > place(began, mine)).then_some((best.0.as_str(), best.1.position))
     }
 }
 

@@ -136,6 +136,8 @@ pub struct Brain {
     follows: Option<Term>,
     /// Whether standbys confirm what is written.
     confirmations: sync::Confirmations,
+    /// Whether published standbys are yet to connect again.
+    comeback: sync::Comeback,
     /// How long this node has been sick as the holder, and whether it gives up.
     sick: sick::Sickness,
     /// The leader that has not got the WAL which this node needs next.
@@ -184,6 +186,7 @@ impl Brain {
             voting: None,
             follows: None,
             confirmations: sync::Confirmations::default(),
+            comeback: sync::Comeback::default(),
             sick: sick::Sickness::default(),
             wal_lost_with: None,
             agreement: failsafe::Agreement::default(),
@@ -238,6 +241,9 @@ impl Brain {
             self.after_job(finished);
         }
         self.patience.step(observation.now);
+        if observation.local.sql.is_none() {
+            self.comeback.goes_away();
+        }
         let now = observation.now;
         // While Consul answers, each answer wakes the loop.
         let slept = self.stepped.replace(now).is_some_and(|last| now.since(last) > SLEPT);

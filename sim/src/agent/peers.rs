@@ -42,6 +42,9 @@ impl World {
             state: member.state,
             role: member.role,
             timeline: member.timeline.unwrap_or_default(),
+            timeline_term: member
+                .timeline
+                .and_then(|number| member.timeline_terms.get(&number).copied()),
             position: member.xlog_location.unwrap_or_default(),
             tags: member.tags.clone(),
             may_lead: Some(agent.view.may_lead_since.is_some()),

@@ -6,6 +6,7 @@ use hart_ha::store::Snapshot;
 
 use crate::clock::{MS, SEC, Us};
 use crate::consul::micros;
+use crate::node::Node;
 use crate::pg::wal::Pos;
 use crate::world::World;
 
@@ -45,7 +46,10 @@ impl World {
         let better = (0..self.nodes.len()).find(|other| *other != n && self.is_better(*other, n));
         if let Some(other) = better {
             let (winner, better) = (&self.names[n], &self.names[other]);
-            let text = format!("{winner} took over although {better} has more and may lead");
+            let (has, more) = (self.nodes[n].disk.pos, self.nodes[other].disk.pos);
+            let text = format!(
+                "{winner} took over at {has:?} although {better} may lead and has {more:?}"
+            );
             self.oracle.report(self.t, text);
         }
     }
@@ -86,11 +90,12 @@ impl World {
 
     /// Is anything but the old primary out of order, now or a moment ago?
     pub(crate) fn disturbed(&self) -> bool {
-        let shaken = |node: &crate::node::Node| {
+        let shaken = |node: &Node| {
             let thawed = node.frozen.iter().any(|until| *until + SEC > self.t);
-            thawed || self.t < node.slow_until
+            // What it says of its position may be from before.
+            thawed || self.t < node.slow_until + SEC
         };
-        let running = |node: &&crate::node::Node| node.agent.is_some() && node.server.recovery;
+        let running = |node: &&Node| node.agent.is_some() && node.server.recovery;
         self.nodes.iter().filter(running).any(shaken) || self.net.is_disturbed()
     }
 
@@ -103,7 +108,17 @@ impl World {
         let asked = asked.map_or(self.t, |probe| here.clock.true_at(probe.asked));
         let since = there.agent.as_ref().and_then(|agent| agent.view.may_lead_since);
         let says = since.is_some_and(|since| since <= asked);
-        let rank = |pos: Pos| (self.wal.timeline(pos.branch), pos.lsn);
-        able && says && rank(there.disk.pos) > rank(here.disk.pos)
+        able && says && self.has_more(other, n)
+    }
+
+    /// By the order in which the timelines began; where somebody does not know when its own did, by
+    /// their numbers, and then the judge wants both.
+    fn has_more(&self, other: usize, n: usize) -> bool {
+        let (there, here) = (self.nodes[other].disk.pos, self.nodes[n].disk.pos);
+        let number = |pos: Pos| self.wal.timeline(pos.branch);
+        let knows = |node: &Node| node.facts.origins.contains_key(&number(node.disk.pos));
+        let by_number = (number(there), there.lsn) > (number(here), here.lsn);
+        let by_birth = (there.branch, there.lsn) > (here.branch, here.lsn);
+        by_birth && (by_number || self.nodes.iter().all(knows))
     }
 }

@@ -12,7 +12,7 @@ use super::{Ask, Node, SYSTEM, View, config, primary, replica, snapshot};
 
 fn probe(in_recovery: bool) -> Probe {
     let text = json!({
-        "in_recovery": in_recovery, "timeline": 2, "checkpoint_timeline": 2,
+        "in_recovery": in_recovery, "backend": 7, "timeline": 2, "checkpoint_timeline": 2,
         "system_identifier": SYSTEM, "server_version": 150_014,
         "postmaster_start": "2026-01-01T00:00:00.000000Z",
         "write_lsn": (!in_recovery).then_some(1000), "flush_lsn": (!in_recovery).then_some(990),

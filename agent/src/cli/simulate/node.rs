@@ -210,6 +210,8 @@ impl Node {
             state: self.member.state,
             role: self.member.role,
             timeline: sql.map_or(0, |sql| sql.timeline),
+            timeline_term: sql
+                .and_then(|sql| self.local.memory.origins.get(&sql.timeline).copied()),
             position: self.position(),
             tags: self.member.tags.clone(),
             may_lead: self.verdict.as_ref().map(Verdict::may_lead),

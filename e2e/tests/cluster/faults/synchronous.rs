@@ -5,10 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::{Context, Result, ensure};
 use hart_e2e::DEADLINE;
 use hart_testkit::{Options, eventually};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{ENDED, longer_than_a_lease};
 use crate::Drill;
 use crate::drill::Loss;
+
+/// The published set.
+const SYNC: &str = "/v1/kv/service/ha/sync";
 
 /// Commits go on after the synchronous standby was lost, and after it came back.
 #[tokio::test]
@@ -84,6 +88,56 @@ async fn a_primary_that_starts_again_waits_for_whom_is_published() -> Result<()>
     drill.written().await?;
     drill.finish(Loss::None, &[ENDED, "start as", "PostgreSQL", "pg_wal"]).await?;
     Ok(())
+}
+
+/// The standbys come back within the moment that they have, and could lead all the while: the key is not
+/// written anew, and commits never wait for nobody.
+async fn stays_published(breaks: impl AsyncFnOnce(&Drill, &str) -> Result<()>) -> Result<()> {
+    // Half a ttl is the moment, and longer than a busy machine needs.
+    let options = Options::default().dcs("synchronous_mode", true).dcs("ttl", 30);
+    let mut drill = Drill::with(&options).await?;
+    drill.synchronous_standby().await?;
+    let primary = drill.write().await?;
+    let sync = async |drill: &Drill| drill.cluster.consul_call("GET", SYNC).await;
+    let before = sync(&drill).await?;
+    breaks(&drill, &primary).await?;
+    drill.written().await?;
+    let after = sync(&drill).await?;
+    ensure!(after == before, "{before} became {after}\n{}", drill.logs());
+    let last = drill.finish(Loss::None, &[ENDED]).await?;
+    ensure!(last == primary, "{last} leads\n{}", drill.logs());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_standby_stays_published_while_the_primary_starts_again() -> Result<()> {
+    stays_published(async |drill, primary| drill.cluster.node(primary)?.kill_postmaster()).await
+}
+
+/// The postmaster ends all others and recovers; it stays itself, and so do guard and agent.
+#[tokio::test]
+async fn the_standby_stays_published_when_a_backend_crashes() -> Result<()> {
+    stays_published(async |drill, primary| {
+        let sql = drill.cluster.sql(primary).await?;
+        let backend = "select pid::text from pg_stat_activity where backend_type = 'walwriter'";
+        let pid = sql.value(backend).await?.context("no WAL writer")?.parse()?;
+        kill_process(Pid::from_raw(pid).context("not a process")?, Signal::KILL)?;
+        let away = eventually("the server to end all connections", DEADLINE, async || {
+            ensure!(sql.value("select '1'").await.is_err(), "it still answers");
+            Ok(())
+        });
+        away.await?;
+        // Each question makes the agent look: one look falls between the server's return and theirs.
+        let back = eventually("both standbys to be back", DEADLINE, async || {
+            drill.cluster.rest(primary, "GET", "/patroni", None).await?;
+            let sql = drill.cluster.sql(primary).await?;
+            let rows = sql.value("select count(*)::text from pg_stat_replication").await?;
+            ensure!(rows.as_deref() == Some("2"), "{rows:?} of them");
+            Ok(())
+        });
+        back.await
+    })
+    .await
 }
 
 /// With `synchronous_mode_strict` they wait until one is back.

@@ -9,6 +9,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+mod comeback;
 mod confirmations;
 mod quorum;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::observation::{Sql, Standby, SyncProof};
 use crate::store::{Index, Snapshot};
 use crate::waits::{Voters, Waits};
 
+pub(super) use comeback::Comeback;
 pub(super) use confirmations::Confirmations;
 use confirmations::suspect_after;
 pub(super) use vote::Voting;
@@ -147,6 +149,9 @@ impl Brain {
         let quorum = Self::is_quorum(turn, &voters);
         let published = voters.names;
         self.watch_confirmations(turn, sql);
+        if self.they_come_back(turn, snapshot, sql, &published) {
+            return;
+        }
         let wanted = self.wanted(turn, snapshot, sql, &published);
         if wanted.is_empty() && stay_alone(turn, sql) {
             return;

@@ -194,7 +194,12 @@ fn the_term_of_a_timeline_is_noted_by_who_makes_it_and_by_who_streams_it() {
     assert_eq!(origins("n1", &seen), [Command::Origins([(0, 4), (1, 5)].into())]);
     let mut snapshot = cluster();
     snapshot.members.get_mut("n1").unwrap().value.timeline_terms = [(1, 3)].into();
-    let mut seen = sees("n2", 100, snapshot, standby(1000));
+    let from = |host: &str| {
+        let sql = Sql { receives_from: Some((host.into(), 5432)), ..standby(1000) };
+        sees("n2", 100, snapshot.clone(), sql)
+    };
+    assert_eq!(origins("n2", &from("n3")), [], "it still streams from another one");
+    let mut seen = from("n1");
     assert_eq!(origins("n2", &seen), [Command::Origins([(1, 3)].into())]);
     seen.local.memory.origins = [(1, 3)].into();
     assert_eq!(origins("n2", &seen), []);

@@ -50,6 +50,7 @@ pub(super) fn brain(name: &str) -> Brain {
     });
     // Nothing of an earlier run is under way.
     brain.sync_doubt = sync::Doubt::gone();
+    brain.comeback = sync::Comeback::over();
     brain
 }
 

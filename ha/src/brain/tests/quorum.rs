@@ -178,3 +178,16 @@ fn a_voter_is_made_anew_only_when_the_leader_is_there_to_be_copied() {
     assert_eq!(commands(&mut brain("n3"), &see(Role::Replica)), []);
     assert_eq!(commands(&mut brain("n3"), &see(Role::Primary)), [Command::Begin(Job::Stop)]);
 }
+
+#[test]
+fn published_voters_may_come_back_after_a_restart_of_the_primary() {
+    let look = |ms| {
+        let mut seen = leads(voted(cluster()), Sql { waits: true, ..primary(2000) });
+        seen.now = at(ms);
+        seen
+    };
+    let mut brain = brain("n1");
+    brain.comeback = sync::Comeback::default();
+    assert_eq!(commands(&mut brain, &look(100)), []);
+    assert_eq!(commands(&mut brain, &look(2100)), [claims()], "half a ttl is over");
+}

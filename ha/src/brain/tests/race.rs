@@ -1,6 +1,7 @@
 //! Taking over and taking back, and who may not.
 
 use super::*;
+use crate::kv::HistoryEntry;
 
 #[test]
 fn a_replica_waits_for_the_whole_lease_then_compares_then_takes_over() {
@@ -57,6 +58,22 @@ fn the_furthest_wal_wins_then_priority_then_name() {
     assert_eq!(race("n2", 1000, &[("n1", None), ("n3", Some(newer))]), []);
     let unable = PeerAnswer { may_lead: Some(false), ..answer(9999) };
     assert_eq!(race("n2", 1000, &[("n1", None), ("n3", Some(unable))]), takes_over());
+}
+
+/// n2 has made a timeline 2 in term 4, of a cluster whose timeline 3 of term 3 it never got.
+#[test]
+fn the_timeline_that_began_last_wins_whatever_its_number() {
+    let race = |rival: PeerAnswer| {
+        let mut seen = sees("n2", 100, released(cluster()), Sql { timeline: 2, ..standby(1000) });
+        seen.local.memory.origins = [(1, 1), (2, 4)].into();
+        peers(&mut seen, &[("n1", None), ("n3", Some(rival))]);
+        commands(&mut brain("n2"), &seen)
+    };
+    let rival = |timeline, timeline_term| PeerAnswer { timeline, timeline_term, ..answer(1500) };
+    assert!(acquires(&race(rival(3, Some(3)))[0]), "an earlier reign's");
+    assert_eq!(race(rival(1, Some(5))), [], "a later one's");
+    assert_eq!(race(rival(3, None)), [], "where it is not known the numbers count");
+    assert!(acquires(&race(rival(1, None))[0]));
 }
 
 fn race_with_request(request: FailoverRequest, snapshot: Snapshot, sql: Sql) -> Vec<Command> {
@@ -194,6 +211,28 @@ fn lag_beyond_the_limit_forbids_leading() {
     snapshot.status.as_mut().unwrap().value.optime = Some(Lsn(1000 + (1 << 20) + 1));
     let step = brain("n2").step(&sees("n2", 100, snapshot, standby(1000)));
     assert!(matches!(step.verdict, Verdict::MayNot(refusal) if refusal.rule == "lag"));
+}
+
+/// The history in Consul may be of a former reign, with a timeline of the same number.
+#[test]
+fn the_timeline_of_the_node_that_led_last_has_not_ended() {
+    let end = HistoryEntry(1, Lsn(900), String::new(), String::new(), "n2".into());
+    let refused = |lease: Option<Lease>, origins: &[(u32, u64)]| {
+        let mut snapshot = with_lease(cluster(), lease);
+        snapshot.history = Some(versioned(vec![end.clone()], None));
+        let mut seen = sees("n1", 100, snapshot, standby(1000));
+        seen.local.memory.origins = origins.iter().copied().collect();
+        let verdict = brain("n1").step(&seen).verdict;
+        matches!(verdict, Verdict::MayNot(refusal) if refusal.rule == "timeline")
+    };
+    let by = |holder| Some(lease(holder, 9, LeaseState::Released));
+    assert!(!refused(by("n1"), &[]), "it led last, and was gone before it could note anything");
+    assert!(refused(by("n2"), &[]));
+    assert!(refused(by("n2"), &[(1, 4)]), "somebody has led since");
+    assert!(!refused(by("n2"), &[(1, 5)]), "the store was restored from before");
+    assert!(refused(None, &[(1, 5)]), "without a lease nothing is known");
+    let another = Lease { instance: "i-of-another".into(), ..lease("n1", 9, LeaseState::Released) };
+    assert!(refused(Some(another), &[]), "another installation of this name");
 }
 
 #[test]

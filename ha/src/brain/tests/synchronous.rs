@@ -104,6 +104,44 @@ fn a_lost_standby_leaves_the_published_set_before_commits_stop_waiting() {
     assert_eq!(sync_leader(&[], gone, proof), [nobody]);
 }
 
+/// n2 connects again half a second after a restart of PostgreSQL.
+#[test]
+fn published_standbys_may_come_back_after_a_restart_of_the_primary() {
+    let out = |standbys: &[&str]| {
+        Command::Write(Write::Sync { standbys: names(standbys), quorum: 0, at: 7 })
+    };
+    let look = |published: &[&str], ms, waits| {
+        let sql = Sql { waits, ..primary(2000) };
+        let mut seen = leads(with_sync(cluster(), "n1", published), sql);
+        seen.now = at(ms);
+        seen
+    };
+    let restarted = || {
+        let mut brain = brain("n1");
+        brain.comeback = sync::Comeback::default();
+        brain
+    };
+    let mut brain = restarted();
+    assert_eq!(commands(&mut brain, &look(&["n2"], 100, true)), []);
+    assert_eq!(commands(&mut brain, &look(&["n2"], 2099, true)), []);
+    assert_eq!(commands(&mut brain, &look(&["n2"], 2100, true)), [out(&[])], "half a ttl is over");
+    let mut brain = restarted();
+    assert_eq!(commands(&mut brain, &look(&["n2"], 100, true)), []);
+    let mut back = look(&["n2"], 900, true);
+    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(2000) };
+    let sql = back.local.sql.as_mut().unwrap();
+    (sql.standbys, sql.at) = (vec![row], at(900));
+    back.local.waits_for = Some(SyncProof { waits: all(&["n2"]), since: Lsn(1500) });
+    assert_eq!(commands(&mut brain, &back), [], "as if nothing had been");
+    let gone = commands(&mut brain, &look(&["n2"], 1000, true));
+    assert_eq!(gone, [out(&[])], "it goes by itself");
+    let mut brain = restarted();
+    assert_eq!(commands(&mut brain, &look(&["n4"], 100, true)), [out(&[])], "its node is away");
+    let mut brain = restarted();
+    let idle = commands(&mut brain, &look(&["n2"], 100, false));
+    assert_eq!(idle, [out(&[])], "commits wait for nobody as it is");
+}
+
 /// What the former run of this agent sent may be applied later.
 #[test]
 fn a_new_run_rules_out_what_the_former_one_may_have_sent() {
