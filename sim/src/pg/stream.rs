@@ -2,7 +2,7 @@
 
 use crate::clock::{MS, SEC, Us};
 use crate::event::{AtServer, Event};
-use crate::node::POSTGRES;
+use crate::node::{Node, POSTGRES};
 use crate::pg::wal::Pos;
 use crate::pg::{Receiver, Sender, Stage};
 use crate::world::World;
@@ -44,7 +44,9 @@ impl World {
         let (here, there) = (&self.nodes[n], &self.nodes[u]);
         let open = u != n && self.net.open(n, u) && self.net.open(u, n);
         let alive = there.powered && there.server.answers() && !there.is_frozen(POSTGRES, self.t);
-        if !open || !alive || here.disk.system_id != there.disk.system_id {
+        // The slot is in use as long as the last sender is not known to be of no use.
+        let slot = there.server.senders.iter().all(|sender| sender.to != n);
+        if !open || !alive || !slot || here.disk.system_id != there.disk.system_id {
             return false;
         }
         let mine = here.disk.pos;
@@ -94,7 +96,9 @@ impl World {
     /// WAL arrives at a standby, and its confirmation leaves.
     pub fn wal_arrives(&mut self, n: usize, link: u64, pos: Pos) {
         let node = &mut self.nodes[n];
-        let Some(receiver) = node.server.receiver.filter(|r| r.link == link) else { return };
+        let Some(receiver) = node.server.receiver.filter(|r| r.link == link) else {
+            return self.nobody_receives(n, link, pos);
+        };
         if !node.powered || !matches!(node.server.stage, Stage::Up | Stage::Stopping) {
             return;
         }
@@ -111,6 +115,20 @@ impl World {
             return self.queue.push(self.t + delay, Event::Ack { to, link, lsn: pos.lsn });
         }
         // TCP sends it again.
+        let again = self.t + self.rng.range(200 * MS, 500 * MS);
+        self.queue.push(again, Event::Wal { to: n, link, pos });
+    }
+
+    /// The process is gone, and the machine says so.
+    fn nobody_receives(&mut self, n: usize, link: u64, pos: Pos) {
+        let sends = |node: &Node| node.server.senders.iter().any(|sender| sender.link == link);
+        let Some(from) = self.nodes.iter().position(sends).filter(|_| self.nodes[n].powered) else {
+            return;
+        };
+        if self.net.open(n, from) {
+            let delay = self.net.delay(&mut self.rng, n, from);
+            return self.queue.push(self.t + delay, Event::Cut { link });
+        }
         let again = self.t + self.rng.range(200 * MS, 500 * MS);
         self.queue.push(again, Event::Wal { to: n, link, pos });
     }

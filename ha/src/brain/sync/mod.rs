@@ -150,6 +150,10 @@ impl Brain {
         let published = voters.names;
         self.watch_confirmations(turn, sql);
         if self.they_come_back(turn, snapshot, sql, &published) {
+            if self.sync_doubt.is_at(at) {
+                let same = self.published_voters(snapshot);
+                self.write_sync(turn, same, at, RULED_OUT.to_owned());
+            }
             return;
         }
         let wanted = self.wanted(turn, snapshot, sql, &published);

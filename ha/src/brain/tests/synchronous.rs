@@ -142,6 +142,21 @@ fn published_standbys_may_come_back_after_a_restart_of_the_primary() {
     assert_eq!(idle, [out(&[])], "commits wait for nobody as it is");
 }
 
+/// Nor does a write that may come true take the key away from under them.
+#[test]
+fn what_may_still_come_true_is_ruled_out_while_standbys_come_back() {
+    let mut brain = brain("n1");
+    (brain.comeback, brain.sync_doubt) = <(sync::Comeback, sync::Doubt)>::default();
+    let sql = Sql { waits: true, ..primary(2000) };
+    let mut seen = leads(with_sync(cluster(), "n1", &["n2"]), sql);
+    let same = Command::Write(Write::Sync { standbys: names(&["n2"]), quorum: 0, at: 7 });
+    assert_eq!(commands(&mut brain, &seen), [same]);
+    let mut snapshot = with_sync(cluster(), "n1", &["n2"]);
+    snapshot.sync.as_mut().unwrap().index = 8;
+    seen.store.snapshot = Some(snapshot.into());
+    assert_eq!(commands(&mut brain, &seen), [], "it is written");
+}
+
 /// What the former run of this agent sent may be applied later.
 #[test]
 fn a_new_run_rules_out_what_the_former_one_may_have_sent() {
