@@ -48,7 +48,7 @@ impl World {
             let (winner, better) = (&self.names[n], &self.names[other]);
             let (has, more) = (self.nodes[n].disk.pos, self.nodes[other].disk.pos);
             let text = format!(
-                "{winner} took over at {has:?} although {better} may lead and has {more:?}"
+                "{winner} took over although {better} has more ({more:?}, not {has:?}) and may lead"
             );
             self.oracle.report(self.t, text);
         }
