@@ -166,6 +166,13 @@ pub struct Sql {
 }
 
 impl Sql {
+    /// The WAL receiver is connected to this server, by host and port as they were written for it.
+    #[must_use]
+    pub fn gets_wal_from(&self, upstream: &Upstream) -> bool {
+        let from = self.receives_from.as_ref().map(|(host, port)| (host.as_str(), *port));
+        from == Some((upstream.host.as_str(), upstream.port))
+    }
+
     /// The furthest WAL this server has, written, received or replayed.
     #[must_use]
     pub fn position(&self) -> Lsn {

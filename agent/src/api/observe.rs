@@ -244,6 +244,7 @@ impl SeenSql {
         };
         Sql {
             at: now,
+            // Whom the live agent asks says nothing of what is simulated from here on.
             backend: 0,
             in_recovery: self.in_recovery,
             timeline: self.timeline,

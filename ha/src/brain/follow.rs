@@ -197,7 +197,8 @@ impl Brain {
             let reason = "a timeline here is not the leader's, which has the same number";
             return turn.begin(Job::Stop, reason);
         }
-        if receives_from(sql, &upstream) {
+        // An answer from before the server followed another one says nothing of that one's timelines.
+        if sql.gets_wal_from(&upstream) {
             self.note_timeline(turn, sql, member);
         }
         if turn.obs.asked.restart {
@@ -253,14 +254,6 @@ impl Brain {
             None => self.compare(turn, member, upstream),
         }
     }
-}
-
-/// An answer from before the server followed another one says nothing of that one's timelines.
-fn receives_from(sql: &Sql, upstream: &Upstream) -> bool {
-    let from = sql.receives_from.as_ref();
-    from.is_some_and(|(host, port)| {
-        (host.as_str(), *port) == (upstream.host.as_str(), upstream.port)
-    })
 }
 
 /// Can it be copied? What a person wants made anew is kept until then: reads go on, and the leader of

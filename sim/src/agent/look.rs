@@ -30,6 +30,7 @@ impl World {
         let lsn = |is: bool| Lsn(if is { pos.lsn } else { 0 });
         let sql = Sql {
             at: now,
+            // No connection of the agent's breaks while the server stays.
             backend: 0,
             in_recovery: server.recovery,
             timeline: self.wal.timeline(pos.branch),

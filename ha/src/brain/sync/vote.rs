@@ -112,8 +112,7 @@ impl Brain {
         leader: &Upstream,
     ) -> Option<Term> {
         let lease = snapshot.lease().filter(|lease| lease.holder == leader.name)?;
-        let from = sql.receives_from.as_ref().filter(|_| sql.in_recovery)?;
-        let same = (from.0.as_str(), from.1) == (leader.host.as_str(), leader.port);
+        let same = sql.in_recovery && sql.gets_wal_from(leader);
         // The term outlives a restart: a picture of an earlier reign is not followed any more.
         (same && turn.obs.local.memory.term >= lease.term).then_some(lease.term)
     }
