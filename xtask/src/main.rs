@@ -17,8 +17,9 @@ usage: cargo xtask COMMAND [ARGUMENTS]
   test [ARGUMENTS]   install what is missing, check format and lints, and run every test; without
                      ARGUMENTS also 2,000 seeds and all mutations of the simulator;
                      ARGUMENTS go to the test runner (cargo-nextest if there is one)
-  bench [failover|up|memory|all] [--only SCENARIO] [--runs N]
-                     measure on real hosts in network namespaces, next to Patroni's numbers
+  bench [failover|up|memory|all] [--only SCENARIO] [--runs N] [--baseline BINARY]
+                     measure on real hosts in network namespaces, next to Patroni's numbers; with
+                     --baseline that build and this one in turn, and the ratio of each row
   bench clients [--runs N]
                      what each way to the primary loses in a switchover, by a lost primary and
                      while Consul is away

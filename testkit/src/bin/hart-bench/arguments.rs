@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::scenario::Scenario;
@@ -14,11 +16,13 @@ pub(crate) struct Arguments {
     pub(crate) runs: usize,
     /// The table of the clients' ways.
     pub(crate) clients: bool,
+    /// Another build of `hart`, measured in turn with this one.
+    pub(crate) baseline: Option<PathBuf>,
 }
 
 impl Arguments {
     pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
-        let mut parsed = Self { scenarios: Vec::new(), runs: RUNS, clients: false };
+        let mut parsed = Self { scenarios: Vec::new(), runs: RUNS, clients: false, baseline: None };
         let mut only = None;
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
@@ -26,6 +30,7 @@ impl Arguments {
                 "--runs" => parsed.runs = runs(arguments.next())?,
                 "clients" => parsed.clients = true,
                 "failover" => parsed.scenarios.extend(Scenario::failover()),
+                "--baseline" => parsed.baseline = Some(baseline(arguments.next())?),
                 "--only" => only = Some(arguments.next().context("--only needs a name")?),
                 "all" => parsed.scenarios.extend(Scenario::ALL),
                 name => parsed.scenarios.push(scenario(name)?),
@@ -34,6 +39,10 @@ impl Arguments {
         if let Some(name) = only {
             parsed.scenarios = vec![scenario(&name)?];
         }
+        ensure!(
+            parsed.baseline.is_none() || !parsed.clients,
+            "--baseline goes with scenarios, not with the table of the clients' ways"
+        );
         if parsed.scenarios.is_empty() && !parsed.clients {
             parsed.scenarios.extend(Scenario::ALL);
         }
@@ -46,6 +55,12 @@ fn runs(value: Option<String>) -> Result<usize> {
     let number = value.parse().with_context(|| format!("--runs {value}: not a number"))?;
     ensure!(number > 0, "--runs must be at least 1");
     Ok(number)
+}
+
+fn baseline(value: Option<String>) -> Result<PathBuf> {
+    let value = value.context("--baseline needs the path of a hart binary")?;
+    let path = PathBuf::from(&value);
+    path.canonicalize().with_context(|| format!("--baseline {value}: no such binary"))
 }
 
 fn scenario(name: &str) -> Result<Scenario> {
@@ -67,10 +82,8 @@ mod tests {
     #[test]
     fn scenarios_and_runs() {
         let some = parse("crash --runs 2 up").expect("valid");
-        assert_eq!(
-            some,
-            Arguments { scenarios: vec![Scenario::Crash, Scenario::Up], runs: 2, clients: false }
-        );
+        assert_eq!((some.scenarios, some.runs), (vec![Scenario::Crash, Scenario::Up], 2));
+        assert!(!some.clients && some.baseline.is_none());
         assert_eq!(parse("").expect("valid").scenarios, Scenario::ALL);
         assert_eq!(parse("all").expect("valid").runs, RUNS);
     }
@@ -80,15 +93,31 @@ mod tests {
         let failover = parse("failover").expect("valid").scenarios;
         assert!(failover.len() == Scenario::ALL.len() - 2 && !failover.contains(&Scenario::Up));
         let only = parse("failover --only partition --runs 3").expect("valid");
-        let partition = vec![Scenario::Partition];
-        assert_eq!(only, Arguments { scenarios: partition, runs: 3, clients: false });
+        assert_eq!((only.scenarios, only.runs), (vec![Scenario::Partition], 3));
         let clients = parse("clients --runs 3").expect("valid");
         assert!(clients.clients && clients.scenarios.is_empty());
     }
 
     #[test]
+    fn another_build_beside() {
+        let beside = parse("failover --only crash --baseline /bin/sh").expect("valid");
+        let name = beside.baseline.as_deref().and_then(std::path::Path::file_name);
+        assert!(name.is_some() && beside.scenarios == [Scenario::Crash]);
+    }
+
+    #[test]
     fn mistakes_are_named() {
-        for line in ["crush", "--only", "--only crush", "--runs", "--runs x", "--runs 0"] {
+        for line in [
+            "crush",
+            "--only",
+            "--only crush",
+            "--runs",
+            "--runs x",
+            "--runs 0",
+            "up --baseline",
+            "up --baseline /nowhere/hart",
+            "clients --baseline /bin/sh",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
         assert!(parse("crush").expect_err("wrong").to_string().contains("node-lost"));

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod beside;
 mod clients;
 mod fault;
 mod goal;
@@ -14,6 +15,7 @@ mod summary;
 mod table;
 mod up;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -39,6 +41,9 @@ fn main() -> Result<ExitCode> {
 }
 
 async fn run(arguments: &Arguments) -> ExitCode {
+    if let Some(baseline) = &arguments.baseline {
+        return compare(arguments, baseline).await;
+    }
     let mut summaries = Vec::new();
     let mut code = ExitCode::SUCCESS;
     if arguments.clients
@@ -58,6 +63,30 @@ async fn run(arguments: &Arguments) -> ExitCode {
     }
     if !summaries.is_empty() {
         print!("{}", table::render(&summaries));
+    }
+    code
+}
+
+/// Every scenario with both builds, and how they compare.
+async fn compare(arguments: &Arguments, baseline: &Path) -> ExitCode {
+    let mut pairs = Vec::new();
+    let mut code = ExitCode::SUCCESS;
+    for scenario in &arguments.scenarios {
+        let measured = match scenario {
+            Scenario::Up => up::beside(arguments.runs, baseline).await.map(|pair| vec![pair]),
+            Scenario::Memory => memory::beside(baseline).await,
+            _ => outage::beside(*scenario, arguments.runs, baseline).await.map(|pair| vec![pair]),
+        };
+        match measured {
+            Ok(measured) => pairs.extend(measured),
+            Err(error) => {
+                eprintln!("{}: {error:#}", scenario.name());
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    if !pairs.is_empty() {
+        print!("{}", beside::render(&pairs));
     }
     code
 }

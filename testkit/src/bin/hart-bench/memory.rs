@@ -1,11 +1,13 @@
 //! What an idle agent takes: memory and time on the processor.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hart_testkit::{Cluster, Options, hart_binary};
 
+use crate::beside::Pair;
 use crate::scenario::{IDLE, MEMORY};
 use crate::summary::Summary;
 
@@ -22,8 +24,19 @@ const TICKS: f64 = 100.0;
 
 /// One value per agent, so that minimum and maximum are of the three nodes.
 pub(crate) async fn measure() -> Result<Vec<Summary>> {
+    of(&hart_binary()?).await
+}
+
+/// Another build, then this one.
+pub(crate) async fn beside(baseline: &Path) -> Result<Vec<Pair>> {
+    let before = of(baseline).await?;
+    let this = measure().await?;
+    Ok(before.into_iter().zip(this).map(|(baseline, this)| Pair { baseline, this }).collect())
+}
+
+async fn of(program: &Path) -> Result<Vec<Summary>> {
     let mut cluster = Cluster::prepare(3, &Options::default()).await?;
-    unshare(&mut cluster)?;
+    unshare(&mut cluster, program)?;
     cluster.start_nodes()?;
     cluster.wait_healthy(3, HEALTHY).await?;
     let agents = agents(&mut cluster)?;
@@ -39,13 +52,12 @@ pub(crate) async fn measure() -> Result<Vec<Summary>> {
 
 /// A copy of the binary per node: Pss divides what processes share, and on a host of its own an
 /// agent shares the program with its guard only, not with the agents of two other nodes.
-fn unshare(cluster: &mut Cluster) -> Result<()> {
-    let program = hart_binary()?;
+fn unshare(cluster: &mut Cluster, program: &Path) -> Result<()> {
     let homes = cluster.nodes().iter().map(|node| (node.name().to_owned(), node.home().to_owned()));
     let homes: Vec<_> = homes.collect();
     for (name, home) in homes {
         let copy = home.join("hart");
-        fs::copy(&program, &copy).with_context(|| format!("cannot make {}", copy.display()))?;
+        fs::copy(program, &copy).with_context(|| format!("cannot make {}", copy.display()))?;
         cluster.node_mut(&name)?.set_binary(&copy);
     }
     Ok(())

@@ -1,11 +1,13 @@
 //! How long nobody could write: a fault under load, seen by a writer on every host.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use hart_testkit::{Cluster, Options, eventually};
 use hart_workload::{Ledger, check};
 
+use crate::beside::{Pair, Side};
 use crate::fault::{acknowledged, happen};
 use crate::scenario::Scenario;
 use crate::summary::{Account, Summary};
@@ -37,6 +39,29 @@ pub(crate) async fn measure(scenario: Scenario, runs: usize) -> Result<Summary> 
         first_writer += 3;
     }
     Ok(Summary::new(scenario.yardstick(), values, Some(account)))
+}
+
+/// This build and another one in turn, each time on a cluster of its own, so that whatever the machine
+/// does meanwhile meets both.
+pub(crate) async fn beside(scenario: Scenario, runs: usize, baseline: &Path) -> Result<Pair> {
+    let mut values = (Vec::new(), Vec::new());
+    let mut accounts = (Account::default(), Account::default());
+    for run in 1..=runs {
+        for side in Side::in_turn(run) {
+            let mut cluster = Cluster::prepare(3, &options(scenario)).await?;
+            let (values, account) = match side {
+                Side::Baseline => (&mut values.0, &mut accounts.0),
+                Side::This => (&mut values.1, &mut accounts.1),
+            };
+            side.equip(&mut cluster, baseline)?;
+            cluster.start_nodes()?;
+            let outage = once(scenario, &mut cluster, 1, account).await?.as_secs_f64();
+            eprintln!("{} {run}/{runs}, {}: {outage:.2} s", scenario.name(), side.name());
+            values.push(outage);
+        }
+    }
+    let summary = |values, account| Summary::new(scenario.yardstick(), values, Some(account));
+    Ok(Pair { baseline: summary(values.0, accounts.0), this: summary(values.1, accounts.1) })
 }
 
 /// The set-up of the yardstick, but for what is about several servers.

@@ -15,18 +15,25 @@ const HEAD: [&str; 10] = [
     "goal reached",
 ];
 
-/// The table, with a rule under its head and every column as wide as its widest cell.
+/// The table of one build.
 pub(crate) fn render(summaries: &[Summary]) -> String {
-    let mut rows = vec![HEAD.map(str::to_owned)];
-    rows.extend(summaries.iter().map(row));
-    let widths: [usize; HEAD.len()] = std::array::from_fn(|column| {
+    align(HEAD, summaries.iter().map(row))
+}
+
+/// A rule under the head, and every column as wide as its widest cell.
+pub(crate) fn align<const N: usize>(
+    head: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
+    let mut rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    let widths: [usize; N] = std::array::from_fn(|column| {
         rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
     });
     rows.insert(1, widths.map(|width| "-".repeat(width)));
     rows.iter().map(|row| line(row, &widths)).collect()
 }
 
-fn line(row: &[String; HEAD.len()], widths: &[usize; HEAD.len()]) -> String {
+fn line<const N: usize>(row: &[String; N], widths: &[usize; N]) -> String {
     let cells: Vec<String> =
         row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
     format!("| {} |\n", cells.join(" | "))
