@@ -101,6 +101,7 @@ impl Postgres {
         if !change.any() && field(1).as_deref() == Some("t") {
             return Ok(Follow::Unchanged);
         }
+        self.reset_auto_conf(&["primary_conninfo", "primary_slot_name"], within).await?;
         self.reload(within).await?;
         Ok(Follow::Reloaded)
     }

@@ -217,6 +217,20 @@ pub enum Error {
         /// Where PostgreSQL took it from.
         set_in: String,
     },
+    /// `postgresql.auto.conf` sets what is hart's own, and is not a file of the data directory's owner.
+    #[error(
+        "{} sets {names}, which is hart's own, and belongs to another user (uid {uid}), so hart does \
+         not change it: take these lines out, or give the file to the owner of the data directory",
+        path.display()
+    )]
+    ForeignFile {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+        /// What it sets.
+        names: String,
+    },
     /// Text from PostgreSQL that this crate does not understand.
     #[error("cannot read {what}: {text:?}")]
     Parse {

@@ -29,7 +29,8 @@ pub struct Launch {
 
 impl Postgres {
     /// The command line to start the server in this role. Call [`Postgres::write_config`] first.
-    /// Removes a `postmaster.pid` and a socket's lock that were left behind.
+    /// Removes a `postmaster.pid` and a socket's lock that were left behind, and takes settings that
+    /// are hart's own out of `postgresql.auto.conf`.
     ///
     /// # Errors
     /// The data directory holds no whole cluster or one of another version, or a postmaster runs in
@@ -39,6 +40,7 @@ impl Postgres {
         let s = settings.clone();
         blocking("the preparation of the start", within, move || prepare(&s)).await?;
         self.check_version(within).await?;
+        self.take_out_of_auto_conf(within).await?;
         let control = match role {
             Role::Standby { .. } => Some(self.control_data(within).await?),
             Role::Primary => None,

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod auto_conf;
 mod basebackup;
 mod binaries;
 mod command;

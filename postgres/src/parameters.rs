@@ -1,5 +1,11 @@
-//! Parameters that must be the same on every member and therefore go to the command line, where
-//! neither a file nor `ALTER SYSTEM` can override them.
+//! Which parameters are hart's own, and how its values win over everybody else's.
+//!
+//! | parameters | said by | what else sets them |
+//! |---|---|---|
+//! | [`CONTROLLED`], [`FROM_FIELDS`] | the command line | is overridden by it, `ALTER SYSTEM` too |
+//! | [`IN_FILES`], `recovery_target*` | hart's files, for they change while the server runs, or must not be set at all | is taken out of `postgresql.auto.conf` at each start, and when it is seen in force |
+//! | [`COMMANDS`] | hart's files, where the configuration has them | the same, where the configuration has them |
+//! | all others | the configuration, where it has them | wins over it by `ALTER SYSTEM` |
 
 use crate::control::ControlData;
 use crate::settings::{Role, Settings};
@@ -32,8 +38,30 @@ const OURS: &[&str] = &[
     "synchronous_standby_names",
 ];
 
+/// hart's own, and not on the command line, which wins over the files for as long as the server runs.
+pub(crate) const IN_FILES: &[&str] = &[
+    "primary_conninfo",
+    "primary_slot_name",
+    // Up to PostgreSQL 15: a promotion that nobody has the lease for.
+    "promote_trigger_file",
+    "synchronous_standby_names",
+    // By it the server is found.
+    "unix_socket_directories",
+];
+
+/// What a standby runs. hart's own where the configuration has them.
+const COMMANDS: &[&str] = &["archive_cleanup_command", "recovery_end_command", "restore_command"];
+
 /// A recovery target would stop a standby in the middle of a failover.
 const RECOVERY_TARGETS: &str = "recovery_target";
+
+/// Whether hart's files say what this parameter is (given in lower case), and nothing else may.
+pub(crate) fn is_kept_in_files(settings: &Settings, name: &str) -> bool {
+    let given = || settings.recovery.keys().chain(settings.parameters.keys());
+    IN_FILES.contains(&name)
+        || name.starts_with(RECOVERY_TARGETS)
+        || COMMANDS.contains(&name) && given().any(|given| given.eq_ignore_ascii_case(name))
+}
 
 /// Whether the parameter belongs into `postgresql.conf`.
 pub(crate) fn belongs_in_conf(name: &str) -> bool {

@@ -148,6 +148,7 @@ impl Postgres {
         tracing::info!(data_dir = %settings.data_dir.display(), "crash recovery before pg_rewind");
         let s = settings.clone();
         blocking("the preparation of crash recovery", FILES, move || no_signals(&s)).await?;
+        self.take_out_of_auto_conf(FILES).await?;
         let set = parameters::on_command_line(&settings, &Role::Primary, None);
         let program = binaries::program(&settings, "postgres")?;
         let mut tool = Tool::new("postgres --single", program, &settings).arg("--single");

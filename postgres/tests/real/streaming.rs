@@ -158,3 +158,45 @@ async fn slots_are_made_used_moved_and_dropped() {
     let left = "SELECT string_agg(slot_name, ',') FROM pg_replication_slots";
     assert_eq!(primary.sql(left).await, "foreign");
 }
+
+/// What `pg_basebackup -R`, or a person, has left in `postgresql.auto.conf` wins over all other files.
+#[tokio::test]
+async fn leftovers_in_auto_conf_neither_redirect_nor_promote_a_standby() {
+    let primary = Node::primary("n1").await;
+    let mut replica = Node::replica("n2", &primary).await;
+    replica.stop(Signal::SIGINT).await;
+    let path = replica.data().join("postgresql.auto.conf");
+    let before = std::fs::read_to_string(&path).unwrap();
+    let kept = format!("{before}work_mem = '7MB'\n");
+    let left = "primary_conninfo = 'host=127.0.0.1 port=1 user=replicator'\n\
+                primary_slot_name = 'gone'\n\
+                recovery_target = 'immediate'\n\
+                recovery_target_action = 'promote'\n\
+                synchronous_standby_names = '*'\n";
+    std::fs::write(&path, format!("{kept}{left}")).unwrap();
+    replica.start(&standby_of(&primary)).await;
+    replica.streaming().await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with(&kept), "{text}");
+    assert_eq!(text.matches("# taken out by hart: ").count(), 5, "{text}");
+    assert_eq!(replica.sql("SHOW work_mem").await, "7MB");
+    assert_eq!(replica.sql("SHOW synchronous_standby_names").await, "");
+    assert_eq!(replica.sql("SELECT pg_is_in_recovery()").await, "t");
+}
+
+#[tokio::test]
+async fn a_standby_whose_upstream_was_altered_is_led_back() {
+    let primary = Node::primary("n1").await;
+    let replica = Node::replica("n2", &primary).await;
+    let elsewhere = "ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1 user=replicator'";
+    replica.sql(elsewhere).await;
+    replica.sql("ALTER SYSTEM SET work_mem = '7MB'").await;
+    replica.postgres.reload(LONG).await.unwrap();
+    replica.until("it streams no more", |p| p.receiver.is_none().then_some(())).await;
+    let follow = || replica.postgres.follow(Some(primary.address()), None, LONG);
+    assert_eq!(follow().await.unwrap(), Follow::Reloaded);
+    replica.streaming().await;
+    let text = std::fs::read_to_string(replica.data().join("postgresql.auto.conf")).unwrap();
+    assert!(text.contains("work_mem") && !text.contains("primary_conninfo"), "{text}");
+    assert_eq!(follow().await.unwrap(), Follow::Unchanged);
+}
