@@ -1,5 +1,6 @@
-//! Who may make calls that change something: the allowlist, then HTTP Basic (RFC 7617). Reading is
-//! open to all, as in Patroni.
+//! Who may make calls that change something: no web page, then the allowlist, then HTTP Basic (RFC
+//! 7617). Where neither of these is set, this host and the members. Reading is open to all, as in
+//! Patroni.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -10,8 +11,9 @@ use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hart_config::Credentials;
-use hart_ha::brain::host_and_port;
 
+use super::browser;
+use super::doors::{Here, all_hosts, member_hosts};
 use super::reply::{self, StatusCode};
 use crate::node::view::Handle;
 
@@ -22,14 +24,22 @@ const RESOLVE: Duration = Duration::from_secs(2);
 pub(super) async fn refusal(
     handle: &Handle,
     peer: Option<SocketAddr>,
+    here: Option<Here>,
     headers: &HeaderMap,
 ) -> Option<Response> {
-    let restricted =
-        !handle.file.restapi.allowlist.is_empty() || handle.file.restapi.allowlist_include_members;
-    if restricted && !is_listed(handle, peer).await {
-        return Some(reply::text(StatusCode::FORBIDDEN, "Access is denied"));
+    let forbidden = |line: String| Some(reply::text(StatusCode::FORBIDDEN, line));
+    let is_ours = |name: &str| all_hosts(handle).iter().any(|host| host == name);
+    if let Some(problem) = browser::problem(headers, is_ours) {
+        return forbidden(problem);
     }
-    let wanted = handle.file.restapi.authentication.as_ref()?;
+    let restapi = &handle.file.restapi;
+    if restapi.has_allowlist() && !is_listed(handle, peer).await {
+        return forbidden("Access is denied".to_owned());
+    }
+    let Some(wanted) = restapi.authentication.as_ref() else {
+        let free = restapi.has_allowlist() || restapi.open || is_near(handle, peer, here).await;
+        return if free { None } else { forbidden(remedy(peer)) };
+    };
     let problem = match headers.get(AUTHORIZATION) {
         None => "no auth header received",
         Some(header) if is_right(header, wanted) => return None,
@@ -39,6 +49,20 @@ pub(super) async fn refusal(
     let challenge = HeaderValue::from_static("Basic realm=\"Patroni\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     Some(response)
+}
+
+async fn is_near(handle: &Handle, peer: Option<SocketAddr>, here: Option<Here>) -> bool {
+    let Some(peer) = peer else { return false };
+    handle.doors.proves_near(handle, peer.ip(), here.map(|here| here.0)).await
+}
+
+fn remedy(peer: Option<SocketAddr>) -> String {
+    let from = peer.map_or_else(|| "an unknown address".into(), |peer| peer.ip().to_string());
+    format!(
+        "calls that change something are taken from this host and the members' addresses only, not \
+         from {from}: set restapi.authentication or restapi.allowlist on all nodes (or \
+         restapi.open: true, to take them from everybody)"
+    )
 }
 
 fn is_right(header: &HeaderValue, wanted: &Credentials) -> bool {
@@ -76,12 +100,6 @@ async fn is_listed(handle: &Handle, peer: Option<SocketAddr>) -> bool {
         tracing::warn!(?names, "the names in restapi.allowlist did not resolve in time");
         false
     })
-}
-
-fn member_hosts(handle: &Handle) -> Vec<String> {
-    let view = handle.view();
-    let members = view.snapshot.iter().flat_map(|snapshot| snapshot.members.values());
-    members.filter_map(|member| Some(host_and_port(&member.value.api_url)?.0)).collect()
 }
 
 async fn any_resolves_to(names: &[String], peer: IpAddr) -> bool {

@@ -3,10 +3,10 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `serve` | connections and their limits |
+//! | `serve`, `places` | connections and their limits |
 //! | `table`, `checks` | which request goes where, and what the reference says of it |
 //! | `route` | sends each request there |
-//! | `access` | who may change something |
+//! | `access`, `doors`, `browser` | who may change something |
 //! | `health`, `picture` | health checks |
 //! | `status`, `cluster` | what is shown |
 //! | `spoken` | a health check's answer for people, as Consul's UI shows it |
@@ -23,9 +23,11 @@
 mod access;
 mod actions;
 mod body;
+mod browser;
 mod candidates;
 mod checks;
 pub mod cluster;
+mod doors;
 mod events;
 mod failsafe;
 mod health;
@@ -34,6 +36,7 @@ pub mod observe;
 mod outcome;
 mod pgbouncer;
 mod picture;
+mod places;
 mod query;
 mod reply;
 mod route;
@@ -59,6 +62,7 @@ use serde_json::Value;
 
 use crate::node::view::{Handle, View};
 
+pub use doors::Doors;
 pub use serve::serve;
 pub use spoken::role_of;
 pub use table::{Reference, RouteDoc, reference};

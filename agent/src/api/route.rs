@@ -11,6 +11,7 @@ use axum::response::Response;
 
 use super::body::{self, Need};
 use super::cluster::cluster_json;
+use super::doors::{Here, quoted};
 use super::picture::Picture;
 use super::query::Query;
 use super::reply::{self, StatusCode};
@@ -113,14 +114,18 @@ fn not_read_yet() -> Response {
 /// Calls that change something.
 async fn guarded(handle: &Handle, parts: &Parts, body: Body) -> Response {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    let (method, path) = (&parts.method, parts.uri.path());
-    if let Some(refusal) = access::refusal(handle, peer, &parts.headers).await {
+    let here = parts.extensions.get::<Here>().copied();
+    let method = quoted(parts.method.as_str());
+    let path = quoted(parts.uri.path());
+    if let Some(refusal) = access::refusal(handle, peer, here, &parts.headers).await {
         let status = refusal.status().as_u16();
-        tracing::warn!(?peer, %method, path, status, "refused a call that changes something");
+        if handle.doors.may_say(peer.map(|peer| peer.ip()), hart_clock::now()) {
+            tracing::warn!(?peer, method, path, status, "refused a call that changes something");
+        }
         return refusal;
     }
-    if table::change(method.as_str(), path) != Some(Change::Failsafe) {
-        tracing::info!(?peer, %method, path, "a call that changes something");
+    if table::change(parts.method.as_str(), parts.uri.path()) != Some(Change::Failsafe) {
+        tracing::info!(?peer, method, path, "a call that changes something");
     }
     let outcome = change(handle, parts, body).await;
     outcome.unwrap_or_else(|response| *response)

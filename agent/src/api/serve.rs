@@ -1,28 +1,38 @@
 //! The HTTP server: HTTP/1.0 and 1.1, with a limit for everything that a client could draw out.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use axum::{Extension, Router};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::doors::Here;
+use super::places::{Place, Places};
 use super::router;
 use crate::node::view::Handle;
 
 /// What one client may draw out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Connections at a time; further ones wait in the listener's queue.
+    /// Connections at a time.
     pub(super) connections: usize,
-    /// From the start of a connection, or the end of an answer, to the end of the next request's
-    /// head. Longer than the pause between the health checks of a load balancer.
+    /// Of these, for this host and the members only.
+    pub(super) kept: usize,
+    /// Connections of one address.
+    pub(super) per_address: usize,
+    /// From the start of a connection to the end of its first request's head.
+    pub(super) first: Duration,
+    /// From the end of an answer to the end of the next request's head. Longer than the pause between
+    /// the health checks of a load balancer.
     pub(super) header: Duration,
     /// How long sent data may stay unread (`TCP_USER_TIMEOUT`).
     pub(super) unread: Duration,
@@ -34,6 +44,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 512,
+            kept: 64,
+            per_address: 32,
+            first: Duration::from_secs(5),
             header: Duration::from_secs(30),
             unread: Duration::from_secs(15),
             grace: Duration::from_secs(1),
@@ -44,16 +57,23 @@ impl Default for Limits {
 /// Serves until `stop` becomes true (or its sender is gone), then lets requests under way finish
 /// for a moment and closes all connections.
 pub async fn serve(listener: TcpListener, handle: Handle, stop: watch::Receiver<bool>) {
-    serve_with(listener, &router(handle), stop, Limits::default()).await;
+    let (doors, router) = (Arc::clone(&handle.doors), router(handle.clone()));
+    let is_near = |peer, here| doors.is_near(&handle, peer, here);
+    tokio::select! {
+        () = serve_with(listener, &router, stop, Limits::default(), is_near) => {}
+        () = doors.keep(&handle) => {}
+    }
 }
 
+/// `is_near`: is it a caller for whom places are kept?
 pub(super) async fn serve_with(
     listener: TcpListener,
     router: &Router,
     stop: watch::Receiver<bool>,
     limits: Limits,
+    is_near: impl Fn(IpAddr, Option<IpAddr>) -> bool,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let places = Places::new(&limits);
     let mut open = JoinSet::new();
     let mut signal = stop.clone();
     let mut stopped = std::pin::pin!(async { drop(signal.wait_for(|stop| *stop).await) });
@@ -61,8 +81,16 @@ pub(super) async fn serve_with(
         tokio::select! {
             () = &mut stopped => break,
             Some(_) = open.join_next() => {}
-            Some((stream, peer, place)) = accept(&listener, &places) => {
-                let router = router.clone().layer(Extension(ConnectInfo(peer)));
+            Some((stream, peer)) = accept(&listener) => {
+                let here = stream.local_addr().ok().map(|here| here.ip());
+                let Some(place) = places.take(peer.ip(), is_near(peer.ip(), here)) else {
+                    tracing::debug!(%peer, "no place for a connection to the REST API");
+                    continue;
+                };
+                let mut router = router.clone().layer(Extension(ConnectInfo(peer)));
+                if let Some(here) = here {
+                    router = router.layer(Extension(Here(here)));
+                }
                 open.spawn(connection(stream, router, stop.clone(), limits, place));
             }
         }
@@ -72,15 +100,11 @@ pub(super) async fn serve_with(
     let _ = tokio::time::timeout(limits.grace * 2, all).await;
 }
 
-/// The next connection, once there is a place for it; `None` after a failure, which is waited out
-/// (too many open files, most often).
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+/// The next connection; `None` after a failure, which is waited out (too many open files, most
+/// often).
+async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
-        Ok((stream, peer)) => Some((stream, peer, place)),
+        Ok(accepted) => Some(accepted),
         Err(error) => {
             tracing::warn!(%error, "the REST API cannot take a connection");
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -94,20 +118,31 @@ async fn connection(
     router: Router,
     mut stop: watch::Receiver<bool>,
     limits: Limits,
-    place: OwnedSemaphorePermit,
+    place: Place,
 ) {
     // Without this, an answer in two segments waits for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
     limit_unread(&stream, limits.unread);
+    let (inner, marker) = (TowerToHyperService::new(router), place.marker());
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let (busy, answer) = (marker(), inner.call(request));
+        async move {
+            let answer = answer.await;
+            drop(busy);
+            answer
+        }
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
         .max_buf_size(32 * 1024)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
     let ended = tokio::select! {
         ended = serving.as_mut() => Some(ended),
+        () = place.taken_away() => None,
+        () = never_asks(&place, limits.first) => None,
         () = stopped => {
             serving.as_mut().graceful_shutdown();
             tokio::time::timeout(limits.grace, serving).await.ok()
@@ -116,7 +151,14 @@ async fn connection(
     if let Some(Err(error)) = ended {
         tracing::debug!(%error, "a connection to the REST API broke");
     }
-    drop(place);
+}
+
+/// Ready after `first` if there was no request by then.
+async fn never_asks(place: &Place, first: Duration) {
+    tokio::time::sleep(first).await;
+    if place.has_asked() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// A client that does not read its answer is cut off by the kernel.

@@ -6,6 +6,7 @@ mod item;
 mod machine;
 mod pgbouncer;
 mod ports;
+mod rest;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, Fail> {
     let live = data::Live::look(&loaded.config, owner).await;
     items.extend(live.items.iter().cloned());
     items.extend(ports::check(&loaded.config, live.postmaster).await);
+    items.push(rest::check(&loaded.config));
     items.extend(consul::check(&loaded.config).await);
     items.extend(pgbouncer::check(&loaded.config).await);
     items.extend(machine::check(&loaded.config));

@@ -17,6 +17,7 @@ use super::counters::Counters;
 use super::lease_task::Order;
 use super::server::traffic::Traffic;
 
+use crate::api::Doors;
 use crate::bouncer;
 use crate::journal::Journal;
 
@@ -141,6 +142,8 @@ pub struct Handle {
     pub counters: Arc<Counters>,
     /// What its DNS responder counts, where there is one.
     pub dns: Arc<hart_dns::Counters>,
+    /// Who calls its REST API.
+    pub doors: Arc<Doors>,
     view: Arc<ArcSwap<View>>,
     changes: watch::Receiver<u64>,
     asks: mpsc::Sender<Ask>,
@@ -166,9 +169,21 @@ impl Handle {
         asks: mpsc::Sender<Ask>,
     ) -> Self {
         let journal = Journal::in_memory(&file.name);
-        let (counters, dns) = <_>::default();
-        let (lease, poolers) = (None, None);
-        Self { file, instance, consul, journal, counters, dns, view, changes, asks, lease, poolers }
+        let (counters, dns, doors) = <_>::default();
+        Self {
+            file,
+            instance,
+            consul,
+            journal,
+            counters,
+            dns,
+            doors,
+            view,
+            changes,
+            asks,
+            lease: None,
+            poolers: None,
+        }
     }
 
     /// The same with the node's journal.

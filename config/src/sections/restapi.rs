@@ -49,7 +49,9 @@ pub struct RestApi {
     pub cafile: Option<PathBuf>,
     /// Must callers show a certificate?
     pub verify_client: VerifyClient,
-    /// Hosts and networks that may make calls that change something; empty: all.
+    /// Calls that change something are taken from everybody, where nothing else limits them.
+    pub open: bool,
+    /// Hosts and networks that may make calls that change something; see [`RestApi::has_allowlist`].
     pub allowlist: Vec<String>,
     /// Members may do so too.
     pub allowlist_include_members: bool,
@@ -88,6 +90,12 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key("restapi.authentication", Kind::Section, "HTTP Basic for calls that change something."),
     key("restapi.authentication.username", Kind::Text, "User.").env("RESTAPI_USERNAME"),
     key("restapi.authentication.password", Kind::Secret, "Password.").env("RESTAPI_PASSWORD"),
+    key(
+        "restapi.auth",
+        Kind::Secret,
+        "The old form of authentication: 'user:password'. authentication wins.",
+    )
+    .env("RESTAPI_AUTH"),
     key("restapi.certfile", Kind::Path, "PEM certificate; turns on HTTPS.").env("RESTAPI_CERTFILE"),
     key("restapi.keyfile", Kind::Path, "PEM key.").env("RESTAPI_KEYFILE"),
     key("restapi.keyfile_password", Kind::Secret, "The key's password.")
@@ -100,6 +108,14 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     )
     .default("none")
     .env("RESTAPI_VERIFY_CLIENT"),
+    key(
+        "restapi.open",
+        Kind::Flag,
+        "Take changing calls from everybody where neither authentication nor an allowlist is set; \
+         else this host and the members may make them.",
+    )
+    .default("false")
+    .env("RESTAPI_OPEN"),
     key("restapi.allowlist", Kind::List, "Hosts and networks that may make changing calls.")
         .env("RESTAPI_ALLOWLIST"),
     key("restapi.allowlist_include_members", Kind::Flag, "Members may make changing calls.")
@@ -137,12 +153,13 @@ impl RestApi {
         let api = Self {
             connect_address: connect_address(&section, &listen),
             listen,
-            authentication: credentials(&section),
+            authentication: credentials(&section).or_else(|| old_credentials(&section)),
             certfile: section.file("certfile"),
             keyfile: section.file("keyfile"),
             keyfile_password: section.secret("keyfile_password"),
             cafile: section.file("cafile"),
             verify_client: section.word("verify_client").unwrap_or_default(),
+            open: section.flag("open").unwrap_or(false),
             allowlist: section.list("allowlist"),
             allowlist_include_members: section.flag("allowlist_include_members").unwrap_or(false),
             http_extra_headers: section.texts("http_extra_headers").into_iter().collect(),
@@ -154,6 +171,18 @@ impl RestApi {
             needs(&section, "verify_client", "cafile");
         }
         api
+    }
+
+    /// Is it limited who may make calls that change something?
+    #[must_use]
+    pub fn has_allowlist(&self) -> bool {
+        !self.allowlist.is_empty() || self.allowlist_include_members
+    }
+
+    /// Does everybody who reaches it have to be somebody: by password, address, or as a member?
+    #[must_use]
+    pub fn is_guarded(&self) -> bool {
+        self.authentication.is_some() || self.has_allowlist()
     }
 
     /// `https` with a certificate, else `http`.
@@ -210,6 +239,27 @@ fn credentials(parent: &Section<'_>) -> Option<Credentials> {
         (None, None) => {}
     }
     None
+}
+
+/// `user:password` in one text, as old files have it. Whoever wrote it wanted a locked door: what
+/// cannot be read is refused, not passed over.
+fn old_credentials(section: &Section<'_>) -> Option<Credentials> {
+    let given = section.secret("auth")?;
+    let pair =
+        given.expose().split_once(':').filter(|(user, word)| !user.is_empty() && !word.is_empty());
+    let Some((username, password)) = pair else {
+        if let Some(node) = section.given("auth") {
+            let what = "expected 'user:password', found ***".to_owned();
+            section.problem(
+                "auth",
+                node,
+                what,
+                "give restapi.authentication.username and password",
+            );
+        }
+        return None;
+    };
+    Some(Credentials { username: username.to_owned(), password: Secret::new(password) })
 }
 
 impl Ctl {

@@ -149,3 +149,13 @@ fn errors_hold_no_secrets() {
         assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
     }
 }
+
+/// Whoever wrote it wanted a locked door.
+#[test]
+fn an_old_login_that_cannot_be_read_is_refused() {
+    for odd in ["secret", "admin:", ":secret"] {
+        let text = format!("restapi: {{listen: '127.0.0.1:8008', auth: '{odd}'}}");
+        let error = try_with(&text).unwrap_err().to_string();
+        assert!(error.contains("restapi.auth") && !error.contains("secret"), "{odd}: {error}");
+    }
+}

@@ -217,3 +217,25 @@ fn secrets_are_never_shown() {
     assert!(!shown.to_string().contains("hush"), "{shown}");
     assert!(!format!("{loaded:?}").contains("hush"), "{loaded:?}");
 }
+
+/// People copy it.
+#[test]
+fn the_readmes_example_leaves_no_door_open() {
+    let readme = include_str!("../../../README.md");
+    let text = readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let missing = load_text("n1.yml", text, []).unwrap_err().to_string();
+    assert!(missing.contains("restapi.authentication.password"), "{missing}");
+    let secrets = ["RESTAPI", "SUPERUSER", "REPLICATION", "REWIND"]
+        .map(|who| (format!("HART_{who}_PASSWORD"), format!("of {who}")));
+    for (name, _) in &secrets {
+        assert!(readme.contains(name.as_str()), "{name}");
+    }
+    let loaded = load_text("n1.yml", text, secrets).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let config = loaded.config;
+    assert!(config.restapi.is_guarded() && !config.restapi.open);
+    assert_eq!(config.postgresql.authentication.superuser, account("postgres", "of SUPERUSER"));
+    for line in config.postgresql.pg_hba.unwrap() {
+        assert!(!line.contains("trust") && !line.contains("0.0.0.0/0"), "{line}");
+    }
+}

@@ -74,6 +74,7 @@ impl Cluster {
                 config.other_consuls = others.to_vec();
             }
             options.dcs.iter().for_each(|(key, value)| config.dcs(key, value.clone()));
+            config.open = options.open;
             config.extra.clone_from(&options.extra);
             nodes.push(Node::new(&dir, Some(host), config)?);
         }

@@ -14,6 +14,8 @@ pub struct Options {
     /// Whether each host has a Consul client agent at `127.0.0.1:8500`, as production has;
     /// otherwise all nodes ask the first server.
     pub consul_agents: bool,
+    /// Whether REST takes changing calls from everybody, also from the test's own host.
+    pub open: bool,
     /// Whether the servers are named in `consul.hosts` behind the first endpoint, to be asked when
     /// that one does not answer.
     pub other_endpoints: bool,
@@ -26,6 +28,7 @@ impl Default for Options {
             extra: String::new(),
             servers: 1,
             consul_agents: false,
+            open: true,
             other_endpoints: false,
         }
     }

@@ -33,6 +33,8 @@ pub struct NodeConfig {
     pub tags: Vec<(String, Value)>,
     /// Password of the replication role.
     pub replication_password: String,
+    /// REST takes changing calls from everybody: tests call from a host that is no member's.
+    pub open: bool,
     /// PostgreSQL listens on all addresses, also on those that come later.
     pub listen_everywhere: bool,
     /// Lines appended at the end: further sections in YAML.
@@ -57,6 +59,7 @@ impl NodeConfig {
             dcs: Vec::new(),
             tags: vec![("nofailover".into(), false.into())],
             replication_password: "rep".into(),
+            open: true,
             listen_everywhere: false,
             extra: String::new(),
         };
@@ -107,13 +110,13 @@ impl NodeConfig {
     }
 
     fn head(&self) -> String {
-        let Self { scope, name, address, rest_port, .. } = self;
+        let Self { scope, name, address, rest_port, open, .. } = self;
         let consul = self.endpoints();
         format!(
             "scope: {scope}\n\
              name: {name}\n\
              restapi: {{listen: \"{address}:{rest_port}\", \
-             connect_address: \"{address}:{rest_port}\"}}\n\
+             connect_address: \"{address}:{rest_port}\", open: {open}}}\n\
              consul: {{{consul}, register_service: true}}\n"
         )
     }
@@ -168,7 +171,7 @@ mod tests {
 
     const EXPECTED: &str = r#"scope: ha
 name: n1
-restapi: {listen: "10.0.0.21:8008", connect_address: "10.0.0.21:8008"}
+restapi: {listen: "10.0.0.21:8008", connect_address: "10.0.0.21:8008", open: true}
 consul: {host: "127.0.0.1:8500", register_service: true}
 bootstrap:
   dcs:

@@ -83,3 +83,77 @@ async fn answers_carry_the_extra_headers() {
         assert_eq!(answer.headers["x-frame-options"], "deny", "{method} {path}");
     }
 }
+
+fn from(peer: &str, headers: &[(&'static str, &str)]) -> Request<axum::body::Body> {
+    let mut request = request("DELETE", "/restart", None);
+    let peer: std::net::SocketAddr = peer.parse().unwrap();
+    request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    request
+}
+
+/// As a Patroni file has it that says nothing about access.
+#[tokio::test]
+async fn without_a_word_about_access_this_host_and_the_members_may_change_something() {
+    let member = r#"{"api_url":"http://10.0.0.22:8008/patroni",
+        "conn_url":"postgres://192.0.2.22:5432/postgres"}"#;
+    let list = r#"{"n3":"http://[fd00::23]:8008/patroni"}"#;
+    let mut view = replica();
+    view.snapshot = Some(snapshot(&[("members/n2", member), ("failsafe", list)]));
+    let node = Node::with("", super::NO_CONSUL, view.clone());
+    let table = [
+        ("127.0.0.1:4000", 404),
+        ("[::1]:4000", 404),
+        ("10.0.0.22:4000", 404),
+        ("192.0.2.22:4000", 404),
+        ("[::ffff:10.0.0.22]:4000", 404),
+        ("[fd00::23]:4000", 404),
+        ("10.0.0.23:4000", 403),
+        ("203.0.113.1:4000", 403),
+        ("[fd00::24]:4000", 403),
+    ];
+    for (peer, expected) in table {
+        let answer = call(node.handle.clone(), from(peer, &[])).await;
+        assert_eq!(answer.status, expected, "{peer}: {}", answer.body);
+        let named = answer.body.contains("restapi.authentication");
+        assert_eq!(named, expected == 403, "the remedy: {}", answer.body);
+    }
+    let open = Node::with("  open: true\n", super::NO_CONSUL, view);
+    assert_eq!(call(open.handle.clone(), from("203.0.113.1:4000", &[])).await.status, 404);
+}
+
+/// A call to one of this host's own addresses comes from that address.
+#[tokio::test]
+async fn whoever_calls_from_this_host_is_near() {
+    let node = Node::new(replica());
+    for (here, expected) in [("198.51.100.7", 404), ("198.51.100.8", 403)] {
+        let mut request = from("198.51.100.7:4000", &[]);
+        request.extensions_mut().insert(crate::api::doors::Here(here.parse().unwrap()));
+        assert_eq!(call(node.handle.clone(), request).await.status, expected);
+    }
+}
+
+#[tokio::test]
+async fn the_old_form_of_authentication_locks_the_door() {
+    let node = Node::with("  auth: 'admin:s3c:ret'\n", super::NO_CONSUL, primary());
+    assert_eq!(node.call("DELETE", "/restart", None).await.status, 401);
+    // admin:s3c:ret
+    assert_eq!(with_header(&node, "Basic YWRtaW46czNjOnJldA==").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_web_page_of_another_site_changes_nothing() {
+    let node = Node::new(replica());
+    for (headers, expected) in [
+        (&[("content-type", "application/x-www-form-urlencoded")][..], 404),
+        (&[("origin", "http://evil.example"), ("host", "127.0.0.1:8008")], 403),
+        (&[("origin", "http://evil.example:8008"), ("host", "evil.example:8008")], 403),
+        (&[("content-type", "text/plain")], 403),
+        (&[("sec-fetch-site", "cross-site")], 403),
+    ] {
+        let answer = call(node.handle.clone(), from("127.0.0.1:4000", headers)).await;
+        assert_eq!(answer.status, expected, "{headers:?}: {}", answer.body);
+    }
+}

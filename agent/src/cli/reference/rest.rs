@@ -20,9 +20,13 @@ pub(super) fn page() -> String {
     page.push_str(&section("Health checks", about));
     page.push_str(&routes(&checks));
     let about = "Only for callers that `restapi.allowlist` and `restapi.authentication` admit (403, \
-                 401 otherwise). 501 for a path or method that is not known. Where a body is \
-                 required, 411 without one, 400 for what is no JSON object, 413 for one that is too \
-                 long.";
+                 401 otherwise); where neither is set, for this host and the members' addresses \
+                 (403), or with `restapi.open` for everybody. Web pages of other sites are \
+                 refused: a foreign `Origin`, a `Host` that is neither an address nor a member's \
+                 name beside an `Origin`, `Sec-Fetch-Site` other than `same-origin`, a body of \
+                 `text/plain` or `multipart/…` (403). 501 for a path or method that is not known. \
+                 Where a body is required, 411 without one, 400 for what is no JSON object, 413 \
+                 for one that is too long.";
     page.push_str(&section("Calls that change something", about));
     page.push_str(&routes(&changes));
     page

@@ -1,0 +1,57 @@
+//! Who may change the cluster over this node's REST API.
+
+use std::net::IpAddr;
+
+use hart_config::Config;
+
+use super::item::Item;
+
+const SUBJECT: &str = "restapi";
+
+/// Looks at the configuration only.
+pub fn check(config: &Config) -> Item {
+    let (api, remedy) = (&config.restapi, "set restapi.authentication or restapi.allowlist");
+    let host = &api.listen.host;
+    let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    if loopback {
+        return Item::ok(SUBJECT, "listens on this host only");
+    }
+    if api.is_guarded() {
+        let by = if api.authentication.is_some() { "a password" } else { "restapi.allowlist" };
+        return Item::ok(SUBJECT, format!("calls that change something need {by}"));
+    }
+    if api.open {
+        let found = format!(
+            "whoever reaches {} may change settings, and so run commands as PostgreSQL's user on all \
+             nodes (restapi.open)",
+            api.listen
+        );
+        return Item::warn(SUBJECT, found, remedy);
+    }
+    let found =
+        "calls that change something are taken from this host and the members' addresses only";
+    Item::warn(SUBJECT, found, format!("{remedy}, so that it does not rest on addresses"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::item::Level;
+    use super::*;
+
+    #[test]
+    fn an_unguarded_api_is_warned_of() {
+        let level = |restapi: &str| {
+            let text = format!(
+                "scope: ha\nname: n1\nconsul: {{}}\nrestapi: {{{restapi}}}\n\
+                 postgresql: {{listen: '127.0.0.1:5432', data_dir: /d}}\n"
+            );
+            check(&hart_config::load_text("t.yml", &text, []).unwrap().config).level
+        };
+        let lan = "listen: '10.0.0.21:8008'";
+        assert_eq!(level("listen: '127.0.0.1:8008'"), Level::Ok);
+        assert_eq!(level(lan), Level::Warn);
+        assert_eq!(level(&format!("{lan}, open: true")), Level::Warn);
+        assert_eq!(level(&format!("{lan}, allowlist: [10.0.0.0/8]")), Level::Ok);
+        assert_eq!(level(&format!("{lan}, auth: 'a:b'")), Level::Ok);
+    }
+}
