@@ -45,6 +45,15 @@ impl LoopDisk {
         run_program(abort.args(["-o", "remount,abort"]).arg(&self.path)).map(drop)
     }
 
+    /// It hangs: whoever writes to it sleeps, and cannot be killed, until what this returns is dropped.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn freeze(&self) -> Result<Frozen> {
+        run_program(Command::new("fsfreeze").arg("--freeze").arg(&self.path))?;
+        Ok(Frozen(self.path.clone()))
+    }
+
     /// It is checked and works again. Nobody may have a file open on it.
     ///
     /// # Errors
@@ -59,6 +68,19 @@ impl LoopDisk {
         let mut mount = Command::new("mount");
         let mount = mount.args(["-t", "ext4", "-o", "loop,errors=remount-ro"]);
         run_program(mount.arg(&self.image).arg(&self.path)).map(drop)
+    }
+}
+
+/// A disk that hangs.
+#[derive(Debug)]
+#[must_use]
+pub struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Err(error) = run_program(Command::new("fsfreeze").arg("--unfreeze").arg(&self.0)) {
+            eprintln!("{} stays frozen: {error:#}", self.0.display());
+        }
     }
 }
 

@@ -24,6 +24,7 @@
 pub mod cgroup;
 mod client;
 mod guard;
+mod left;
 mod orphan;
 pub mod privilege;
 mod record;
@@ -37,6 +38,7 @@ pub use client::{Client, ClientError, News};
 #[doc(hidden)]
 pub use guard::QUIET;
 pub use guard::run;
+pub use left::{Left, left};
 pub use orphan::{KillError, kill_tree};
 pub use record::read_exit;
 pub use spawn::{SpawnError, Spec, Started, guard_lives, spawn};

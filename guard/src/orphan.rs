@@ -100,7 +100,7 @@ pub async fn kill_tree(
 
 fn belongs(process: &Process, postmaster: Option<i32>, dir: &Path, held: &[Held]) -> bool {
     let is_held = |pid: i32| held.iter().any(|held| held.process.pid == pid);
-    if process.ended || is_held(process.pid) || process.pid == own_pid() {
+    if process.ended() || is_held(process.pid) || process.pid == own_pid() {
         return false;
     }
     let named = postmaster == Some(process.pid) || process.name == "postgres";
@@ -113,12 +113,12 @@ fn own_pid() -> i32 {
 
 /// A line of `/proc/PID/stat` (proc_pid_stat(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Process {
-    pid: i32,
-    name: String,
-    parent: i32,
-    /// A zombie: nothing of it runs.
-    ended: bool,
+pub(crate) struct Process {
+    pub pid: i32,
+    pub name: String,
+    pub parent: i32,
+    /// One letter, as `ps` shows it.
+    pub state: char,
     /// In clock ticks after boot; with the process id it names a process for ever.
     started: u64,
 }
@@ -137,9 +137,14 @@ impl Process {
             pid,
             name: name.to_owned(),
             parent: fields.get(1)?.parse().ok()?,
-            ended: matches!(*fields.first()?, "Z" | "X"),
+            state: fields.first()?.chars().next()?,
             started: fields.get(19)?.parse().ok()?,
         })
+    }
+
+    /// A zombie: nothing of it runs.
+    pub fn ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
     }
 
     /// Waits until its parent has taken note of its end: a zombie's number still keeps a new
@@ -152,12 +157,12 @@ impl Process {
         }
     }
 
-    fn works_in(&self, dir: &Path) -> bool {
+    pub fn works_in(&self, dir: &Path) -> bool {
         fs::read_link(format!("/proc/{}/cwd", self.pid)).is_ok_and(|cwd| cwd == dir)
     }
 }
 
-fn processes() -> io::Result<Vec<Process>> {
+pub(crate) fn processes() -> io::Result<Vec<Process>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok());
@@ -228,7 +233,7 @@ mod tests {
         let stat = format!("42 (a) b (c) {}", fields.join(" "));
         let process = Process::parse(42, &stat).unwrap();
         assert_eq!((process.name.as_str(), process.parent), ("a) b (c", 41));
-        assert_eq!((process.ended, process.started), (true, 22));
+        assert_eq!((process.ended(), process.started), (true, 22));
         assert_eq!(Process::parse(42, "42 (x"), None);
         assert_eq!(Process::parse(42, "42 (x) R"), None);
     }
@@ -238,6 +243,7 @@ mod tests {
         let own = Process::read(own_pid()).unwrap();
         assert!(own.works_in(&std::env::current_dir().unwrap()));
         assert!(!own.works_in(Path::new("/proc")));
-        assert!(processes().unwrap().contains(&own));
+        let same = |found: &Process| (found.pid, found.started) == (own.pid, own.started);
+        assert!(processes().unwrap().iter().any(same));
     }
 }

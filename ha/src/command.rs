@@ -20,6 +20,11 @@ pub enum Command {
     HandOver(Heir),
     /// Give the lease up. PostgreSQL here is gone.
     Release,
+    /// PostgreSQL here cannot be ended: the lease of this term is not prolonged any more, by nothing.
+    Abandon {
+        /// The reign's number.
+        term: Term,
+    },
     /// What the next renewal's `status` shall carry.
     Carry(Payload),
     /// Whose word is enough to go on without the store; `None`: nobody's.

@@ -125,6 +125,8 @@ pub struct Keeper {
     /// Attempts whose outcome is not known; a read-back settles them.
     unsettled: Vec<Attempt>,
     failsafe: failsafe::State,
+    /// The reign that is prolonged by nothing any more.
+    abandoned: Option<Term>,
     beat: u64,
     next_id: u64,
 }
@@ -144,6 +146,7 @@ impl Keeper {
             waiting: Waiting::Nothing,
             unsettled: Vec::new(),
             failsafe: failsafe::State::default(),
+            abandoned: None,
             beat: 0,
             next_id: 0,
         }
@@ -172,8 +175,13 @@ impl Keeper {
     #[must_use]
     pub fn wake_at(&self) -> Option<Time> {
         let holding = self.holding.as_ref()?;
-        let due = Some(holding.due).filter(|_| self.waiting == Waiting::Nothing);
+        let reads = !self.unsettled.is_empty() || !self.is_abandoned(holding.term);
+        let due = Some(holding.due).filter(|_| self.waiting == Waiting::Nothing && reads);
         [due, self.ask_at()].into_iter().flatten().chain([holding.end()]).min()
+    }
+
+    fn is_abandoned(&self, term: Term) -> bool {
+        self.abandoned == Some(term)
     }
 
     fn new_id(&mut self) -> u64 {

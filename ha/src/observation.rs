@@ -85,6 +85,8 @@ pub struct Local {
     pub memory: Memory,
     /// The positions of slots, for `status`.
     pub slots: BTreeMap<String, u64>,
+    /// It is being killed.
+    pub killing: Option<Killing>,
     /// What is wrong with a server that runs.
     pub trouble: Option<Trouble>,
     /// The server's own word that the WAL it needs next is nowhere to be had any more.
@@ -102,6 +104,15 @@ pub struct Trouble {
     pub what: String,
     /// It does not even answer, or has nothing to save, so that an orderly stop has no prospect.
     pub silent: bool,
+}
+
+/// PostgreSQL is being killed, and its last process is not gone yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Killing {
+    /// Since when.
+    pub since: Time,
+    /// What is left of it, for people. The same words as long as it is the same.
+    pub left: String,
 }
 
 /// What is in the data directory.

@@ -69,6 +69,8 @@ pub enum Mutation {
     FailsafeListIgnored,
     /// A node that had lost touch takes the list that it knows for the last one.
     FailsafeGapIgnored,
+    /// The lease is renewed although the kill of PostgreSQL does not end.
+    UnkillableRenewsOn,
 }
 
 /// All of them, with the rule's text for the table.
@@ -108,6 +110,7 @@ pub const ALL: &[(Mutation, &str)] = &[
         "who was out of touch when the list vanished hears everybody first",
     ),
     (Mutation::FailsafeListIgnored, "who is not on the failsafe list does not take over"),
+    (Mutation::UnkillableRenewsOn, "a lease is not renewed for a PostgreSQL that cannot be ended"),
 ];
 
 impl Mutation {
@@ -134,6 +137,7 @@ impl Mutation {
                 any(&["a second server", "gives the lease up", "reports a fence", "two primaries"])
             }
             Self::TermForgotten | Self::RenewWithoutCas => any(&["after term", "two primaries"]),
+            Self::UnkillableRenewsOn => any(&["renews its lease although", "only one disk hangs"]),
             _ => any(&["two primaries"]),
         }
     }
@@ -164,6 +168,7 @@ impl Mutation {
                 Kind::NodesCutFromEachOther,
                 Kind::SlowLink,
             ],
+            Self::UnkillableRenewsOn => &[Kind::DiskHangs],
             _ => &[],
         }
     }

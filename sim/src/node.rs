@@ -7,6 +7,7 @@ use hart_ha::kv::{Failsafe, Term};
 use hart_ha::lsn::Timeline;
 
 use crate::clock::{NodeClock, Us};
+use crate::faults::Hang;
 use crate::pg::{Content, Disk, Server};
 
 use crate::agent::state::Agent;
@@ -72,6 +73,8 @@ pub struct Node {
     pub slow_until: Us,
     /// Fences take long until then.
     pub slow_fence_until: Us,
+    /// Its disk hangs.
+    pub hang: Option<Hang>,
     /// The system's service manager starts the agent again.
     pub wanted: bool,
 }

@@ -71,6 +71,7 @@ impl World {
             Event::Clients => self.clients(),
             Event::Sessions => {
                 self.queue.push(self.t + SEC, Event::Sessions);
+                self.must_be_led();
                 if self.t >= self.store.down_until && self.advance_store() {
                     self.keys_changed();
                 }

@@ -68,6 +68,8 @@ pub struct World {
     pub requested: Us,
     /// Since when the cluster has been healthy after the faults.
     pub healthy_since: Option<Us>,
+    /// Since when nobody leads while a disk hangs.
+    pub leaderless: Option<Us>,
     /// When it was ill at the last look.
     pub ill_at: Option<Us>,
     /// The primary that must now stay, and why.
@@ -133,6 +135,7 @@ impl World {
             renewed: 0,
             requested: 0,
             healthy_since: None,
+            leaderless: None,
             ill_at: None,
             stays: None,
             numbers: 0,
@@ -203,6 +206,7 @@ fn node(name: &str, rng: &mut Rng) -> Node {
         frozen: [0; 4],
         slow_until: 0,
         slow_fence_until: 0,
+        hang: None,
         wanted: true,
     }
 }

@@ -4,7 +4,7 @@
 use axum::response::Response;
 use hart_ha::brain::{Refusal, Verdict};
 use hart_ha::kv::{Role, State, SynchronousMode};
-use hart_ha::lease::challenger_wait;
+use hart_ha::lease::{challenger_wait, margin};
 use hart_ha::observation::Observation;
 use hart_ha::time::Time;
 use serde::{Deserialize, Serialize};
@@ -151,6 +151,7 @@ fn waits_for(name: &str, view: &View, now: Time) -> Vec<String> {
             challenger_wait(lease.ttl()).as_secs_f64()
         ));
     }
+    list.extend(kill_waits(view, now));
     if view.config.pause {
         list.push("a person: the cluster is paused, nobody takes over by itself".to_owned());
     }
@@ -158,6 +159,20 @@ fn waits_for(name: &str, view: &View, now: Time) -> Vec<String> {
         list.extend(sync_waits(name, view, observation));
     }
     list
+}
+
+/// A kill that does not get done, and when the lease ends that is kept for nobody.
+fn kill_waits(view: &View, now: Time) -> Option<String> {
+    let kill = view.observation.as_deref()?.local.killing.as_ref()?;
+    if now < kill.since + margin(view.config.ttl) {
+        return None;
+    }
+    let hold = view.hold.filter(|hold| now < hold.deadline);
+    let lease = hold.map_or("it holds no lease".to_owned(), |hold| {
+        let left = now.until(hold.deadline).as_secs_f64();
+        format!("the lease is no longer renewed, and ends in {left:.1} s")
+    });
+    Some(format!("the end of PostgreSQL, which has been killed: {}; {lease}", kill.left))
 }
 
 /// In synchronous mode: whom commits wait for.

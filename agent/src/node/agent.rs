@@ -153,6 +153,7 @@ impl Agent {
         }
         self.note_streamed(&answer);
         self.known.health = self.monitor.health.borrow().clone();
+        self.known.killing = self.server.being_killed();
         let standing = self.lease.standing.borrow_and_update().clone();
         let seen = self.seen.borrow_and_update().clone();
         let now = hart_clock::now();

@@ -77,6 +77,7 @@ impl Agent {
             Command::HandOver(_) | Command::Release if self.has_vip() => {}
             Command::HandOver(heir) => lease(LeaseOrder::HandOver(heir)),
             Command::Release => lease(LeaseOrder::Release),
+            Command::Abandon { term } => lease(LeaseOrder::Abandon(term)),
             Command::Carry(payload) => lease(LeaseOrder::Carry(payload)),
             Command::Pact(pact) => lease(LeaseOrder::Pact(pact)),
             Command::Write(write) => self.write(write, step, observation),
@@ -376,6 +377,7 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::Acquire(plan) => format!("taking the lease of term {}", plan.term),
         Command::HandOver(heir) => format!("handing the lease over to {}", heir.name),
         Command::Release => "releasing the lease".to_owned(),
+        Command::Abandon { term } => format!("not renewing the lease of term {term} any more"),
         Command::Begin(job) => format!("begin: {}", job.name()),
         Command::PausePoolers { .. } => "pausing PgBouncer".to_owned(),
         Command::ResumePoolers { .. } => "PgBouncer may go on".to_owned(),

@@ -35,6 +35,8 @@ pub enum Order {
     HandOver(Heir),
     /// Give it up.
     Release,
+    /// Prolong the lease of this term by nothing any more.
+    Abandon(Term),
     /// Whose word is enough to go on without Consul.
     Pact(Option<Pact>),
     /// Another member asks to leave the lease alone: the promise, or why not.
@@ -209,6 +211,10 @@ impl LeaseTask {
             Order::Acquire(plan) => self.keeper.acquire(now, &plan),
             Order::HandOver(heir) => self.keeper.hand_over(now, &heir),
             Order::Release => self.keeper.release(now),
+            Order::Abandon(term) => {
+                self.keeper.abandon(term);
+                None
+            }
             Order::Pact(pact) => {
                 self.keeper.set_pact(pact);
                 None

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hart_ha::keeper::Hold;
 use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::{
-    Asked, Control, Data, Local, Memory, Process, Sql, Standby, SyncProof, Upstream,
+    Asked, Control, Data, Killing, Local, Memory, Process, Sql, Standby, SyncProof, Upstream,
 };
 use hart_postgres::{ClusterState, DataDir, Postgres, Probe, StandbyRow};
 
@@ -29,6 +29,8 @@ pub struct Known {
     pub upstream: Option<Upstream>,
     /// Whether the server is of any use.
     pub health: Health,
+    /// The kill that is under way.
+    pub killing: Option<Killing>,
     /// What commits have been proved to wait for.
     pub proof: Option<SyncProof>,
     history: (Timeline, Vec<(Timeline, Lsn, String)>),
@@ -135,6 +137,7 @@ impl Known {
             waits_for: self.proof.clone(),
             memory,
             slots: Default::default(),
+            killing: self.killing.clone(),
             trouble: self.health.trouble.clone().filter(|_| up),
             wal_gone: self.health.wal_gone.clone().filter(|_| up),
             history: self.history.1.clone(),

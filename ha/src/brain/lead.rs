@@ -32,9 +32,13 @@ impl Brain {
         }
         self.carry(turn, snapshot);
         if let Some(running) = &turn.obs.job {
-            return turn.phase(format!("leading; {}", running.job.name()));
+            turn.phase(format!("leading; {}", running.job.name()));
+            if matches!(running.job, Job::Checkpoint) && self.is_sick_for_long(turn) {
+                turn.push(Command::Abort, "a sick disk does not get done with a checkpoint");
+            }
+            return;
         }
-        if self.handing_over(turn, snapshot) || self.gives_up_sick(turn, snapshot, hold) {
+        if self.gives_up_sick(turn, snapshot, hold) || self.handing_over(turn, snapshot) {
             return;
         }
         if !turn.is_running() {

@@ -16,6 +16,7 @@
 //! | `follow` | what a replica does |
 //! | `wal_gone` | a replica whose next WAL nobody has any more |
 //! | `sick` | a primary that runs and does not work |
+//! | `unkillable` | one that is to end and does not |
 //! | `slots` | whose replication slots are kept, and whose are dropped |
 //! | `publish` | what the node says of itself |
 
@@ -40,6 +41,7 @@ mod sync;
 mod tests;
 mod touch;
 mod turn;
+mod unkillable;
 mod wal_gone;
 mod watch;
 
@@ -114,6 +116,8 @@ pub struct Brain {
     /// The reign that was given up last, when, and how: it is never led again, though keeper and
     /// watch may show it for a moment longer.
     given_up: Option<(Term, Time, Command)>,
+    /// The reign that is not prolonged any more, because PostgreSQL cannot be ended.
+    abandoned: Option<Term>,
     /// Since when Consul has answered without a break; `None` while it does not.
     answers_since: Option<Time>,
     /// Whether the failsafe list that was seen last is the last one there was.
@@ -175,6 +179,7 @@ impl Brain {
             switch: None,
             pausing: None,
             given_up: None,
+            abandoned: None,
             answers_since: None,
             touch: touch::Touch::default(),
             stepped: None,
@@ -299,6 +304,11 @@ impl Brain {
         self.note_term(turn, snapshot);
         note_list(turn, snapshot);
         self.note_rival(turn, snapshot);
+        let hold = turn.obs.lease.hold.filter(|hold| turn.now() < hold.deadline);
+        if hold.is_some_and(|hold| self.abandons(turn, hold)) {
+            return self.publish(turn, snapshot);
+        }
+        self.tell_of_kill(turn);
         if self.must_fence(turn, snapshot) {
             return self.publish(turn, snapshot);
         }
@@ -311,7 +321,6 @@ impl Brain {
         if let Some(refusal) = self.foreign_data(turn, snapshot) {
             return turn.push(Command::Exit(Exit::Refused(refusal.clone())), refusal);
         }
-        let hold = turn.obs.lease.hold.filter(|hold| turn.now() < hold.deadline);
         match (hold, turn.obs.shutdown) {
             (Some(hold), _) if self.is_given_up(hold.term) => self.give_up_again(turn),
             (Some(hold), _) => self.lead(turn, snapshot, hold),

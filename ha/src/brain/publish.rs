@@ -81,6 +81,10 @@ pub(super) fn role(turn: &Turn<'_>) -> Role {
 /// PostgreSQL's state as it is published. A new cluster is not running before its roles exist.
 pub(super) fn state(turn: &Turn<'_>) -> State {
     let bootstrapping = turn.obs.local.memory.bootstrapping || turn.is_leftover();
+    if turn.is_running() && turn.obs.local.killing.is_some() {
+        // Nobody waits for it as for a living primary, also where it does not go.
+        return State::Stopping;
+    }
     match turn.obs.job.as_ref().map(|running| &running.job) {
         Some(Job::Initdb) => return State::Initializing,
         Some(Job::Clone(_) | Job::Rewind(_)) => return State::CreatingReplica,

@@ -38,6 +38,9 @@ impl Brain {
         if !self.is_mine(lease) || !has_data {
             return false;
         }
+        if self.abandoned == Some(lease.term) {
+            return self.waits_for_abandoned(turn, lease);
+        }
         let just_given_up = self.given_up.as_ref().is_some_and(|(term, at, _)| {
             *term == lease.term && turn.now().since(*at) < turn.config.ttl / 4
         });

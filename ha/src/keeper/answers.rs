@@ -148,7 +148,8 @@ impl Keeper {
 
     fn lock_again(&mut self, now: Time, index: u64, locked: Option<String>) -> Option<Request> {
         let term = self.holding.as_ref()?.term;
-        let Some(session) = self.session.clone() else {
+        let session = self.session.clone().filter(|_| !self.is_abandoned(term));
+        let Some(session) = session else {
             self.retry_read_later(now);
             return None;
         };

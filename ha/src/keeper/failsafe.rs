@@ -103,6 +103,11 @@ impl State {
         (self.pact, self.asking) = (None, None);
     }
 
+    /// What is answered from now on to what was asked before counts for nothing.
+    pub(super) fn stop_asking(&mut self) {
+        self.asking = None;
+    }
+
     /// The record had vanished and is being written again.
     pub(super) fn record_vanished(&mut self) {
         self.forget_reign();
@@ -172,7 +177,8 @@ impl Keeper {
     pub(super) fn ask_at(&self) -> Option<Time> {
         let holding = self.holding.as_ref()?;
         let pact = self.failsafe.pact.as_ref()?;
-        if pact.term != holding.term || self.failsafe.asking.is_some() {
+        let over = self.is_abandoned(holding.term);
+        if pact.term != holding.term || over || self.failsafe.asking.is_some() {
             return None;
         }
         let half = holder_deadline(Time::ZERO, holding.ttl).since(Time::ZERO) / 2;

@@ -66,7 +66,8 @@ impl Keeper {
     /// session, when the lease is held already, or when this node has promised not to.
     pub fn acquire(&mut self, now: Time, plan: &AcquirePlan) -> Option<Request> {
         let idle = self.waiting == Waiting::Nothing && self.hold(now).is_none();
-        if !idle || self.is_bound(now, plan.released.as_ref()) {
+        let over = self.is_abandoned(plan.term);
+        if !idle || over || self.is_bound(now, plan.released.as_ref()) {
             return None;
         }
         self.holding = None;
@@ -76,6 +77,16 @@ impl Keeper {
         let session = self.session.clone()?;
         let unlock = plan.unlock.clone().filter(|locked| *locked != session);
         Some(self.lock(now, Intent::Acquire, plan.term, plan.at, unlock, session))
+    }
+
+    /// PostgreSQL is to end and cannot be ended, so this reign ends by itself: no renewal, no question
+    /// to the members, and it is not taken back. It cannot be called off; a later reign has another
+    /// term. What is under way may prolong it once more, since the store may have it already.
+    pub fn abandon(&mut self, term: Term) {
+        self.abandoned = Some(term);
+        if self.holding.as_ref().is_some_and(|holding| holding.term == term) {
+            self.failsafe.stop_asking();
+        }
     }
 
     /// Gives the lease to `to`, whose session is `to_session`. The caller knows that PostgreSQL
@@ -131,8 +142,12 @@ impl Keeper {
         if self.waiting != Waiting::Nothing || now < holding.due {
             return None;
         }
-        if holding.doubtful || !self.unsettled.is_empty() {
+        let doubtful = holding.doubtful && !self.is_abandoned(holding.term);
+        if doubtful || !self.unsettled.is_empty() {
             return Some(self.read());
+        }
+        if self.is_abandoned(holding.term) {
+            return None;
         }
         let holding = holding.clone();
         Some(self.renew(now, &holding))

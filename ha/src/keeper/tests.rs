@@ -208,3 +208,46 @@ fn answers_to_other_questions_are_ignored() {
     assert_eq!(keeper.read_back(at(1001), renewal.id, Some(&LeaseView::default())), None);
     assert_eq!(keeper.hold(at(1001)).unwrap().deadline, at(CERTAIN));
 }
+
+#[test]
+fn an_abandoned_lease_is_prolonged_by_nothing_and_ends() {
+    let mut keeper = holder(0);
+    keeper.abandon(3);
+    keeper.set_session(at(500), Some("s2".into()));
+    for ms in [500, 1000, 2000, CERTAIN - 1] {
+        assert_eq!(keeper.tick(at(ms)), None, "at {ms}");
+        assert_eq!(keeper.hold(at(ms)).map(|hold| hold.deadline), Some(at(CERTAIN)));
+    }
+    assert_eq!(keeper.wake_at(), Some(at(CERTAIN)), "nothing is due before the end");
+    assert_eq!(keeper.tick(at(CERTAIN)), None);
+    assert_eq!((keeper.hold(at(CERTAIN)), keeper.wake_at()), (None, None));
+    assert_eq!(keeper.acquire(at(4000), &plan()), None, "it is not taken back");
+    assert!(keeper.acquire(at(4000), &AcquirePlan { term: 4, ..plan() }).is_some());
+}
+
+#[test]
+fn what_is_under_way_when_a_lease_is_abandoned_counts_but_is_the_last() {
+    let mut keeper = holder(0);
+    let request = keeper.tick(at(1000)).unwrap();
+    let lease = written(&request);
+    keeper.abandon(3);
+    let read = keeper.answered(at(1100), request.id, Outcome::Unknown).unwrap();
+    // The renewal was applied, and another session has the lock.
+    let seen = view(Some(lease), Some("s9"));
+    assert_eq!(keeper.read_back(at(1200), read.id, Some(&seen)), None, "no lock again");
+    let deadline = at(1000 + CERTAIN);
+    assert_eq!(keeper.hold(at(1200)), Some(Hold { term: 3, deadline }), "the store has it");
+    assert_eq!(keeper.tick(at(2000)), None);
+    assert!(!keeper.is_busy(), "so it can be released when PostgreSQL is gone");
+    assert!(keeper.release(at(2000)).is_some());
+}
+
+#[test]
+fn an_abandoned_record_that_vanished_is_not_written_again() {
+    let mut keeper = holder(0);
+    let request = keeper.tick(at(1000)).unwrap();
+    keeper.abandon(3);
+    let read = keeper.answered(at(1100), request.id, Outcome::Rejected).unwrap();
+    assert_eq!(keeper.read_back(at(1200), read.id, Some(&view(None, None))), None);
+    assert_eq!(keeper.tick(at(1300)), None);
+}

@@ -66,6 +66,8 @@ impl World {
             agent.up_since = Some(node.clock.local(self.t));
             agent.first_armed = node.guard.as_ref().and_then(|guard| guard.armed);
             agent.acked = agent.first_armed;
+            let kills = node.guard.as_ref().is_some_and(|guard| guard.fencing);
+            agent.killing = kills.then(|| (node.clock.local(self.t), self.t));
         }
         agent.session = None;
         node.agent = Some(agent);
@@ -132,6 +134,7 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         calls: Default::default(),
         following: false,
         fencing: false,
+        killing: None,
         stale: true,
         upstream: None,
         proof: None,

@@ -33,6 +33,8 @@ pub enum Order {
     Release,
     /// Whose word is enough to go on without Consul.
     Pact(Option<Pact>),
+    /// Prolong it by nothing any more.
+    Abandon(Term),
     /// A guard is about to be started under this reign.
     GuardStarts(Term),
     /// A guard came or went.
@@ -75,6 +77,10 @@ impl World {
             }
             Some(Order::Pact(pact)) => {
                 keeper.set_pact(pact);
+                None
+            }
+            Some(Order::Abandon(term)) => {
+                keeper.abandon(term);
                 None
             }
             Some(Order::GuardStarts(term)) => {

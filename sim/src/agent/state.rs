@@ -117,6 +117,8 @@ pub struct Agent {
     pub following: bool,
     /// A fence is under way.
     pub fencing: bool,
+    /// A kill has begun: by the node's clock, and in true time.
+    pub killing: Option<(Time, Us)>,
     /// Read the data directory again.
     pub stale: bool,
     /// What the server follows, as far as is known.

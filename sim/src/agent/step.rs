@@ -20,6 +20,7 @@ const HURRY: Duration = Duration::from_millis(20);
 impl World {
     pub(crate) fn step(&mut self, n: usize, cause: Cause) {
         self.observe(n);
+        self.observe_hang(n);
         self.disarm_given_up(n);
         let (sure, present, in_touch) = (
             self.mutated(Mutation::SyncDoubtForgotten),
@@ -101,6 +102,7 @@ impl World {
             Command::Acquire(plan) => self.lease_turn(n, Some(Order::Acquire(plan))),
             Command::HandOver(heir) => self.lease_turn(n, Some(Order::HandOver(heir))),
             Command::Release => self.lease_turn(n, Some(Order::Release)),
+            Command::Abandon { term } => self.abandon(n, term),
             Command::Carry(payload) => self.lease_turn(n, Some(Order::Carry(payload))),
             Command::Pact(pact) => self.lease_turn(n, Some(Order::Pact(pact))),
             Command::Write(write) => self.write(n, write, &step.config.raw),

@@ -71,6 +71,7 @@ impl World {
         if changed {
             let new = self.store.now.1.clone();
             self.oracle.keys(self.t, &old, &new);
+            self.must_not_renew(&old, &new);
             self.explain(&old, &new);
             self.note_handover(n, &old, &new);
             self.note_takeover(n, &old, &new);
@@ -170,6 +171,7 @@ impl World {
         if changed {
             let new = self.store.now.1.clone();
             self.oracle.keys(self.t, &old, &new);
+            self.must_not_renew(&old, &new);
             self.explain(&old, &new);
             self.keys_changed();
         }

@@ -60,6 +60,7 @@ kinds! {
     SyncChanged => "sync mode changed",
     DataLost => "data lost",
     FailsafeChanged => "failsafe mode changed",
+    DiskHangs => "disk hangs",
 }
 
 /// Kinds that must not make the primary change.

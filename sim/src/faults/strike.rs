@@ -85,6 +85,7 @@ impl World {
             StoreWiped => return self.store_wiped(),
             SyncWaitCancelled => return self.sync_wait_cancelled(n),
             DataLost => return self.data_lost(n),
+            DiskHangs => return self.disk_hangs(n),
             _ => return self.person(kind, n),
         }
         true
@@ -111,6 +112,7 @@ impl World {
     }
 
     pub(crate) fn guard_killed(&mut self, n: usize) {
+        self.notes_kill(n);
         self.kill_server(n);
         if let Some(guard) = &mut self.nodes[n].guard {
             guard.fencing = true;
@@ -131,6 +133,7 @@ impl World {
         node.server.life += 1;
         node.server.waiting.clear();
         node.frozen = [0; 4];
+        node.hang = None;
         node.clock.origin = origin;
         self.queue.push(self.t + lasts + 2 * SEC, Event::Boot(n));
     }

@@ -123,6 +123,7 @@ impl World {
         if self.nodes[n].server.stage == Stage::Down {
             return self.after(n, MS, AtAgent::Fenced);
         }
+        self.notes_kill(n);
         let silent = self.nodes[n].is_frozen(GUARD, self.t);
         self.at_server_later(n, 100, AtServer::FenceAsked);
         self.after(n, if silent { FENCE_TALK } else { FENCE_DONE }, AtAgent::KillPast);

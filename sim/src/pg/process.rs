@@ -178,6 +178,7 @@ impl World {
             return;
         }
         server.stage = Stage::Dying;
+        let took = self.kill_takes(n, took);
         self.at_server_later(n, took, AtServer::Gone);
         if self.mutated(Mutation::DownReportedEarly) {
             self.after(n, MS, AtAgent::Life);

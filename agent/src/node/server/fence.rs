@@ -30,6 +30,7 @@ impl Server {
     /// Kills PostgreSQL, to the last process.
     pub async fn fence(&self) {
         self.traffic.cut();
+        let _kill = self.kill_begins();
         let mine = self.generation();
         let asked = match Client::connect(&self.paths.socket, ANSWER).await {
             Ok(mut client) => client.fence(ANSWER).await.map(drop),
@@ -62,9 +63,19 @@ impl Server {
         } else {
             tracing::info!("the guard has ended: killing what it may have left of PostgreSQL");
         }
+        let _kill = self.kill_begins();
         self.kill_what_is_left().await;
         self.kill_guard();
+        self.guard_gone().await;
         self.down();
+    }
+
+    /// A guard that hangs in the kernel, on the disk of its log, keeps its lock; while it does, the
+    /// kill is not over.
+    async fn guard_gone(&self) {
+        while self.guard_lives() {
+            tokio::time::sleep(DYING).await;
+        }
     }
 
     /// Only a guard that still holds its lock is meant by the number.
@@ -81,6 +92,7 @@ impl Server {
     /// Nothing may be left of PostgreSQL before anything else is done. This does not give up: what
     /// cannot be killed must not be believed to be gone.
     pub(super) async fn kill_what_is_left(&self) {
+        let _kill = self.kill_begins();
         while let Err(problem) = self.kill_once().await {
             tracing::error!("PostgreSQL is still there: {problem}");
             tokio::time::sleep(AGAIN).await;

@@ -30,6 +30,7 @@ impl Server {
             return Ok(());
         }
         tracing::warn!("PostgreSQL runs without a guard ({} processes): killing it", left.len());
+        let _kill = self.kill_begins();
         let postmaster = self.postgres.postmaster(TALK).await.map_err(|e| chain(&e))?;
         let pid = postmaster.map(|postmaster| postmaster.pid);
         let data_dir = self.postgres.settings().data_dir.clone();

@@ -7,6 +7,7 @@
 //! | `start` | a guard, and PostgreSQL under it |
 //! | `stop` | the ladder of an orderly stop: fast, immediate, fence |
 //! | `fence` | the kill, through the guard or past it |
+//! | `killing` | since when a kill is under way, and what it has left |
 //! | `promote` | promotion and disarming, which only the guard may do |
 //! | `traffic` | clients are sent away before anything is stopped |
 //! | `words` | what PostgreSQL's log says |
@@ -19,6 +20,7 @@
 
 mod fence;
 mod find;
+mod killing;
 mod promote;
 mod start;
 mod stop;
@@ -32,10 +34,12 @@ use std::time::Duration;
 
 use hart_guard::{Client, ClientError, ExitRecord, News, Status, WatchdogSpec};
 use hart_ha::keeper::Hold;
+use hart_ha::observation::Killing;
 use hart_ha::time::Time;
 use hart_postgres::Postgres;
 use tokio::sync::{Mutex, Notify, watch};
 
+use killing::{Kill, Kills};
 pub use promote::NotPromoted;
 pub use stop::Ladder;
 use traffic::Traffic;
@@ -95,6 +99,7 @@ pub struct Server {
     generation: Arc<AtomicU64>,
     /// One kills at a time.
     killing: Arc<Mutex<()>>,
+    kills: Kills,
     ladder: Arc<watch::Sender<Ladder>>,
     traffic: Traffic,
     wake: Arc<Notify>,
@@ -111,6 +116,7 @@ impl Server {
             guard_pid: Arc::new(AtomicI32::new(0)),
             generation: Arc::default(),
             killing: Arc::default(),
+            kills: Kills::new(wake.clone()),
             ladder: Arc::new(watch::Sender::new(Ladder::default())),
             traffic: Traffic::default(),
             wake,
@@ -125,6 +131,16 @@ impl Server {
     /// What the guard said last of its layers and its watchdog; none while there is none.
     pub fn guard(&self) -> Option<Status> {
         *self.status.borrow()
+    }
+
+    /// The kill under way.
+    pub fn being_killed(&self) -> Option<Killing> {
+        self.kills.under_way()
+    }
+
+    fn kill_begins(&self) -> Kill {
+        let data_dir = self.postgres.settings().data_dir.clone();
+        self.kills.begin(self.paths.cgroup.clone(), data_dir)
     }
 
     /// Whether clients may be sent here.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use hart_e2e::{DEADLINE, LoopDisk, Tmpfs, owner_of, run_program};
 use hart_testkit::{Node, until};
 
-use super::ENDED;
+use super::{ENDED, FENCED};
 use crate::Drill;
 use crate::drill::Loss;
 
@@ -74,6 +74,46 @@ async fn the_disk_of_the_primarys_data_becomes_read_only() -> Result<()> {
     drop(disk);
     Ok(())
 }
+
+/// Nothing of PostgreSQL can be killed for as long as the disk hangs, so the lease is not kept for it.
+#[tokio::test]
+async fn the_disk_of_the_primarys_data_hangs() -> Result<()> {
+    let on_disk = |node: &Node| {
+        let (data, image) = (node.data_dir(), node.home().join("disk"));
+        moved_to(node, &data, |data| LoopDisk::mount(image, data, 512, owner_of(data)?))
+    };
+    let (mut drill, primary, disk) = leads_on(on_disk).await?;
+    let frozen = disk.freeze()?;
+    cannot_be_ended(&drill, &primary).await?;
+    another_leads(&drill, &primary).await?;
+    let left = drill.cluster.node(&primary)?.postgres();
+    ensure!(!left.is_empty(), "it could be killed, so nothing was seen here\n{}", drill.logs());
+    drop(frozen);
+    back_as_a_replica(&mut drill, &primary, &HUNG).await?;
+    drop(disk);
+    Ok(())
+}
+
+/// The node says so, as long as it has the lease and after.
+async fn cannot_be_ended(drill: &Drill, primary: &str) -> Result<()> {
+    until("a word of what cannot be ended", DEADLINE, async || {
+        let answer = drill.cluster.rest(primary, "GET", "/why", None).await.ok()?;
+        answer.text.contains("in uninterruptible sleep (disk)").then_some(())
+    })
+    .await
+    .with_context(|| drill.logs())
+}
+
+/// What the agent says of a disk that hangs.
+const HUNG: [&str; 7] = [
+    ENDED,
+    FENCED,
+    "the guard does not fence in time",
+    "PostgreSQL is still there",
+    "PostgreSQL did not answer within",
+    "start as",
+    "compare timelines",
+];
 
 /// What the agent says on a disk that is read-only.
 const ANNOUNCED: [&str; 5] = [ENDED, "start as", "PostgreSQL", "Read-only file system", "rewind"];

@@ -90,6 +90,15 @@ impl Brain {
         true
     }
 
+    /// So long that it would be given up for another node.
+    pub(super) fn is_sick_for_long(&self, turn: &Turn<'_>) -> bool {
+        let patience = turn.config.unhealthy_timeout.filter(|_| !turn.config.pause);
+        let trouble = turn.obs.local.trouble.as_ref().filter(|_| turn.is_running());
+        trouble
+            .zip(patience)
+            .is_some_and(|(trouble, patience)| turn.now() >= trouble.since + patience)
+    }
+
     /// It was asked that this node lead, and it cannot: nobody shall wait for it.
     fn refuse_request(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, reason: &str) {
         let Some(request) = &snapshot.failover else { return };

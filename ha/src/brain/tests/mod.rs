@@ -8,6 +8,7 @@ mod quorum;
 mod race;
 mod switchover;
 mod synchronous;
+mod unkillable;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
