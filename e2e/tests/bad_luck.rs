@@ -89,6 +89,41 @@ async fn a_base_backup_that_is_broken_off_is_made_again() -> Result<()> {
     Ok(())
 }
 
+/// Its reader stands still, so a write to it does, too.
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_nothing() -> Result<()> {
+    let mut local = Local::prepare(&["n1"]).await?;
+    let path = local.node("n1")?.log_path();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )?;
+    // Both ends, so that neither the agent nor this waits for the other to open it.
+    let mut pipe = std::fs::File::options().read(true).write(true).open(&path)?;
+    rustix::io::ioctl_fionbio(&pipe, true)?;
+    while std::io::Write::write(&mut pipe, &[b'x'; 4096]).is_ok() {}
+    while std::io::Write::write(&mut pipe, b"x").is_ok() {}
+    let node = local.node_mut("n1")?;
+    let owner = owner_of(node.home())?;
+    std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1))?;
+    node.start()?;
+    until("a primary", DEADLINE, async || local.primary().await.ok()).await?;
+    let beat = async || -> Result<i64> {
+        let status: serde_json::Value = serde_json::from_str(&local.key("status").await?)?;
+        status["lease"]["beat"].as_i64().context("no beat")
+    };
+    let first = beat().await?;
+    until("ten renewals", DEADLINE, async || {
+        beat().await.ok().filter(|beat| *beat >= first + 10).map(drop)
+    })
+    .await?;
+    assert_eq!(local.primary().await?, "n1");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_full_disk_is_named_and_tried_again() -> Result<()> {
     let mut local = Local::primary_and_spare().await?;

@@ -9,6 +9,7 @@
 //! - [`spawn`] starts one, [`Client`] talks to it, [`read_exit`] tells afterwards how it ended.
 //! - [`cgroup`] prepares the cgroup that a fence kills as a whole.
 //! - [`kill_tree`] deals with a PostgreSQL whose guard is dead.
+//! - [`become_init`] makes the agent of a container the child of a process 1 that reaps.
 //! - [`privilege`] takes `hart agent --user postgres` from root to that user.
 //!
 //! What the guard holds to: it never waits for a client, a disk or the network between start and
@@ -24,6 +25,7 @@
 pub mod cgroup;
 mod client;
 mod guard;
+mod init;
 mod left;
 mod orphan;
 pub mod privilege;
@@ -38,6 +40,7 @@ pub use client::{Client, ClientError, News};
 #[doc(hidden)]
 pub use guard::QUIET;
 pub use guard::run;
+pub use init::become_init;
 pub use left::{Left, left};
 pub use orphan::{KillError, kill_tree};
 pub use record::read_exit;

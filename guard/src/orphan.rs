@@ -15,6 +15,8 @@ use crate::watched::watched;
 
 /// Between two looks at a zombie; no event tells of its end.
 const ROUND: Duration = Duration::from_millis(5);
+/// A parent that has not taken note of a dead child by then never will.
+const REAPED: Duration = Duration::from_secs(1);
 
 /// Why processes of a data directory may be left.
 #[derive(Debug, Error)]
@@ -149,8 +151,9 @@ impl Process {
 
     /// Waits until its parent has taken note of its end: a zombie's number still keeps a new
     /// postmaster from starting, for it looks alive to the check of `postmaster.pid`. Where a
-    /// parent never does, the deadline ends the wait.
+    /// parent never does, as in a container whose process 1 reaps nobody, that is not waited for.
     async fn gone(&self, deadline: Time) {
+        let deadline = deadline.min(hart_clock::now() + REAPED);
         let is_listed = || Self::read(self.pid).is_some_and(|now| now.started == self.started);
         while is_listed() && hart_clock::now() < deadline {
             tokio::time::sleep(ROUND).await;

@@ -27,6 +27,12 @@ pub struct Launch {
     pub unset: Vec<String>,
 }
 
+/// The postmaster keeps the score that it inherits from the agent, so that the OOM killer spares it;
+/// its children, one of which has eaten the memory, go back to 0. Else they would be spared before
+/// Consul and sshd.
+const OOM: [(&str, &str); 2] =
+    [("PG_OOM_ADJUST_FILE", "/proc/self/oom_score_adj"), ("PG_OOM_ADJUST_VALUE", "0")];
+
 impl Postgres {
     /// The command line to start the server in this role. Call [`Postgres::write_config`] first.
     /// Removes a `postmaster.pid` and a socket's lock that were left behind, and takes settings that
@@ -48,7 +54,8 @@ impl Postgres {
         let set = parameters::on_command_line(&settings, role, control.as_ref());
         let program = binaries::program(&settings, "postgres")?;
         let unset = LIBPQ_VARIABLES.iter().map(|name| (*name).to_owned()).collect();
-        Ok(Launch { program, args: arguments(&settings, &set), env: Vec::new(), unset })
+        let env = OOM.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        Ok(Launch { program, args: arguments(&settings, &set), env, unset })
     }
 }
 

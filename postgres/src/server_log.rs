@@ -32,7 +32,8 @@ impl Postgres {
     /// lines written in the moment between may be lost. True: it was emptied.
     ///
     /// # Errors
-    /// It cannot be copied; then it stays as it is.
+    /// It cannot be copied; then it stays as it is. Where only the room for a copy is missing, it is
+    /// emptied all the same.
     pub async fn cap_log(&self, log: PathBuf, limit: u64, within: Duration) -> Result<bool> {
         blocking("the rotation of the log", within, move || cap(&log, limit)).await
     }
@@ -67,7 +68,13 @@ fn cap(log: &Path, limit: u64) -> Result<bool> {
     }
     let mut old = log.as_os_str().to_owned();
     old.push(".1");
-    fs::copy(log, &old).map_err(Error::io("copy", log))?;
+    match fs::copy(log, &old) {
+        // On a full disk the log itself is part of what is wrong: it goes, and so does half a copy.
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            fs::remove_file(&old).map_err(Error::io("remove", Path::new(&old)))?;
+        }
+        copied => drop(copied.map_err(Error::io("copy", log))?),
+    }
     let file = OpenOptions::new().write(true).open(log).map_err(Error::io("open", log))?;
     file.set_len(0).map_err(Error::io("empty", log))?;
     Ok(true)
@@ -101,6 +108,20 @@ fn last_complaint(start: u64, text: &str) -> Option<MissingWal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_on_a_full_disk_is_emptied_without_a_copy() {
+        let dir = std::env::temp_dir().join(format!("hart-full-{:x}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let (log, copy) = (dir.join("postgresql.log"), dir.join("postgresql.log.1"));
+        fs::write(&log, "0123456789").unwrap();
+        std::os::unix::fs::symlink("/dev/full", &copy).unwrap();
+        assert!(!cap(&log, 10).unwrap(), "it is short enough");
+        assert!(cap(&log, 9).unwrap());
+        assert_eq!(fs::metadata(&log).unwrap().len(), 0);
+        assert!(fs::symlink_metadata(&copy).is_err(), "no half of a copy");
+        fs::remove_dir_all(&dir).unwrap();
+    }
 
     const REMOVED: &str = "2026-01-01 UTC [7] FATAL:  could not receive data from WAL stream: \
         ERROR:  requested WAL segment 000000010000000000000003 has already been removed\n";

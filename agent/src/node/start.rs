@@ -4,7 +4,8 @@
 use std::fmt;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,6 +16,9 @@ use hart_guard::cgroup::{self, Owner, Want};
 use hart_guard::privilege::{self, PrivilegeError};
 use hart_ha::command::Exit;
 use hart_postgres::{DataDir, Postgres};
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid};
 
 use super::home::Home;
 use super::store_task::chain;
@@ -63,21 +67,27 @@ pub struct Prepared {
 
 /// `hart agent`.
 pub fn run(args: AgentArgs) -> ExitCode {
+    match hart_guard::become_init() {
+        Ok(None) => {}
+        Ok(Some(ended)) => return ExitCode::from(ended),
+        Err(error) => {
+            eprintln!("hart: cannot start the agent as a child of process 1: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
     let ended = match begin(args) {
         Ok(begun) => on_runtime(begun),
         Err(error) => Err(error),
     };
-    match ended {
-        Ok(Exit::Stopped) => ExitCode::SUCCESS,
-        Ok(Exit::Refused(text)) | Err(StartError::Refused(text)) => {
-            eprintln!("hart: {text}");
-            ExitCode::FAILURE
-        }
+    let (text, code) = match ended {
+        Ok(Exit::Stopped) => (String::new(), ExitCode::SUCCESS),
+        Ok(Exit::Refused(text)) | Err(StartError::Refused(text)) => (text, ExitCode::FAILURE),
         Err(StartError::Usage(text)) => {
-            eprintln!("hart: {text}");
-            ExitCode::from(u8::try_from(EXIT_USAGE).unwrap_or(64))
+            (text, ExitCode::from(u8::try_from(EXIT_USAGE).unwrap_or(64)))
         }
-    }
+    };
+    logging::last_word(&text);
+    code
 }
 
 /// What has to be done while there is one thread and, perhaps, root's rights.
@@ -182,23 +192,37 @@ fn make_directories(config: &Config, owner: &Owner) -> Result<(), StartError> {
     let sockets = sockets.and_then(|value| value.as_str()).unwrap_or_default();
     wanted.extend(sockets.split(',').map(|dir| PathBuf::from(dir.trim())));
     let mut wanted = wanted.into_iter().filter(|dir| dir.is_absolute());
-    wanted.try_for_each(|dir| make_directory(&dir, owner))?;
+    wanted.try_for_each(|dir| make_directory(&dir, 0o755, owner))?;
     // Only where the user cannot do it: whether the data directory may be used is not known yet.
     let home = settings::home_dir(config);
     let owned = |dir: &Path| fs::metadata(dir).is_ok_and(|found| found.uid() == owner.uid);
-    if home.parent().is_some_and(owned) { Ok(()) } else { make_directory(&home, owner) }
+    if home.parent().is_some_and(owned) { Ok(()) } else { make_directory(&home, 0o700, owner) }
 }
 
-fn make_directory(dir: &Path, owner: &Owner) -> Result<(), StartError> {
+fn make_directory(dir: &Path, mode: u32, owner: &Owner) -> Result<(), StartError> {
     if dir.exists() {
         return Ok(());
     }
     if let Some(parent) = dir.parent() {
-        make_directory(parent, owner)?;
+        make_directory(parent, 0o755, owner)?;
     }
-    let made = fs::DirBuilder::new().mode(0o755).create(dir);
-    made.and_then(|()| chown(dir, Some(owner.uid), Some(owner.gid)))
+    let made = fs::DirBuilder::new().mode(mode).create(dir);
+    made.and_then(|()| give(dir, owner))
         .map_err(|error| StartError::Refused(format!("cannot make {}: {error}", dir.display())))
+}
+
+/// Root gives away what it has just made, and nothing else: where the directory above is the user's,
+/// that user may have put a link in its place, to something that is root's.
+fn give(dir: &Path, owner: &Owner) -> std::io::Result<()> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let opened = nix::fcntl::open(dir, flags, Mode::empty())?;
+    let found = nix::sys::stat::fstat(&opened)?;
+    let names = fs::read_dir(format!("/proc/self/fd/{}", opened.as_raw_fd()))?;
+    if found.st_uid != 0 || names.count() > 0 {
+        return Err(std::io::Error::other("it is not the directory that was just made"));
+    }
+    nix::unistd::fchown(&opened, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
+    Ok(())
 }
 
 fn bind(address: &hart_config::Address) -> Result<TcpListener, StartError> {
@@ -276,4 +300,31 @@ fn port_is_free(config: &Config) -> Result<(), StartError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only root can give away, and only then is there anything to be misled to.
+    #[test]
+    fn root_gives_away_what_it_made_and_no_link_to_anything_else() {
+        if !privilege::is_root() {
+            return;
+        }
+        let dir = std::env::temp_dir().join(format!("hart-make-{:x}", fastrand::u64(..)));
+        let owner = Owner { uid: 65_534, gid: 65_534 };
+        make_directory(&dir.join("a/state"), 0o700, &owner).unwrap();
+        let made = fs::metadata(dir.join("a/state")).unwrap();
+        assert_eq!((made.uid(), made.mode() & 0o777), (65_534, 0o700));
+        assert_eq!(fs::metadata(dir.join("a")).unwrap().mode() & 0o777, 0o755);
+        let (roots, link) = (dir.join("roots"), dir.join("link"));
+        fs::create_dir(&roots).unwrap();
+        std::os::unix::fs::symlink(&roots, &link).unwrap();
+        give(&link, &owner).unwrap_err();
+        fs::write(roots.join("file"), "").unwrap();
+        give(&roots, &owner).unwrap_err();
+        assert_eq!(fs::metadata(&roots).unwrap().uid(), 0);
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -182,7 +182,7 @@ impl Server {
         self.fenced = true;
         self.phase = Phase::Fencing;
         self.kill_at = Some(now + self.grace);
-        self.journal.note(format_args!("fence: {why}"));
+        self.journal.note_for_sure(format_args!("fence: {why}"));
     }
 
     /// Collects the dead; returns whether any child is left.
@@ -203,7 +203,8 @@ impl Server {
 
     /// From here on whatever is left is killed: backends without a postmaster serve nobody.
     fn postmaster_ended(&mut self, exit: Exit, now: Time) {
-        self.journal.note(format_args!("postmaster {}: {exit}", self.postmaster.as_raw_nonzero()));
+        let pid = self.postmaster.as_raw_nonzero();
+        self.journal.note_for_sure(format_args!("postmaster {pid}: {exit}"));
         self.exit = Some(exit);
         self.phase = self.phase.max(Phase::Stopping);
         self.kill_at = Some(now);
@@ -321,7 +322,7 @@ impl Server {
         drop(listener);
         drop(lock);
         self.clients.send_all(&event);
-        self.journal.note(format_args!("no process is left"));
+        self.journal.note_for_sure(format_args!("no process is left"));
         self.journal.flush(&log);
     }
 }

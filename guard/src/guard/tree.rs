@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, open, openat, seek};
-use rustix::io::{pread, pwrite, read};
+use rustix::io::{Errno, pread, pwrite, read};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC);
@@ -64,8 +64,11 @@ impl Tree {
     pub fn is_empty(&self) -> bool {
         let Some(cgroup) = &self.cgroup else { return true };
         let mut text = [0; 128];
-        // Unreadable means that the directory was removed, which needs it to be empty.
-        let Ok(length) = pread(&cgroup.events, &mut text, 0) else { return true };
+        let length = match pread(&cgroup.events, &mut text, 0) {
+            Ok(length) => length,
+            // The directory was removed, which needs it to be empty. Anything else says nothing.
+            Err(errno) => return errno == Errno::NODEV,
+        };
         !text[..length].windows(11).any(|part| part == b"populated 1")
     }
 
@@ -154,6 +157,17 @@ mod tests {
             let _ = self.0.kill();
             let _ = self.0.wait();
         }
+    }
+
+    /// Gone is only what the kernel says is gone.
+    #[test]
+    fn a_cgroup_that_cannot_be_read_is_not_empty() {
+        let mut tree = Tree::new().unwrap();
+        assert!(tree.is_empty(), "without a cgroup the children alone count");
+        // A directory can be opened and not read: EISDIR.
+        let dir = || open("/proc", READ | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        tree.cgroup = Some(Cgroup { procs: dir(), events: dir(), kill: None });
+        assert!(!tree.is_empty());
     }
 
     #[test]

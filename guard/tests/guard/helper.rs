@@ -3,6 +3,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ fn main() {
     let code = match role.to_str() {
         Some("guard") => guard(args.collect()),
         Some("agent") => agent(args.next().unwrap_or_default()),
+        Some("as-init") => as_init(args.next().unwrap_or_default()),
         _ => 64,
     };
     std::process::exit(code);
@@ -61,6 +63,15 @@ fn guard(mut args: Vec<OsString>) -> i32 {
         privilege::drop_privileges(&user).expect("privileges dropped");
     }
     hart_guard::run(args)
+}
+
+/// What `hart agent` does at its start as process 1; the agent is a shell script.
+fn as_init(script: OsString) -> i32 {
+    if let Some(code) = hart_guard::become_init().expect("a child") {
+        return code.into();
+    }
+    let error = std::process::Command::new("sh").arg("-c").arg(script).exec();
+    panic!("no shell: {error}");
 }
 
 /// An agent that arms and then hangs until it is killed.

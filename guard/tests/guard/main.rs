@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod fence;
+mod init;
 mod life;
 mod orphan;
 mod postgres;

@@ -183,3 +183,21 @@ async fn roles_cannot_be_made_on_a_standby() {
     let role = standby_of(&primary);
     assert!(!replica.postgres.write_config(&role, LONG).await.unwrap().any());
 }
+
+/// Whoever eats the memory is a backend; with the postmaster all of them would end.
+#[tokio::test]
+async fn the_oom_killer_spares_the_postmaster_and_not_its_backends() {
+    let mut node = Node::new("n1");
+    node.postgres.initdb(LONG).await.unwrap();
+    node.start(&Role::Primary).await;
+    let score = |pid: &str| format!("/proc/{pid}/oom_score_adj");
+    let postmaster = node.child.as_ref().unwrap().id().to_string();
+    fs::write(score(&postmaster), "150").unwrap();
+    // It forks those that come from now on.
+    let fresh = Postgres::new((*node.postgres.settings()).clone());
+    let rows = fresh.query("SELECT pg_backend_pid()", LONG).await.unwrap();
+    let backend = rows[0][0].clone().unwrap();
+    let read = |pid: &str| fs::read_to_string(score(pid)).unwrap().trim().to_owned();
+    assert_eq!((read(&postmaster).as_str(), read(&backend).as_str()), ("150", "0"));
+    node.stop(Signal::SIGINT).await;
+}

@@ -11,6 +11,7 @@ use super::item::Item;
 const CGROUP: &str = "cgroup";
 const WATCHDOG: &str = "watchdog";
 const CLOCK: &str = "clock";
+const CONTAINER: &str = "container";
 
 /// Looks; changes nothing.
 pub fn check(config: &Config) -> Vec<Item> {
@@ -22,6 +23,7 @@ pub fn check(config: &Config) -> Vec<Item> {
         items.push(interface(&vip.interface));
     }
     items.push(clock(Path::new("/")));
+    items.extend(container(Path::new("/")));
     items
 }
 
@@ -91,6 +93,20 @@ fn interface(name: &str) -> Item {
     }
 }
 
+/// What is lost where the agent is the container's process 1; nothing is said anywhere else.
+fn container(root: &Path) -> Option<Item> {
+    let first = fs::read(root.join("proc/1/cmdline")).unwrap_or_default();
+    let mut words = first.split(|byte| *byte == 0);
+    let program = words.next().map(|word| word.rsplit(|byte| *byte == b'/').next());
+    let is_agent = program.flatten() == Some(b"hart") && words.any(|word| word == b"agent");
+    is_agent.then(|| {
+        let found = "the agent is process 1 of a container: when it ends PostgreSQL ends with it, so a \
+                     crash or an upgrade of the agent interrupts clients";
+        let remedy = "none where that is accepted; see docs/containers.md for what the guard needs";
+        Item::warn(CONTAINER, found, remedy)
+    })
+}
+
 /// Leases never depend on the wall clock; logs and timestamps in tables do.
 fn clock(root: &Path) -> Item {
     let synchronised = [
@@ -150,6 +166,16 @@ mod tests {
         root.write("sys/fs/cgroup/system.slice/hart.service/cgroup.kill", "");
         assert_eq!(level(&Cgroup::Auto), Level::Ok);
         assert_eq!(level(&Cgroup::Off), Level::Warn);
+    }
+
+    #[test]
+    fn process_1_of_a_container_is_told_from_an_init() {
+        let root = Root::new("container");
+        assert_eq!(container(&root.0), None, "no /proc/1");
+        root.write("proc/1/cmdline", "/sbin/init\0");
+        assert_eq!(container(&root.0), None);
+        root.write("proc/1/cmdline", "/usr/bin/hart\0agent\0/etc/hart.yml\0");
+        assert_eq!(container(&root.0).map(|item| item.level), Some(Level::Warn));
     }
 
     #[test]
