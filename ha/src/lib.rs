@@ -9,6 +9,7 @@
 
 pub mod brain;
 pub mod command;
+pub mod invariant;
 pub mod keeper;
 pub mod kv;
 pub mod lease;

@@ -38,11 +38,16 @@ impl World {
             agent.brain.believe_in_touch();
         }
         let mut step = agent.brain.step(&agent.seen);
+        let broken = hart_ha::invariant::broken(&agent.seen, &step);
         agent.seen.finished.clear();
         if agent.last_phase != step.phase {
             agent.state = class_of(&step.phase);
             agent.last_phase = std::mem::take(&mut step.phase);
             self.tell_phase(n, &step.verdict);
+        }
+        if let Some(what) = broken {
+            let text = format!("{}: {what}", self.names[n]);
+            self.oracle.report(self.t, text);
         }
         let state = self.nodes[n].agent.as_ref().map_or(0, |agent| agent.state);
         self.coverage[state][cause as usize] += 1;
