@@ -22,5 +22,7 @@ fn main() -> ExitCode {
         // Before any thread, runtime or parser: the guard forks, and it allocates little.
         std::process::exit(hart_guard::run(arguments.collect()));
     }
-    cli::run()
+    let code = cli::run();
+    node::flush_log();
+    code
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::unistd::{Gid, Uid, chown};
@@ -13,14 +13,34 @@ use nix::unistd::{Gid, Uid, chown};
 use crate::error::{Error, Result};
 use crate::settings::RunAs;
 
-/// Runs file work on a blocking thread, so that a slow disk does not hold up the caller's other
-/// tasks, and gives up waiting after `within` (the thread goes on; nothing can interrupt a disk).
+/// So many looks at a disk may hang at once; then it hangs for good, and one more tells nothing new.
+const HANGING_MAX: usize = 32;
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+/// Runs file work on a thread of its own, so that a slow disk does not hold up the caller's other
+/// tasks, and gives up waiting after `within` (the thread goes on; nothing can interrupt a disk). Not
+/// on the runtime's threads: name resolution needs those, also while the disk hangs.
 pub(crate) async fn blocking<T: Send + 'static>(
     what: &'static str,
     within: Duration,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match tokio::time::timeout(within, tokio::task::spawn_blocking(work)).await {
+    let (done, result) = tokio::sync::oneshot::channel();
+    let begun = UNDER_WAY.fetch_add(1, Ordering::Relaxed) < HANGING_MAX
+        && std::thread::Builder::new()
+            .name("disk".to_owned())
+            .spawn(move || {
+                let result = work();
+                UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+                let _ = done.send(result);
+            })
+            .is_ok();
+    if !begun {
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+        tokio::time::sleep(within).await;
+        return Err(Error::Deadline { what, within });
+    }
+    match tokio::time::timeout(within, result).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(Error::Abandoned { what }),
         Err(_) => Err(Error::Deadline { what, within }),

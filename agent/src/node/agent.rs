@@ -89,6 +89,10 @@ pub struct Agent {
     pub(super) applied: Option<Arc<hart_ha::kv::DynamicConfig>>,
     /// When the failsafe list could not be written beside the data directory.
     pub(super) list_failed: Option<hart_ha::time::Time>,
+    /// The lease thread feels it.
+    pub(super) pulse: super::pulse::Pulse,
+    /// What was said last of facts that could not be written.
+    pub(super) unwritten: Option<String>,
     /// The facts beside the data directory cannot be written.
     pub(super) broken: Option<String>,
     pub(super) refreshing: Vec<(oneshot::Receiver<()>, oneshot::Sender<()>)>,
@@ -111,6 +115,7 @@ impl Agent {
     pub async fn run(mut self) -> Exit {
         loop {
             let begun = Instant::now();
+            self.beat(hart_clock::now());
             let observation = self.observe().await;
             if self.lease.orders.is_closed() {
                 return Exit::Refused(LEASE_THREAD_ENDED.to_owned());
@@ -128,6 +133,9 @@ impl Agent {
                 }
             }
             let step = self.brain.step(&observation);
+            if let Some(what) = hart_ha::invariant::broken(&observation, &step) {
+                return self.stop_at_a_fault(&what).await;
+            }
             self.apply_config(&step).await;
             self.recorder.step(&observation, &step);
             let exit = self.execute(&step, &observation).await;
@@ -137,12 +145,28 @@ impl Agent {
             }
             self.adjust_pace(&observation, &step);
             self.counters.turns.took(begun.elapsed());
+            self.beat(step.wake);
             self.wait(&step).await;
         }
     }
 
+    /// A fault in hart itself. Whatever it has led to, PostgreSQL here is ended before it goes on; the
+    /// lease, where there is one, runs out, and another node leads.
+    async fn stop_at_a_fault(&self, what: &str) -> Exit {
+        tracing::error!("a fault in hart, PostgreSQL is fenced and the agent ends: {what}");
+        self.server.fence().await;
+        Exit::Refused(format!("a fault in hart, please report it with this log: {what}"))
+    }
+
+    /// It turns, and will have turned again by `next`.
+    fn beat(&self, next: hart_ha::time::Time) {
+        let ttl = self.applied.as_ref().map_or(Duration::ZERO, |config| config.ttl);
+        self.pulse.beat(next.max(hart_clock::now()), ttl);
+    }
+
     async fn observe(&mut self) -> Observation {
         self.take_effects();
+        self.note_written();
         let life = *self.server.life().borrow();
         self.note_life(life);
         let finished = self.take_ended();
@@ -183,6 +207,24 @@ impl Agent {
             finished,
             shutdown: *self.stop.borrow(),
             asked: self.known.asked.clone(),
+        }
+    }
+
+    /// What could not be written is said once, not at every try.
+    fn note_written(&mut self) {
+        for super::home::Unwritten { error, vital } in self.home.take_written() {
+            let text = super::store_task::chain(&error);
+            if self.unwritten.as_ref() != Some(&text) {
+                tracing::error!("{text}");
+                self.unwritten = Some(text.clone());
+            }
+            self.list_failed = Some(hart_clock::now());
+            if vital {
+                self.broken = Some(text);
+            }
+        }
+        if self.home.is_written() && self.broken.is_none() && self.list_failed.is_none() {
+            self.unwritten = None;
         }
     }
 

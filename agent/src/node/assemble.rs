@@ -21,6 +21,7 @@ use super::local::Known;
 use super::namesake::Namesake;
 use super::peers::Peers;
 use super::promises::Asker;
+use super::pulse::Pulse;
 use super::server::traffic::Traffic;
 use super::server::{GuardPaths, Server};
 use super::start::{Prepared, StartError};
@@ -53,8 +54,9 @@ fn refused(error: impl std::error::Error) -> StartError {
 /// # Errors
 /// What kept it from starting.
 pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartError> {
-    let Prepared { config, file, cgroup, rest, home, vip, dns } = prepared;
+    let Prepared { config, file, cgroup, rest, mut home, vip, dns } = prepared;
     let wake = Arc::new(Notify::new());
+    home.write_beside(wake.clone()).map_err(refused)?;
     let client = settings::consul(&config).map_err(refused)?;
     let keys = Keys::new(config.kv_prefix());
     let instance: Arc<str> = home.instance().into();
@@ -85,6 +87,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let doubt = Arc::new(Notify::new());
     let counters = Arc::new(Counters::default());
     let (seen, sessions) = store_task::start(&client, &keys, plan, &counters, &doubt, &wake);
+    let pulse = Pulse::default();
     let lease_config = config.clone();
     let lease = lease_task::start(
         &config.name,
@@ -93,7 +96,12 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         Asker::new(&config, settings::brain(&config, &instance).api_url).map_err(refused)?,
         keys.clone(),
         socket,
-        lease_task::Ties { doubt, wake: wake.clone(), counters: counters.clone() },
+        lease_task::Ties {
+            doubt,
+            wake: wake.clone(),
+            counters: counters.clone(),
+            pulse: pulse.clone(),
+        },
     )
     .map_err(refused)?;
 
@@ -155,6 +163,8 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         disarmed: None,
         list_failed: None,
         applied: None,
+        unwritten: None,
+        pulse,
         broken: None,
         refreshing: Vec::new(),
         restarting: None,

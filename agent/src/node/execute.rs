@@ -95,10 +95,12 @@ impl Agent {
             Command::Checkpoint => self.checkpoint(),
             Command::Follow(upstream) => self.follow(upstream, step),
             Command::Slots { members, gone, reserve } => self.slots(&members, &gone, reserve),
-            Command::Remember { term } => match self.home.remember_term(term) {
-                Ok(()) => self.wake.notify_one(),
-                Err(error) => self.broken = Some(chain(&error)),
-            },
+            // The loop is woken when it is on the disk.
+            Command::Remember { term } => {
+                if let Err(error) = self.home.remember_term(term) {
+                    self.broken = Some(chain(&error));
+                }
+            }
             Command::Origins(origins) => {
                 if let Err(error) = self.home.set_origins(origins) {
                     tracing::error!("{}", chain(&error));
@@ -109,12 +111,12 @@ impl Agent {
                 if let Err(error) = self.home.set_bootstrapping(false) {
                     tracing::error!("{}", chain(&error));
                 }
-                self.wake.notify_one();
             }
-            Command::GiveWay => match self.home.give_way() {
-                Ok(()) => self.wake.notify_one(),
-                Err(error) => self.broken = Some(chain(&error)),
-            },
+            Command::GiveWay => {
+                if let Err(error) = self.home.give_way() {
+                    self.broken = Some(chain(&error));
+                }
+            }
             Command::Exit(_) => {}
         }
     }
@@ -158,6 +160,10 @@ impl Agent {
         {
             return tracing::error!("{}", chain(&error));
         }
+        if !self.is_noted(&job) {
+            // The brain asks again when it is on the disk.
+            return;
+        }
         let config = &step.config;
         let sync = config.synchronous_mode != SynchronousMode::Off;
         let how = How {
@@ -169,6 +175,15 @@ impl Agent {
             lease: self.lease.orders.clone(),
         };
         self.jobs.begin(job, how);
+    }
+
+    /// Is what must be known of the data before it is made anew on the disk?
+    fn is_noted(&self, job: &Job) -> bool {
+        match job {
+            Job::Initdb => self.home.has_noted_bootstrap() && self.home.has_forgotten_wal(),
+            Job::Clone(_) | Job::Rewind(_) => self.home.has_forgotten_wal(),
+            _ => true,
+        }
     }
 
     fn fence(&mut self) {

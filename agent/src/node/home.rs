@@ -6,11 +6,13 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
 
 use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::Memory;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, mpsc as unbounded};
 
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -71,8 +73,22 @@ struct Facts {
 #[derive(Debug)]
 pub struct Home {
     dir: PathBuf,
+    /// As they are on the disk.
     facts: Facts,
+    /// As they are to be.
+    wanted: Facts,
+    /// Who writes them, once the loop runs, which must not wait for a disk.
+    scribe: Option<Scribe>,
     _lock: Flock<File>,
+}
+
+/// Facts that could not be written.
+#[derive(Debug)]
+pub struct Unwritten {
+    /// Why.
+    pub error: HomeError,
+    /// A reign must not begin without them.
+    pub vital: bool,
 }
 
 impl Home {
@@ -95,7 +111,9 @@ impl Home {
         let path = dir.join("agent.lock");
         let lock = lock(&path)?;
         let place = place(&lock).map_err(io_error("look at", &path))?;
-        let mut home = Self { dir: dir.to_owned(), facts: read(dir)?, _lock: lock };
+        let facts = read(dir)?;
+        let (dir, wanted) = (dir.to_owned(), facts.clone());
+        let mut home = Self { dir, facts, wanted, scribe: None, _lock: lock };
         home.settle(place)?;
         Ok(home)
     }
@@ -118,6 +136,52 @@ impl Home {
                 facts.session = None;
             }
         })
+    }
+
+    /// From now on a thread writes, and wakes the loop when something is on the disk. Until then a fact
+    /// is not known, for what is not written down is not known.
+    ///
+    /// # Errors
+    /// The operating system gives no thread.
+    pub fn write_beside(&mut self, wake: Arc<Notify>) -> io::Result<()> {
+        self.scribe = Some(Scribe::start(self.dir.clone(), wake)?);
+        Ok(())
+    }
+
+    /// Takes note of what has been written, and tells what could not be.
+    pub fn take_written(&mut self) -> Vec<Unwritten> {
+        let mut unwritten = Vec::new();
+        let Some(scribe) = &mut self.scribe else { return unwritten };
+        while let Ok(Written { facts, vital, result }) = scribe.written.try_recv() {
+            match result {
+                Ok(()) => self.facts = facts,
+                Err(error) => {
+                    if self.wanted == facts {
+                        self.wanted = self.facts.clone();
+                    }
+                    unwritten.push(Unwritten { error, vital });
+                }
+            }
+        }
+        unwritten
+    }
+
+    /// Is everything on the disk?
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.wanted == self.facts
+    }
+
+    /// Is it on the disk that a bootstrap begins?
+    #[must_use]
+    pub fn has_noted_bootstrap(&self) -> bool {
+        self.facts.bootstrapping && self.facts.made.is_none()
+    }
+
+    /// Is it on the disk that nothing is known of the WAL here?
+    #[must_use]
+    pub fn has_forgotten_wal(&self) -> bool {
+        self.facts.streamed.is_none() && self.facts.origins.is_empty()
     }
 
     /// The directory.
@@ -243,24 +307,71 @@ impl Home {
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Facts)) -> Result<(), HomeError> {
-        let before = self.facts.clone();
-        change(&mut self.facts);
-        if self.facts == before {
+        let mut wanted = self.wanted.clone();
+        change(&mut wanted);
+        if wanted == self.wanted {
             return Ok(());
         }
-        // What is not written down is not known.
-        self.save().inspect_err(|_| self.facts = before)
+        if let Some(scribe) = &self.scribe {
+            let vital = (wanted.term, &wanted.made, wanted.bootstrapping)
+                != (self.facts.term, &self.facts.made, self.facts.bootstrapping);
+            scribe.write(wanted.clone(), vital);
+        } else {
+            save(&self.dir, &wanted)?;
+            self.facts = wanted.clone();
+        }
+        self.wanted = wanted;
+        Ok(())
+    }
+}
+
+/// Writes facts in a thread of its own, one after the other.
+#[derive(Debug)]
+struct Scribe {
+    orders: mpsc::Sender<(Facts, bool)>,
+    written: unbounded::UnboundedReceiver<Written>,
+}
+
+#[derive(Debug)]
+struct Written {
+    facts: Facts,
+    vital: bool,
+    result: Result<(), HomeError>,
+}
+
+impl Scribe {
+    fn start(dir: PathBuf, wake: Arc<Notify>) -> io::Result<Self> {
+        let (orders, inbox) = mpsc::channel();
+        let (done, written) = unbounded::unbounded_channel();
+        std::thread::Builder::new().name("facts".to_owned()).spawn(move || {
+            while let Ok((facts, vital)) = inbox.recv() {
+                // The latest has all of those before.
+                let (facts, vital) =
+                    inbox.try_iter().fold((facts, vital), |old, new| (new.0, old.1 || new.1));
+                let result = save(&dir, &facts);
+                if done.send(Written { facts, vital, result }).is_err() {
+                    return;
+                }
+                wake.notify_one();
+            }
+        })?;
+        Ok(Self { orders, written })
     }
 
-    fn save(&self) -> Result<(), HomeError> {
-        let (path, new) = (self.path("facts.json"), self.path("facts.json.new"));
-        let text = serde_json::to_vec_pretty(&self.facts)
-            .map_err(|error| io_error("write", &new)(error.into()))?;
-        write_durably(&new, &text).map_err(io_error("write", &new))?;
-        fs::rename(&new, &path).map_err(io_error("replace", &path))?;
-        let dir = File::open(&self.dir).map_err(io_error("open", &self.dir))?;
-        dir.sync_all().map_err(io_error("sync", &self.dir))
+    fn write(&self, facts: Facts, vital: bool) {
+        // The thread ends with this value only.
+        let _ = self.orders.send((facts, vital));
     }
+}
+
+fn save(dir: &Path, facts: &Facts) -> Result<(), HomeError> {
+    let (path, new) = (dir.join("facts.json"), dir.join("facts.json.new"));
+    let text =
+        serde_json::to_vec_pretty(facts).map_err(|error| io_error("write", &new)(error.into()))?;
+    write_durably(&new, &text).map_err(io_error("write", &new))?;
+    fs::rename(&new, &path).map_err(io_error("replace", &path))?;
+    let opened = File::open(dir).map_err(io_error("open", dir))?;
+    opened.sync_all().map_err(io_error("sync", dir))
 }
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError + use<> {
@@ -324,6 +435,40 @@ mod tests {
         let home = Home::open(&dir).unwrap();
         assert_eq!((home.memory("demo").term, home.session()), (7, Some("s")));
         assert_eq!(home.instance(), instance);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    /// A file that is a pipe takes a write when somebody reads it: a disk as slow as one wishes.
+    #[tokio::test]
+    async fn a_slow_disk_holds_nobody_up_and_what_it_has_not_taken_is_not_known() {
+        let dir = scratch();
+        let mut home = Home::open(&dir).unwrap();
+        let wake = Arc::new(Notify::new());
+        home.write_beside(wake.clone()).unwrap();
+        let slow = dir.join("facts.json.new");
+        nix::unistd::mkfifo(&slow, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        home.remember_term(7).unwrap();
+        home.remember_term(8).unwrap();
+        assert!(home.take_written().is_empty());
+        assert_eq!(home.memory("demo").term, 0, "it is not on the disk");
+        // Now it takes writes, and cannot be synced: an error of the disk as good as any.
+        let unblock = File::options().read(true).write(true).open(&slow).unwrap();
+        let mut failed = Vec::new();
+        while home.wanted != home.facts {
+            wake.notified().await;
+            failed.extend(home.take_written());
+        }
+        assert!(!failed.is_empty() && failed.iter().all(|failed| failed.vital), "{failed:?}");
+        assert_eq!(home.memory("demo").term, 0);
+        fs::remove_file(&slow).unwrap();
+        drop(unblock);
+        home.remember_term(8).unwrap();
+        while home.memory("demo").term < 8 {
+            wake.notified().await;
+            home.take_written();
+        }
+        drop(home);
+        assert_eq!(Home::open(&dir).unwrap().memory("demo").term, 8);
         fs::remove_dir_all(&dir).unwrap();
     }
 

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::counters::Counters;
 use super::keys::Keys;
 use super::promises::{Asker, Heard};
+use super::pulse::Pulse;
 
 /// What the agent's loop tells the keeper.
 #[derive(Debug)]
@@ -73,6 +74,8 @@ pub struct Ties {
     pub wake: Arc<Notify>,
     /// How its requests fare.
     pub counters: Arc<Counters>,
+    /// Whether the loop turns.
+    pub pulse: Pulse,
 }
 
 /// How long the guard may take to acknowledge; it answers within microseconds unless it hangs.
@@ -91,7 +94,7 @@ pub fn start(
     asker: Asker,
     keys: Keys,
     socket: PathBuf,
-    Ties { doubt, wake, counters }: Ties,
+    Ties { doubt, wake, counters, pulse }: Ties,
 ) -> std::io::Result<LeaseLink> {
     let (orders, inbox) = mpsc::unbounded_channel();
     let (sender, standing) = watch::channel(Standing::default());
@@ -119,6 +122,8 @@ pub fn start(
             armed: None,
             denied: Arc::default(),
             counters,
+            pulse,
+            stuck: None,
         };
         runtime.block_on(task.run(inbox, answered, heard));
     })?;
@@ -147,6 +152,9 @@ struct LeaseTask {
     /// Consul's denial has been said.
     denied: Arc<AtomicBool>,
     counters: Arc<Counters>,
+    pulse: Pulse,
+    /// The reign that was abandoned because the loop does not turn.
+    stuck: Option<Term>,
 }
 
 impl LeaseTask {
@@ -169,10 +177,25 @@ impl LeaseTask {
                     None => return,
                 },
             }
+            self.feel_the_loop();
             let request = self.keeper.tick(hart_clock::now());
             self.send(request).await;
             self.ask_members();
             self.settle().await;
+        }
+    }
+
+    /// An agent that decides nothing any more does not lead on.
+    fn feel_the_loop(&mut self) {
+        let now = hart_clock::now();
+        let Some(hold) = self.keeper.hold(now).filter(|_| self.pulse.is_gone(now)) else { return };
+        if self.stuck.replace(hold.term) != Some(hold.term) {
+            tracing::error!(
+                "the agent's loop stands still, most likely on a disk: the lease of term {} is not \
+                 renewed any more",
+                hold.term
+            );
+            self.keeper.abandon(hold.term);
         }
     }
 

@@ -12,6 +12,8 @@
 //! | `ghosts` | what is left of lost hosts in the catalogue |
 //! | `services` | registration with Consul |
 //! | `unfit` | a node without the watchdog it needs |
+//! | `pulse` | whether the loop turns, for the lease thread |
+//! | `logging` | the log, which holds nobody up |
 //! | `home` | what is kept beside the data directory |
 //! | `view` | what REST and DNS answer from |
 //! | `counters` | what is counted and measured for `GET /metrics` |
@@ -33,6 +35,7 @@ mod monitor;
 mod namesake;
 mod peers;
 pub mod promises;
+mod pulse;
 mod server;
 mod services;
 mod settings;
@@ -43,7 +46,7 @@ pub mod view;
 mod writes;
 
 pub use lease_task::Standing;
-pub use logging::init as log_to_stderr;
+pub use logging::{flush as flush_log, init as log_to_stderr};
 pub use services::service_name;
 pub use settings::consul as consul_client;
 pub use start::run;

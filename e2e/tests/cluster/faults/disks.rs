@@ -94,6 +94,46 @@ async fn the_disk_of_the_primarys_data_hangs() -> Result<()> {
     Ok(())
 }
 
+/// What the agent keeps beside the data directory is on a disk that hangs, and it has a term to note.
+#[tokio::test]
+async fn the_disk_of_a_replicas_facts_hangs() -> Result<()> {
+    let mut drill = Drill::asynchronous().await?;
+    let primary = drill.cluster.wait_primary(DEADLINE).await?;
+    let replica = drill.other_than(&primary)?;
+    let disk = {
+        let node = drill.cluster.node_mut(&replica)?;
+        node.stop()?;
+        let (facts, image) = (node.data_dir().with_extension("hart"), node.home().join("disk"));
+        let disk =
+            moved_to(node, &facts, |facts| LoopDisk::mount(image, facts, 64, owner_of(facts)?))?;
+        drill.cluster.node_mut(&replica)?.start()?;
+        disk
+    };
+    drill.cluster.wait_healthy(3, DEADLINE).await?;
+    let mut names = drill.cluster.nodes().iter().map(Node::name);
+    let heir = names.find(|name| *name != primary && *name != replica);
+    let heir = heir.context("no third node")?.to_owned();
+    let frozen = disk.freeze()?;
+    drill.cluster.switchover(Some(&heir)).await?;
+    until("the new term, seen by the replica", DEADLINE, async || {
+        let answer = drill.cluster.rest(&replica, "GET", "/patroni", None).await.ok()?;
+        let seen: serde_json::Value = serde_json::from_str(&answer.text).ok()?;
+        let phase = seen["hart"]["phase"].as_str()?;
+        phase.contains(&format!("following {heir}")).then_some(())
+    })
+    .await
+    .with_context(|| drill.logs())?;
+    for _ in 0..20 {
+        let answer = drill.cluster.rest(&replica, "GET", "/patroni", None).await;
+        ensure!(answer.is_ok(), "its REST is silent: {:?}\n{}", answer.err(), drill.logs());
+    }
+    drop(frozen);
+    drill.cluster.wait_healthy(3, DEADLINE).await.with_context(|| drill.logs())?;
+    drill.cluster.node_mut(&replica)?.kill_all()?;
+    drop(disk);
+    Ok(())
+}
+
 /// The node says so, as long as it has the lease and after.
 async fn cannot_be_ended(drill: &Drill, primary: &str) -> Result<()> {
     until("a word of what cannot be ended", DEADLINE, async || {
