@@ -33,6 +33,8 @@ pub struct Spec {
     pub log: PathBuf,
     /// An empty cgroup for PostgreSQL (see [`crate::cgroup::prepare`]).
     pub cgroup: Option<PathBuf>,
+    /// Made, empty, when PostgreSQL has ended: `standby.signal` in its data directory.
+    pub standby_signal: Option<PathBuf>,
     /// The program and its arguments, visible to every user of the machine.
     pub postgres: Vec<OsString>,
     /// The whole environment of PostgreSQL.
@@ -133,6 +135,9 @@ fn arguments(spec: &Spec) -> Vec<OsString> {
     option("--exit-file", spec.exit_file.as_os_str());
     option("--log", spec.log.as_os_str());
     option("--fence-grace-ms", spec.grace.as_millis().to_string().as_ref());
+    if let Some(signal) = &spec.standby_signal {
+        option("--standby-signal", signal.as_os_str());
+    }
     if let Some(cgroup) = &spec.cgroup {
         option("--cgroup", cgroup.as_os_str());
     }

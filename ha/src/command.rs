@@ -16,9 +16,11 @@ use crate::waits::Waits;
 pub enum Command {
     /// Take the lease (over, or back).
     Acquire(AcquirePlan),
-    /// Give the lease to another node. PostgreSQL here is gone.
+    /// Give the lease to another node. PostgreSQL here is gone, as far as the brain knows: whoever
+    /// carries this out asks the system at that moment, and does it only when nothing works in the
+    /// data directory.
     HandOver(Heir),
-    /// Give the lease up. PostgreSQL here is gone.
+    /// Give the lease up. The same holds.
     Release,
     /// PostgreSQL here cannot be ended: the lease of this term is not prolonged any more, by nothing.
     Abandon {
@@ -55,6 +57,8 @@ pub enum Command {
     Abort,
     /// PostgreSQL must not go on: kill it now, without a checkpoint.
     Fence,
+    /// Kill the PostgreSQL that was started past the guard: nothing holds a deadline over it.
+    EndStray,
     /// `pg_promote()`. The guard is armed for this reign.
     Promote,
     /// A checkpoint beside all else: `pg_rewind` of an old primary needs one on the new timeline.

@@ -71,6 +71,9 @@ pub struct Local {
     pub data: Data,
     /// The postmaster.
     pub process: Process,
+    /// A PostgreSQL that works in the data directory under no guard: somebody started it past the
+    /// agent. What is known of it, for people.
+    pub stray: Option<String>,
     /// What the guard is armed with.
     pub armed: Option<Hold>,
     /// The answer of the server, where it gave one lately.
@@ -337,6 +340,9 @@ pub enum JobDone {
     Hopeless(String),
     /// [`Job::Initdb`]: the new system identifier.
     Made(String),
+    /// [`Job::StartPrimary`] and [`Job::StartStandby`]: nothing was started, because a PostgreSQL works
+    /// in the data directory that was started past the agent. That is no failure of the start.
+    Stray(String),
 }
 
 /// What people asked this node for.

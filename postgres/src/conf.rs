@@ -61,8 +61,10 @@ impl Postgres {
     /// The data directory holds no whole cluster, or a file cannot be written.
     pub async fn write_config(&self, role: &Role, within: Duration) -> Result<ConfigChange> {
         let (settings, role, lock) = (self.settings(), role.clone(), self.files_lock());
+        let postgres = self.clone();
         blocking("writing the configuration", within, move || {
             let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            postgres.awake().note(&role);
             match datadir::look(&settings)? {
                 DataDir::Cluster { .. } => write_all(&settings, &role),
                 other => Err(other.refuse("writing the configuration", &settings)),
@@ -145,7 +147,10 @@ fn write_all(settings: &Settings, role: &Role) -> Result<ConfigChange> {
     for name in unwanted {
         let path = settings.data_dir.join(name);
         if files::remove_if_there(&path)? {
-            files::sync_path(&settings.data_dir)?;
+            // A `standby.signal` that a power failure brings back makes nothing start as primary.
+            if *name != STANDBY_SIGNAL {
+                files::sync_path(&settings.data_dir)?;
+            }
             change.files.push(path);
         }
     }

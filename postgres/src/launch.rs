@@ -61,9 +61,12 @@ impl Postgres {
 
 fn prepare(settings: &Settings) -> Result<()> {
     const DOING: &str = "starting PostgreSQL";
-    if let Some(running) = postmaster::find(settings)? {
+    let named = postmaster::find(settings)?.map(|running| running.pid);
+    // Backends that have outlived their postmaster keep a new one from starting.
+    let left = || Ok(postmaster::working_in(&settings.data_dir)?.first().copied());
+    if let Some(pid) = named.map_or_else(left, |pid| Ok(Some(pid)))? {
         let data_dir = settings.data_dir.clone();
-        return Err(Error::Running { doing: DOING, data_dir, pid: running.pid });
+        return Err(Error::Running { doing: DOING, data_dir, pid });
     }
     match datadir::look(settings)? {
         DataDir::Cluster { .. } => postmaster::remove_stale_locks(settings),

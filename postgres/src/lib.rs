@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod at_work;
 mod auto_conf;
 mod basebackup;
 mod binaries;
@@ -32,6 +33,7 @@ mod postmaster;
 mod probe;
 mod promote;
 pub mod quote;
+mod rest;
 mod rewind;
 mod roles;
 mod secret;
@@ -44,6 +46,7 @@ mod sync_file;
 mod upstream;
 mod wal_behind;
 
+pub use at_work::AtWork;
 pub use basebackup::{BaseBackup, Progress};
 pub use binaries::Version;
 pub use conf::{ConfigChange, Follow};

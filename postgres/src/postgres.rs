@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::link::Link;
 use crate::link_error::LinkError;
 use crate::probe::Pending;
+use crate::rest::Awake;
 use crate::settings::Settings;
 
 /// The one local PostgreSQL. Clones share the settings and the kept connections.
@@ -28,8 +29,12 @@ struct Inner {
     /// Held by file work on the data directory, on blocking threads, so that work whose caller has
     /// gone cannot mix with later work.
     files: Arc<Mutex<()>>,
+    /// Held by the look for who works in the data directory, until its thread is done.
+    looks: Arc<tokio::sync::Mutex<()>>,
     /// Held while `synchronous_standby_names` is changed.
     sync: Arc<tokio::sync::Mutex<()>>,
+    /// Whether the files are a primary's.
+    awake: Awake,
     /// What the last probe that looked found to need a restart.
     pending: Mutex<Pending>,
 }
@@ -45,7 +50,9 @@ impl Postgres {
                 work: Link::new(),
                 health: Link::new(),
                 files: Arc::new(Mutex::new(())),
+                looks: Arc::default(),
                 sync: Arc::default(),
+                awake: Awake::default(),
                 pending: Mutex::default(),
             }),
         }
@@ -75,12 +82,20 @@ impl Postgres {
         &self.inner.health
     }
 
+    pub(crate) fn looks_lock(&self) -> Arc<tokio::sync::Mutex<()>> {
+        self.inner.looks.clone()
+    }
+
     pub(crate) fn sync_lock(&self) -> Arc<tokio::sync::Mutex<()>> {
         self.inner.sync.clone()
     }
 
     pub(crate) fn files_lock(&self) -> Arc<Mutex<()>> {
         self.inner.files.clone()
+    }
+
+    pub(crate) fn awake(&self) -> &Awake {
+        &self.inner.awake
     }
 
     pub(crate) fn pending(&self) -> Pending {

@@ -56,10 +56,10 @@ impl Postgres {
     /// postmaster (it was killed) are among them; a new postmaster cannot start beside them.
     ///
     /// # Errors
-    /// Not within the time.
+    /// The data directory cannot be read, or not within the time.
     pub async fn processes(&self, within: Duration) -> Result<Vec<i32>> {
         let settings = self.settings();
-        blocking("the look for processes", within, move || Ok(working_in(&settings.data_dir))).await
+        blocking("the look for processes", within, move || working_in(&settings.data_dir)).await
     }
 
     /// Makes the server read its configuration again, by SIGHUP to the postmaster. Needs no
@@ -78,7 +78,8 @@ pub(crate) fn find(settings: &Settings) -> Result<Option<Postmaster>> {
     let path = settings.data_dir.join("postmaster.pid");
     let Some(bytes) = files::read_optional(&path)? else { return Ok(None) };
     let found = Postmaster::parse(&String::from_utf8_lossy(&bytes));
-    Ok(found.filter(|found| works_in(found.pid, &settings.data_dir)))
+    let Some(dir) = real_path(&settings.data_dir)? else { return Ok(None) };
+    Ok(found.filter(|found| works_in(found.pid, &dir)))
 }
 
 /// Sends a signal to the postmaster of this data directory.
@@ -98,7 +99,7 @@ pub(crate) fn signal(settings: &Settings, doing: &'static str, signal: Signal) -
 /// whose process is gone. PostgreSQL does so itself, except when the process ID was given to
 /// another process of the same user, as after a reboot, or when nobody has reaped the dead one yet.
 pub(crate) fn remove_stale_locks(settings: &Settings) -> Result<()> {
-    if find(settings)?.is_some() || !working_in(&settings.data_dir).is_empty() {
+    if find(settings)?.is_some() || !working_in(&settings.data_dir)?.is_empty() {
         return Ok(());
     }
     let path = settings.data_dir.join("postmaster.pid");
@@ -120,17 +121,26 @@ fn is_lock_of(lock: &Path, data_dir: &Path) -> Result<bool> {
     Ok(named.is_some_and(|named| named.ok() == data_dir.canonicalize().ok()))
 }
 
-fn working_in(data_dir: &Path) -> Vec<i32> {
-    leftovers::processes().filter(|pid| works_in(*pid, data_dir)).collect()
+/// PostgreSQL's processes in this directory; in one that is not there, none.
+pub(crate) fn working_in(data_dir: &Path) -> Result<Vec<i32>> {
+    let Some(dir) = real_path(data_dir)? else { return Ok(Vec::new()) };
+    Ok(leftovers::processes().filter(|pid| works_in(*pid, &dir)).collect())
+}
+
+fn real_path(dir: &Path) -> Result<Option<PathBuf>> {
+    match dir.canonicalize() {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("read", dir)(error)),
+    }
 }
 
 /// Whether this process is PostgreSQL and its working directory (all of PostgreSQL's processes
-/// change to it) is the data directory. A zombie has no working directory.
-fn works_in(pid: i32, data_dir: &Path) -> bool {
+/// change to it) is the data directory, by its real path. A zombie has no working directory.
+fn works_in(pid: i32, dir: &Path) -> bool {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let is_postgres = matches!(name.trim(), "postgres" | "postmaster");
-    let same = |cwd: PathBuf| data_dir.canonicalize().is_ok_and(|dir| dir == cwd);
-    is_postgres && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(same)
+    is_postgres && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir)
 }
 
 #[cfg(test)]

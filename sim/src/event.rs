@@ -110,6 +110,8 @@ pub enum AtAgent {
     KillPast,
     /// The fence is over.
     Fenced,
+    /// It is known who works in the data directory.
+    Looked,
 }
 
 /// What happens at a server. Void for a later start.

@@ -71,6 +71,12 @@ pub enum Mutation {
     FailsafeGapIgnored,
     /// The lease is renewed although the kill of PostgreSQL does not end.
     UnkillableRenewsOn,
+    /// The lease is given up by what the agent remembers of PostgreSQL.
+    SystemNotAsked,
+    /// A PostgreSQL that was started past the guard is not looked for.
+    StrayNotLookedFor,
+    /// A data directory at rest has no `standby.signal`.
+    RestIsWritable,
 }
 
 /// All of them, with the rule's text for the table.
@@ -111,6 +117,9 @@ pub const ALL: &[(Mutation, &str)] = &[
     ),
     (Mutation::FailsafeListIgnored, "who is not on the failsafe list does not take over"),
     (Mutation::UnkillableRenewsOn, "a lease is not renewed for a PostgreSQL that cannot be ended"),
+    (Mutation::SystemNotAsked, "before the lease is given up the system is asked who writes"),
+    (Mutation::StrayNotLookedFor, "a PostgreSQL without a guard is looked for and ended"),
+    (Mutation::RestIsWritable, "a data directory at rest starts read-only"),
 ];
 
 impl Mutation {
@@ -132,10 +141,11 @@ impl Mutation {
                 any(&["is lost", "although sync"])
             }
             Self::SyncNotClaimed => any(&["is lost", "is primary, sync is"]),
-            Self::ReleaseBeforeStop => any(&["gives the lease up while"]),
+            Self::ReleaseBeforeStop | Self::SystemNotAsked => any(&["gives the lease up while"]),
             Self::DownReportedEarly => {
                 any(&["a second server", "gives the lease up", "reports a fence", "two primaries"])
             }
+            Self::StrayNotLookedFor => any(&["two primaries", "did not heal"]),
             Self::TermForgotten | Self::RenewWithoutCas => any(&["after term", "two primaries"]),
             Self::UnkillableRenewsOn => any(&["renews its lease although", "only one disk hangs"]),
             _ => any(&["two primaries"]),
@@ -169,6 +179,11 @@ impl Mutation {
                 Kind::SlowLink,
             ],
             Self::UnkillableRenewsOn => &[Kind::DiskHangs],
+            Self::SystemNotAsked => {
+                &[Kind::StrayPostgres, Kind::StrayPostgres, Kind::Switchover, Kind::AgentStopped]
+            }
+            Self::StrayNotLookedFor => &[Kind::StrayPostgres, Kind::PostgresKilled],
+            Self::RestIsWritable => &[Kind::StrayPostgres, Kind::AgentKilled],
             _ => &[],
         }
     }

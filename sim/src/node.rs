@@ -8,7 +8,7 @@ use hart_ha::lsn::Timeline;
 
 use crate::clock::{NodeClock, Us};
 use crate::faults::Hang;
-use crate::pg::{Content, Disk, Server};
+use crate::pg::{Content, Disk, Server, Stage};
 
 use crate::agent::state::Agent;
 /// What the agent keeps beside the data directory.
@@ -43,6 +43,8 @@ pub struct Guard {
     pub late: bool,
     /// It has let a promotion begin.
     pub promotes: bool,
+    /// It was killed: it leaves nothing behind.
+    pub dead: bool,
 }
 
 /// See the module's text.
@@ -100,6 +102,12 @@ impl Node {
     pub fn has_complete_cluster(&self) -> bool {
         let unfinished = self.facts.bootstrapping || self.facts.made.is_some();
         self.disk.content == Content::Cluster && self.facts.term > 0 && !unfinished
+    }
+
+    /// Does PostgreSQL run without a guard?
+    #[must_use]
+    pub fn has_stray(&self) -> bool {
+        self.guard.is_none() && self.server.stage != Stage::Down
     }
 
     /// Could a client's write get in now?

@@ -7,6 +7,9 @@ use crate::node::{GUARD, Guard, LEASE, LOOP, Node, POSTGRES};
 use crate::oracle::{Seen, WAKING};
 use crate::world::World;
 
+/// The longest loop_wait, and time for the look and the kill.
+const NOTICED: Us = 4 * SEC;
+
 impl World {
     /// Does one event. False: there is nothing more to do.
     pub fn turn(&mut self) -> bool {
@@ -168,7 +171,17 @@ fn seen(node: &Node, t: Us) -> Seen {
     let awake = t >= node.frozen[LOOP].max(node.slow_fence_until).max(node.born) + WAKING;
     let able = node.agent.is_some() && awake;
     let overslept = node.guard.as_ref().is_some_and(overdue) && !able;
-    Seen { writes: node.writes(t), overslept: overslept.then_some(node.frozen[GUARD]) }
+    let by_hand = node.server.by_hand.map(|since| noticed(node, t, since));
+    let overslept = overslept.then_some(node.frozen[GUARD]);
+    Seen { writes: node.writes(t), overslept: by_hand.max(overslept) }
+}
+
+/// Until when an agent certainly sees what a person did behind its back. Nothing else would.
+fn noticed(node: &Node, t: Us, since: Us) -> Us {
+    match &node.agent {
+        None => t,
+        Some(_) => since.max(node.frozen[LOOP]).max(node.slow_until).max(node.born) + NOTICED,
+    }
 }
 
 fn tag(what: &AtAgent) -> u64 {
@@ -194,5 +207,6 @@ fn tag(what: &AtAgent) -> u64 {
         AtAgent::Question { .. } => 19,
         AtAgent::Word(_) => 20,
         AtAgent::Paused(..) => 21,
+        AtAgent::Looked => 22,
     }
 }

@@ -64,7 +64,7 @@ impl Recorder {
         let kind = match &decision.command {
             Command::Acquire(_) => Kind::Takeover,
             Command::HandOver(_) | Command::Release => Kind::HandOver,
-            Command::Fence => Kind::FenceBegun,
+            Command::Fence | Command::EndStray => Kind::FenceBegun,
             Command::Promote => Kind::PromotionBegun,
             Command::Begin(_) => Kind::JobBegun,
             _ => Kind::Decision,
@@ -114,6 +114,7 @@ impl Recorder {
             }
             Ok(JobDone::Stuck(words)) => (false, words.clone()),
             Ok(JobDone::Hopeless(error)) => (false, error.clone()),
+            Ok(JobDone::Stray(words)) => (false, words.clone()),
             Ok(JobDone::Made(system_id)) => (true, format!("made the cluster {system_id}")),
             Ok(JobDone::Done) => (true, "done".to_owned()),
             Err(error) => (false, error.chars().take(TEXT_MAX).collect()),

@@ -21,8 +21,9 @@ use super::local::Known;
 use super::monitor::{MonitorLink, Order as MonitorOrder};
 use super::namesake::{Alive, Clash, Namesake};
 use super::peers::Peers;
-use super::server::{Life, Server};
+use super::server::{Life, Obstacle, Server};
 use super::store_task::Seen;
+use super::strays::Strays;
 use super::view::{Ask, View};
 use super::writes::Writes;
 
@@ -53,6 +54,12 @@ pub enum Effect {
     StillArmed(hart_ha::kv::Term),
     /// Another node of this name answers.
     Namesake(Alive),
+    /// A PostgreSQL that was started past the guard, or none; or why it cannot be told.
+    Looked(Result<Option<String>, String>),
+    /// It is gone.
+    StrayEnded,
+    /// The lease was given up, or what is in the way of that.
+    GaveUp(Option<Obstacle>),
 }
 
 /// Everything that the loop holds.
@@ -82,6 +89,7 @@ pub struct Agent {
     pub(super) known: Known,
     pub(super) follow_pending: bool,
     pub(super) fencing: bool,
+    pub(super) strays: Strays,
     /// Why this node must not lead, for want of a required watchdog.
     pub(super) unfit: Option<String>,
     /// The term that the guard of this standby was told to forget.
@@ -141,6 +149,7 @@ impl Agent {
             let exit = self.execute(&step, &observation).await;
             self.show(&observation, &step);
             if let Some(exit) = exit {
+                self.leave().await;
                 return exit;
             }
             self.adjust_pace(&observation, &step);
@@ -170,6 +179,7 @@ impl Agent {
         let life = *self.server.life().borrow();
         self.note_life(life);
         let finished = self.take_ended();
+        self.look_for_strays();
         self.known.look(&self.postgres).await;
         let answer = self.monitor.answer.borrow().clone();
         if let Some((_, probe)) = answer.probe.as_ref().filter(|(_, probe)| !probe.in_recovery) {
@@ -240,6 +250,9 @@ impl Agent {
                     self.disarmed = self.disarmed.filter(|told| *told != term);
                 }
                 Effect::Namesake(alive) => self.meet(alive),
+                Effect::Looked(found) => self.looked(found),
+                Effect::StrayEnded => self.stray_ended(),
+                Effect::GaveUp(obstacle) => self.gave_up(obstacle),
                 Effect::Followed(upstream, result) => {
                     self.follow_pending = false;
                     if result.is_ok() {
@@ -255,7 +268,7 @@ impl Agent {
         tracing::error!("this node cannot lead: {why}");
         self.unfit = Some(why);
         self.brain.set_tags(super::unfit::tags(&self.config, true));
-        let _ = self.lease.orders.send(LeaseOrder::Release);
+        self.release();
     }
 
     /// A standby that gave the lease up before it was promoted need not die at its deadline. That
@@ -284,6 +297,7 @@ impl Agent {
             return;
         }
         self.known.life = life;
+        self.known.stray = None;
         self.known.stale = true;
         self.known.proof = None;
         let armed = match life {
@@ -292,7 +306,10 @@ impl Agent {
         };
         let order = match life {
             Life::Up { .. } => MonitorOrder::Up,
-            Life::Down => MonitorOrder::Down,
+            Life::Down => {
+                self.strays.went_down();
+                MonitorOrder::Down
+            }
         };
         let _ = self.monitor.orders.send(order);
         let _ = self.lease.orders.send(LeaseOrder::GuardChanged(armed));
@@ -305,6 +322,7 @@ impl Agent {
             let job = &ended.finished.job;
             match &ended.finished.result {
                 Err(error) | Ok(JobDone::Hopeless(error)) => self.complain_of_job(job, error),
+                Ok(JobDone::Stray(words)) => tracing::info!("{}: {words}", job.name()),
                 Ok(_) => {
                     if matches!(job, Job::Sync(_)) {
                         self.unproved = 0;
@@ -360,6 +378,7 @@ impl Agent {
             }
             // What was acknowledged meanwhile may rest on others than the names that are back.
             (Job::Sync(_), Err(_)) => self.known.proof = None,
+            (_, Ok(JobDone::Stray(words))) => self.known.stray = Some(words.clone()),
             (Job::Restart, Ok(_)) => self.known.asked.restart = false,
             (Job::Restart, Err(error)) => {
                 self.known.asked.restart = false;

@@ -23,7 +23,7 @@ use super::peers::Peers;
 use super::promises::Asker;
 use super::pulse::Pulse;
 use super::server::traffic::Traffic;
-use super::server::{GuardPaths, Server};
+use super::server::{GuardPaths, Life, Server};
 use super::start::{Prepared, StartError};
 use super::store_task::chain;
 use super::view::{Handle, View};
@@ -71,6 +71,10 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let socket = paths.socket.clone();
     let server = Server::new(paths, postgres.clone(), wake.clone());
     server.find().await.map_err(StartError::Refused)?;
+    // Before anything else here, which may take its time.
+    if *server.life().borrow() == Life::Down && !server.guard_lives() {
+        server.put_to_rest().await;
+    }
 
     let (stop_sender, stop) = watch::channel(false);
     let (reload_now, reload) = mpsc::channel(1);
@@ -159,6 +163,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         known: Known::new(),
         follow_pending: false,
         fencing: false,
+        strays: super::strays::Strays::default(),
         unfit: unfit::problem(&config),
         disarmed: None,
         list_failed: None,

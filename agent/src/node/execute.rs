@@ -72,11 +72,10 @@ impl Agent {
         };
         match command {
             Command::Acquire(plan) => lease(LeaseOrder::Acquire(plan)),
-            Command::HandOver(_) | Command::Release if self.is_mistaken() => self.look_again(),
             // Taken off first. Its thread wakes the loop; the kernel's lifetime ends the wait.
             Command::HandOver(_) | Command::Release if self.has_vip() => {}
-            Command::HandOver(heir) => lease(LeaseOrder::HandOver(heir)),
-            Command::Release => lease(LeaseOrder::Release),
+            Command::HandOver(heir) => self.hand_over(heir),
+            Command::Release => self.release(),
             Command::Abandon { term } => lease(LeaseOrder::Abandon(term)),
             Command::Carry(payload) => lease(LeaseOrder::Carry(payload)),
             Command::Pact(pact) => lease(LeaseOrder::Pact(pact)),
@@ -91,6 +90,7 @@ impl Agent {
             Command::Begin(job) => self.begin(job, step, observation),
             Command::Abort => self.jobs.abort(),
             Command::Fence => self.fence(),
+            Command::EndStray => self.end_stray(),
             Command::Promote => self.promote(observation),
             Command::Checkpoint => self.checkpoint(),
             Command::Follow(upstream) => self.follow(upstream, step),
@@ -126,22 +126,6 @@ impl Agent {
         self.vip.as_ref().is_some_and(|vip| vip.is_on(hart_clock::now()))
     }
 
-    /// PostgreSQL is believed to be gone, and yet its guard lives.
-    fn is_mistaken(&self) -> bool {
-        self.known.life == Life::Down && self.server.guard_lives()
-    }
-
-    fn look_again(&self) {
-        tracing::debug!("the lease is not given up yet: PostgreSQL's guard still lives");
-        let (server, wake) = (self.server.clone(), self.wake.clone());
-        tokio::spawn(async move {
-            if let Err(error) = server.find().await {
-                tracing::error!("{error}");
-            }
-            wake.notify_one();
-        });
-    }
-
     fn write(&self, write: Write, step: &Step, observation: &Observation) {
         let config = step.config.raw.clone();
         let snapshot = observation.store.snapshot.clone().unwrap_or_default();
@@ -150,6 +134,9 @@ impl Agent {
     }
 
     fn begin(&mut self, job: Job, step: &Step, observation: &Observation) {
+        if self.strays.is_ending() {
+            return;
+        }
         if matches!(job, Job::Initdb)
             && let Err(error) = self.home.set_bootstrapping(true)
         {
@@ -398,6 +385,7 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::ResumePoolers { .. } => "PgBouncer may go on".to_owned(),
         Command::Abort => "breaking the running action off".to_owned(),
         Command::Fence => "fencing PostgreSQL".to_owned(),
+        Command::EndStray => "killing a PostgreSQL that was started past the agent".to_owned(),
         Command::Promote => "promoting".to_owned(),
         Command::Checkpoint => "checkpoint".to_owned(),
         Command::Follow(upstream) => format!("following {}", upstream.name),

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::lease_task::Order as LeaseOrder;
-use super::server::Server;
+use super::server::{NotStarted, Server};
 use super::store_task::chain;
 use crate::journal::{Journal, lost};
 
@@ -188,12 +188,15 @@ impl Worker {
             Job::CheckHistory(leader) => self.check_history(leader).await,
             Job::StartPrimary { hold, sync } => {
                 let started = self.start_primary(*hold, sync).await;
-                upstream = started.is_ok().then_some(None);
+                if !has_started(&started) && !self.server.guard_lives() {
+                    self.postgres.has_ended();
+                }
+                upstream = has_started(&started).then_some(None);
                 started
             }
             Job::StartStandby(leader) => {
                 let started = self.start_standby(leader.as_ref()).await;
-                upstream = started.is_ok().then(|| leader.clone());
+                upstream = has_started(&started).then(|| leader.clone());
                 started
             }
             Job::Stop | Job::Restart => {
@@ -355,7 +358,7 @@ impl Worker {
         if started.is_err() && !self.server.guard_lives() {
             let _ = self.how.lease.send(LeaseOrder::GuardChanged(None));
         }
-        started.map(|()| JobDone::Done)
+        outcome(started)
     }
 
     async fn start_standby(&self, leader: Option<&Upstream>) -> Worked {
@@ -364,7 +367,7 @@ impl Worker {
         let slot = self.how.slot.clone().filter(|_| leader.is_some());
         let role = Role::Standby { upstream: leader.map(address), slot };
         self.postgres.write_config(&role, QUICK).await.map_err(|e| chain(&e))?;
-        self.server.start(&role, None).await.map(|()| JobDone::Done)
+        outcome(self.server.start(&role, None).await)
     }
 
     async fn set_sync(&self, waits: &Waits) -> Result<SyncProof, String> {
@@ -380,6 +383,19 @@ impl Worker {
         let probe = self.postgres.probe(QUICK).await.map_err(|e| chain(&e))?;
         Ok(SyncProof { waits: waits.clone(), since: probe.write_lsn.unwrap_or_default() })
     }
+}
+
+/// A PostgreSQL of somebody else's in the way is no failure of the start: it is ended first.
+fn outcome(started: Result<(), NotStarted>) -> Worked {
+    match started {
+        Ok(()) => Ok(JobDone::Done),
+        Err(NotStarted::Stray(words)) => Ok(JobDone::Stray(words)),
+        Err(NotStarted::Failed(error)) => Err(error),
+    }
+}
+
+fn has_started(worked: &Worked) -> bool {
+    matches!(worked, Ok(JobDone::Done))
 }
 
 fn done<T, E: std::error::Error>(result: Result<T, E>) -> Worked {

@@ -32,10 +32,10 @@ pub enum Order {
     Session(Option<String>),
     /// Take the lease.
     Acquire(AcquirePlan),
-    /// Give it to another node.
-    HandOver(Heir),
-    /// Give it up.
-    Release,
+    /// Give the lease of this term to another node.
+    HandOver(Heir, Term),
+    /// Give the lease of this term up.
+    Release(Term),
     /// Prolong the lease of this term by nothing any more.
     Abandon(Term),
     /// Whose word is enough to go on without Consul.
@@ -232,8 +232,10 @@ impl LeaseTask {
                 None
             }
             Order::Acquire(plan) => self.keeper.acquire(now, &plan),
-            Order::HandOver(heir) => self.keeper.hand_over(now, &heir),
-            Order::Release => self.keeper.release(now),
+            // It was asked beside the loop whether anything here writes; another reign may have begun.
+            Order::HandOver(heir, term) if self.leads_in(term) => self.keeper.hand_over(now, &heir),
+            Order::Release(term) if self.leads_in(term) => self.keeper.release(now),
+            Order::HandOver(..) | Order::Release(_) => None,
             Order::Abandon(term) => {
                 self.keeper.abandon(term);
                 None
@@ -259,6 +261,10 @@ impl LeaseTask {
             }
         };
         self.send(request).await;
+    }
+
+    fn leads_in(&self, term: Term) -> bool {
+        self.keeper.hold(hart_clock::now()).is_some_and(|hold| hold.term == term)
     }
 
     async fn on_answer(&mut self, answer: Answer) {

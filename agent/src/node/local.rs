@@ -25,6 +25,8 @@ pub struct Known {
     pub stale: bool,
     data: Data,
     control: Option<Control>,
+    /// A PostgreSQL that was started past the guard.
+    pub stray: Option<String>,
     /// What the server follows.
     pub upstream: Option<Upstream>,
     /// Whether the server is of any use.
@@ -130,6 +132,7 @@ impl Known {
                 Life::Up { since, .. } => Process::Running { since },
                 Life::Down => Process::Down,
             },
+            stray: self.stray.clone().filter(|_| !up),
             armed: self.armed(armed),
             sql: answered.map(|(at, probe)| on_timeline(sql(*at, probe), streamed)),
             upstream: self.upstream.clone(),

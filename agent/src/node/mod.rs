@@ -11,6 +11,7 @@
 //! | `namesake` | another node of the same name |
 //! | `ghosts` | what is left of lost hosts in the catalogue |
 //! | `services` | registration with Consul |
+//! | `strays` | PostgreSQL started past the guard; the question before the lease is given up |
 //! | `unfit` | a node without the watchdog it needs |
 //! | `pulse` | whether the loop turns, for the lease thread |
 //! | `logging` | the log, which holds nobody up |
@@ -41,6 +42,7 @@ mod services;
 mod settings;
 mod start;
 mod store_task;
+mod strays;
 mod unfit;
 pub mod view;
 mod writes;

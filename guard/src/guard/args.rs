@@ -18,6 +18,8 @@ pub(super) struct Options {
     pub exit_file: PathBuf,
     pub log: PathBuf,
     pub cgroup: Option<PathBuf>,
+    /// Made when PostgreSQL has ended.
+    pub standby_signal: Option<PathBuf>,
     pub arm: Option<Armed>,
     pub grace: Duration,
     pub watchdog: Option<WatchdogSpec>,
@@ -32,6 +34,7 @@ struct Raw {
     exit_file: Option<PathBuf>,
     log: Option<PathBuf>,
     cgroup: Option<PathBuf>,
+    standby_signal: Option<PathBuf>,
     term: Option<u64>,
     deadline_ns: Option<u64>,
     grace_ms: Option<u64>,
@@ -74,6 +77,7 @@ impl Raw {
             "--exit-file" => self.exit_file = Some(absolute(name, value()?)?),
             "--log" => self.log = Some(absolute(name, value()?)?),
             "--cgroup" => self.cgroup = Some(absolute(name, value()?)?),
+            "--standby-signal" => self.standby_signal = Some(absolute(name, value()?)?),
             "--term" => self.term = Some(number(name, &value()?)?),
             "--deadline-ns" => self.deadline_ns = Some(number(name, &value()?)?),
             "--fence-grace-ms" => self.grace_ms = Some(number(name, &value()?)?),
@@ -112,6 +116,7 @@ fn finish(raw: Raw, program: impl Iterator<Item = OsString>) -> Result<Options, 
         exit_file: need(raw.exit_file, "--exit-file PATH")?,
         log: need(raw.log, "--log PATH")?,
         cgroup: raw.cgroup,
+        standby_signal: raw.standby_signal,
         arm,
         grace: raw.grace_ms.map_or(DEFAULT_GRACE, Duration::from_millis),
         watchdog,
@@ -152,6 +157,9 @@ mod tests {
         assert_eq!(options.arm, Some(Armed { term: 4, deadline: from_ns(5_000_000_000) }));
         assert_eq!(options.grace, Duration::from_millis(7));
         assert_eq!(options.cgroup, Some(PathBuf::from("/c")));
+        assert_eq!(options.standby_signal, None);
+        let rests = words(&format!("{PATHS} --standby-signal /d/standby.signal -- p")).unwrap();
+        assert_eq!(rests.standby_signal, Some(PathBuf::from("/d/standby.signal")));
         assert_eq!(options.postgres.len(), 3);
         assert_eq!(options.watchdog, None);
         assert_eq!(words(&format!("{PATHS} -- p")).unwrap().grace, DEFAULT_GRACE);

@@ -8,6 +8,7 @@ mod journal;
 mod launch;
 mod lease;
 mod requests;
+mod rest;
 mod server;
 mod tree;
 
@@ -79,6 +80,7 @@ fn failed<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Fail
 ///
 /// ```text
 /// guard [--detach] --socket PATH --lock PATH --exit-file PATH --log PATH [--cgroup DIR]
+///       [--standby-signal PATH]
 ///       [--term N --deadline-ns N] [--fence-grace-ms N]
 ///       [--watchdog PATH [--watchdog-required] [--watchdog-testing] [--watchdog-safety-ms N]]
 ///       -- PROGRAM [ARGUMENT...]

@@ -15,6 +15,7 @@ use super::clients::{Clients, Listener, MAX_CLIENTS, Received, send_to};
 use super::dog::{Dog, File};
 use super::journal::Journal;
 use super::lease::Lease;
+use super::rest;
 use super::tree::Tree;
 use crate::record;
 use crate::types::{Exit, ExitRecord, Layers, Phase, Refusal, Signal, Status};
@@ -52,6 +53,7 @@ pub(super) struct Server {
     told: Watchdog,
     grace: Duration,
     exit_file: PathBuf,
+    standby_signal: Option<PathBuf>,
     me: i32,
     pub(super) postmaster: Pid,
     pub(super) phase: Phase,
@@ -107,6 +109,7 @@ impl Server {
             journal,
             grace: options.grace,
             exit_file: options.exit_file,
+            standby_signal: options.standby_signal,
             me,
             postmaster,
             phase: Phase::Running,
@@ -309,9 +312,12 @@ impl Server {
         Reply { kind, seq, status: self.status(), at: hart_clock::now() }
     }
 
-    /// Leaves the record and tells the clients, in this order: whoever hears of the end may at
-    /// once read the record and start the next guard.
+    /// Puts the data directory to rest, leaves the record and tells the clients, in this order:
+    /// whoever hears of the end may at once read the record and start the next guard.
     pub fn finish(mut self) {
+        if let Some(signal) = self.standby_signal.take() {
+            rest::put_to_rest(&signal, &mut self.journal);
+        }
         let event = self.reply(0, Kind::Exited);
         if let Some(record) = ExitRecord::of(&event.status, event.at)
             && let Err(error) = record::write(&self.exit_file, &record)

@@ -186,3 +186,23 @@ async fn without_a_guard_postgres_ends_and_stopped_leftovers_can_be_killed() {
     spawn(&database.spec(), PATIENCE).await.unwrap();
     database.answers().await;
 }
+
+#[tokio::test]
+async fn what_the_guard_leaves_starts_read_only() {
+    let Some(database) = Database::new() else { return };
+    let signal = database.data().join("standby.signal");
+    let mut spec = database.spec();
+    spec.standby_signal = Some(signal.clone());
+    spawn(&spec, PATIENCE).await.unwrap();
+    let mut client = database.rig.client().await;
+    database.answers().await;
+    assert!(database.query("create table t ()").status.success());
+    assert!(!signal.exists(), "a backend's crash would make a standby of it");
+    client.fence(PATIENCE).await.unwrap();
+    patiently("the end", client.exited()).await.unwrap();
+    assert!(signal.exists());
+    spawn(&spec, PATIENCE).await.unwrap();
+    database.answers().await;
+    assert_eq!(database.query("select pg_is_in_recovery()").stdout, b"t\n");
+    assert!(!database.query("create table u ()").status.success());
+}

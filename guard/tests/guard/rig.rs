@@ -55,6 +55,7 @@ impl Rig {
             exit_file: self.path("exit"),
             log: self.path("log"),
             cgroup: self.cgroup.clone(),
+            standby_signal: None,
             postgres: ["sh", "-c", script].map(OsString::from).to_vec(),
             env: vec![("PATH".into(), path)],
             cwd: self.dir.clone(),

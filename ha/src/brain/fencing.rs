@@ -8,6 +8,18 @@ use crate::lease::margin;
 use crate::store::Snapshot;
 
 impl Brain {
+    /// A PostgreSQL that was started past the guard goes first: it may write without a deadline, and
+    /// while it works in the data directory nothing else can be started and no lease given up.
+    pub(super) fn ends_stray(&self, turn: &mut Turn<'_>) -> bool {
+        let Some(stray) = turn.obs.local.stray.as_ref().filter(|_| !turn.is_running()) else {
+            return false;
+        };
+        turn.phase("ending a PostgreSQL that was started past the agent");
+        turn.problem(format!("PostgreSQL was started past the agent: {stray}"));
+        turn.push(Command::EndStray, stray.clone());
+        true
+    }
+
     /// A primary without a lease is fenced, unless an armed guard covers it and the store does not
     /// say that somebody else leads: then the restarted agent takes its lease back.
     pub(super) fn must_fence(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {

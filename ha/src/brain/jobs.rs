@@ -69,6 +69,8 @@ impl JobLog {
                 let count = self.failed(&finished.job) + 1;
                 self.failures.insert(kind, Failures { count, last: now, error: error.clone() });
             }
+            // It is ended first; then comes the start that this one was to be.
+            Ok(JobDone::Stray(_)) => {}
             Ok(done) => {
                 if matches!(finished.job, Job::StartPrimary { .. } | Job::StartStandby(_)) {
                     self.starting = Some(kind);

@@ -291,7 +291,7 @@ impl Brain {
     /// Consul has not answered yet since this agent began.
     fn decide_blind(&mut self, turn: &mut Turn<'_>) {
         turn.phase("waiting for Consul");
-        if self.fence_blind(turn) {
+        if self.ends_stray(turn) || self.fence_blind(turn) {
             return;
         }
         if turn.obs.shutdown {
@@ -309,7 +309,7 @@ impl Brain {
             return self.publish(turn, snapshot);
         }
         self.tell_of_kill(turn);
-        if self.must_fence(turn, snapshot) {
+        if self.ends_stray(turn) || self.must_fence(turn, snapshot) {
             return self.publish(turn, snapshot);
         }
         if turn.obs.local.data == Data::Unknown {

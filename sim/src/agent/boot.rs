@@ -41,6 +41,11 @@ impl World {
             // It cannot be adopted, so the agent refuses to start.
             return self.queue.push(self.t + ADOPT + RESTART, Event::Boot(n));
         }
+        if node.has_stray() {
+            // It is killed before anything else.
+            self.kill_server(n);
+            return self.queue.push(self.t + 50 * MS, Event::Boot(n));
+        }
         node.life += 1;
         node.born = self.t;
         let raw = self.bootstrap.clone();
@@ -160,6 +165,7 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         doubt: false,
         unknown_sent: 0,
         lateness: 0,
+        looked: (0, false),
         ghost: None,
         last_phase: String::new(),
     }

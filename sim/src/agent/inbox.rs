@@ -73,6 +73,7 @@ impl World {
                 agent.writing.remove(key);
                 self.wake(n, Cause::Store);
             }
+            AtAgent::Looked => self.looked(n),
             AtAgent::Checkpoint => self.checkpoint(n),
             AtAgent::Fenced => {
                 agent.fencing = false;

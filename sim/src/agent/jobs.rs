@@ -122,6 +122,7 @@ impl World {
             // What was acknowledged meanwhile may rest on others than the names that are back.
             (Job::Sync(_), Err(_)) => agent.proof = None,
             (Job::Restart, _) => agent.seen.asked.restart = false,
+            (_, Ok(JobDone::Stray(words))) => agent.seen.local.stray = Some(words.clone()),
             (Job::StartPrimary { .. }, Ok(_)) => agent.upstream = None,
             (Job::StartPrimary { .. }, Err(_)) if agent.up_since.is_none() => agent.acked = None,
             (Job::StartStandby(upstream), Ok(_)) => agent.upstream.clone_from(upstream),

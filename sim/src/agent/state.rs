@@ -169,6 +169,8 @@ pub struct Agent {
     pub unknown_sent: Us,
     /// For a mutation: how late the last answer was.
     pub lateness: Us,
+    /// When it was last looked at who works in the data directory, and whether a look is under way.
+    pub looked: (Us, bool),
     /// The last phase, for the trace.
     pub last_phase: String,
     /// For a mutation: the last hold, extended.

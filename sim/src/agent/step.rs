@@ -19,6 +19,7 @@ const HURRY: Duration = Duration::from_millis(20);
 
 impl World {
     pub(crate) fn step(&mut self, n: usize, cause: Cause) {
+        self.look_for_strays(n);
         self.observe(n);
         self.observe_hang(n);
         self.disarm_given_up(n);
@@ -105,6 +106,7 @@ impl World {
     pub(crate) fn perform(&mut self, n: usize, command: Command, step: &Step) {
         match command {
             Command::Acquire(plan) => self.lease_turn(n, Some(Order::Acquire(plan))),
+            Command::HandOver(_) | Command::Release if !self.is_harmless(n) => {}
             Command::HandOver(heir) => self.lease_turn(n, Some(Order::HandOver(heir))),
             Command::Release => self.lease_turn(n, Some(Order::Release)),
             Command::Abandon { term } => self.abandon(n, term),
@@ -120,6 +122,7 @@ impl World {
             Command::Begin(job) => self.begin(n, job, step),
             Command::Abort => self.abort(n),
             Command::Fence => self.fence(n),
+            Command::EndStray => self.end_stray(n),
             Command::Promote => self.promote(n),
             Command::Follow(upstream) => self.follow(n, &upstream),
             Command::Slots { .. } => {}

@@ -16,7 +16,7 @@ impl World {
         let system_id = 7_000_000_000 + self.number();
         let disk = &mut self.nodes[n].disk;
         (disk.content, disk.system_id, disk.pos) = (Content::Cluster, system_id, pos);
-        (disk.was_primary, disk.clean, disk.fresh_backup) = (true, true, false);
+        (disk.was_primary, disk.clean, disk.fresh_backup, disk.signal) = (true, true, false, false);
         (disk.checkpoint, disk.sync_file) = (FIRST_LSN - 120, Waits::nobody());
         Ok(JobDone::Made(system_id.to_string()))
     }
@@ -41,7 +41,7 @@ impl World {
         let source = self.nodes[u].disk.clone();
         let disk = &mut self.nodes[n].disk;
         (disk.content, disk.system_id, disk.pos) = (Content::Cluster, source.system_id, source.pos);
-        (disk.was_primary, disk.clean, disk.fresh_backup) = (false, false, true);
+        (disk.was_primary, disk.clean, disk.fresh_backup, disk.signal) = (false, false, true, true);
         (disk.checkpoint, disk.sync_file) = (source.checkpoint, Waits::nobody());
         Ok(JobDone::Done)
     }
@@ -67,7 +67,7 @@ impl World {
         let checkpoint = self.nodes[u].disk.checkpoint;
         let disk = &mut self.nodes[n].disk;
         (disk.content, disk.pos, disk.checkpoint) = (Content::Cluster, theirs, checkpoint);
-        (disk.was_primary, disk.clean, disk.fresh_backup) = (false, false, true);
+        (disk.was_primary, disk.clean, disk.fresh_backup, disk.signal) = (false, false, true, true);
         Ok(JobDone::Done)
     }
 

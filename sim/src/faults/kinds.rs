@@ -61,6 +61,7 @@ kinds! {
     DataLost => "data lost",
     FailsafeChanged => "failsafe mode changed",
     DiskHangs => "disk hangs",
+    StrayPostgres => "PostgreSQL started past the guard",
 }
 
 /// Kinds that must not make the primary change.

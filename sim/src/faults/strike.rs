@@ -86,6 +86,7 @@ impl World {
             SyncWaitCancelled => return self.sync_wait_cancelled(n),
             DataLost => return self.data_lost(n),
             DiskHangs => return self.disk_hangs(n),
+            StrayPostgres => return self.started_by_hand(n),
             _ => return self.person(kind, n),
         }
         true
@@ -115,7 +116,7 @@ impl World {
         self.notes_kill(n);
         self.kill_server(n);
         if let Some(guard) = &mut self.nodes[n].guard {
-            guard.fencing = true;
+            (guard.fencing, guard.dead) = (true, true);
         }
     }
 

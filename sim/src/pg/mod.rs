@@ -4,6 +4,7 @@ mod commits;
 mod guard;
 mod process;
 mod state;
+mod stray;
 mod stream;
 pub mod wal;
 

@@ -25,6 +25,9 @@ impl World {
         let local = self.local(n);
         let quick = self.rng.range(30 * MS, 200 * MS);
         let recovery = self.rng.skewed(100 * MS, 3 * SEC);
+        if self.nodes[n].has_stray() {
+            return self.in_the_way();
+        }
         let node = &mut self.nodes[n];
         if node.server.stage != Stage::Down {
             if node.server.writes() {
@@ -50,6 +53,7 @@ impl World {
         (node.frozen[GUARD], node.frozen[POSTGRES]) = (0, 0);
         (node.disk.clean, node.disk.fresh_backup) = (false, false);
         node.disk.was_primary = standby.is_none();
+        node.disk.signal = standby.is_some();
         let life = node.server.life;
         if let Some(agent) = &mut node.agent {
             (agent.up_since, agent.first_armed, agent.stale) = (Some(local), hold, true);
@@ -92,8 +96,10 @@ impl World {
     }
 
     pub(crate) fn started(&mut self, n: usize) {
+        let t = self.t;
         let server = &mut self.nodes[n].server;
         server.stage = Stage::Up;
+        server.by_hand = server.by_hand.map(|_| t);
         if server.recovery {
             self.at_server_later(n, MS, AtServer::Connect);
         } else {
@@ -107,7 +113,8 @@ impl World {
         let pos = self.nodes[n].disk.pos;
         self.say(n, || format!("PostgreSQL is primary at {pos:?}"));
         self.append_checkpoint(n);
-        if !self.is_undead(n) {
+        let by_hand = self.nodes[n].has_stray() || self.nodes[n].server.by_hand.is_some();
+        if !self.is_undead(n) && !by_hand {
             self.oracle.primary(self.t, n, &self.names, pos, &self.wal);
             self.check_promotion(n);
         }
@@ -156,12 +163,13 @@ impl World {
     pub(crate) fn promoted(&mut self, n: usize) {
         let links: Vec<u64> = self.nodes[n].server.senders.iter().map(|s| s.link).collect();
         links.into_iter().for_each(|link| self.cut_link(link));
-        let pos = self.wal.fork(self.nodes[n].disk.pos);
+        let (t, pos) = (self.t, self.wal.fork(self.nodes[n].disk.pos));
         let node = &mut self.nodes[n];
         node.disk.pos = pos;
-        node.disk.was_primary = true;
+        (node.disk.was_primary, node.disk.signal) = (true, false);
         let server = &mut node.server;
         (server.recovery, server.closed, server.promoting) = (false, false, false);
+        server.by_hand = server.by_hand.map(|_| t);
         server.upstream = None;
         server.sync.clone_from(&node.disk.sync_file);
         self.becomes_primary(n);
@@ -192,10 +200,12 @@ impl World {
         }
         self.say(n, || "PostgreSQL is gone".to_owned());
         self.cut_all(n, true);
+        let rests = !self.mutated(Mutation::RestIsWritable);
         let node = &mut self.nodes[n];
         node.server.stage = Stage::Down;
         node.server.closed = true;
         node.server.waiting.clear();
+        node.disk.signal |= rests && node.guard.as_ref().is_some_and(|guard| !guard.dead);
         node.guard = None;
         let delay = self.rng.range(200, 2 * MS);
         self.after(n, delay, AtAgent::Life);
@@ -244,7 +254,7 @@ impl World {
         let early = self.mutated(Mutation::DownReportedEarly);
         let node = &mut self.nodes[n];
         let stage = node.server.stage;
-        let down = stage == Stage::Down || early && stage == Stage::Dying;
+        let down = node.guard.is_none() || early && stage == Stage::Dying;
         let Some(agent) = &mut node.agent else { return };
         if !down {
             return;
@@ -252,6 +262,9 @@ impl World {
         agent.up_since = None;
         (agent.first_armed, agent.stale, agent.proof) = (None, true, None);
         agent.seen.local.sql = None;
+        if stage == Stage::Down {
+            agent.seen.local.stray = None;
+        }
         let stopping = agent.job.as_ref().is_some_and(|running| Self::stops(&running.job));
         self.lease_turn(n, Some(Order::GuardChanged));
         if stopping {

@@ -35,6 +35,8 @@ pub struct Disk {
     pub checkpoint: u64,
     /// `synchronous_standby_names` in its file.
     pub sync_file: Waits,
+    /// It has `standby.signal`: whoever starts it gets a standby.
+    pub signal: bool,
 }
 
 impl Default for Disk {
@@ -48,6 +50,7 @@ impl Default for Disk {
             fresh_backup: false,
             checkpoint: 0,
             sync_file: Waits::nobody(),
+            signal: false,
         }
     }
 }
@@ -125,6 +128,9 @@ pub struct Server {
     pub sync: Waits,
     /// Commits that wait.
     pub waiting: Vec<Waiting>,
+    /// Since when it may write by a person's doing: promoted, or restarted past the guard before that
+    /// could put the directory to rest.
+    pub by_hand: Option<Us>,
 }
 
 impl Default for Server {
@@ -140,6 +146,7 @@ impl Default for Server {
             senders: Vec::new(),
             sync: Waits::nobody(),
             waiting: Vec::new(),
+            by_hand: None,
         }
     }
 }

@@ -25,18 +25,16 @@ impl Server {
             return self.adopt().await;
         }
         self.empty_cgroup().await?;
-        let left = self.postgres.processes(TALK).await.map_err(|e| chain(&e))?;
-        if left.is_empty() {
+        let Some(left) = self.postgres.at_work(TALK).await.map_err(|e| chain(&e))? else {
             return Ok(());
-        }
-        tracing::warn!("PostgreSQL runs without a guard ({} processes): killing it", left.len());
+        };
+        let (count, words) = (left.count, left.words);
+        tracing::warn!("PostgreSQL runs without a guard ({count} processes; {words}): killing it");
         let _kill = self.kill_begins();
-        let postmaster = self.postgres.postmaster(TALK).await.map_err(|e| chain(&e))?;
-        let pid = postmaster.map(|postmaster| postmaster.pid);
         let data_dir = self.postgres.settings().data_dir.clone();
         let deadline = hart_clock::now() + GONE;
-        hart_guard::kill_tree(pid, &data_dir, deadline, || ()).await.map_err(|e| chain(&e))?;
-        Ok(())
+        let killed = hart_guard::kill_tree(Some(left.pid), &data_dir, deadline, || ()).await;
+        killed.map(drop).map_err(|e| chain(&e))
     }
 
     /// Without a guard nothing may live in PostgreSQL's cgroup.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `find` | what an earlier run left: adopted under its guard, killed without one |
 //! | `start` | a guard, and PostgreSQL under it |
+//! | `stray` | a PostgreSQL that was started past the guard, and who works in the data directory |
 //! | `stop` | the ladder of an orderly stop: fast, immediate, fence |
 //! | `fence` | the kill, through the guard or past it |
 //! | `killing` | since when a kill is under way, and what it has left |
@@ -24,6 +25,7 @@ mod killing;
 mod promote;
 mod start;
 mod stop;
+mod stray;
 pub mod traffic;
 mod words;
 
@@ -41,7 +43,9 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use killing::{Kill, Kills};
 pub use promote::NotPromoted;
+pub use start::NotStarted;
 pub use stop::Ladder;
+pub use stray::Obstacle;
 use traffic::Traffic;
 
 use super::store_task::chain;
@@ -171,6 +175,7 @@ impl Server {
     }
 
     fn down(&self) {
+        self.postgres.has_ended();
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.status.send_replace(None);
         self.life.send_replace(Life::Down);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hart_guard::{Armed, Client, Spec};
 use hart_ha::keeper::Hold;
 use hart_ha::lease::MARGIN_MIN;
-use hart_postgres::Role;
+use hart_postgres::{Error, Role};
 
 use super::{Server, TALK};
 use crate::node::store_task::chain;
@@ -15,13 +15,26 @@ use crate::node::store_task::chain;
 /// How long a guard may take to start the postmaster.
 const SPAWN: Duration = Duration::from_secs(10);
 
+/// Why nothing was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotStarted {
+    /// A PostgreSQL works in the data directory that was started past the guard.
+    Stray(String),
+    /// What failed, for people.
+    Failed(String),
+}
+
 impl Server {
     /// Starts PostgreSQL under a new guard, armed from the first moment where `hold` is given.
     ///
     /// # Errors
-    /// What failed, for people.
-    pub async fn start(&self, role: &Role, hold: Option<Hold>) -> Result<(), String> {
-        let launch = self.postgres.launch(role, SPAWN).await.map_err(|e| chain(&e))?;
+    /// See [`NotStarted`].
+    pub async fn start(&self, role: &Role, hold: Option<Hold>) -> Result<(), NotStarted> {
+        let launch = match self.postgres.launch(role, SPAWN).await {
+            Ok(launch) => launch,
+            Err(error @ Error::Running { .. }) => return Err(NotStarted::Stray(chain(&error))),
+            Err(error) => return Err(NotStarted::Failed(chain(&error))),
+        };
         let mut command = vec![launch.program.into_os_string()];
         command.extend(launch.args.into_iter().map(OsString::from));
         let passed = |name: &str| {
@@ -40,6 +53,7 @@ impl Server {
             exit_file: paths.exit_file.clone(),
             log: paths.log.clone(),
             cgroup: paths.cgroup.clone(),
+            standby_signal: Some(self.postgres.standby_signal()),
             postgres: command,
             env,
             cwd: paths.cwd.clone(),
@@ -57,7 +71,9 @@ impl Server {
             }
             started
         });
-        started.await.map_err(|error| format!("the start was broken off: {error}"))?
+        let ended = started.await;
+        let ended = ended.map_err(|error| format!("the start was broken off: {error}"));
+        ended.and_then(|started| started).map_err(NotStarted::Failed)
     }
 
     async fn spawn_and_watch(&self, spec: &Spec, hold: Option<Hold>) -> Result<(), String> {

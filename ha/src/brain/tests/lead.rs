@@ -198,3 +198,48 @@ fn an_agent_that_waits_looks_again_when_the_deadline_of_the_guard_comes() {
         assert_eq!(commands(&mut brain, &late), [Command::Fence]);
     }
 }
+
+/// Nothing is started, handed over or copied beside it, whoever leads and whether Consul answers.
+#[test]
+fn a_postgresql_that_was_started_past_the_guard_is_ended_first() {
+    let stray = Some("postmaster 4711".to_owned());
+    let leader = holding(down(sees("n1", 100, cluster(), primary(1000)), true, true), false);
+    let replica = down(sees("n2", 100, cluster(), standby(1000)), false, true);
+    let mut stopping = leader.clone();
+    stopping.shutdown = true;
+    let mut blind = leader.clone();
+    blind.store = crate::observation::StoreView::default();
+    for (name, mut seen) in [("n1", leader), ("n2", replica), ("n1", stopping), ("n1", blind)] {
+        seen.local.stray.clone_from(&stray);
+        let mut brain = brain(name);
+        let step = brain.step(&seen);
+        assert_eq!(step.member.problem.is_some(), seen.store.snapshot.is_some());
+        assert_eq!(commands(&mut brain, &seen), [Command::EndStray], "{name}");
+    }
+}
+
+/// What the guard runs is no stray, whatever a look from before its start has found.
+#[test]
+fn what_runs_under_a_guard_is_no_stray() {
+    let mut seen = leads(cluster(), primary(1000));
+    seen.local.stray = Some("postmaster 4711".to_owned());
+    assert!(!commands(&mut brain("n1"), &seen).contains(&Command::EndStray));
+}
+
+#[test]
+fn a_stray_in_the_way_is_no_failed_start() {
+    let mut brain = brain("n1");
+    for round in 0..10 {
+        let now = 100 + 20 * round;
+        let mut seen = down(sees("n1", now, cluster(), primary(0)), true, false);
+        seen = holding(seen, false);
+        let hold = Hold { term: 5, deadline: at(5000) };
+        seen.lease.hold = Some(hold);
+        let job = Job::StartPrimary { hold, sync: all(&[]) };
+        assert_eq!(commands(&mut brain, &seen), [Command::Begin(job.clone())], "round {round}");
+        let result = Ok(JobDone::Stray("postmaster 4711".into()));
+        seen.finished = vec![FinishedJob { job, result }];
+        seen.local.stray = Some("postmaster 4711".into());
+        assert_eq!(commands(&mut brain, &seen), [Command::EndStray], "round {round}");
+    }
+}

@@ -1,0 +1,173 @@
+//! PostgreSQL that was started past the guard, and giving the lease up: what the loop does about them
+//! beside itself, for a disk that hangs must not hold it up.
+
+use std::time::Duration;
+
+use hart_ha::keeper::Heir;
+use hart_ha::time::Time;
+
+use super::agent::{Agent, Effect};
+use super::lease_task::Order;
+use super::server::{Life, Obstacle};
+
+/// Between two looks while PostgreSQL is down.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A PostgreSQL that is started again at once need not be put to rest between, for its disk's sake; the
+/// guard has left the signal in any case where it could.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
+/// What is under way.
+#[derive(Debug, Default)]
+pub struct Strays {
+    looking: bool,
+    looked: Option<Time>,
+    /// Since when PostgreSQL has been down; `None`: since before this agent.
+    down: Option<Time>,
+    ending: bool,
+    giving_up: bool,
+    /// Why it could not be told, as it was said last.
+    complaint: Option<String>,
+}
+
+impl Strays {
+    /// PostgreSQL has gone.
+    pub fn went_down(&mut self) {
+        self.down = Some(hart_clock::now());
+    }
+
+    /// Nothing may be begun in the data directory: what was started past the guard is being killed.
+    pub fn is_ending(&self) -> bool {
+        self.ending
+    }
+}
+
+impl Agent {
+    /// What this agent leaves when it ends is at rest, too.
+    pub(super) async fn leave(&self) {
+        if self.known.life == Life::Down && !self.server.guard_lives() {
+            self.server.put_to_rest().await;
+        }
+    }
+
+    /// While PostgreSQL is believed to be down, the system is asked at each look. A job works in the
+    /// data directory itself.
+    pub(super) fn look_for_strays(&mut self) {
+        let now = hart_clock::now();
+        let strays = &mut self.strays;
+        let due = strays.looked.is_none_or(|last| now.since(last) >= PAUSE);
+        let busy = strays.looking || strays.ending || self.jobs.running().is_some();
+        if !due || busy || self.known.life != Life::Down {
+            return;
+        }
+        (strays.looking, strays.looked) = (true, Some(now));
+        let (server, effects, wake) =
+            (self.server.clone(), self.effects.0.clone(), self.wake.clone());
+        let rests = strays.down.is_none_or(|since| now.since(since) >= REST_AFTER);
+        tokio::spawn(async move {
+            let found = server.stray().await;
+            if rests && found == Ok(None) {
+                server.put_to_rest().await;
+            }
+            let news = !matches!(found, Ok(None));
+            let _ = effects.send(Effect::Looked(found));
+            if news {
+                wake.notify_one();
+            }
+        });
+    }
+
+    /// What was seen while a start was under way may be what was started.
+    pub(super) fn looked(&mut self, found: Result<Option<String>, String>) {
+        self.strays.looking = false;
+        if self.known.life != Life::Down || self.jobs.running().is_some() {
+            return;
+        }
+        match found {
+            Ok(found) => self.known.stray = found,
+            Err(why) => self.cannot_tell(why),
+        }
+    }
+
+    fn cannot_tell(&mut self, why: String) {
+        if self.strays.complaint.as_ref() != Some(&why) {
+            tracing::info!("who works in the data directory: {why}");
+            self.strays.complaint = Some(why);
+        }
+    }
+
+    pub(super) fn end_stray(&mut self) {
+        if std::mem::replace(&mut self.strays.ending, true) {
+            return;
+        }
+        let (server, effects, wake) =
+            (self.server.clone(), self.effects.0.clone(), self.wake.clone());
+        tokio::spawn(async move {
+            server.end_stray().await;
+            let _ = effects.send(Effect::StrayEnded);
+            wake.notify_one();
+        });
+    }
+
+    pub(super) fn stray_ended(&mut self) {
+        self.strays.ending = false;
+        self.known.stray = None;
+        // It may have replayed or written something.
+        self.known.stale = true;
+        self.recorder.fenced();
+    }
+
+    pub(super) fn release(&mut self) {
+        let hold = self.lease.standing.borrow().lease.hold;
+        if let Some(hold) = hold {
+            self.give_up(Order::Release(hold.term));
+        }
+    }
+
+    pub(super) fn hand_over(&mut self, heir: Heir) {
+        let hold = self.lease.standing.borrow().lease.hold;
+        if let Some(hold) = hold {
+            self.give_up(Order::HandOver(heir, hold.term));
+        }
+    }
+
+    /// The order reaches the lease thread when the system has said that nothing here can write; where
+    /// that cannot be told, not yet. The brain asks again.
+    fn give_up(&mut self, order: Order) {
+        if std::mem::replace(&mut self.strays.giving_up, true) {
+            return;
+        }
+        let standby = self.known.life != Life::Down;
+        let (server, orders) = (self.server.clone(), self.lease.orders.clone());
+        let (effects, wake) = (self.effects.0.clone(), self.wake.clone());
+        tokio::spawn(async move {
+            let obstacle = server.is_harmless(standby).await.err();
+            match &obstacle {
+                None => drop(orders.send(order)),
+                Some(Obstacle::Guard) => {
+                    tracing::debug!(
+                        "the lease is not given up yet: PostgreSQL's guard still lives"
+                    );
+                    if let Err(error) = server.find().await {
+                        tracing::error!("{error}");
+                    }
+                }
+                Some(_) => {}
+            }
+            let _ = effects.send(Effect::GaveUp(obstacle));
+            wake.notify_one();
+        });
+    }
+
+    pub(super) fn gave_up(&mut self, obstacle: Option<Obstacle>) {
+        self.strays.giving_up = false;
+        match obstacle {
+            Some(Obstacle::Stray(words)) => self.looked(Ok(Some(words))),
+            Some(Obstacle::Unknown(why)) => self.cannot_tell(why),
+            Some(Obstacle::Writable) => {
+                self.cannot_tell("PostgreSQL was let promote and runs".to_owned());
+            }
+            Some(Obstacle::Guard) | None => {}
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What a person does to PostgreSQL behind the agent's back.
+
+use crate::clock::MS;
+use crate::mutation::Mutation;
+use crate::node::{LOOP, POSTGRES};
+use crate::pg::{Content, Stage};
+use crate::world::World;
+
+impl World {
+    /// `pg_ctl start` where PostgreSQL is down, `pg_ctl restart` where it runs: what runs then has no
+    /// guard. A restart may be quicker than the guard is with `standby.signal`, and than the agent.
+    pub(crate) fn started_by_hand(&mut self, n: usize) -> bool {
+        let node = &self.nodes[n];
+        let working = node.agent.as_ref().is_some_and(|agent| agent.job.is_some());
+        if !node.powered || node.disk.content != Content::Cluster || working {
+            return false;
+        }
+        match node.server.stage {
+            // Nobody was there to put it to rest: agent and guard were killed.
+            Stage::Down if !node.disk.signal && !self.mutated(Mutation::RestIsWritable) => {
+                return false;
+            }
+            Stage::Down => self.start_stray(n, false),
+            Stage::Up if node.guard.is_some() && !node.is_frozen(POSTGRES, self.t) => {
+                self.restart_by_hand(n);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn restart_by_hand(&mut self, n: usize) {
+        // An agent that is away looks long after the lease: then only the signal is left.
+        let t = self.t;
+        let awake = self.nodes[n].agent.is_some() && !self.nodes[n].is_frozen(LOOP, t);
+        let quick = awake && self.rng.chance(300);
+        if awake && self.rng.chance(500) {
+            let until = self.t + self.rng.range(100 * MS, 1500 * MS);
+            self.freeze(n, &[LOOP], until);
+        }
+        let signal = self.nodes[n].disk.signal;
+        self.nodes[n].disk.clean = true;
+        self.server_gone(n);
+        if quick {
+            self.nodes[n].disk.signal = signal;
+        }
+        self.start_stray(n, quick);
+    }
+}

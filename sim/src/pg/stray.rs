@@ -1,0 +1,102 @@
+//! PostgreSQL that was started past the guard, and what the agent does about it.
+
+use hart_ha::observation::JobDone;
+
+use crate::clock::{MS, SEC, Us};
+use crate::event::{AtAgent, AtServer, Cause, Event};
+use crate::mutation::Mutation;
+use crate::pg::{Content, Server, Stage};
+use crate::world::World;
+
+/// Between two looks while PostgreSQL is down.
+const PAUSE: Us = 250 * MS;
+const WORDS: &str = "postmaster 4711";
+
+impl World {
+    /// A postmaster that no guard started; read-only where the directory has `standby.signal`.
+    pub(crate) fn start_stray(&mut self, n: usize, unseen: bool) {
+        let (quick, slow) = (self.rng.range(30 * MS, 200 * MS), self.rng.skewed(100 * MS, 3 * SEC));
+        let t = self.t;
+        let node = &mut self.nodes[n];
+        let took = if node.disk.clean { quick } else { slow };
+        let recovery = node.disk.signal;
+        node.server = Server {
+            stage: Stage::Starting,
+            life: node.server.life + 1,
+            recovery,
+            upstream: node.server.upstream.filter(|_| recovery),
+            sync: node.disk.sync_file.clone(),
+            by_hand: unseen.then_some(t + took),
+            ..Server::default()
+        };
+        (node.disk.clean, node.disk.fresh_backup) = (false, false);
+        node.disk.was_primary = !recovery;
+        let life = node.server.life;
+        self.say(n, || format!("PostgreSQL was started past the guard, read-only: {recovery}"));
+        self.queue.push(self.t + took, Event::Server(n, life, AtServer::Started));
+    }
+
+    /// A start finds it in its way.
+    pub(crate) fn in_the_way(&self) -> Result<JobDone, String> {
+        if self.mutated(Mutation::StrayNotLookedFor) {
+            return Err("PostgreSQL is running".to_owned());
+        }
+        Ok(JobDone::Stray(WORDS.to_owned()))
+    }
+
+    /// While PostgreSQL is believed to be down.
+    pub(crate) fn look_for_strays(&mut self, n: usize) {
+        let (t, took) = (self.t, self.t % (20 * MS) + MS);
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let (last, looking) = agent.looked;
+        if agent.up_since.is_none() && agent.job.is_none() && !looking && t >= last + PAUSE {
+            agent.looked = (t, true);
+            self.after(n, took, AtAgent::Looked);
+        }
+    }
+
+    /// A directory that nobody works in is put to rest.
+    pub(crate) fn looked(&mut self, n: usize) {
+        let (blind, rests) =
+            (self.mutated(Mutation::StrayNotLookedFor), !self.mutated(Mutation::RestIsWritable));
+        let node = &mut self.nodes[n];
+        let (stray, down) = (node.has_stray(), node.server.stage == Stage::Down);
+        let Some(agent) = &mut node.agent else { return };
+        agent.looked.1 = false;
+        if agent.up_since.is_some() || agent.job.is_some() {
+            return;
+        }
+        node.disk.signal |= rests && down && node.disk.content == Content::Cluster;
+        agent.seen.local.stray = (stray && !blind).then(|| WORDS.to_owned());
+        if stray {
+            self.wake(n, Cause::Server);
+        }
+    }
+
+    pub(crate) fn end_stray(&mut self, n: usize) {
+        if self.nodes[n].has_stray() {
+            return self.kill_server(n);
+        }
+        if let Some(agent) = &mut self.nodes[n].agent {
+            (agent.seen.local.stray, agent.stale) = (None, true);
+        }
+        self.wake(n, Cause::Job);
+    }
+
+    /// The system is asked before the lease is given up.
+    pub(crate) fn is_harmless(&mut self, n: usize) -> bool {
+        if self.mutated(Mutation::SystemNotAsked) {
+            return true;
+        }
+        let (stray, blind) = (self.nodes[n].has_stray(), self.mutated(Mutation::StrayNotLookedFor));
+        if let Some(agent) = &mut self.nodes[n].agent
+            && stray
+            && !blind
+            && agent.up_since.is_none()
+        {
+            agent.seen.local.stray = Some(WORDS.to_owned());
+            self.wake(n, Cause::Server);
+        }
+        !stray
+    }
+}
