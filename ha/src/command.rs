@@ -88,6 +88,8 @@ pub enum Command {
     /// Another node's cluster is complete: keep beside the data directory that our unfinished one is
     /// never to lead, whatever the store shows later.
     GiveWay,
+    /// Put hart's own values of these settings in force again, which somebody has overridden.
+    TakeBack(BTreeSet<String>),
     /// Nothing more can be done here: end the agent.
     Exit(Exit),
 }

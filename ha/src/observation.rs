@@ -153,6 +153,8 @@ pub enum Process {
 pub struct Sql {
     /// When it came.
     pub at: Time,
+    /// When it was asked for.
+    pub asked: Time,
     /// Process ID of the backend that answered. Another one: the connection broke in between, and
     /// perhaps the server had ended all of them.
     pub backend: i32,
@@ -177,6 +179,13 @@ pub struct Sql {
     pub pending_restart: bool,
     /// `synchronous_standby_names` is not empty.
     pub waits: bool,
+    /// `synchronous_standby_names`, the value in force.
+    pub names: String,
+    /// Settings that are hart's own, and have a value from another file than hart's.
+    pub overridden: Vec<String>,
+    /// Where `synchronous_commit` is set so, in a file or for a database, that commits do not wait for
+    /// a standby's disk.
+    pub lax_commits: Vec<String>,
 }
 
 impl Sql {
@@ -233,14 +242,18 @@ pub struct Control {
     pub timeline: Timeline,
 }
 
-/// Whom every commit since `since` waits for. So many of them have confirmed one of those commits, and
-/// with it everything before.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Whom every commit since `since` waits for, as long as the names are in force. So many of them have
+/// confirmed one of those commits, and with it everything before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SyncProof {
     /// The standbys, and how many of them are waited for.
     pub waits: Waits,
     /// Everything acknowledged before the proof lies before this position.
     pub since: Lsn,
+    /// `synchronous_standby_names` as it was proved.
+    pub names: String,
+    /// When it was proved: who is asked later sees these names, or others that came after them.
+    pub at: Time,
 }
 
 /// Facts kept beside the data directory, for a store that forgets.

@@ -51,6 +51,15 @@ impl Postgres {
         .await
     }
 
+    /// Puts hart's own values of these settings in force again.
+    ///
+    /// # Errors
+    /// `postgresql.auto.conf` cannot be read, or the server does not do it.
+    pub async fn take_back(&self, names: &[&str], within: Duration) -> Result<()> {
+        self.reset_auto_conf(names, within).await?;
+        self.reload(within).await
+    }
+
     /// Takes these settings out of `postgresql.auto.conf` while the server runs, where they are in it.
     /// What is in force changes with the next reload.
     ///

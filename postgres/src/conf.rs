@@ -16,6 +16,8 @@ use crate::settings::{Credentials, Role, Settings, Upstream};
 
 /// First line of the files that are generated; by it they are known as ours.
 pub(crate) const HEADER: &str = "# Written by hart; changes made here are lost.";
+/// The server's configuration.
+pub(crate) const SERVER_FILE: &str = "postgresql.conf";
 /// `synchronous_standby_names`, which changes far more often than the rest.
 pub(crate) const SYNC_FILE: &str = "hart.sync.conf";
 /// What makes a server a standby.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use hart_ha::lsn::{Lsn, Timeline};
 use serde::Deserialize;
 
+use crate::conf;
 use crate::link_error::LinkError;
+use crate::parameters;
 use crate::postgres::Postgres;
 use crate::quote::literal;
 
@@ -53,6 +55,15 @@ pub struct Probe {
     /// Parameters that were changed and need a restart.
     #[serde(deserialize_with = "or_empty")]
     pub pending_restart: Vec<String>,
+    /// Settings that are hart's own, and have a value from another file than hart's.
+    #[serde(deserialize_with = "or_empty", default)]
+    pub overridden: Vec<String>,
+    /// Where a file has `synchronous_commit` let commits go before a standby has them on disk.
+    #[serde(deserialize_with = "or_empty", default)]
+    pub lax_commits: Vec<String>,
+    /// The same, set for a database.
+    #[serde(default)]
+    pub lax_databases: Vec<String>,
 }
 
 impl Probe {
@@ -118,11 +129,13 @@ fn or_empty<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<String>, D
     Ok(Option::deserialize(input)?.unwrap_or_default())
 }
 
-/// When the configuration was loaded, and what needed a restart then.
+/// When the configuration was loaded, what needed a restart then, and what was overridden.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pending {
     loaded: String,
     names: Vec<String>,
+    overridden: Vec<String>,
+    lax_commits: Vec<String>,
 }
 
 /// The part of the answer that decides about [`Pending`].
@@ -132,6 +145,14 @@ struct Loaded {
     pending_restart: Option<Vec<String>>,
 }
 
+/// The names that [`Probe::overridden`] is about, and the files that may say what they are.
+fn sql(loaded: &str) -> String {
+    let list = |names: &[&str]| names.iter().map(|n| literal(n)).collect::<Vec<_>>().join(", ");
+    SQL.replace("$LOADED$", &literal(loaded))
+        .replace("$OURS$", &list(parameters::IN_FILES))
+        .replace("$FILES$", &list(&[conf::SERVER_FILE, conf::SYNC_FILE]))
+}
+
 impl Postgres {
     /// Looks at the running server in one round trip, on a connection that serves nothing else.
     ///
@@ -139,7 +160,7 @@ impl Postgres {
     /// See [`LinkError`]; [`LinkError::proves_alive`] tells a busy server from a dead one.
     pub async fn probe(&self, within: Duration) -> Result<Probe, LinkError> {
         let settings = self.settings();
-        let sql = SQL.replace("$LOADED$", &literal(&self.pending().loaded));
+        let sql = sql(&self.pending().loaded);
         let mut answer = self.probes().query(&settings, &sql, within).await;
         if answer.as_ref().err().and_then(LinkError::code) == Some(WRONG_STATE) {
             answer = self.probes().query(&settings, &sql, within).await;
@@ -154,9 +175,16 @@ impl Postgres {
         let loaded: Loaded = serde_json::from_str(text).map_err(unreadable)?;
         match loaded.pending_restart {
             Some(names) => {
-                self.set_pending(Pending { loaded: loaded.loaded.unwrap_or_default(), names });
+                let overridden = probe.overridden.clone();
+                let lax_commits = probe.lax_commits.clone();
+                let loaded = loaded.loaded.unwrap_or_default();
+                self.set_pending(Pending { loaded, names, overridden, lax_commits });
             }
-            None => probe.pending_restart = self.pending().names,
+            None => {
+                let Pending { names, overridden, lax_commits, .. } = self.pending();
+                probe.pending_restart = names;
+                (probe.overridden, probe.lax_commits) = (overridden, lax_commits);
+            }
         }
         Ok(probe)
     }

@@ -33,6 +33,21 @@ SELECT json_build_object(
   'loaded', extract(epoch FROM pg_conf_load_time())::text,
   'pending_restart', CASE WHEN extract(epoch FROM pg_conf_load_time())::text <> $LOADED$
       THEN (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart)
-      END
+      END,
+  'overridden', CASE WHEN extract(epoch FROM pg_conf_load_time())::text <> $LOADED$
+      THEN (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings
+            WHERE name IN ($OURS$) AND context <> 'postmaster' AND substring(sourcefile FROM '[^/]*$') NOT IN ($FILES$))
+      END,
+  'lax_commits', CASE WHEN extract(epoch FROM pg_conf_load_time())::text <> $LOADED$
+      THEN (SELECT coalesce(json_agg(setting || ' in ' || sourcefile), '[]') FROM pg_file_settings
+            WHERE name = 'synchronous_commit' AND applied
+            AND lower(setting) NOT IN ('on', 'remote_apply', 'true', 'yes', '1'))
+      END,
+  'lax_databases', (SELECT coalesce(json_agg(split_part(c, '=', 2) || ' for ' ||
+          CASE WHEN s.setdatabase = 0 THEN 'all databases' ELSE 'database ' || d.datname END), '[]')
+      FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c
+      LEFT JOIN pg_database d ON d.oid = s.setdatabase
+      WHERE s.setrole = 0 AND c LIKE 'synchronous_commit=%'
+      AND lower(split_part(c, '=', 2)) NOT IN ('on', 'remote_apply', 'true', 'yes', '1'))
 )::text
 FROM pg_is_in_recovery() r, pg_control_checkpoint() c, pg_control_system() s

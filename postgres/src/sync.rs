@@ -22,6 +22,7 @@ use crate::postmaster;
 use crate::settings::Settings;
 use crate::sync_file::SyncFile;
 
+const NAMES: &[&str] = &["synchronous_standby_names"];
 /// A standby that does not exist.
 const NOBODY: &str = "\"__hart_nobody__\"";
 /// A commit that writes WAL, so that it waits; an assigned transaction ID alone would not.
@@ -41,6 +42,7 @@ impl Postgres {
     /// stays written.
     pub async fn set_synchronous_standby_names(&self, value: &str, within: Duration) -> Result<()> {
         let until = Instant::now() + within;
+        self.reset_auto_conf(NAMES, within).await?;
         self.write_synchronous_standby_names(value, within).await?;
         self.reload(within).await?;
         self.shown(value, until).await
@@ -121,6 +123,7 @@ impl Postgres {
         let _turn = self.sync_turn(within).await?;
         let settings = self.settings();
         let waiter = Session::open(&settings, within).await.map_err(open())?;
+        self.reset_auto_conf(NAMES, within).await?;
         let file = self.sync_file(within).await?;
         let undo = Undo(Some((settings, file.clone())));
         let proof = Proof { postgres: self, file, waiter, until, within };

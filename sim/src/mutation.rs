@@ -77,6 +77,8 @@ pub enum Mutation {
     StrayNotLookedFor,
     /// A data directory at rest has no `standby.signal`.
     RestIsWritable,
+    /// Commits are taken to wait as was proved once, whatever names are in force.
+    ProofCountsForEver,
 }
 
 /// All of them, with the rule's text for the table.
@@ -120,6 +122,7 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::SystemNotAsked, "before the lease is given up the system is asked who writes"),
     (Mutation::StrayNotLookedFor, "a PostgreSQL without a guard is looked for and ended"),
     (Mutation::RestIsWritable, "a data directory at rest starts read-only"),
+    (Mutation::ProofCountsForEver, "a proof counts only while the names are in force"),
 ];
 
 impl Mutation {
@@ -136,7 +139,8 @@ impl Mutation {
             Self::SyncLetGoEarly
             | Self::SyncWithoutCas
             | Self::SyncDoubtForgotten
-            | Self::SyncPastBelieved => any(&["is lost", "lacks, as published"]),
+            | Self::SyncPastBelieved
+            | Self::ProofCountsForEver => any(&["is lost", "lacks, as published"]),
             Self::QuorumNotAsked | Self::QuorumWordDoesNotBind => {
                 any(&["is lost", "although sync"])
             }
@@ -164,6 +168,7 @@ impl Mutation {
             Self::SyncDoubtForgotten | Self::SyncPastBelieved => {
                 &[Kind::SyncChanged, Kind::SlowLink, Kind::LossyNetwork, Kind::AgentKilled]
             }
+            Self::ProofCountsForEver => &[Kind::NamesAltered, Kind::SlowLink, Kind::NodeCrashed],
             Self::HandOverBeforeCaughtUp => &[Kind::Switchover, Kind::PostgresFrozen],
             Self::FailsafePromiseIgnored | Self::OneSilenceSuffices => {
                 &[Kind::NodeCutFromConsul, Kind::NodesCutFromEachOther, Kind::LossyNetwork]

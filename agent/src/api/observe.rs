@@ -48,6 +48,9 @@ pub struct Observed {
     pub control: Option<SeenControl>,
     /// Whom commits have been proved to wait for, and since which position.
     pub waits_for: Option<(usize, BTreeSet<String>, Lsn)>,
+    /// The names that this was proved with.
+    #[serde(default)]
+    pub proved: String,
     /// Highest term seen.
     pub term: u64,
     /// Its timelines and the terms in which they began.
@@ -96,6 +99,8 @@ pub struct SeenSql {
     pub standbys: Vec<(String, bool, bool, Lsn)>,
     /// Commits wait for somebody.
     pub waits: bool,
+    /// `synchronous_standby_names`.
+    pub names: String,
 }
 
 /// See [`Control`].
@@ -154,6 +159,7 @@ fn of(handle: &Handle, view: &View, seen: &Observation, now: Time) -> Observed {
             let waits = proof.waits.clone();
             (waits.need, waits.of, proof.since)
         }),
+        proved: local.waits_for.as_ref().map(|proof| proof.names.clone()).unwrap_or_default(),
         term: local.memory.term,
         origins: local.memory.origins.clone(),
         failsafe: local.memory.failsafe.clone(),
@@ -177,6 +183,7 @@ impl From<&Sql> for SeenSql {
             streaming: sql.streaming,
             standbys: sql.standbys.iter().map(row).collect(),
             waits: sql.waits,
+            names: sql.names.clone(),
         }
     }
 }
@@ -217,10 +224,12 @@ impl Observed {
                 checkpoint: control.checkpoint,
                 timeline: control.timeline,
             }),
-            waits_for: self
-                .waits_for
-                .clone()
-                .map(|(need, of, since)| SyncProof { waits: Waits { need, of }, since }),
+            waits_for: self.waits_for.clone().map(|(need, of, since)| SyncProof {
+                waits: Waits { need, of },
+                since,
+                names: self.proved.clone(),
+                at: now,
+            }),
             memory: Memory {
                 term: self.term,
                 origins: self.origins.clone(),
@@ -244,6 +253,7 @@ impl SeenSql {
         };
         Sql {
             at: now,
+            asked: now,
             // Whom the live agent asks says nothing of what is simulated from here on.
             backend: 0,
             in_recovery: self.in_recovery,
@@ -256,6 +266,9 @@ impl SeenSql {
             standbys: self.standbys.iter().map(row).collect(),
             pending_restart: false,
             waits: self.waits,
+            names: self.names.clone(),
+            overridden: Vec::new(),
+            lax_commits: Vec::new(),
         }
     }
 }

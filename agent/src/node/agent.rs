@@ -29,6 +29,8 @@ use super::writes::Writes;
 
 /// While something is about to change, PostgreSQL is looked at this often.
 const HURRY: Duration = Duration::from_millis(20);
+/// While commits wait for standbys it is looked at this often at least.
+const WAITED_FOR: Duration = Duration::from_secs(1);
 /// The pause before a guard that was not disarmed is told again.
 const DISARM_AGAIN: Duration = Duration::from_secs(1);
 
@@ -108,6 +110,7 @@ pub struct Agent {
     pub(super) hurry: Duration,
     pub(super) namesake: Namesake,
     pub(super) last_phase: String,
+    pub(super) last_warning: Option<String>,
     pub(super) last_reasons: Vec<String>,
     /// So often in a row a change of the synchronous standbys has failed.
     pub(super) unproved: u32,
@@ -418,8 +421,9 @@ impl Agent {
         let waits = up && local.sql.as_ref().is_some_and(|sql| !sql.in_recovery && sql.waits);
         let pace = match (unsettled, waits) {
             (true, _) => HURRY,
-            // A standby that is gone must be noticed within one ttl.
-            (false, true) => step.config.loop_wait.min(step.config.ttl / 6),
+            // A standby that is gone must be noticed within one ttl, and names that somebody has
+            // altered at once.
+            (false, true) => step.config.loop_wait.min(step.config.ttl / 6).min(WAITED_FOR),
             (false, false) => step.config.loop_wait,
         };
         if pace != self.hurry {

@@ -176,6 +176,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         hurry: Duration::from_secs(1),
         namesake: Namesake::default(),
         last_phase: String::new(),
+        last_warning: None,
         last_reasons: Vec::new(),
         unproved: 0,
         recorder: Recorder::new(journal.clone(), home.path("guard.exit"), counters.clone()),

@@ -54,6 +54,12 @@ impl Agent {
             tracing::info!("{}", step.phase);
             self.last_phase.clone_from(&step.phase);
         }
+        if step.warning != self.last_warning {
+            if let Some(warning) = &step.warning {
+                tracing::warn!("{warning}");
+            }
+            self.last_warning.clone_from(&step.warning);
+        }
         let said: Vec<_> = step
             .decisions
             .iter()
@@ -117,8 +123,21 @@ impl Agent {
                     self.broken = Some(chain(&error));
                 }
             }
+            Command::TakeBack(names) => self.take_back(names),
             Command::Exit(_) => {}
         }
+    }
+
+    /// The next look shows whether they are in force.
+    fn take_back(&self, names: BTreeSet<String>) {
+        let (postgres, monitor) = (self.postgres.clone(), self.monitor.orders.clone());
+        tokio::spawn(async move {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            if let Err(error) = postgres.take_back(&names, QUICK).await {
+                tracing::warn!("{} stays overridden: {}", names.join(", "), chain(&error));
+            }
+            let _ = monitor.send(MonitorOrder::Now(None));
+        });
     }
 
     /// An address that follows the primary is still here.
@@ -392,6 +411,7 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::Remember { term } => format!("noting term {term}"),
         Command::Bootstrapped => "the bootstrap is complete".to_owned(),
         Command::GiveWay => "giving our own bootstrap up".to_owned(),
+        Command::TakeBack(_) => "putting hart's own settings in force again".to_owned(),
         Command::Write(write) => format!("writing {write:?}"),
     };
     Some(format!("{what} ({})", decision.reason))

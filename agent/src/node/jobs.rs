@@ -8,9 +8,9 @@ use hart_ha::command::Job;
 use hart_ha::keeper::Hold;
 use hart_ha::observation::{FinishedJob, JobDone, RunningJob, SyncProof, Upstream};
 use hart_ha::time::Time;
-use hart_ha::waits::Waits;
+use hart_ha::waits::{NOBODY, Waits};
 use hart_postgres::{
-    BaseBackup, LinkError, LocalEnd, Postgres, Progress, Rewound, Role, needs_rewind,
+    BaseBackup, LinkError, LocalEnd, Postgres, Probe, Progress, Rewound, Role, needs_rewind,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -32,8 +32,8 @@ const STALL: Duration = Duration::from_secs(60);
 const HANG: Duration = Duration::from_secs(5);
 /// A standby that confirms nothing for so long is not waited for in a shutdown.
 const SILENT_STANDBY: Duration = Duration::from_secs(1);
-/// A name that no standby has: commits wait for ever.
-const NOBODY: &str = "\"__hart_nobody__\"";
+/// A connection takes up what was reloaded a moment after others do.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// What `pg_rewind`, or this program before it, says where no second try can help.
 const HOPELESS: &[&str] = &[
     "pg_rewind cannot be used on",
@@ -341,7 +341,7 @@ impl Worker {
         // the next leader alone. In strict mode nothing is acknowledged before there is a standby,
         // not even by a new cluster.
         let names = match (waits.is_nobody(), self.how.strict) {
-            (false, _) => Some(sync_value(waits)),
+            (false, _) => Some(waits.names()),
             (true, strict) => strict.then(|| NOBODY.to_owned()),
         };
         if let Some(names) = names {
@@ -372,16 +372,41 @@ impl Worker {
 
     async fn set_sync(&self, waits: &Waits) -> Result<SyncProof, String> {
         let within = self.how.sync_within;
+        let names = match (waits.is_nobody(), self.how.strict) {
+            (false, _) => waits.names(),
+            (true, strict) => {
+                if strict {
+                    NOBODY.to_owned()
+                } else {
+                    String::new()
+                }
+            }
+        };
         if waits.is_nobody() {
-            let value = if self.how.strict { NOBODY } else { "" };
-            let set = self.postgres.set_synchronous_standby_names(value, QUICK).await;
+            let set = self.postgres.set_synchronous_standby_names(&names, QUICK).await;
             set.map_err(|e| chain(&e))?;
         } else {
-            let value = sync_value(waits);
-            self.postgres.enable_sync(&value, within).await.map_err(|e| chain(&e))?;
+            self.postgres.enable_sync(&names, within).await.map_err(|e| chain(&e))?;
         }
-        let probe = self.postgres.probe(QUICK).await.map_err(|e| chain(&e))?;
-        Ok(SyncProof { waits: waits.clone(), since: probe.write_lsn.unwrap_or_default() })
+        let probe = self.probe_shows(&names).await?;
+        let since = probe.write_lsn.unwrap_or_default();
+        Ok(SyncProof { waits: waits.clone(), since, names, at: hart_clock::now() })
+    }
+
+    /// From then on every look sees these names, or others that came after them.
+    async fn probe_shows(&self, names: &str) -> Result<Probe, String> {
+        let until = hart_clock::now() + QUICK;
+        loop {
+            let probe = self.postgres.probe(QUICK).await.map_err(|e| chain(&e))?;
+            if probe.synchronous_standby_names == names {
+                return Ok(probe);
+            }
+            if hart_clock::now() >= until {
+                let found = probe.synchronous_standby_names;
+                return Err(format!("synchronous_standby_names is {found:?} again, not {names:?}"));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 }
 
@@ -404,30 +429,4 @@ fn done<T, E: std::error::Error>(result: Result<T, E>) -> Worked {
 
 fn address(upstream: &Upstream) -> hart_postgres::Upstream {
     hart_postgres::Upstream { host: upstream.host.clone(), port: upstream.port }
-}
-
-/// `synchronous_standby_names` that waits for all of these, or for any of them that are enough; empty
-/// for none.
-fn sync_value(waits: &Waits) -> String {
-    if waits.is_nobody() {
-        return String::new();
-    }
-    let quoted = waits.of.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
-    let any = if waits.is_all() { "" } else { "ANY " };
-    format!("{any}{} ({})", waits.need, quoted.collect::<Vec<_>>().join(","))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commits_wait_for_all_of_the_names_or_for_enough_of_them() {
-        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect();
-        let all = |list: &[&str]| sync_value(&Waits::all(names(list)));
-        assert_eq!(all(&[]), "");
-        assert_eq!(all(&["n2"]), "1 (\"n2\")");
-        assert_eq!(all(&["b", "a-1"]), "2 (\"a-1\",\"b\")");
-        assert_eq!(sync_value(&Waits::any(1, names(&["b", "a"]))), "ANY 1 (\"a\",\"b\")");
-    }
 }

@@ -7,6 +7,7 @@ use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::{
     Asked, Control, Data, Killing, Local, Memory, Process, Sql, Standby, SyncProof, Upstream,
 };
+use hart_ha::time::Time;
 use hart_postgres::{ClusterState, DataDir, Postgres, Probe, StandbyRow};
 
 use super::health::Health;
@@ -134,7 +135,7 @@ impl Known {
             },
             stray: self.stray.clone().filter(|_| !up),
             armed: self.armed(armed),
-            sql: answered.map(|(at, probe)| on_timeline(sql(*at, probe), streamed)),
+            sql: answered.map(|(at, probe)| on_timeline(sql(*at, answer.asked, probe), streamed)),
             upstream: self.upstream.clone(),
             control: self.control.clone().filter(|_| !up),
             waits_for: self.proof.clone(),
@@ -166,9 +167,10 @@ fn read_control(control: &hart_postgres::ControlData, fresh_backup: bool) -> Con
     }
 }
 
-fn sql(at: hart_ha::time::Time, probe: &Probe) -> Sql {
+fn sql(at: Time, asked: Time, probe: &Probe) -> Sql {
     Sql {
         at,
+        asked,
         backend: probe.backend,
         in_recovery: probe.in_recovery,
         timeline: probe.timeline,
@@ -183,6 +185,9 @@ fn sql(at: hart_ha::time::Time, probe: &Probe) -> Sql {
         standbys: probe.standbys.iter().filter_map(standby).collect(),
         pending_restart: !probe.pending_restart.is_empty(),
         waits: !probe.synchronous_standby_names.is_empty(),
+        names: probe.synchronous_standby_names.clone(),
+        overridden: probe.overridden.clone(),
+        lax_commits: probe.lax_commits.iter().chain(&probe.lax_databases).cloned().collect(),
     }
 }
 

@@ -15,6 +15,8 @@ use super::health::{self, Generation, Health};
 pub struct Answer {
     /// When it came, and what it said; `None` while the server is down or starting.
     pub probe: Option<(Time, Arc<Probe>)>,
+    /// When it was asked for.
+    pub asked: Time,
     /// Why there is none, or no newer one.
     pub problem: Option<String>,
 }
@@ -127,14 +129,16 @@ impl Monitor {
     }
 
     async fn look(&self) {
+        let asked = hart_clock::now();
         let answer = self.postgres.probe(LOOK).await;
         let at = hart_clock::now();
-        let before = self.sender.borrow().probe.clone();
+        let before = self.sender.borrow().clone();
         let answer = match answer {
-            Ok(probe) => Answer { probe: Some((at, Arc::new(probe))), problem: None },
+            Ok(probe) => Answer { probe: Some((at, Arc::new(probe))), asked, problem: None },
             // A server that is too busy to answer is not a server that is gone.
             Err(error) => Answer {
-                probe: before.filter(|_| error.proves_alive() || is_slow(&error)),
+                probe: before.probe.filter(|_| error.proves_alive() || is_slow(&error)),
+                asked: before.asked,
                 problem: Some(super::store_task::chain(&error)),
             },
         };

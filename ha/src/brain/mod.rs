@@ -17,6 +17,7 @@
 //! | `wal_gone` | a replica whose next WAL nobody has any more |
 //! | `sick` | a primary that runs and does not work |
 //! | `unkillable` | one that is to end and does not |
+//! | `overridden` | settings that are hart's own, changed past it |
 //! | `slots` | whose replication slots are kept, and whose are dropped |
 //! | `publish` | what the node says of itself |
 
@@ -29,6 +30,7 @@ mod fencing;
 mod follow;
 mod jobs;
 mod lead;
+mod overridden;
 mod patience;
 mod poolers;
 mod publish;
@@ -132,6 +134,10 @@ pub struct Brain {
     sync_sent: Option<(Index, BTreeSet<String>)>,
     /// Whether the version of `sync` that is seen may be an old one, or others' writes rest on it.
     sync_doubt: sync::Doubt,
+    /// When settings that were overridden were last put in force again.
+    taken_back: Option<Time>,
+    /// Others than the names that were proved are in force.
+    proof_is_void: bool,
     /// The latest term and beat of the lease in a picture in which `sync` was this node's.
     sync_beat: Option<(Term, u64)>,
     /// Since when this node, as the holder, waits for the word of the quorum.
@@ -187,6 +193,8 @@ impl Brain {
             acquired: None,
             sync_sent: None,
             sync_doubt: sync::Doubt::default(),
+            taken_back: None,
+            proof_is_void: false,
             sync_beat: None,
             voting: None,
             follows: None,
@@ -211,6 +219,16 @@ impl Brain {
 
     /// One look at the world: what is to be done, and why.
     pub fn step(&mut self, observation: &Observation) -> Step {
+        self.proof_is_void = sync::is_void(observation);
+        if !self.proof_is_void {
+            return self.look(observation);
+        }
+        let mut without = observation.clone();
+        without.local.waits_for = None;
+        self.look(&without)
+    }
+
+    fn look(&mut self, observation: &Observation) -> Step {
         self.learn(observation);
         let config = self.config(observation);
         let mut turn = Turn::new(observation, config);
@@ -327,6 +345,8 @@ impl Brain {
             (None, true) => self.stop_replica(turn, snapshot),
             (None, false) => self.not_leading(turn, snapshot),
         }
+        self.take_settings_back(turn);
+        self.note_lax_commits(turn);
         self.publish(turn, snapshot);
     }
 

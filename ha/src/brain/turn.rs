@@ -36,6 +36,8 @@ pub struct Step {
     pub refused: Option<String>,
     /// What the node says of itself, whether or not it can be written to the store.
     pub member: Member,
+    /// What people must hear of at once, where there is something.
+    pub warning: Option<String>,
     /// The highest term that this node knows.
     pub term: Term,
     /// Of a replica: the term whose leader is the only one that it gets WAL from.
@@ -53,6 +55,7 @@ pub(super) struct Turn<'a> {
     wake: Time,
     phase: String,
     problem: Option<String>,
+    warning: Option<String>,
 }
 
 impl<'a> Turn<'a> {
@@ -67,6 +70,7 @@ impl<'a> Turn<'a> {
             wake,
             phase: String::new(),
             problem: None,
+            warning: None,
         }
     }
 
@@ -92,6 +96,12 @@ impl<'a> Turn<'a> {
     /// Something is wrong here that people should see, in Consul too. The first one counts.
     pub fn problem(&mut self, problem: impl Into<String>) {
         self.problem.get_or_insert_with(|| problem.into());
+    }
+
+    /// A problem that is not of hart's making, and is said aloud.
+    pub fn warn(&mut self, problem: String) {
+        self.warning = Some(problem.clone());
+        self.problem(problem);
     }
 
     /// What is wrong here.
@@ -166,6 +176,7 @@ impl<'a> Turn<'a> {
             term,
             follows: None,
             refused,
+            warning: self.warning,
             decisions: self.decisions,
             wake: self.wake,
             phase: self.phase,

@@ -93,13 +93,15 @@ async fn the_standby_is_changed_without_a_gap() {
 }
 
 #[tokio::test]
-async fn alter_system_is_named_as_the_cause() {
+async fn a_file_that_overrides_the_names_is_named_as_the_cause() {
     let primary = Node::primary("n1").await;
-    primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'x'").await;
+    let mut conf =
+        std::fs::OpenOptions::new().append(true).open(primary.data().join("postgresql.conf"));
+    let line = b"synchronous_standby_names = 'x'\n";
+    std::io::Write::write_all(conf.as_mut().unwrap(), line).unwrap();
     let wait = Duration::from_secs(3);
     let error = primary.postgres.set_synchronous_standby_names("n2", wait).await.unwrap_err();
-    assert!(error.to_string().contains("postgresql.auto.conf"), "{error}");
-    assert!(error.to_string().contains("ALTER SYSTEM RESET"), "{error}");
+    assert!(error.to_string().contains("postgresql.conf"), "{error}");
 }
 
 #[tokio::test]
@@ -118,4 +120,30 @@ async fn attempts_dropped_at_any_moment_leave_the_former_value() {
     })
     .await;
     commit(&primary, LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn names_that_somebody_altered_are_seen_and_give_way_to_the_proof() {
+    let primary = Node::primary("n1").await;
+    let _replica = Node::replica("n2", &primary).await;
+    primary.postgres.enable_sync("1 (\"n2\")", LONG).await.unwrap();
+    let seen = primary.postgres.probe(LONG).await.unwrap();
+    assert!(seen.overridden.is_empty() && seen.lax_commits.is_empty(), "{seen:?}");
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = ''").await;
+    primary.sql("ALTER SYSTEM SET synchronous_commit = 'local'").await;
+    primary.sql("ALTER DATABASE postgres SET synchronous_commit = 'off'").await;
+    primary.postgres.reload(LONG).await.unwrap();
+    let names = ["synchronous_standby_names"];
+    let seen = primary.until("it is seen", |p| (p.overridden == names).then(|| p.clone())).await;
+    assert_eq!(seen.synchronous_standby_names, "");
+    let file = primary.data().join("postgresql.auto.conf");
+    assert_eq!(seen.lax_commits, [format!("local in {}", file.display())]);
+    assert_eq!(seen.lax_databases, ["off for database postgres"]);
+    primary.postgres.enable_sync("1 (\"n2\")", LONG).await.unwrap();
+    let shown = |p: &hart_postgres::Probe| p.synchronous_standby_names == "1 (\"n2\")";
+    primary.until("hart's names", |p| (shown(p) && p.overridden.is_empty()).then_some(())).await;
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'").await;
+    primary.postgres.set_synchronous_standby_names("", LONG).await.unwrap();
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(!text.contains("synchronous_standby_names") && text.contains("local"), "{text}");
 }

@@ -79,7 +79,7 @@ impl World {
             }
             Job::Stop | Job::Restart => self.stop_server(n),
             Job::Sync(waits) => {
-                node.disk.sync_file.clone_from(waits);
+                (node.disk.sync_file, node.disk.altered) = (waits.clone(), None);
                 let life = node.server.life;
                 let delay = self.rng.skewed(MS, 400 * MS);
                 self.queue.push(self.t + delay, Event::Server(n, life, AtServer::SyncApplied));
@@ -198,7 +198,8 @@ impl World {
         let confirmed = waits.of.iter().filter(confirms).count() >= waits.need;
         if applied && confirmed || early {
             let since = Lsn(if early { 0 } else { node.disk.pos.lsn });
-            let proof = SyncProof { waits: waits.clone(), since };
+            let (names, at) = (waits.names(), self.local(n));
+            let proof = SyncProof { waits: waits.clone(), since, names, at };
             if let Some(agent) = &mut self.nodes[n].agent {
                 agent.proof = Some(proof);
             }

@@ -30,6 +30,7 @@ impl World {
         let lsn = |is: bool| Lsn(if is { pos.lsn } else { 0 });
         let sql = Sql {
             at: now,
+            asked: now,
             // No connection of the agent's breaks while the server stays.
             backend: 0,
             in_recovery: server.recovery,
@@ -42,12 +43,15 @@ impl World {
             standbys: server.senders.iter().map(standby).collect(),
             pending_restart: false,
             waits: !server.sync.is_nobody(),
+            names: server.sync.names(),
+            overridden: Vec::new(),
+            lax_commits: Vec::new(),
         };
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let old = agent.seen.local.sql.replace(sql);
         let new = agent.seen.local.sql.as_ref();
         let same = match (&old, new) {
-            (Some(old), Some(new)) => Sql { at: new.at, ..old.clone() } == *new,
+            (Some(old), Some(new)) => Sql { at: new.at, asked: new.asked, ..old.clone() } == *new,
             _ => false,
         };
         if !same {

@@ -19,6 +19,7 @@ impl World {
             (self.mutated(Mutation::SyncSetIgnored), self.mutated(Mutation::SyncNotClaimed));
         let alone = self.mutated(Mutation::QuorumNotAsked);
         let self_listed = self.mutated(Mutation::FailsafeListIgnored);
+        let eternal = self.mutated(Mutation::ProofCountsForEver);
         let vanished = self.mutated(Mutation::VanishedLeaseNotWaitedFor);
         let lag_ignored = self.mutated(Mutation::LagIgnored);
         let blind = self.mutated(Mutation::PositionsIgnored);
@@ -66,6 +67,9 @@ impl World {
         }
         if local.waits_for != agent.proof {
             local.waits_for.clone_from(&agent.proof);
+        }
+        if eternal && let Some(proof) = &mut local.waits_for {
+            proof.at = now + Duration::from_secs(7200);
         }
         let branch = node.disk.pos.branch;
         if agent.history_of != Some(branch)

@@ -22,6 +22,7 @@ impl World {
         self.look_for_strays(n);
         self.observe(n);
         self.observe_hang(n);
+        self.note_altered(n);
         self.disarm_given_up(n);
         let (sure, present, in_touch) = (
             self.mutated(Mutation::SyncDoubtForgotten),
@@ -150,6 +151,8 @@ impl World {
                 self.nodes[n].facts.bootstrapping = false;
                 self.wake(n, Cause::Job);
             }
+            // The models know of one such setting, and the proof takes that back.
+            Command::TakeBack(_) => {}
             Command::Exit(exit) => self.exit(n, &exit),
         }
     }

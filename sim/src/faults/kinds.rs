@@ -62,6 +62,7 @@ kinds! {
     FailsafeChanged => "failsafe mode changed",
     DiskHangs => "disk hangs",
     StrayPostgres => "PostgreSQL started past the guard",
+    NamesAltered => "synchronous names altered",
 }
 
 /// Kinds that must not make the primary change.

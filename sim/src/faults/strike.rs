@@ -1,6 +1,7 @@
 //! Each fault, as it strikes.
 
 use hart_consul_dev::model::Request as Call;
+use hart_ha::waits::Waits;
 
 use crate::clock::{MS, SEC, Us};
 use crate::event::Event;
@@ -87,6 +88,7 @@ impl World {
             DataLost => return self.data_lost(n),
             DiskHangs => return self.disk_hangs(n),
             StrayPostgres => return self.started_by_hand(n),
+            NamesAltered => return self.names_altered(n),
             _ => return self.person(kind, n),
         }
         true
@@ -95,6 +97,19 @@ impl World {
     /// Their backends report success with a warning: such commits are promised to nobody.
     fn sync_wait_cancelled(&mut self, n: usize) -> bool {
         !std::mem::take(&mut self.nodes[n].server.waiting).is_empty()
+    }
+
+    /// `ALTER SYSTEM SET synchronous_standby_names`, to nobody or to somebody else, and a reload.
+    fn names_altered(&mut self, n: usize) -> bool {
+        if !self.nodes[n].writes(self.t) {
+            return false;
+        }
+        let other = self.rng.index(self.nodes.len());
+        let names = if self.rng.chance(600) { vec![] } else { vec![self.names[other].clone()] };
+        self.nodes[n].disk.altered = Some(Waits::all(names.into_iter().collect()));
+        self.nodes[n].server.altered = Some((self.t, None));
+        self.sync_applied(n);
+        true
     }
 
     pub(crate) fn freeze(&mut self, n: usize, parts: &[usize], until: Us) {

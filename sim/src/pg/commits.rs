@@ -3,12 +3,15 @@
 use hart_ha::store::Snapshot;
 use hart_ha::waits::Voters;
 
-use crate::clock::MS;
+use crate::clock::{MS, SEC, Us};
 use crate::event::Event;
 use crate::faults::Kind;
 use crate::pg::Waiting;
 use crate::pg::wal::Pos;
 use crate::world::World;
+
+/// How long it may take to put hart's own names in force again.
+const PUT_BACK: Us = SEC;
 
 impl World {
     /// Clients write wherever they are let in.
@@ -31,8 +34,28 @@ impl World {
     /// The setting in the file is in force now.
     pub fn sync_applied(&mut self, n: usize) {
         let node = &mut self.nodes[n];
-        node.server.sync.clone_from(&node.disk.sync_file);
+        node.server.sync.clone_from(node.disk.names());
+        node.server.altered = node.server.altered.filter(|_| node.disk.altered.is_some());
         self.confirm(n);
+    }
+
+    /// The agent has asked the server since other names than its own are in force, and is free to do
+    /// something about it: from now on it knows.
+    pub(crate) fn note_altered(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        let Some((since, None)) = node.server.altered else { return };
+        let Some(agent) = &node.agent else { return };
+        let looked = agent.seen.local.sql.as_ref().map(|sql| node.clock.true_at(sql.asked));
+        if agent.job.is_none() && looked.is_some_and(|at| at > since) {
+            node.server.altered = Some((since, Some(self.t)));
+        }
+    }
+
+    /// Nothing is promised for what is acknowledged until the agent could have seen that others than
+    /// its own names are in force, and for the time that it then needs to put its own back.
+    fn is_altered(&self, n: usize) -> bool {
+        let altered = self.nodes[n].server.altered;
+        altered.is_some_and(|(_, seen)| seen.is_none_or(|seen| self.t < seen + PUT_BACK))
     }
 
     /// Acknowledges the commits that everybody has confirmed.
@@ -54,6 +77,9 @@ impl World {
         let late = self.nodes[n].guard.as_ref().is_some_and(|guard| guard.late);
         let forgotten = [Kind::SyncChanged, Kind::StoreWiped];
         let switched = self.plan.kinds.iter().any(|kind| forgotten.contains(kind));
+        if self.is_altered(n) {
+            return;
+        }
         if late && (switched || self.nodes[n].server.sync.is_nobody()) {
             return;
         }

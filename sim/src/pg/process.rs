@@ -40,6 +40,7 @@ impl World {
             return Err("there is no cluster in the data directory".to_owned());
         }
         let took = if node.disk.clean { quick } else { recovery };
+        node.disk.altered = None;
         node.server = Server {
             stage: Stage::Starting,
             life: node.server.life + 1,
@@ -171,7 +172,7 @@ impl World {
         (server.recovery, server.closed, server.promoting) = (false, false, false);
         server.by_hand = server.by_hand.map(|_| t);
         server.upstream = None;
-        server.sync.clone_from(&node.disk.sync_file);
+        server.sync.clone_from(node.disk.names());
         self.becomes_primary(n);
         self.schedule_look(n, MS);
     }

@@ -37,6 +37,8 @@ pub struct Disk {
     pub sync_file: Waits,
     /// It has `standby.signal`: whoever starts it gets a standby.
     pub signal: bool,
+    /// Somebody's own in `postgresql.auto.conf`, which wins over the file.
+    pub altered: Option<Waits>,
 }
 
 impl Default for Disk {
@@ -51,7 +53,16 @@ impl Default for Disk {
             checkpoint: 0,
             sync_file: Waits::nobody(),
             signal: false,
+            altered: None,
         }
+    }
+}
+
+impl Disk {
+    /// `synchronous_standby_names` as the server reads it.
+    #[must_use]
+    pub fn names(&self) -> &Waits {
+        self.altered.as_ref().unwrap_or(&self.sync_file)
     }
 }
 
@@ -131,6 +142,8 @@ pub struct Server {
     /// Since when it may write by a person's doing: promoted, or restarted past the guard before that
     /// could put the directory to rest.
     pub by_hand: Option<Us>,
+    /// Since when others than hart's names are in force, and when the agent could know.
+    pub altered: Option<(Us, Option<Us>)>,
 }
 
 impl Default for Server {
@@ -147,6 +160,7 @@ impl Default for Server {
             sync: Waits::nobody(),
             waiting: Vec::new(),
             by_hand: None,
+            altered: None,
         }
     }
 }

@@ -16,6 +16,7 @@ use hart_ha::observation::{
 };
 use hart_ha::store::{Outcome, Snapshot};
 use hart_ha::time::Time;
+use hart_ha::waits::Waits;
 
 use super::store::Store;
 use crate::api::observe::Observed;
@@ -269,8 +270,9 @@ impl Node {
                 self.end(true);
                 self.start(now, recovering);
             }
-            Job::StartPrimary { hold, .. } => {
+            Job::StartPrimary { hold, sync } => {
                 self.start(now, false);
+                self.wait_for(sync);
                 self.local.armed = Some(*hold);
             }
             Job::StartStandby(upstream) => {
@@ -290,14 +292,21 @@ impl Node {
                 self.local.memory.origins.clear();
             }
             Job::Sync(waits) => {
-                let sql = self.local.sql.as_mut().ok_or("PostgreSQL does not run")?;
-                sql.waits = !waits.is_nobody();
-                let since = sql.write_lsn;
-                self.local.waits_for = Some(SyncProof { waits: waits.clone(), since });
+                let sql = self.local.sql.as_ref().ok_or("PostgreSQL does not run")?;
+                let (since, names) = (sql.write_lsn, waits.names());
+                self.wait_for(waits);
+                let proof = SyncProof { waits: waits.clone(), since, names, at: now };
+                self.local.waits_for = Some(proof);
             }
             _ => {}
         }
         Ok(JobDone::Done)
+    }
+
+    fn wait_for(&mut self, waits: &Waits) {
+        if let Some(sql) = &mut self.local.sql {
+            (sql.waits, sql.names) = (!waits.is_nobody(), waits.names());
+        }
     }
 
     fn start(&mut self, now: Time, in_recovery: bool) {
@@ -317,7 +326,7 @@ impl Node {
     /// One step of the brain.
     pub fn step(&mut self, now: Time) -> Step {
         if let Some(sql) = &mut self.local.sql {
-            sql.at = now;
+            (sql.at, sql.asked) = (now, now);
         }
         let lease = LeaseStanding {
             hold: self.keeper.hold(now),

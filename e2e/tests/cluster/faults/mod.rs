@@ -1,6 +1,7 @@
 //! The failure table of the design, row by row, and what the operators asked for beside it. The page
 //! `docs/failures.md` names the test for each row.
 
+mod altered;
 mod by_hand;
 mod clocks;
 mod consul;

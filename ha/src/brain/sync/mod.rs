@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 mod comeback;
 mod confirmations;
+mod overridden;
 mod quorum;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::waits::{Voters, Waits};
 pub(super) use comeback::Comeback;
 pub(super) use confirmations::Confirmations;
 use confirmations::suspect_after;
+pub(super) use overridden::is_void;
 pub(super) use vote::Voting;
 
 /// May the version of `sync` that is seen be an old one, or may a write rest on it that this run does
@@ -98,13 +100,20 @@ impl Brain {
             self.write_sync(turn, published, sync.index, RULED_OUT.to_owned());
             return None;
         }
+        Some(self.waits_that_fit(published, sync.index))
+    }
+
+    /// How commits must wait while these are published on this version, and what a write of ours that
+    /// may still come true publishes.
+    fn waits_that_fit(&self, published: Voters, at: Index) -> Waits {
         let Voters { mut names, quorum } = published;
-        match self.sync_sent.as_ref().filter(|(index, _)| *index == sync.index) {
-            Some((_, sent)) => {
+        let sent = self.sync_sent.as_ref().filter(|(index, _)| *index == at);
+        match sent.map(|(_, sent)| sent).filter(|sent| !sent.is_empty()) {
+            Some(sent) => {
                 names.extend(sent.iter().cloned());
-                Some(Waits::all(names))
+                Waits::all(names)
             }
-            None => Some(Waits { need: names.len().saturating_sub(quorum), of: names }),
+            None => Waits { need: names.len().saturating_sub(quorum), of: names },
         }
     }
 
@@ -145,6 +154,9 @@ impl Brain {
             let reason = "synchronous mode is on".to_owned();
             return self.write_sync(turn, Voters::nobody(), at, reason);
         }
+        if self.are_struck_off(turn, snapshot, sql) {
+            return;
+        }
         let voters = self.published_voters(snapshot);
         let quorum = Self::is_quorum(turn, &voters);
         let published = voters.names;
@@ -157,7 +169,7 @@ impl Brain {
             return;
         }
         let wanted = self.wanted(turn, snapshot, sql, &published);
-        if wanted.is_empty() && stay_alone(turn, sql) {
+        if wanted.is_empty() && stay_alone(turn, sql) && !self.proof_is_void {
             return;
         }
         if quorum {

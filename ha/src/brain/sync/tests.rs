@@ -6,7 +6,7 @@ use crate::brain::tests::*;
 use crate::command::{Command, Job, Write};
 use crate::kv::{State, SyncState, Tags};
 use crate::lsn::Lsn;
-use crate::observation::{Observation, PeerAnswer, Probe, Sql, Standby, SyncProof};
+use crate::observation::{Observation, PeerAnswer, Probe, Sql, Standby};
 
 fn row(name: &str, flushed: u64) -> Standby {
     Standby { name: name.into(), streaming: true, sync: true, flush_lsn: Lsn(flushed) }
@@ -18,8 +18,7 @@ fn leader(now: u64, published: &[&str], waited: &[&str], rows: Vec<Standby>) -> 
     snapshot.sync = Some(versioned(SyncState::new("n1", &names(published)), None));
     let sql = Sql { at: at(now), standbys: rows, waits: !waited.is_empty(), ..primary(2000) };
     let mut seen = holding(sees("n1", now, snapshot, sql), true);
-    let proof = SyncProof { waits: all(waited), since: Lsn(1) };
-    seen.local.waits_for = (!waited.is_empty()).then_some(proof);
+    seen.local.waits_for = (!waited.is_empty()).then(|| proof(all(waited), Lsn(1)));
     seen
 }
 
@@ -76,7 +75,7 @@ fn a_standby_whose_host_is_silent_is_lost_within_the_ttl() {
     let mut out = heard(on(leader(12_250, &[], &["n2"], vec![row("n2", 1500)])), 11_800, None);
     assert_eq!(commands(&mut brain, &out), [wait_for(&[])]);
     // Its row is still there, and is not fallen for.
-    out.local.waits_for = Some(SyncProof { waits: all(&[]), since: Lsn(2000) });
+    out.local.waits_for = Some(proof(all(&[]), Lsn(2000)));
     out.local.sql.as_mut().unwrap().waits = false;
     assert_eq!(commands(&mut brain, &out), []);
     // It confirms again.

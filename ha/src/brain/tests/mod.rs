@@ -22,7 +22,7 @@ use crate::observation::{
     Control, FinishedJob, JobDone, PeerAnswer, Probe, Process, Sql, Standby, SyncProof, Upstream,
 };
 use crate::store::Versioned;
-use crate::waits::Waits;
+use crate::waits::{NOBODY, Waits};
 
 const TTL_MS: u64 = 4000;
 /// ttl × 1.01 + 400 ms.
@@ -127,7 +127,12 @@ pub(super) fn standby(position: u64) -> Sql {
 }
 
 pub(super) fn primary(position: u64) -> Sql {
-    Sql { timeline: 1, write_lsn: Lsn(position), ..Sql::default() }
+    Sql { timeline: 1, write_lsn: Lsn(position), names: NOBODY.to_owned(), ..Sql::default() }
+}
+
+/// Commits wait for these, as proved with the names that [`primary`] has in force.
+pub(super) fn proof(waits: Waits, since: Lsn) -> SyncProof {
+    SyncProof { waits, since, names: NOBODY.to_owned(), at: at(0) }
 }
 
 /// What `name` sees: a running server with these positions.

@@ -18,7 +18,7 @@ fn a_standby_is_published_only_after_commits_wait_and_it_has_caught_up() {
         sync,
         flush_lsn: Lsn(flushed),
     };
-    let proof = Some(SyncProof { waits: all(&["n2"]), since: Lsn(1500) });
+    let proof = Some(proof(all(&["n2"]), Lsn(1500)));
     let wait = Command::Begin(Job::Sync(all(&["n2"])));
     assert_eq!(sync_leader(&[], row(2000, false), None), [wait]);
     assert_eq!(sync_leader(&[], row(1400, true), proof.clone()), []);
@@ -38,7 +38,7 @@ fn a_write_of_the_set_that_may_still_come_true_is_ruled_out_first() {
         (sync.index, sync.value.replaces) = (at, replaces);
         let sql = Sql { standbys: vec![row], ..primary(2000) };
         let mut seen = leads(snapshot, sql);
-        seen.local.waits_for = Some(SyncProof { waits: all(&["n2"]), since: Lsn(1500) });
+        seen.local.waits_for = Some(proof(all(&["n2"]), Lsn(1500)));
         seen
     };
     let mut brain = brain("n1");
@@ -69,7 +69,7 @@ fn commits_that_hang_are_not_let_go_while_their_standby_may_yet_be_published() {
     let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1500) };
     let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
     let mut seen = leads(with_sync(cluster(), "n1", &[]), sql);
-    seen.local.waits_for = Some(SyncProof { waits: all(&["n2"]), since: Lsn(1500) });
+    seen.local.waits_for = Some(proof(all(&["n2"]), Lsn(1500)));
     let mut brain = brain("n1");
     let write = |names| Command::Write(Write::Sync { standbys: names, quorum: 0, at: 7 });
     assert_eq!(commands(&mut brain, &seen), [write(names(&["n2"]))]);
@@ -96,7 +96,7 @@ fn commits_wait_on_for_a_standby_that_is_published() {
 
 #[test]
 fn a_lost_standby_leaves_the_published_set_before_commits_stop_waiting() {
-    let proof = Some(SyncProof { waits: all(&["n2"]), since: Lsn(1500) });
+    let proof = Some(proof(all(&["n2"]), Lsn(1500)));
     let gone = Standby { name: "other".into(), ..Standby::default() };
     let out = Command::Write(Write::Sync { standbys: names(&[]), quorum: 0, at: 7 });
     assert_eq!(sync_leader(&["n2"], gone.clone(), proof.clone()), [out]);
@@ -111,7 +111,8 @@ fn published_standbys_may_come_back_after_a_restart_of_the_primary() {
         Command::Write(Write::Sync { standbys: names(standbys), quorum: 0, at: 7 })
     };
     let look = |published: &[&str], ms, waits| {
-        let sql = Sql { waits, ..primary(2000) };
+        let names = if waits { NOBODY.to_owned() } else { String::new() };
+        let sql = Sql { waits, names, ..primary(2000) };
         let mut seen = leads(with_sync(cluster(), "n1", published), sql);
         seen.now = at(ms);
         seen
@@ -131,7 +132,7 @@ fn published_standbys_may_come_back_after_a_restart_of_the_primary() {
     let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(2000) };
     let sql = back.local.sql.as_mut().unwrap();
     (sql.standbys, sql.at) = (vec![row], at(900));
-    back.local.waits_for = Some(SyncProof { waits: all(&["n2"]), since: Lsn(1500) });
+    back.local.waits_for = Some(proof(all(&["n2"]), Lsn(1500)));
     assert_eq!(commands(&mut brain, &back), [], "as if nothing had been");
     let gone = commands(&mut brain, &look(&["n2"], 1000, true));
     assert_eq!(gone, [out(&[])], "it goes by itself");
@@ -139,7 +140,8 @@ fn published_standbys_may_come_back_after_a_restart_of_the_primary() {
     assert_eq!(commands(&mut brain, &look(&["n4"], 100, true)), [out(&[])], "its node is away");
     let mut brain = restarted();
     let idle = commands(&mut brain, &look(&["n2"], 100, false));
-    assert_eq!(idle, [out(&[])], "commits wait for nobody as it is");
+    let again = Command::Begin(Job::Sync(all(&["n2"])));
+    assert_eq!(idle, [out(&[]), again], "commits wait for nobody as it is");
 }
 
 /// Nor does a write that may come true take the key away from under them.
@@ -188,7 +190,7 @@ fn commits_do_not_turn_to_another_standby_on_a_picture_of_the_past() {
         snapshot.sync.as_mut().unwrap().index = at;
         let sql = Sql { standbys: vec![row("n2"), row("n3")], ..primary(2000) };
         let mut seen = leads(snapshot, sql);
-        seen.local.waits_for = Some(SyncProof { waits: all(&[waited]), since: Lsn(1) });
+        seen.local.waits_for = Some(proof(all(&[waited]), Lsn(1)));
         seen
     };
     let write = |standbys: &[&str], at| {
@@ -291,7 +293,7 @@ fn a_deletion_that_may_still_come_true_is_ruled_out_when_the_mode_is_on_again() 
         let mut snapshot = with_setting(snapshot, "synchronous_mode", on.into());
         snapshot.sync.as_mut().unwrap().index = index;
         let mut seen = leads(snapshot, sql.clone());
-        seen.local.waits_for = Some(SyncProof { waits: all(&["n2"]), since: Lsn(1500) });
+        seen.local.waits_for = Some(proof(all(&["n2"]), Lsn(1500)));
         seen
     };
     assert_eq!(commands(&mut brain, &see(true, 7)), []);
@@ -299,4 +301,130 @@ fn a_deletion_that_may_still_come_true_is_ruled_out_when_the_mode_is_on_again() 
     let anew = Command::Write(Write::Sync { standbys: names(&["n2"]), quorum: 0, at: 7 });
     assert_eq!(commands(&mut brain, &see(true, 7)), [anew]);
     assert_eq!(commands(&mut brain, &see(true, 8)), [], "the deletion was of another version");
+}
+
+/// n1 leads, these names are in force, and others were proved at second 10.
+fn altered(published: &[&str], in_force: &str, asked: u64) -> Observation {
+    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(2000) };
+    let sql = Sql {
+        standbys: vec![row],
+        waits: !in_force.is_empty(),
+        names: in_force.to_owned(),
+        asked: at(asked),
+        ..primary(2000)
+    };
+    let mut seen = holding(sees("n1", asked, with_sync(cluster(), "n1", published), sql), true);
+    let waits = all(&["n2"]);
+    let names = waits.names();
+    seen.local.waits_for = Some(SyncProof { waits, since: Lsn(1500), names, at: at(10_000) });
+    seen
+}
+
+#[test]
+fn names_that_somebody_altered_strike_the_standby_off_and_are_put_back_at_once() {
+    let out = Command::Write(Write::Sync { standbys: names(&[]), quorum: 0, at: 7 });
+    let again = Command::Begin(Job::Sync(all(&["n2"])));
+    for in_force in ["", "\"n3\"", "*", "2 (\"n2\",\"n3\")", NOBODY] {
+        let mut brain = brain("n1");
+        assert_eq!(commands(&mut brain, &altered(&["n2"], "1 (\"n2\")", 10_500)), []);
+        let seen = altered(&["n2"], in_force, 11_000);
+        let step = brain.step(&seen);
+        let problem = step.member.problem.expect("it is said");
+        assert!(problem.contains("changed past hart"), "{problem}");
+        let got: Vec<_> = step.decisions.into_iter().map(|d| d.command).collect();
+        assert!(got.contains(&out) && got.contains(&again), "{in_force}: {got:?}");
+        // Nobody is published: only the names are left to be put back.
+        let mut struck = altered(&[], in_force, 11_100);
+        let sync = Arc::make_mut(struck.store.snapshot.as_mut().unwrap()).sync.as_mut().unwrap();
+        sync.index = 8;
+        let back = commands(&mut brain, &struck);
+        assert_eq!(back, std::slice::from_ref(&again), "{in_force}");
+    }
+}
+
+/// Consul is silent, and has named n2 all the same: the write of it was applied, and its answer lost.
+#[test]
+fn whom_a_write_of_ours_may_have_named_is_waited_for_again_as_well() {
+    let mut brain = brain("n1");
+    brain.sync_sent = Some((7, names(&["n2"])));
+    let out = Command::Write(Write::Sync { standbys: names(&[]), quorum: 0, at: 7 });
+    let again = Command::Begin(Job::Sync(all(&["n2"])));
+    assert_eq!(commands(&mut brain, &altered(&[], "", 11_000)), [out, again]);
+}
+
+#[test]
+fn an_answer_from_before_the_proof_says_nothing_against_it() {
+    assert_eq!(commands(&mut brain("n1"), &altered(&["n2"], "", 9_999)), []);
+}
+
+/// What a former run of the agent has left in force fits what it published.
+#[test]
+fn an_agent_that_starts_anew_believes_only_names_that_fit_what_is_published() {
+    let out = Command::Write(Write::Sync { standbys: names(&[]), quorum: 0, at: 7 });
+    let again = Command::Begin(Job::Sync(all(&["n2"])));
+    let look = |in_force: &str| {
+        let mut seen = altered(&["n2"], in_force, 11_000);
+        seen.local.waits_for = None;
+        commands(&mut brain("n1"), &seen)
+    };
+    for fits in ["1 (\"n2\")", "2 (\"n2\",\"n3\")", NOBODY] {
+        assert_eq!(look(fits), std::slice::from_ref(&again), "{fits}");
+    }
+    for other in ["", "*", "n2", "1 (\"n3\")", "ANY 1 (\"n2\",\"n3\")"] {
+        assert_eq!(look(other), [out.clone(), again.clone()], "{other}");
+    }
+}
+
+#[test]
+fn with_a_quorum_as_many_are_waited_for_again_as_the_voters_need() {
+    let mut seen = altered(&[], "ANY 1 (\"n2\",\"n3\")", 11_000);
+    let both = &mut seen.local.sql.as_mut().unwrap().standbys;
+    both.push(Standby { name: "n3".into(), ..both[0].clone() });
+    let snapshot = Arc::make_mut(seen.store.snapshot.as_mut().unwrap());
+    *snapshot = with_setting(snapshot.clone(), "synchronous_mode", "quorum".into());
+    snapshot.sync.as_mut().unwrap().value = SyncState::with_quorum("n1", &names(&["n2", "n3"]), 1);
+    seen.local.waits_for = None;
+    let again = Command::Begin(Job::Sync(Waits::any(1, names(&["n2", "n3"]))));
+    let out = Command::Write(Write::Sync { standbys: names(&[]), quorum: 0, at: 7 });
+    let got = commands(&mut brain("n1"), &seen);
+    assert!(!got.contains(&out), "it fits: {got:?}");
+    seen.local.sql.as_mut().unwrap().names = "ANY 1 (\"n2\",\"n3\",\"n4\")".into();
+    assert_eq!(commands(&mut brain("n1"), &seen), [out, again]);
+}
+
+#[test]
+fn settings_that_somebody_has_overridden_are_taken_back() {
+    let set = |sql: Sql, mode: bool| {
+        let name = if sql.in_recovery { "n2" } else { "n1" };
+        let overridden = ["primary_conninfo", "synchronous_standby_names"];
+        let sql = Sql { overridden: overridden.map(str::to_owned).into(), ..sql };
+        let snapshot = with_setting(cluster(), "synchronous_mode", mode.into());
+        let mut seen = sees(name, 100, snapshot, sql);
+        seen.local.upstream = Some(upstream("n1"));
+        let seen = if name == "n1" { holding(seen, true) } else { seen };
+        let step = brain(name).step(&seen);
+        let taken = |d: &Decision| match &d.command {
+            Command::TakeBack(names) => Some(names.clone()),
+            _ => None,
+        };
+        step.decisions.iter().find_map(taken)
+    };
+    let both = Some(names(&["primary_conninfo", "synchronous_standby_names"]));
+    assert_eq!(set(standby(1000), true), both, "before it is promoted");
+    assert_eq!(set(primary(2000), false), both);
+    let one = Some(names(&["primary_conninfo"]));
+    assert_eq!(set(primary(2000), true), one, "the proof takes the names back");
+}
+
+#[test]
+fn commits_that_wait_for_nobody_by_a_setting_are_a_problem_in_synchronous_mode() {
+    let see = |mode: bool| {
+        let mut seen = altered(&["n2"], "1 (\"n2\")", 10_500);
+        let snapshot = Arc::make_mut(seen.store.snapshot.as_mut().unwrap());
+        *snapshot = with_setting(snapshot.clone(), "synchronous_mode", mode.into());
+        seen.local.sql.as_mut().unwrap().lax_commits = vec!["off for database app".to_owned()];
+        brain("n1").step(&seen).member.problem
+    };
+    assert!(see(true).is_some_and(|problem| problem.contains("off for database app")));
+    assert_eq!(see(false), None);
 }

@@ -1,0 +1,67 @@
+//! Somebody has changed `synchronous_standby_names` past hart: by `ALTER SYSTEM`, in a file, or by a
+//! left-over that came in force with a reload.
+//!
+//! From then on commits wait for others than those that are published, or for nobody. A proof counts
+//! only as long as the names are in force that were proved. When others are seen, nobody is to be
+//! published any more, and commits are to wait again for whom they were to wait: both at once, for
+//! Consul may be silent, and the proof makes sure as well that the published have what they missed.
+
+use std::collections::BTreeSet;
+
+use crate::brain::Brain;
+use crate::brain::turn::Turn;
+use crate::command::Job;
+use crate::observation::{Observation, Sql};
+use crate::store::Snapshot;
+use crate::waits::{NOBODY, Voters, Waits};
+
+/// Other names than those that were proved are in force.
+pub(in crate::brain) fn is_void(observation: &Observation) -> bool {
+    let (sql, proof) = (&observation.local.sql, &observation.local.waits_for);
+    let Some((sql, proof)) = sql.as_ref().zip(proof.as_ref()) else { return false };
+    // An answer from before the proof may show the names of before.
+    !sql.in_recovery && sql.asked >= proof.at && sql.names != proof.names
+}
+
+/// Do all names that hart may have left in force hold commits back for whoever is published?
+fn fit(names: &str, published: &Voters) -> bool {
+    let Some(waits) = Waits::read(names) else { return names == NOBODY };
+    let all = waits.of.union(&published.names).count();
+    published.names.is_empty() || waits.need + published.quorum >= all
+}
+
+impl Brain {
+    /// Strikes the published standbys off. True: that is all for now.
+    pub(super) fn are_struck_off(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        sql: &Sql,
+    ) -> bool {
+        let published = self.published_voters(snapshot);
+        let proved = turn.obs.local.waits_for.is_some();
+        let changed = self.proof_is_void || !proved && !fit(&sql.names, &published);
+        if !changed {
+            return false;
+        }
+        let problem = format!(
+            "synchronous_standby_names was changed past hart, to {:?}: commits do not wait for whom \
+             hart has them wait",
+            sql.names
+        );
+        turn.warn(problem.clone());
+        let at = snapshot.sync.as_ref().map_or(0, |sync| sync.index);
+        if published == Voters::nobody() && !self.may_come_true(at, &BTreeSet::new()) {
+            return false;
+        }
+        let again = Job::Sync(self.waits_that_fit(published, at));
+        self.write_sync(turn, Voters::nobody(), at, problem);
+        let ready = self.jobs.ready_at(&again);
+        if turn.now() < ready {
+            turn.wake_at(ready);
+        } else if again != Job::Sync(Waits::nobody()) {
+            turn.begin(again, "commits are to wait again for whom hart had them wait");
+        }
+        true
+    }
+}
