@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hart_config::VipAddress;
 use nix::errno::Errno;
+use nix::net::if_::if_indextoname;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv,
     sendmsg, setsockopt, socket, sockopt::ReceiveTimeout,
@@ -31,6 +32,8 @@ const ATTR_CACHEINFO: u16 = 6;
 const ATTR_FLAGS: u16 = 8;
 /// No duplicate address detection: it would take a second, and the address was probed before.
 const NO_DAD: u32 = 0x02;
+/// The route to the network is another address's.
+const NO_PREFIX_ROUTE: u32 = 0x200;
 const PERMANENT: u32 = 0x80;
 
 const HEADER: usize = 16;
@@ -45,6 +48,8 @@ pub struct Present {
     pub ip: IpAddr,
     /// The interface's number.
     pub index: u32,
+    /// Bits of its network.
+    pub prefix: u8,
     /// It stays until somebody removes it: hart did not put it there.
     pub permanent: bool,
 }
@@ -54,6 +59,8 @@ pub struct Present {
 pub struct Netlink {
     socket: OwnedFd,
     sequence: u32,
+    /// hart's addresses: whatever else is on an interface is not to be harmed.
+    ours: Vec<IpAddr>,
 }
 
 impl Netlink {
@@ -66,7 +73,13 @@ impl Netlink {
         let kernel = SockProtocol::NetlinkRoute;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, kernel)?;
         setsockopt(&socket, ReceiveTimeout, &TimeVal::new(PATIENCE, 0))?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { socket, sequence: 0, ours: Vec::new() })
+    }
+
+    /// The same, knowing all addresses that come and go.
+    #[must_use]
+    pub fn with(self, ours: Vec<IpAddr>) -> Self {
+        Self { ours, ..self }
     }
 
     /// Puts the address on for `left`, in whole seconds rounded down, or prolongs it.
@@ -82,10 +95,26 @@ impl Netlink {
         // IPv6: deprecated from the start, so that this machine's own connections do not come from
         // it. IPv4 prefers the interface's first address anyhow.
         let preferred = if address.ip.is_ipv4() { seconds } else { 0 };
+        let mut flags = NO_DAD;
+        if self.is_beside_another(index, address)? {
+            // IPv6: with a lifetime of its own the route would take this address's, and go with it.
+            flags |= NO_PREFIX_ROUTE;
+        } else if address.ip.is_ipv4() {
+            let_others_stay(index);
+        }
         let mut message = address_message(index, address);
         attribute(&mut message, ATTR_CACHEINFO, &cache_info(preferred, seconds));
-        attribute(&mut message, ATTR_FLAGS, &NO_DAD.to_ne_bytes());
+        attribute(&mut message, ATTR_FLAGS, &flags.to_ne_bytes());
         self.ask(NEWADDR, F_ACK | F_CREATE | F_REPLACE, &message).map(drop)
+    }
+
+    /// Has somebody else an address in the same network there, and so the route to it?
+    fn is_beside_another(&mut self, index: u32, address: VipAddress) -> io::Result<bool> {
+        let others = self.list()?;
+        Ok(others.iter().any(|other| {
+            let ours = other.ip == address.ip || self.ours.contains(&other.ip);
+            other.index == index && !ours && is_one_network(address, other)
+        }))
     }
 
     /// Takes the address off; one that is not there is fine.
@@ -154,6 +183,40 @@ fn address_message(index: u32, address: VipAddress) -> Vec<u8> {
     message
 }
 
+fn is_one_network(address: VipAddress, other: &Present) -> bool {
+    let shift = |bits: u32| bits.saturating_sub(u32::from(address.prefix));
+    let same = match (address.ip, other.ip) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            (a.to_bits() ^ b.to_bits()).checked_shr(shift(32)).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            (a.to_bits() ^ b.to_bits()).checked_shr(shift(128)).unwrap_or(0) == 0
+        }
+        _ => false,
+    };
+    same && address.prefix == other.prefix
+}
+
+/// The first IPv4 address of a network takes all others along when it goes, also one that came later
+/// and is the machine's own, unless the kernel is told to keep them.
+fn let_others_stay(index: u32) {
+    let Ok(name) = if_indextoname(index) else { return };
+    let name = name.to_string_lossy().into_owned();
+    let path = format!("/proc/sys/net/ipv4/conf/{name}/promote_secondaries");
+    if !std::fs::read_to_string(&path).is_ok_and(|set| set.trim() == "0") {
+        return;
+    }
+    match std::fs::write(&path, "1") {
+        Ok(()) => tracing::info!(
+            "vip: net.ipv4.conf.{name}.promote_secondaries was set: addresses that come later stay"
+        ),
+        Err(error) => tracing::warn!(
+            "vip: net.ipv4.conf.{name}.promote_secondaries is 0 and cannot be set ({error}): an \
+             address of this network that {name} gets later would go together with the virtual one"
+        ),
+    }
+}
+
 mod libc_family {
     pub const INET: u8 = 2;
     pub const INET6: u8 = 10;
@@ -204,6 +267,7 @@ fn error(body: &[u8]) -> Option<io::Error> {
 }
 
 fn present(body: &[u8]) -> Option<Present> {
+    let prefix = *body.get(1)?;
     let mut found = (None, None, u32::from(*body.get(2)?));
     let index = number(body, 4)?;
     let mut rest = body.get(ADDRESS_HEADER..)?;
@@ -221,7 +285,7 @@ fn present(body: &[u8]) -> Option<Present> {
     }
     // The local end, where there is another one.
     let ip = found.0.or(found.1)?;
-    Some(Present { ip, index, permanent: found.2 & PERMANENT != 0 })
+    Some(Present { ip, index, prefix, permanent: found.2 & PERMANENT != 0 })
 }
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {
@@ -244,8 +308,22 @@ mod tests {
         let message = framed(NEWADDR, F_REQUEST, 3, &body);
         let (kind, sequence, read, next) = split(&message).unwrap();
         assert_eq!((kind, sequence, read, next.len()), (NEWADDR, 3, body.as_slice(), 0));
-        let found = Present { ip: address.ip, index: 7, permanent: false };
+        let found = Present { ip: address.ip, index: 7, prefix: 24, permanent: false };
         assert_eq!(present(read), Some(found));
+    }
+
+    #[test]
+    fn networks_are_compared_by_their_bits() {
+        let is_one = |one: &str, other: &str| {
+            let other: VipAddress = other.parse().unwrap();
+            let present = Present { ip: other.ip, index: 7, prefix: other.prefix, permanent: true };
+            is_one_network(one.parse().unwrap(), &present)
+        };
+        assert!(is_one("10.0.0.9/24", "10.0.0.200/24"));
+        assert!(!is_one("10.0.0.9/24", "10.0.1.9/24"));
+        assert!(!is_one("10.0.0.9/24", "10.0.0.200/16"), "another route");
+        assert!(is_one("fd00::1/64", "fd00::2/64") && !is_one("fd00::1/64", "fd00:0:0:1::2/64"));
+        assert!(!is_one("fd00::1/128", "fd00::2/128") && !is_one("fd00::1/64", "10.0.0.1/24"));
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub fn prepare(vip: &Vip, listen: &Listen) -> Result<Prepared, String> {
         );
     }
     let netlink = Netlink::open().map_err(|error| format!("vip: no netlink socket: {error}"))?;
+    let ours = vip.addresses.iter().chain(&vip.replica_addresses).map(|address| address.ip);
+    let netlink = netlink.with(ours.collect());
     rights::keep_over_change_of_user().map_err(|error| format!("vip: {error}"))?;
     Ok(Prepared { vip: vip.clone(), neighbours: Neighbours::open(), netlink })
 }

@@ -289,3 +289,86 @@ fn no_rights_are_said_and_no_harm() {
         assert!(!has(&mut node.netlink, address));
     });
 }
+
+fn said(args: &str) -> String {
+    let output = Command::new("ip").args(args.split(' ')).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The machine's own address has a lifetime, as from DHCPv6 or SLAAC, and shares its route.
+#[test]
+fn the_route_of_the_machines_own_address_stays_as_it_was() {
+    if !is_root() {
+        return;
+    }
+    inside(|| {
+        let _neighbour = Neighbour::start();
+        ip("addr add fd0a::10/64 dev near nodad valid_lft 3600 preferred_lft 3600");
+        let mut node = Node::new();
+        let address: VipAddress = "fd0a::100/64".parse().unwrap();
+        let index = Interface::find("near").unwrap().index;
+        let left = || {
+            let route = said("-6 route show fd0a::/64 dev near");
+            let word = route.split(' ').skip_while(|word| *word != "expires").nth(1);
+            let seconds = word.and_then(|word| word.trim_end_matches("sec").parse::<i64>().ok());
+            seconds.unwrap_or_else(|| panic!("no lifetime: {route:?}"))
+        };
+        assert!(left() > 600);
+        node.netlink.put(index, address, Duration::from_secs(5)).unwrap();
+        assert!(left() > 600, "put on: {} s", left());
+        node.netlink.put(index, address, Duration::from_secs(3)).unwrap();
+        assert!(left() > 600, "prolonged: {} s", left());
+        node.netlink.remove(index, address).unwrap();
+        assert!(left() > 600, "taken off: {} s", left());
+        node.netlink.put(index, address, Duration::from_secs(2)).unwrap();
+        until("gone by itself", || !has(&mut node.netlink, address));
+        assert!(left() > 600, "ran out: {} s", left());
+    });
+}
+
+/// Alone in its network it brings the route, which lasts as long as it does, also beside another of
+/// hart's.
+#[test]
+fn an_address_that_is_alone_in_its_network_brings_the_route() {
+    if !is_root() {
+        return;
+    }
+    inside(|| {
+        let _neighbour = Neighbour::start();
+        let addresses: [VipAddress; 2] =
+            ["fd0b::100/64".parse().unwrap(), "fd0b::101/64".parse().unwrap()];
+        let ours = addresses.map(|address| address.ip).to_vec();
+        let mut netlink = Netlink::open().unwrap().with(ours);
+        let index = Interface::find("near").unwrap().index;
+        for _ in 0..2 {
+            for address in addresses {
+                netlink.put(index, address, Duration::from_secs(600)).unwrap();
+            }
+        }
+        let route = said("-6 route show fd0b::/64 dev near");
+        assert!(route.contains("expires"), "{route:?}");
+        for address in addresses {
+            netlink.remove(index, address).unwrap();
+        }
+    });
+}
+
+/// The kernel takes all later addresses of an IPv4 network along when the first one goes.
+#[test]
+fn an_own_address_that_comes_later_stays_when_the_virtual_one_goes() {
+    if !is_root() {
+        return;
+    }
+    inside(|| {
+        let _neighbour = Neighbour::start();
+        let mut node = Node::new();
+        let address: VipAddress = "10.11.0.100/24".parse().unwrap();
+        let own: VipAddress = "10.11.0.10/24".parse().unwrap();
+        let index = Interface::find("near").unwrap().index;
+        node.netlink.put(index, address, Duration::from_secs(2)).unwrap();
+        ip("addr add 10.11.0.10/24 dev near");
+        until("gone by itself", || !has(&mut node.netlink, address));
+        assert!(has(&mut node.netlink, own), "it went, too");
+        assert!(said("-4 route show dev near").contains("10.11.0.0/24"));
+    });
+}
