@@ -38,7 +38,10 @@ impl Brain {
             }
             return;
         }
-        if self.gives_up_sick(turn, snapshot, hold) || self.handing_over(turn, snapshot) {
+        if self.gives_up_sick(turn, snapshot, hold)
+            || self.leads_names_back(turn, snapshot)
+            || self.handing_over(turn, snapshot)
+        {
             return;
         }
         if !turn.is_running() {

@@ -154,9 +154,6 @@ impl Brain {
             let reason = "synchronous mode is on".to_owned();
             return self.write_sync(turn, Voters::nobody(), at, reason);
         }
-        if self.are_struck_off(turn, snapshot, sql) {
-            return;
-        }
         let voters = self.published_voters(snapshot);
         let quorum = Self::is_quorum(turn, &voters);
         let published = voters.names;

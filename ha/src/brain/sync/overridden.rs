@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use crate::brain::Brain;
 use crate::brain::turn::Turn;
 use crate::command::Job;
+use crate::kv::SynchronousMode;
 use crate::observation::{Observation, Sql};
 use crate::store::Snapshot;
 use crate::waits::{NOBODY, Voters, Waits};
@@ -31,13 +32,23 @@ fn fit(names: &str, published: &Voters) -> bool {
 }
 
 impl Brain {
-    /// Strikes the published standbys off. True: that is all for now.
-    pub(super) fn are_struck_off(
+    /// Also while a switchover is prepared, which may take its time; not where the agent stops, for
+    /// PostgreSQL stops with it. True: that is all for now.
+    pub(in crate::brain) fn leads_names_back(
         &mut self,
         turn: &mut Turn<'_>,
         snapshot: &Snapshot,
-        sql: &Sql,
     ) -> bool {
+        let on = turn.config.synchronous_mode != SynchronousMode::Off && !turn.obs.shutdown;
+        let sql = turn.obs.local.sql.as_ref().filter(|sql| on && !sql.in_recovery);
+        let Some(sql) = sql.filter(|_| turn.is_running() && self.has_sync(snapshot)) else {
+            return false;
+        };
+        self.are_struck_off(turn, snapshot, sql)
+    }
+
+    /// Strikes the published standbys off.
+    fn are_struck_off(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql) -> bool {
         let published = self.published_voters(snapshot);
         let proved = turn.obs.local.waits_for.is_some();
         let changed = self.proof_is_void || !proved && !fit(&sql.names, &published);
@@ -50,7 +61,9 @@ impl Brain {
             sql.names
         );
         turn.warn(problem.clone());
+        turn.phase(format!("leading; {problem}"));
         let at = snapshot.sync.as_ref().map_or(0, |sync| sync.index);
+        self.sync_doubt.see(at);
         if published == Voters::nobody() && !self.may_come_true(at, &BTreeSet::new()) {
             return false;
         }

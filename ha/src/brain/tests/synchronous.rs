@@ -428,3 +428,18 @@ fn commits_that_wait_for_nobody_by_a_setting_are_a_problem_in_synchronous_mode()
     assert!(see(true).is_some_and(|problem| problem.contains("off for database app")));
     assert_eq!(see(false), None);
 }
+
+/// Pausing the poolers, and waiting for an heir, takes seconds.
+#[test]
+fn altered_names_are_led_back_while_a_switchover_is_prepared() {
+    let mut seen = altered(&["n2"], "", 11_000);
+    let request = FailoverRequest { leader: Some("n1".into()), ..FailoverRequest::default() };
+    let snapshot = Arc::make_mut(seen.store.snapshot.as_mut().unwrap());
+    snapshot.failover = Some(versioned(request, None));
+    let out = Command::Write(Write::Sync { standbys: names(&[]), quorum: 0, at: 7 });
+    let again = Command::Begin(Job::Sync(all(&["n2"])));
+    assert_eq!(commands(&mut brain("n1"), &seen), [out, again]);
+    seen.shutdown = true;
+    let got = commands(&mut brain("n1"), &seen);
+    assert!(!got.iter().any(|c| matches!(c, Command::Begin(Job::Sync(_)))), "it stops: {got:?}");
+}
