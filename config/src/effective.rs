@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use hart_ha::kv::DynamicConfig;
+use hart_ha::kv::{DynamicConfig, SynchronousMode};
 use serde_json::{Map, Value};
 
 use crate::config::Config;
@@ -73,6 +73,9 @@ pub fn effective_postgresql(config: &Config, dynamic: &DynamicConfig) -> Effecti
     for map in [&shared.parameters, &local.parameters] {
         free(map, &mut parameters);
     }
+    if dynamic.synchronous_mode != SynchronousMode::Off {
+        warnings.extend(lax(&parameters));
+    }
     parameters.insert("listen_addresses".to_owned(), local.listen.addresses());
     parameters.insert("port".to_owned(), local.listen.port.to_string());
     parameters.insert("cluster_name".to_owned(), config.scope.clone());
@@ -84,6 +87,18 @@ pub fn effective_postgresql(config: &Config, dynamic: &DynamicConfig) -> Effecti
         use_slots: shared.use_slots,
         warnings,
     }
+}
+
+/// Commits that in synchronous mode do not wait for a standby's disk.
+fn lax(parameters: &BTreeMap<String, String>) -> Option<String> {
+    let value = parameters.get("synchronous_commit")?;
+    let waits = ["on", "true", "yes", "1", "remote_apply"];
+    (!waits.contains(&value.trim().to_ascii_lowercase().as_str())).then(|| {
+        format!(
+            "synchronous_commit is {value} although synchronous_mode is on: commits are acknowledged \
+             before a standby has them on disk"
+        )
+    })
 }
 
 fn controlled(shared: &Map<String, Value>, warnings: &mut Vec<String>) -> BTreeMap<String, String> {

@@ -89,3 +89,22 @@ fn old_spellings_are_brought_up_to_date() {
     let both = json!({"parameters": {"wal_keep_segments": 64, "wal_keep_size": "2GB"}});
     assert_eq!(effective("pgpass: /p", both).parameters["wal_keep_size"], "2GB");
 }
+
+#[test]
+fn commits_that_do_not_wait_in_synchronous_mode_are_warned_of() {
+    let warnings = |mode: Value, commit: &str| {
+        let shared = json!({"parameters": {"synchronous_commit": commit}});
+        let raw = json!({"synchronous_mode": mode, "postgresql": shared});
+        let raw = raw.as_object().unwrap().clone();
+        let config = with("postgresql: {listen: 'a:5432', data_dir: /d}");
+        effective_postgresql(&config, &DynamicConfig::from_raw(raw).unwrap()).warnings
+    };
+    for lax in ["off", "local", "remote_write"] {
+        let said = warnings(json!("quorum"), lax).join(", ");
+        assert!(said.contains(&format!("synchronous_commit is {lax}")), "{lax}: {said}");
+        assert_eq!(warnings(json!(false), lax), [""; 0]);
+    }
+    for waits in ["on", "remote_apply"] {
+        assert_eq!(warnings(json!(true), waits), [""; 0], "{waits}");
+    }
+}
