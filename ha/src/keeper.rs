@@ -25,7 +25,7 @@ use crate::kv::{Lease, Status, Term};
 use crate::store::{Index, LeaseTxn, SessionId};
 use crate::time::Time;
 
-pub use failsafe::{Pact, Promise, Question, Round};
+pub use failsafe::{Addressee, Identity, NoPromise, Pact, Promise, Question, Round, ask_timeout};
 pub use requests::{AcquirePlan, Heir, Payload};
 
 /// Something to be sent to the store now.

@@ -94,6 +94,8 @@ pub struct Local {
     pub trouble: Option<Trouble>,
     /// The server's own word that the WAL it needs next is nowhere to be had any more.
     pub wal_gone: Option<String>,
+    /// Why nobody reaches this node at its own REST address.
+    pub misled: Option<String>,
     /// This timeline's ancestors, from its `.history` file: (timeline, end, reason).
     pub history: Vec<(Timeline, Lsn, String)>,
 }
@@ -299,6 +301,8 @@ pub struct PeerAnswer {
     pub role: Role,
     /// Its timeline.
     pub timeline: Timeline,
+    /// hart's own: the identity of its installation.
+    pub instance: Option<String>,
     /// hart's own: the term in which its timeline began. Two nodes may have made the same number.
     pub timeline_term: Option<Term>,
     /// The furthest WAL it has.

@@ -102,7 +102,7 @@ impl Voters {
     /// Those of whom enough must be heard while commits wait as `waits` says.
     #[must_use]
     pub fn of(waits: &Waits) -> Self {
-        Self { names: waits.of.clone(), quorum: waits.of.len() - waits.need }
+        Self { names: waits.of.clone(), quorum: waits.of.len().saturating_sub(waits.need) }
     }
 }
 

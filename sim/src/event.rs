@@ -72,6 +72,8 @@ pub enum AtAgent {
         by: (usize, u32),
         /// Its round.
         round: u64,
+        /// The member whose address it was sent to.
+        to: usize,
         /// What is asked.
         question: Box<Question>,
     },

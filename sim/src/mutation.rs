@@ -79,6 +79,10 @@ pub enum Mutation {
     RestIsWritable,
     /// Commits are taken to wait as was proved once, whatever names are in force.
     ProofCountsForEver,
+    /// Whoever answers at a member's address counts as that member, and answers for it.
+    PromiseWithoutItsGiver,
+    /// A promise is given to anybody who asks.
+    PromiseToAnybody,
 }
 
 /// All of them, with the rule's text for the table.
@@ -117,6 +121,8 @@ pub const ALL: &[(Mutation, &str)] = &[
         Mutation::FailsafeGapIgnored,
         "who was out of touch when the list vanished hears everybody first",
     ),
+    (Mutation::PromiseWithoutItsGiver, "a promise counts as that of the member that gives it"),
+    (Mutation::PromiseToAnybody, "a promise is given to the holder of the lease only"),
     (Mutation::FailsafeListIgnored, "who is not on the failsafe list does not take over"),
     (Mutation::UnkillableRenewsOn, "a lease is not renewed for a PostgreSQL that cannot be ended"),
     (Mutation::SystemNotAsked, "before the lease is given up the system is asked who writes"),
@@ -150,6 +156,7 @@ impl Mutation {
                 any(&["a second server", "gives the lease up", "reports a fence", "two primaries"])
             }
             Self::StrayNotLookedFor => any(&["two primaries", "did not heal"]),
+            Self::PromiseToAnybody => any(&["has promised a stranger"]),
             Self::TermForgotten | Self::RenewWithoutCas => any(&["after term", "two primaries"]),
             Self::UnkillableRenewsOn => any(&["renews its lease although", "only one disk hangs"]),
             _ => any(&["two primaries"]),
@@ -172,6 +179,9 @@ impl Mutation {
             Self::HandOverBeforeCaughtUp => &[Kind::Switchover, Kind::PostgresFrozen],
             Self::FailsafePromiseIgnored | Self::OneSilenceSuffices => {
                 &[Kind::NodeCutFromConsul, Kind::NodesCutFromEachOther, Kind::LossyNetwork]
+            }
+            Self::PromiseWithoutItsGiver => {
+                &[Kind::AddressMisled, Kind::NodeCutFromConsul, Kind::NodesCutFromEachOther]
             }
             Self::FailsafeGapIgnored => &[Kind::NodeIsolated, Kind::NodeIsolated, Kind::StoreWiped],
             Self::FailsafeListIgnored => {

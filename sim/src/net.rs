@@ -11,6 +11,8 @@ pub struct Net {
     cut: Vec<u32>,
     /// Extra delay of messages, up to this much.
     slow: Vec<Us>,
+    /// The node that answers at each node's REST address, where it is another one.
+    misled: Vec<Option<usize>>,
     /// Messages of a thousand that are lost, on all links.
     pub loss: u64,
     /// Messages of a thousand that arrive twice, on all links.
@@ -23,7 +25,14 @@ impl Net {
     pub fn new(nodes: usize) -> Self {
         let ends = nodes + 1;
         let links = ends * ends;
-        Self { ends, cut: vec![0; links], slow: vec![0; links], loss: 0, twice: 0 }
+        Self {
+            ends,
+            cut: vec![0; links],
+            slow: vec![0; links],
+            misled: vec![None; nodes],
+            loss: 0,
+            twice: 0,
+        }
     }
 
     fn link(&self, from: usize, to: usize) -> usize {
@@ -42,6 +51,17 @@ impl Net {
         self.cut[link] = self.cut[link].saturating_sub(1);
     }
 
+    /// From now on another node answers at the REST address of this one; `None`: it does itself.
+    pub fn mislead(&mut self, node: usize, to: Option<usize>) {
+        self.misled[node] = to;
+    }
+
+    /// Who answers at this node's REST address?
+    #[must_use]
+    pub fn answers_at(&self, node: usize) -> usize {
+        self.misled[node].unwrap_or(node)
+    }
+
     /// Makes one direction slow.
     pub fn set_slow(&mut self, from: usize, to: usize, slow: Us) {
         let link = self.link(from, to);
@@ -57,6 +77,7 @@ impl Net {
     #[must_use]
     pub fn is_disturbed(&self) -> bool {
         self.loss > 0
+            || self.misled.iter().any(Option::is_some)
             || self.cut.iter().any(|cuts| *cuts > 0)
             || self.slow.iter().any(|slow| *slow > 0)
     }

@@ -36,13 +36,14 @@ pub(super) async fn refusal(
     if restapi.has_allowlist() && !is_listed(handle, peer).await {
         return forbidden("Access is denied".to_owned());
     }
-    let Some(wanted) = restapi.authentication.as_ref() else {
+    let wanted = handle.logins.good(hart_clock::now());
+    if wanted.is_empty() {
         let free = restapi.has_allowlist() || restapi.open || is_near(handle, peer, here).await;
         return if free { None } else { forbidden(remedy(peer)) };
-    };
+    }
     let problem = match headers.get(AUTHORIZATION) {
         None => "no auth header received",
-        Some(header) if is_right(header, wanted) => return None,
+        Some(header) if wanted.iter().any(|login| is_right(header, login)) => return None,
         Some(_) => "not authenticated",
     };
     let mut response = reply::text(StatusCode::UNAUTHORIZED, problem);

@@ -10,8 +10,8 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::{fresh_view, status_of};
-use crate::node::chain;
 use crate::node::view::Handle;
+use crate::node::{chain, http, peers};
 
 /// How long a member may take.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -24,6 +24,7 @@ struct Status {
     role: Role,
     tags: Tags,
     watchdog_failed: bool,
+    patroni: peers::Who,
     hart: Option<Own>,
 }
 
@@ -41,7 +42,7 @@ pub(super) async fn limitations(
     members: Vec<(String, String)>,
     led: bool,
 ) -> Vec<(String, Option<String>)> {
-    let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build();
+    let http = http::client().timeout(DEADLINE).build();
     let mut asked = JoinSet::new();
     for (name, url) in members {
         let (handle, http) = (handle.clone(), http.as_ref().ok().cloned());
@@ -69,10 +70,10 @@ struct Word {
 /// Why the leader elsewhere, whose `api_url` this is, gave the last request up, by its own word. `None`:
 /// it does not say so.
 pub(super) async fn refused_by(api_url: &str) -> Option<String> {
-    let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().ok()?;
+    let http = http::client().timeout(DEADLINE).build().ok()?;
     let url = reqwest::Url::parse(api_url).ok()?.join("/why").ok()?;
-    let answer = async { http.get(url).send().await?.error_for_status()?.bytes().await };
-    let said: Word = serde_json::from_slice(&answer.await.ok()?).ok()?;
+    let answer = http.get(url).send().await.ok()?.error_for_status().ok()?;
+    let said: Word = serde_json::from_str(&http::text(answer).await.ok()?).ok()?;
     said.refused
 }
 
@@ -88,12 +89,15 @@ async fn ask(
         return serde_json::from_value(status_of(handle, &view)).map_err(unreadable);
     }
     let http = http.ok_or("cannot be asked: the HTTP client cannot be set up")?;
-    let fetched = async { http.get(url).send().await?.error_for_status()?.bytes().await };
-    let bytes = fetched.await.map_err(|error| {
+    let fetched = async { http.get(url).send().await?.error_for_status() };
+    let answer = fetched.await.map_err(|error| {
         tracing::debug!(member = name, "no status: {}", chain(&error));
         "does not answer over REST".to_owned()
     })?;
-    serde_json::from_slice(&bytes).map_err(unreadable)
+    let status: Status = serde_json::from_str(&http::text(answer).await?).map_err(unreadable)?;
+    let other = |who| format!("cannot be asked: {who}");
+    status.patroni.must_be(&handle.file.scope, name).map_err(other)?;
+    Ok(status)
 }
 
 impl Status {

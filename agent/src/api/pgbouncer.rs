@@ -13,11 +13,14 @@ pub(super) async fn post(handle: &Handle, body: &Map<String, Value>) -> Response
         Ok(question) => question,
         Err(problem) => return reply::text(StatusCode::BAD_REQUEST, problem),
     };
-    let line = if question.within().is_some() { "paused" } else { "going on" };
+    let pauses = question.within().is_some();
+    let line = if pauses { "paused" } else { "going on" };
     match handle.poolers(question).await {
         Ok(()) => reply::text(StatusCode::OK, line),
         Err(why) => {
-            tracing::warn!("PgBouncer is not paused: {why}");
+            if pauses {
+                tracing::warn!("PgBouncer is not paused: {why}");
+            }
             reply::text(StatusCode::SERVICE_UNAVAILABLE, why)
         }
     }

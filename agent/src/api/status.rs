@@ -1,5 +1,7 @@
 //! The status of this node: the body of `GET /patroni` and of the health checks.
 
+use std::time::Duration;
+
 use hart_ha::brain::LAYOUT_VERSION;
 use hart_ha::keeper::Hold;
 use hart_ha::kv::Role;
@@ -10,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::picture::Picture;
 use crate::node::view::{Handle, View};
+use crate::node::word::{Deadline, Promised, Word};
 
 /// What it says, in the order in which Patroni says it; hart's own part comes last, as `hart`.
 pub(super) fn status_json(handle: &Handle, picture: &Picture<'_>) -> Value {
@@ -118,31 +121,16 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
     let probe = view.probe.as_ref().filter(|_| view.sql.is_some());
     let mut own = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "instance": &*handle.instance,
-        "may_lead": view.verdict.may_lead(),
         "why": view.verdict,
         "phase": view.phase,
-        "term": view.term,
-        "follows": view.follows,
-        "lease": hold(view.hold, picture.now),
-        "armed": hold(view.armed, picture.now),
         "guard": guard(view),
         "progress": view.progress,
         "consul_reachable": view.store_reachable,
         "lost": handle.journal.lost(),
     });
-    let memory = view.observation.as_ref().map(|seen| &seen.local.memory);
-    if let Some(list) = memory.map(|memory| &memory.failsafe).filter(|list| !list.is_empty()) {
-        own["failsafe"] = json!(list);
-    }
-    // Of the timeline: two nodes may have begun one of the same number apart from each other.
-    let timeline = view.sql.as_ref().map(|sql| sql.timeline);
-    let began = memory.zip(timeline).and_then(|(memory, number)| memory.origins.get(&number));
-    if let Some(term) = began {
-        own["timeline_term"] = json!(term);
-    }
-    if let Some(promised) = promised(picture) {
-        own["promised"] = promised;
+    let word = json!(word(handle, picture));
+    if let (Value::Object(own), Value::Object(word)) = (&mut own, word) {
+        own.extend(word);
     }
     if let Some(trouble) = view.trouble() {
         let millis = picture.now.since(trouble.since).as_millis();
@@ -157,12 +145,31 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
     own
 }
 
+/// What others' decisions rest on.
+fn word(handle: &Handle, picture: &Picture<'_>) -> Word {
+    let view = picture.view;
+    let memory = view.observation.as_ref().map(|seen| &seen.local.memory);
+    let timeline = view.sql.as_ref().map(|sql| sql.timeline);
+    let began = memory.zip(timeline).and_then(|(memory, number)| memory.origins.get(&number));
+    Word {
+        instance: handle.instance.to_string(),
+        may_lead: view.verdict.may_lead(),
+        term: view.term,
+        follows: view.follows,
+        lease: hold(view.hold, picture.now),
+        armed: hold(view.armed, picture.now),
+        promised: promised(picture),
+        failsafe: memory.map(|memory| memory.failsafe.clone()).unwrap_or_default(),
+        timeline_term: began.copied(),
+    }
+}
+
 /// Whom this node has promised to leave the lease alone.
-fn promised(picture: &Picture<'_>) -> Option<Value> {
+fn promised(picture: &Picture<'_>) -> Option<Promised> {
     let given = picture.view.observation.as_ref()?.lease.promised.as_ref();
     let promise = given.filter(|promise| picture.now < promise.until)?;
-    let left = picture.now.until(promise.until).as_millis();
-    Some(json!({"to": promise.holder, "term": promise.term, "left_ms": left}))
+    let left_ms = millis(picture.now.until(promise.until));
+    Some(Promised { to: promise.holder.clone(), term: promise.term, left_ms })
 }
 
 /// The layers of fencing by name: those that are there, and those that every node should have and
@@ -172,11 +179,12 @@ fn guard(view: &View) -> Value {
     json!({"layers": layers.names(), "missing": layers.missing(), "watchdog": view.watchdog})
 }
 
-fn hold(hold: Option<Hold>, now: Time) -> Value {
-    hold.map_or(
-        Value::Null,
-        |hold| json!({"term": hold.term, "left_ms": now.until(hold.deadline).as_millis()}),
-    )
+fn hold(hold: Option<Hold>, now: Time) -> Option<Deadline> {
+    hold.map(|hold| Deadline { term: hold.term, left_ms: millis(now.until(hold.deadline)) })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// `2026-01-01T00:00:00.000000Z` as Patroni writes it: `2026-01-01 00:00:00+00:00`.

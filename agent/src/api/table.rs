@@ -249,9 +249,10 @@ const CHANGES: &[Route<Change>] = &[
         "A leader without Consul asks this member to leave the lease alone for one ttl. For agents, \
          not for people.",
     )
-    .takes("`name`: who asks; `hart`: `term` and `ttl_ms` of its lease, `scope` of its cluster")
-    .answers("200 and the promise as JSON; 400 if the question is wrong, or for another cluster's member; 503 \
-         with the reason for a no"),
+    .takes("`name`: who asks; `hart`: `to` (`name` and `instance` of the member that is asked), `instance` of \
+         the one that asks, `term` and `ttl_ms` of its lease, `scope` of its cluster")
+    .answers("200 and the promise as JSON, with who gives it; 400 if the question is wrong, or for another \
+         cluster's member; 503 with the reason for a no, also where another member is meant"),
     Route::new(
         Change::PgBouncer,
         "POST",

@@ -51,7 +51,10 @@ pub(super) fn get(handle: &Handle, view: &View) -> Response {
 fn of(handle: &Handle, view: &View, now: Time) -> Why {
     let (verdict, refusal) = match &view.verdict {
         Verdict::Leads if view.hold.is_some_and(|hold| now < hold.deadline) => ("leads", None),
-        Verdict::Leads | Verdict::MayLead => ("may lead", None),
+        Verdict::Leads | Verdict::MayLead => match bound(view, now) {
+            None => ("may lead", None),
+            Some(refusal) => ("may not lead", Some(refusal)),
+        },
         Verdict::MayNot(refusal) => ("may not lead", Some(explain(refusal, view))),
     };
     let lost = handle.journal.lost().and_then(|data| serde_json::from_value(data).ok());
@@ -68,6 +71,23 @@ fn of(handle: &Handle, view: &View, now: Time) -> Why {
         consul_reachable: view.store_reachable,
         lost: lost.map(|lost: crate::journal::lost::Lost| lost.sentence()),
     }
+}
+
+/// A promise that binds this node, and that its holder has not ended.
+fn bound(view: &View, now: Time) -> Option<Refusal> {
+    let given = view.observation.as_ref()?.lease.promised.as_ref();
+    let promise = given.filter(|promise| now < promise.until)?;
+    let lease = view.snapshot.as_ref().and_then(|keys| keys.lease()?.given_up());
+    if lease.is_some_and(|(holder, term)| holder == promise.holder && term >= promise.term) {
+        return None;
+    }
+    let left = now.until(promise.until).as_secs_f64().ceil();
+    let (holder, term) = (&promise.holder, promise.term);
+    Some(Refusal {
+        rule: "promise".to_owned(),
+        value: format!("promised to {holder} in term {term} for {left} s more (failsafe)"),
+        remedy: format!("it ends by itself when {holder} no longer asks for it, or hands over"),
+    })
 }
 
 /// The brain's words, with what only the rest of the view knows.

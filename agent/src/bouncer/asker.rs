@@ -10,7 +10,8 @@ use hart_ha::time::Time;
 use tokio::sync::Notify;
 
 use super::question::{Question, Terms};
-use crate::node::chain;
+use crate::node::logins::Logins;
+use crate::node::{chain, http};
 
 /// An agent may take so much longer to answer than its poolers may take to pause.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -25,22 +26,20 @@ struct Known {
 #[derive(Clone)]
 pub struct Asker {
     http: reqwest::Client,
-    auth: Option<(String, hart_config::Secret)>,
+    logins: Logins,
     name: String,
     known: Arc<Mutex<Known>>,
     wake: Arc<Notify>,
 }
 
 impl Asker {
-    /// Asks as the member whose configuration this is; `wake` is notified of each answer.
+    /// Asks as the member `name`; `wake` is notified of each answer.
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
-    pub fn new(config: &hart_config::Config, wake: Arc<Notify>) -> reqwest::Result<Self> {
-        let http = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
-        let auth = config.restapi.authentication.as_ref();
-        let auth = auth.map(|auth| (auth.username.clone(), auth.password.clone()));
-        Ok(Self { http, auth, name: config.name.clone(), known: Arc::default(), wake })
+    pub fn new(name: &str, logins: Logins, wake: Arc<Notify>) -> reqwest::Result<Self> {
+        let http = http::client().build()?;
+        Ok(Self { http, logins, name: name.to_owned(), known: Arc::default(), wake })
     }
 
     /// The answers so far.
@@ -70,8 +69,9 @@ impl Asker {
     pub fn resume(&self, members: BTreeMap<String, String>, term: Term, attempt: Time) {
         for (name, url) in members {
             let request = self.request(&url, &self.question(term, attempt, None));
+            let logins = self.logins.clone();
             tokio::spawn(async move {
-                if let Err(why) = said(request.timeout(ANSWER)).await {
+                if let Err(why) = said(&logins, request.timeout(ANSWER)).await {
                     tracing::warn!(
                         "{name} was not told that its PgBouncers may go on: {why}; they do so by \
                          themselves after its pgbouncer.max_pause"
@@ -91,7 +91,7 @@ impl Asker {
     async fn ask(&self, name: String, url: String, question: Question) {
         let asked = hart_clock::now();
         let within = question.within().unwrap_or_default() + ANSWER;
-        let paused = said(self.request(&url, &question).timeout(within)).await;
+        let paused = said(&self.logins, self.request(&url, &question).timeout(within)).await;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.asking.remove(&name);
         known.answers.insert(name, PoolersAnswer { asked, paused });
@@ -101,23 +101,19 @@ impl Asker {
 
     fn request(&self, url: &str, question: &Question) -> reqwest::RequestBuilder {
         let base = url.trim_end_matches('/').trim_end_matches("/patroni");
-        let request = self.http.post(format!("{base}/pgbouncer")).json(question);
-        match &self.auth {
-            Some((user, word)) => request.basic_auth(user, Some(word.expose())),
-            None => request,
-        }
+        self.http.post(format!("{base}/pgbouncer")).json(question)
     }
 }
 
-async fn said(request: reqwest::RequestBuilder) -> Result<(), String> {
-    let answer = request.send().await.map_err(|error| {
+async fn said(logins: &Logins, request: reqwest::RequestBuilder) -> Result<(), String> {
+    let answer = logins.send(request).await.map_err(|error| {
         format!("its agent does not answer, so its PgBouncers are not paused: {}", chain(&error))
     })?;
     if answer.status().is_success() {
         return Ok(());
     }
     let status = answer.status();
-    let text = answer.text().await.unwrap_or_default();
+    let text = http::text(answer).await.unwrap_or_default();
     let line: String = text.chars().take(400).collect();
     Err(if line.is_empty() { format!("it answers {status}") } else { line })
 }

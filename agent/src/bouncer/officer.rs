@@ -1,7 +1,7 @@
 //! The task that has the poolers of this host: pauses them, leads them to the primary, and sees to
 //! it that they go on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::pending;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +27,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// An agent that ends waits so long for the next primary.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// Attempts that are over and are remembered.
+const ATTEMPTS: usize = 64;
 
 /// Where an answer goes.
 pub type Reply = oneshot::Sender<Result<(), String>>;
@@ -65,8 +68,9 @@ pub struct Officer {
     seen: watch::Receiver<Seen>,
     inbox: mpsc::UnboundedReceiver<Order>,
     held: Option<Held>,
-    /// The last attempt that is over: reign and number.
-    over: (u64, u64),
+    /// The last attempts that are over: whose, and its number. Each by itself, so that nobody can end
+    /// with one large number all that are to come.
+    over: VecDeque<(String, u64)>,
     /// The databases' file was changed, and not all poolers have read it.
     reload: bool,
     /// What failed is tried again then.
@@ -96,7 +100,7 @@ impl Officer {
             seen,
             inbox,
             held: None,
-            over: (0, 0),
+            over: VecDeque::new(),
             again: None,
             said: String::new(),
         };
@@ -211,12 +215,7 @@ impl Officer {
     async fn asked(&mut self, question: Question, reply: Reply) {
         let (term, attempt) = (question.hart.term, question.hart.attempt);
         let Some(within) = question.within() else {
-            self.over = self.over.max((term, attempt));
-            let mine = |held: &&mut Held| held.by == question.name && held.attempt <= attempt;
-            if let Some(held) = self.held.as_mut().filter(mine) {
-                held.over.get_or_insert_with(|| format!("{} goes on leading", question.name));
-            }
-            let _ = reply.send(Ok(()));
+            let _ = reply.send(self.goes_on(&question));
             return;
         };
         if let Err(why) = self.may_pause(&question) {
@@ -236,14 +235,43 @@ impl Officer {
         self.held = Some(held);
     }
 
-    fn may_pause(&self, question: &Question) -> Result<(), String> {
+    /// Said by the one that had them paused, or by whoever leads.
+    fn goes_on(&mut self, question: &Question) -> Result<(), String> {
+        let (name, attempt) = (&question.name, question.hart.attempt);
+        let held = self.held.as_mut().filter(|held| held.by == *name && held.attempt == attempt);
+        if held.is_none() {
+            self.must_lead(question)?;
+        }
+        if let Some(held) = self.held.as_mut().filter(|held| held.by == *name) {
+            held.over.get_or_insert_with(|| format!("{name} goes on leading"));
+        }
+        self.is_done(name.clone(), attempt);
+        Ok(())
+    }
+
+    /// One that comes late begins nothing again.
+    fn is_done(&mut self, by: String, attempt: u64) {
+        if self.over.len() >= ATTEMPTS {
+            self.over.pop_front();
+        }
+        self.over.push_back((by, attempt));
+    }
+
+    fn must_lead(&self, question: &Question) -> Result<(), String> {
         let (name, term) = (&question.name, question.hart.term);
         let seen = self.seen.borrow();
         let lease = seen.snapshot.as_ref().and_then(|snapshot| snapshot.lease());
-        if !lease.is_some_and(|lease| lease.holder == *name && lease.term == term) {
-            return Err(format!("{name} does not lead in term {term}, as far as is known here"));
-        }
-        if (term, question.hart.attempt) <= self.over {
+        let leads = lease.is_some_and(|lease| lease.holder == *name && lease.term == term);
+        let refusal = || format!("{name} does not lead in term {term}, as far as is known here");
+        if leads { Ok(()) } else { Err(refusal()) }
+    }
+
+    fn may_pause(&self, question: &Question) -> Result<(), String> {
+        self.must_lead(question)?;
+        let over = |(by, attempt): &(String, u64)| {
+            *by == question.name && *attempt == question.hart.attempt
+        };
+        if self.over.iter().any(over) {
             return Err("this attempt is over".to_owned());
         }
         let going_on = self.held.as_ref().and_then(|held| held.over.as_ref());
@@ -321,8 +349,8 @@ impl Officer {
         let _ = on_disk(move || std::fs::remove_file(marker)).await;
         self.said.clear();
         if let Some(held) = self.held.take() {
-            self.over = self.over.max((held.term, held.attempt));
             held.will.into_iter().for_each(LastWill::revoke);
+            self.is_done(held.by, held.attempt);
         }
     }
 
@@ -383,4 +411,58 @@ fn leading(snapshot: &Snapshot) -> Option<(String, u64)> {
     let member = snapshot.member(&lease.holder)?;
     let writes = member.role == Role::Primary && member.state == State::Running;
     writes.then(|| (lease.holder.clone(), lease.term))
+}
+
+#[cfg(test)]
+mod tests {
+    use hart_ha::store::RawEntry;
+
+    use super::super::question::Terms;
+    use super::*;
+
+    /// Of a host where n1 is known to lead in term 4.
+    fn officer() -> (Officer, mpsc::UnboundedSender<Order>, watch::Sender<Seen>) {
+        let text = "scope: demo\nname: n2\nrestapi:\n  listen: 127.0.0.1:8008\n\
+                    consul: {url: 'http://127.0.0.1:9'}\npgbouncer: {poolers: ['/nonexistent:6432'], user: hart}\n\
+                    postgresql:\n  listen: 127.0.0.1:5432\n  data_dir: /nonexistent/data\n  \
+                    authentication:\n    superuser: {username: postgres}\n    \
+                    replication: {username: replicator}\n";
+        let config = hart_config::load_text("test.yml", text, []).unwrap().config;
+        let lease = br#"{"lease":{"holder":"n1","term":4,"ttl_ms":6000,"beat":1,"state":"held"}}"#;
+        let entry = RawEntry { key: "status", value: lease, index: 7, session: None };
+        let snapshot = Some(std::sync::Arc::new(Snapshot::read([entry]).0));
+        let (sender, seen) = watch::channel(Seen { snapshot, ..Seen::default() });
+        let pgbouncer = config.pgbouncer.clone().unwrap();
+        let marker = std::env::temp_dir().join("no such marker");
+        let (officer, orders) = Officer::new(&config, &pgbouncer, marker, seen);
+        (officer, orders, sender)
+    }
+
+    fn question(name: &str, term: u64, attempt: u64, pause: bool) -> Question {
+        let pause_ms = pause.then_some(1000);
+        Question { name: name.into(), hart: Terms { term, attempt, pause_ms } }
+    }
+
+    #[test]
+    fn only_the_leader_ends_an_attempt_and_only_that_one() {
+        let (mut officer, ..) = officer();
+        let go_on = |officer: &mut Officer, name, term, attempt| {
+            officer.goes_on(&question(name, term, attempt, false))
+        };
+        assert!(go_on(&mut officer, "ghost", 4, 7).is_err());
+        assert!(go_on(&mut officer, "n1", 3, 7).is_err());
+        assert!(officer.may_pause(&question("n1", 4, 7, true)).is_ok());
+        assert!(go_on(&mut officer, "n1", 4, u64::MAX).is_ok());
+        assert!(officer.may_pause(&question("n1", 4, 7, true)).is_ok(), "another number");
+        assert!(go_on(&mut officer, "n1", 4, 7).is_ok());
+        let late = officer.may_pause(&question("n1", 4, 7, true)).unwrap_err();
+        assert_eq!(late, "this attempt is over");
+        assert!(officer.may_pause(&question("n1", 4, 8, true)).is_ok());
+
+        officer.held = Some(officer.hold("n1".into(), 4, 8));
+        assert!(go_on(&mut officer, "n3", 4, 8).is_err());
+        assert!(officer.held.as_ref().unwrap().over.is_none());
+        assert!(go_on(&mut officer, "n1", 5, 8).is_ok(), "its own attempt, though another leads");
+        assert!(officer.held.as_ref().unwrap().over.is_some());
+    }
 }

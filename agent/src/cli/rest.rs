@@ -7,9 +7,13 @@ use reqwest::{Certificate, Client, Identity, Method, redirect};
 use serde_json::Value;
 
 use crate::cli::fail::{Fail, with_causes};
+use crate::node::http;
 
 /// Limit for one connection.
 const CONNECT: Duration = Duration::from_secs(2);
+
+/// `GET /events` and `GET /metrics` may be long.
+const ANSWER_MAX: usize = 16 << 20;
 
 /// A client for the REST API of members. No proxy, no redirects, a deadline on every call.
 #[derive(Clone)]
@@ -113,7 +117,9 @@ impl Rest {
             |error: reqwest::Error| format!("{url}: {}", with_causes(&error.without_url()));
         let response = request.send().await.map_err(failed)?;
         let status = response.status().as_u16();
-        Ok(Answer { status, text: response.text().await.map_err(failed)? })
+        let text =
+            http::text_up_to(response, ANSWER_MAX).await.map_err(|why| format!("{url}: {why}"))?;
+        Ok(Answer { status, text })
     }
 }
 

@@ -19,13 +19,18 @@ pub async fn ask(
     leader: &str,
     patroni_ttl: Duration,
 ) -> Option<Duration> {
-    let url = rest::url(&snapshot.member(leader)?.api_url, "primary");
+    let entry = snapshot.member(leader)?;
+    let url = rest::url(&entry.api_url, "primary");
     let answer = rest.get(&url, ANSWER).await.ok()?;
     if answer.status != 200 {
         return None;
     }
     let body: Value = serde_json::from_str(&answer.text).ok()?;
     if body["patroni"]["name"].as_str() != Some(leader) {
+        return None;
+    }
+    let instance = body["hart"]["instance"].as_str();
+    if instance.is_some_and(|its| !entry.instance.is_empty() && its != entry.instance) {
         return None;
     }
     left(&body, patroni_ttl)

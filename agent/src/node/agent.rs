@@ -7,7 +7,9 @@ use arc_swap::ArcSwap;
 use hart_config::Config;
 use hart_ha::brain::{Brain, Step};
 use hart_ha::command::{Exit, Job};
+use hart_ha::kv::Lease;
 use hart_ha::observation::{JobDone, LeaseStanding, Observation, StoreView};
+use hart_ha::store::Snapshot;
 use hart_ha::waits::Voters;
 use hart_postgres::Postgres;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -18,6 +20,7 @@ use super::home::Home;
 use super::jobs::Jobs;
 use super::lease_task::{LeaseLink, Order as LeaseOrder};
 use super::local::Known;
+use super::logins::Logins;
 use super::monitor::{MonitorLink, Order as MonitorOrder};
 use super::namesake::{Alive, Clash, Namesake};
 use super::peers::Peers;
@@ -62,6 +65,8 @@ pub enum Effect {
     StrayEnded,
     /// The lease was given up, or what is in the way of that.
     GaveUp(Option<Obstacle>),
+    /// Whether another node answers at this one's own REST address.
+    OwnAddress(Option<String>),
 }
 
 /// Everything that the loop holds.
@@ -110,7 +115,10 @@ pub struct Agent {
     pub(super) hurry: Duration,
     pub(super) namesake: Namesake,
     pub(super) last_phase: String,
+    pub(super) logins: Logins,
     pub(super) last_warning: Option<String>,
+    /// The lease that the store showed last, but for its beat.
+    pub(super) lease_seen: Option<Lease>,
     pub(super) last_reasons: Vec<String>,
     /// So often in a row a change of the synchronous standbys has failed.
     pub(super) unproved: u32,
@@ -143,6 +151,7 @@ impl Agent {
                     continue;
                 }
             }
+            self.pass_lease_on(snapshot);
             let step = self.brain.step(&observation);
             if let Some(what) = hart_ha::invariant::broken(&observation, &step) {
                 return self.stop_at_a_fault(&what).await;
@@ -241,6 +250,18 @@ impl Agent {
         }
     }
 
+    /// Promises are given to the holder that the store shows.
+    fn pass_lease_on(&mut self, snapshot: Option<&Snapshot>) {
+        let Some(lease) = snapshot.and_then(Snapshot::lease) else { return };
+        let lease = Some(Lease { beat: 0, from: None, ..lease.clone() });
+        if self.lease_seen != lease {
+            self.lease_seen.clone_from(&lease);
+            lease
+                .into_iter()
+                .for_each(|lease| drop(self.lease.orders.send(LeaseOrder::Saw(lease))));
+        }
+    }
+
     fn take_effects(&mut self) {
         while let Ok(effect) = self.effects.1.try_recv() {
             match effect {
@@ -256,6 +277,7 @@ impl Agent {
                 Effect::Looked(found) => self.looked(found),
                 Effect::StrayEnded => self.stray_ended(),
                 Effect::GaveUp(obstacle) => self.gave_up(obstacle),
+                Effect::OwnAddress(problem) => self.known.misled = problem,
                 Effect::Followed(upstream, result) => {
                     self.follow_pending = false;
                     if result.is_ok() {

@@ -64,7 +64,8 @@ impl Agent {
         let _ = self.reload_now.try_send(());
     }
 
-    /// Takes over what can change without a restart: tags, parameters, `pg_hba`, `pg_ident`.
+    /// Takes over what can change without a restart: tags, parameters, `pg_hba`, `pg_ident`, and the
+    /// login of the REST API.
     ///
     /// # Errors
     /// What is wrong with the file; then nothing has changed.
@@ -82,6 +83,7 @@ impl Agent {
             tracing::error!("this node will not lead: {problem}");
         }
         self.brain.set_tags(super::unfit::tags(&new, self.unfit.is_some()));
+        self.logins.renew(new.restapi.authentication.as_ref(), hart_clock::now());
         self.config = std::sync::Arc::new(new);
         let dynamic = self.applied.clone().unwrap_or_default();
         self.postgres.update_settings(settings::postgres(&self.config, &dynamic).0);

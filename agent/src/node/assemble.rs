@@ -18,6 +18,7 @@ use super::counters::Counters;
 use super::jobs::Jobs;
 use super::keys::Keys;
 use super::local::Known;
+use super::logins::Logins;
 use super::namesake::Namesake;
 use super::peers::Peers;
 use super::promises::Asker;
@@ -28,7 +29,7 @@ use super::start::{Prepared, StartError};
 use super::store_task::chain;
 use super::view::{Handle, View};
 use super::writes::Writes;
-use super::{ghosts, lease_task, monitor, services, settings, store_task, unfit};
+use super::{ghosts, lease_task, monitor, own_address, services, settings, store_task, unfit};
 use crate::bouncer::Officer;
 use crate::journal::{Event, Journal, Kind, Recorder};
 
@@ -93,11 +94,13 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let (seen, sessions) = store_task::start(&client, &keys, plan, &counters, &doubt, &wake);
     let pulse = Pulse::default();
     let lease_config = config.clone();
+    let logins = Logins::new(config.restapi.authentication.clone());
     let lease = lease_task::start(
         &config.name,
         &instance,
         move || settings::consul(&lease_config),
-        Asker::new(&config, settings::brain(&config, &instance).api_url).map_err(refused)?,
+        Asker::new(&config.scope, &settings::brain(&config, &instance).api_url, logins.clone())
+            .map_err(refused)?,
         keys.clone(),
         socket,
         lease_task::Ties {
@@ -119,6 +122,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     ));
     let handle =
         Handle::new(config.clone(), instance.clone(), client.clone(), view.clone(), changed, ask)
+            .with_logins(logins.clone())
             .with_journal(journal.clone())
             .with_counters(counters.clone())
             .with_lease(lease.orders.clone());
@@ -156,7 +160,8 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         brain: Brain::new(settings::brain(&config, &instance)),
         monitor: monitor::start(postgres.clone(), wake.clone()),
         peers: Peers::new(&config.scope, wake.clone()).map_err(refused)?,
-        poolers: crate::bouncer::Asker::new(&config, wake.clone()).map_err(refused)?,
+        poolers: crate::bouncer::Asker::new(&config.name, logins.clone(), wake.clone())
+            .map_err(refused)?,
         writes: Writes::new(&client, &keys, &config.name, wake.clone()),
         jobs: Jobs::new(postgres.clone(), server.clone(), wake.clone()),
         effects: mpsc::unbounded_channel(),
@@ -177,6 +182,8 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         namesake: Namesake::default(),
         last_phase: String::new(),
         last_warning: None,
+        lease_seen: None,
+        logins,
         last_reasons: Vec::new(),
         unproved: 0,
         recorder: Recorder::new(journal.clone(), home.path("guard.exit"), counters.clone()),
@@ -199,6 +206,12 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         reload,
         reload_now,
     };
+    tokio::spawn(own_address::watch(
+        settings::brain(&agent.config, &instance).api_url,
+        instance.to_string(),
+        agent.effects.0.clone(),
+        agent.wake.clone(),
+    ));
     let exit = agent.run().await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     let _ = end.send(true);

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use hart_consul::{Client, Outcome as CallOutcome, ReadOptions, TxnOp, TxnOutcome};
 use hart_ha::keeper::{
-    AcquirePlan, Call, Heir, Hold, Keeper, Pact, Payload, Promise, Question, Request,
+    AcquirePlan, Call, Heir, Hold, Keeper, NoPromise, Pact, Payload, Promise, Question, Request,
 };
-use hart_ha::kv::Term;
+use hart_ha::kv::{Lease, Term};
 use hart_ha::observation::LeaseStanding;
 use hart_ha::store::{Index, LeaseTxn, LeaseView, Outcome};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -40,8 +40,11 @@ pub enum Order {
     Abandon(Term),
     /// Whose word is enough to go on without Consul.
     Pact(Option<Pact>),
-    /// Another member asks to leave the lease alone: the promise, or why not.
-    Promise(Question, oneshot::Sender<Result<Promise, String>>),
+    /// The store shows this lease.
+    Saw(Lease),
+    /// Another member asks to leave the lease alone: the promise, or why not. True: the holder has said
+    /// at its own address that it holds this lease.
+    Promise(Question, bool, oneshot::Sender<Result<Promise, NoPromise>>),
     /// A guard is about to be started under this reign: the reply is what it is to be armed with.
     /// From now on a request with a shorter ttl waits until the guard has the cut.
     GuardStarts(Term, oneshot::Sender<Option<Hold>>),
@@ -210,7 +213,7 @@ impl LeaseTask {
     fn on_word(&mut self, heard: &Heard) {
         let now = hart_clock::now();
         let Heard { id, member, word } = heard;
-        self.keeper.heard(now, *id, member, word.is_ok());
+        self.keeper.heard(now, *id, member, word.as_ref().ok());
         if let (Err(why), Some(hold)) = (word, self.keeper.hold(now)) {
             self.asker.complain(member, why, now.until(hold.deadline));
         }
@@ -244,9 +247,13 @@ impl LeaseTask {
                 self.keeper.set_pact(pact);
                 None
             }
-            Order::Promise(question, reply) => {
+            Order::Saw(lease) => {
+                self.keeper.saw(&lease);
+                None
+            }
+            Order::Promise(question, vouched, reply) => {
                 // Whoever asked may have gone: the promise binds all the same.
-                let _ = reply.send(self.keeper.promise(now, &question));
+                let _ = reply.send(self.keeper.promise(now, &question, vouched));
                 None
             }
             Order::GuardStarts(term, reply) => {

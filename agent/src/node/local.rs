@@ -30,6 +30,8 @@ pub struct Known {
     pub stray: Option<String>,
     /// What the server follows.
     pub upstream: Option<Upstream>,
+    /// Why nobody reaches this node at its own REST address.
+    pub misled: Option<String>,
     /// Whether the server is of any use.
     pub health: Health,
     /// The kill that is under way.
@@ -144,6 +146,7 @@ impl Known {
             killing: self.killing.clone(),
             trouble: self.health.trouble.clone().filter(|_| up),
             wal_gone: self.health.wal_gone.clone().filter(|_| up),
+            misled: self.misled.clone(),
             history: self.history.1.clone(),
         }
     }

@@ -7,8 +7,9 @@
 //! | `lease_task` | renewals, on a thread of their own; arms the guard |
 //! | `store_task`, `writes`, `keys` | session, watch and writes in Consul |
 //! | `monitor`, `server`, `jobs`, `local` | PostgreSQL: looked at, as a process, long actions |
-//! | `peers` | the other members over REST |
-//! | `namesake` | another node of the same name |
+//! | `peers`, `word`, `http`, `logins` | the other members over REST |
+//! | `promises` | questions and answers of failsafe |
+//! | `namesake`, `own_address` | another node of the same name, or at this one's address |
 //! | `ghosts` | what is left of lost hosts in the catalogue |
 //! | `services` | registration with Consul |
 //! | `strays` | PostgreSQL started past the guard; the question before the lease is given up |
@@ -27,14 +28,17 @@ mod execute;
 mod ghosts;
 mod health;
 mod home;
+pub mod http;
 mod jobs;
 pub mod keys;
 mod lease_task;
 mod local;
 mod logging;
+pub mod logins;
 mod monitor;
 mod namesake;
-mod peers;
+mod own_address;
+pub mod peers;
 pub mod promises;
 mod pulse;
 mod server;
@@ -45,8 +49,11 @@ mod store_task;
 mod strays;
 mod unfit;
 pub mod view;
+pub mod word;
 mod writes;
 
+#[cfg(test)]
+pub use lease_task::Order as LeaseOrder;
 pub use lease_task::Standing;
 pub use logging::{flush as flush_log, init as log_to_stderr};
 pub use services::service_name;

@@ -110,7 +110,8 @@ impl Agent {
         let (mine, effects, wake) =
             (self.home.instance().to_owned(), self.effects.0.clone(), self.wake.clone());
         tokio::spawn(async move {
-            if let Some(instance) = peers::other_instance(&url, &mine).await {
+            let present = peers::who(&url).await.map(|who| who.instance);
+            if let Some(instance) = present.filter(|instance| *instance != mine) {
                 let _ = effects.send(Effect::Namesake(Alive { url, instance }));
                 wake.notify_one();
             }

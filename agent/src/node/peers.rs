@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hart_ha::kv::{Failsafe, Role, State, Tags};
+use hart_ha::kv::{Role, State, Tags};
 use hart_ha::lsn::Lsn;
 use hart_ha::observation::{PeerAnswer, Probe};
 use serde::Deserialize;
 use tokio::sync::Notify;
+
+use super::http;
+use super::store_task::chain;
+use super::word::Word;
 
 /// How long a member may take. Short enough to fit into the last of a lease.
 const DEADLINE: Duration = Duration::from_millis(350);
@@ -36,12 +40,8 @@ impl Peers {
     /// # Errors
     /// When the HTTP client cannot be set up.
     pub fn new(scope: &str, wake: Arc<Notify>) -> reqwest::Result<Self> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .tcp_nodelay(true)
-            .timeout(DEADLINE)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .build()?;
+        let http =
+            http::client().timeout(DEADLINE).pool_idle_timeout(Duration::from_secs(30)).build()?;
         Ok(Self { http, scope: scope.into(), known: Arc::default(), wake })
     }
 
@@ -65,7 +65,7 @@ impl Peers {
         let asked = hart_clock::now();
         let answer = match fetch(&self.http, &url).await {
             Ok(status) => status.of(&self.scope, &name),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error),
         };
         if let Err(error) = &answer {
             tracing::debug!(member = %name, %error, "no answer over REST");
@@ -79,8 +79,10 @@ impl Peers {
     }
 }
 
-async fn fetch(http: &reqwest::Client, url: &str) -> reqwest::Result<Status> {
-    http.get(url).send().await?.json().await
+async fn fetch(http: &reqwest::Client, url: &str) -> Result<Status, String> {
+    let answer = http.get(url).send().await.map_err(|error| chain(&error))?;
+    let text = http::text(answer).await?;
+    serde_json::from_str(&text).map_err(|error| format!("what it answers is no status: {error}"))
 }
 
 /// The part of `GET /patroni` that matters here; Patroni's own members answer it as well.
@@ -94,13 +96,13 @@ struct Status {
     xlog: Xlog,
     tags: Tags,
     patroni: Who,
-    hart: Option<HartStatus>,
+    hart: Option<Word>,
 }
 
 /// Who answers. Old members of Patroni do not say.
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
-struct Who {
+pub struct Who {
     scope: Option<String>,
     name: Option<String>,
 }
@@ -113,56 +115,48 @@ struct Xlog {
     replayed_location: Option<Lsn>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct HartStatus {
-    may_lead: Option<bool>,
-    term: u64,
-    follows: Option<u64>,
-    timeline_term: Option<u64>,
-    promised: Option<Promised>,
-    lease: Option<Deadline>,
-    armed: Option<Deadline>,
-    failsafe: Failsafe,
-}
-
-#[derive(Deserialize)]
-struct Deadline {
-    left_ms: u64,
-}
-
-#[derive(Deserialize)]
-struct Promised {
-    to: String,
-}
-
 impl Status {
     /// The answer, where it is that of this member of this cluster, as far as it says.
     fn of(self, scope: &str, name: &str) -> Result<PeerAnswer, String> {
-        let Who { scope: its_scope, name: its_name } = &self.patroni;
+        self.patroni.must_be(scope, name)?;
+        Ok(self.into())
+    }
+}
+
+impl Who {
+    /// Is it this member of this cluster, as far as it says?
+    ///
+    /// # Errors
+    /// Who it is.
+    pub fn must_be(&self, scope: &str, name: &str) -> Result<(), String> {
+        let Self { scope: its_scope, name: its_name } = self;
         let other = its_scope.as_ref().is_some_and(|its| its != scope)
             || its_name.as_ref().is_some_and(|its| its != name);
-        if other {
-            let [its_name, its_scope] =
-                [its_name, its_scope].map(|it| it.as_deref().unwrap_or("?"));
-            return Err(format!("{its_name} of the cluster {its_scope} answers at its address"));
+        if !other {
+            return Ok(());
         }
-        Ok(self.into())
+        let [its_name, its_scope] = [its_name, its_scope].map(|it| it.as_deref().unwrap_or("?"));
+        Err(format!("{its_name} of the cluster {its_scope} answers at its address"))
     }
 }
 
 impl From<Status> for PeerAnswer {
     fn from(status: Status) -> Self {
         let Xlog { location, received_location, replayed_location } = status.xlog;
-        let hart = status.hart.unwrap_or_default();
-        Self {
+        let position = location.max(received_location).max(replayed_location).unwrap_or_default();
+        let plain = Self {
             state: status.state,
             role: status.role,
             timeline: status.timeline,
-            timeline_term: hart.timeline_term,
-            position: location.max(received_location).max(replayed_location).unwrap_or_default(),
+            position,
             tags: status.tags,
-            may_lead: hart.may_lead,
+            ..Self::default()
+        };
+        let Some(hart) = status.hart else { return plain };
+        Self {
+            instance: Some(hart.instance),
+            timeline_term: hart.timeline_term,
+            may_lead: Some(hart.may_lead),
             term: hart.term,
             follows: hart.follows,
             promised: hart.promised.map(|promised| promised.to),
@@ -170,25 +164,38 @@ impl From<Status> for PeerAnswer {
             // write all the same.
             holds: hart.lease.is_some() || hart.armed.is_some_and(|armed| armed.left_ms > 0),
             failsafe: hart.failsafe,
+            ..plain
         }
     }
 }
 
-/// Is a node of another installation alive behind this member's address?
-pub async fn other_instance(url: &str, mine: &str) -> Option<String> {
+/// Who answers at an address.
+#[derive(Debug)]
+pub struct Present {
+    /// Member name.
+    pub name: String,
+    /// The identity of its installation; `Patroni`: it has none.
+    pub instance: String,
+}
+
+/// Who is alive behind this address?
+pub async fn who(url: &str) -> Option<Present> {
     #[derive(Deserialize)]
-    struct Who {
+    struct Said {
+        #[serde(default)]
+        patroni: Who,
         hart: Option<Instance>,
     }
     #[derive(Deserialize)]
     struct Instance {
         instance: String,
     }
-    let http =
-        reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build().ok()?;
-    let who: Who = http.get(url).send().await.ok()?.json().await.ok()?;
-    let other = who.hart.map_or_else(|| "Patroni".to_owned(), |hart| hart.instance);
-    (other != mine).then_some(other)
+    let http = http::client().timeout(Duration::from_secs(2)).build().ok()?;
+    let text = http::text(http.get(url).send().await.ok()?).await.ok()?;
+    let said: Said = serde_json::from_str(&text).ok()?;
+    let instance = said.hart.map_or_else(|| "Patroni".to_owned(), |hart| hart.instance);
+    let name = said.patroni.name.unwrap_or_else(|| "another node".to_owned());
+    Some(Present { name, instance })
 }
 
 #[cfg(test)]
@@ -208,8 +215,9 @@ mod tests {
         assert_eq!((patroni.position, patroni.may_lead, patroni.timeline), (Lsn(7), None, 3));
         assert!(patroni.tags.nofailover);
         let text = r#"{"role":"master","xlog":{"location":9},
-            "hart":{"may_lead":false,"term":7,"timeline_term":5,"promised":{"to":"n1","term":6},
-            "lease":{"term":7,"left_ms":900},"failsafe":{"n1":"http://n1:8008/patroni"}}}"#;
+            "hart":{"instance":"i","may_lead":false,"term":7,"timeline_term":5,"follows":null,
+            "promised":{"to":"n1","term":6,"left_ms":9},"lease":{"term":7,"left_ms":900},"armed":null,
+            "failsafe":{"n1":"http://n1:8008/patroni"}}}"#;
         let hart = read(text);
         assert_eq!((hart.promised.as_deref(), patroni.promised), (Some("n1"), None));
         assert_eq!((hart.role, hart.position, hart.may_lead), (Role::Primary, Lsn(9), Some(false)));
@@ -217,8 +225,29 @@ mod tests {
         assert_eq!((hart.timeline_term, patroni.timeline_term), (Some(5), None));
         assert_eq!((hart.holds, patroni.holds), (true, false));
         assert!(hart.failsafe.contains_key("n1") && patroni.failsafe.is_empty());
-        assert!(!read(r#"{"hart":{"lease":null,"armed":{"term":6,"left_ms":0}}}"#).holds);
-        assert!(read(r#"{"hart":{"lease":null,"armed":{"term":6,"left_ms":1}}}"#).holds);
+        assert_eq!((hart.instance.as_deref(), patroni.instance), (Some("i"), None));
+        let armed = |left: u64| {
+            let lease = r#""lease":{"term":7,"left_ms":900},"armed":null"#;
+            let armed = format!(r#""lease":null,"armed":{{"term":6,"left_ms":{left}}}"#);
+            read(&text.replace(lease, &armed)).holds
+        };
+        assert_eq!((armed(0), armed(1)), (false, true));
+    }
+
+    /// "No promise" and "no lease" are said; a field that is missing says neither.
+    #[test]
+    fn an_answer_that_leaves_out_what_safety_rests_on_is_none() {
+        let whole = serde_json::json!({"hart": {
+            "instance": "i", "may_lead": true, "term": 7, "timeline_term": null, "follows": null,
+            "promised": null, "lease": null, "armed": null, "failsafe": {},
+        }});
+        assert!(serde_json::from_value::<Status>(whole.clone()).is_ok());
+        for field in whole["hart"].as_object().unwrap().keys() {
+            let mut less = whole.clone();
+            less["hart"].as_object_mut().unwrap().remove(field);
+            let error = serde_json::from_value::<Status>(less).err();
+            assert!(error.is_some_and(|error| error.to_string().contains(field)), "{field}");
+        }
     }
 
     /// The address of a member that is gone may be the address of another cluster's primary.

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use hart_ha::keeper::{Question, Round};
+use hart_ha::keeper::{Identity, Question, Round, ask_timeout};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
+use super::logins::Logins;
 use super::store_task::chain;
+use super::{http, peers, word};
 
 /// `POST /failsafe`: Patroni's fields, and hart's own. Patroni's members have no promise to give
 /// that would be of use here: their answer does not have the shape of [`Word`].
@@ -22,11 +24,23 @@ struct Body {
 /// What is asked for.
 #[derive(Serialize, Deserialize)]
 struct Terms {
+    /// Who is asked: the address may lead to another member.
+    to: Member,
+    /// The identity of the installation that asks.
+    instance: String,
     term: u64,
     ttl_ms: u64,
     /// The cluster: the member's address may have passed to a node of another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
+}
+
+/// A member, and its installation where that is known.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Member {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
 }
 
 /// The answer to a question that is agreed to.
@@ -39,6 +53,12 @@ pub struct Word {
 /// A promise given.
 #[derive(Serialize, Deserialize)]
 pub struct Given {
+    /// By whom.
+    pub by: String,
+    /// The identity of its installation.
+    pub instance: String,
+    /// Its cluster.
+    pub scope: String,
     /// To whom.
     pub promised: String,
     /// For which reign.
@@ -48,16 +68,23 @@ pub struct Given {
 }
 
 impl Word {
-    /// Agreement to `question`.
+    /// Agreement to `question`, by a member of the cluster `scope`.
     #[must_use]
-    pub fn to(question: &Question) -> Self {
-        let promised = question.holder.clone();
-        Self { hart: Given { promised, term: question.term, ttl_ms: millis(question.ttl) } }
+    pub fn of(name: &str, instance: &str, scope: &str, question: &Question) -> Self {
+        let [by, instance, scope] = [name, instance, scope].map(str::to_owned);
+        let (promised, term) = (question.holder.clone(), question.term);
+        let ttl_ms = millis(question.ttl);
+        Self { hart: Given { by, instance, scope, promised, term, ttl_ms } }
     }
 
-    fn answers(&self, question: &Question) -> bool {
-        let Given { promised, term, ttl_ms } = &self.hart;
-        *promised == question.holder && *term == question.term && *ttl_ms >= millis(question.ttl)
+    /// Who gives it, where it is the answer to `question`.
+    fn answers(self, question: &Question, scope: &str) -> Option<Identity> {
+        let Given { by, instance, scope: its_scope, promised, term, ttl_ms } = self.hart;
+        let is_it = promised == question.holder
+            && term == question.term
+            && ttl_ms >= millis(question.ttl)
+            && its_scope == scope;
+        is_it.then_some(Identity { name: by, instance: Some(instance) })
     }
 }
 
@@ -67,13 +94,46 @@ impl Word {
 /// What is wrong with it, for whoever sent it.
 pub fn read_question(scope: &str, body: &Map<String, Value>) -> Result<Question, String> {
     let body = Body::deserialize(&Value::Object(body.clone())).map_err(|error| {
-        format!("expected {{\"name\", \"hart\": {{\"term\", \"ttl_ms\"}}}}: {error}")
+        format!(
+            "expected {{\"name\", \"hart\": {{\"to\", \"instance\", \"term\", \"ttl_ms\"}}}}: {error}"
+        )
     })?;
     if let Some(other) = body.hart.scope.filter(|asked| asked != scope) {
         return Err(format!("this is a member of the cluster {scope}, not of {other}"));
     }
     let ttl = Duration::from_millis(body.hart.ttl_ms);
-    Ok(Question { holder: body.name, term: body.hart.term, ttl })
+    let Terms { to: Member { name, instance: theirs }, instance, term, .. } = body.hart;
+    let to = Identity { name, instance: theirs };
+    Ok(Question { to, holder: body.name, instance, term, ttl })
+}
+
+/// Does the one that asks say at its own address that it holds this lease? A member that was cut off
+/// from Consul, or has just started, cannot know it otherwise.
+pub async fn vouches(url: &str, scope: &str, question: &Question) -> bool {
+    #[derive(Deserialize)]
+    struct Said {
+        patroni: peers::Who,
+        hart: word::Word,
+    }
+    // Whoever asks waits for no longer.
+    let within = ask_timeout(question.ttl) / 5 * 4;
+    let asked = async {
+        let http = http::client().timeout(within).build().map_err(|error| chain(&error))?;
+        let text = http::text(http.get(url).send().await.map_err(|error| chain(&error))?).await?;
+        let said: Said = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        said.patroni.must_be(scope, &question.holder)?;
+        Ok::<_, String>(said.hart)
+    };
+    match asked.await {
+        Ok(word) => {
+            let holds = word.lease.is_some_and(|lease| lease.term == question.term);
+            holds && word.instance == question.instance
+        }
+        Err(why) => {
+            tracing::debug!("{} at {url} does not say that it leads: {why}", question.holder);
+            false
+        }
+    }
 }
 
 /// What one member said.
@@ -83,14 +143,14 @@ pub struct Heard {
     pub id: u64,
     /// The member.
     pub member: String,
-    /// Agreed, or why not.
-    pub word: Result<(), String>,
+    /// Who has agreed, or why nobody has.
+    pub word: Result<Identity, String>,
 }
 
 /// Asks over REST.
 pub struct Asker {
     http: reqwest::Client,
-    auth: Option<(String, hart_config::Secret)>,
+    logins: Logins,
     api_url: String,
     scope: String,
     /// What was said last of each silence, so that it is said once.
@@ -99,30 +159,24 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Asks as the member whose configuration this is.
+    /// Asks as a member of the cluster `scope`.
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
-    pub fn new(config: &hart_config::Config, api_url: String) -> reqwest::Result<Self> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .tcp_nodelay(true)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .build()?;
-        let auth = config.restapi.authentication.as_ref();
-        let auth = auth.map(|auth| (auth.username.clone(), auth.password.clone()));
-        let scope = config.scope.clone();
-        Ok(Self { http, auth, api_url, scope, said: None, going_on: false })
+    pub fn new(scope: &str, api_url: &str, logins: Logins) -> reqwest::Result<Self> {
+        let http = http::client().pool_idle_timeout(Duration::from_secs(30)).build()?;
+        let [api_url, scope] = [api_url, scope].map(str::to_owned);
+        Ok(Self { http, logins, api_url, scope, said: None, going_on: false })
     }
 
     /// Puts the question to all of them at once.
     pub fn ask(&self, round: Round, within: Duration, heard: &mpsc::UnboundedSender<Heard>) {
-        for (member, url) in round.members {
-            let request = self.request(&url, &round.question).timeout(within);
-            let (question, heard) = (round.question.clone(), heard.clone());
+        for (member, (url, question)) in round.questions {
+            let request = self.request(&url, &question).timeout(within);
+            let (scope, logins, heard) = (self.scope.clone(), self.logins.clone(), heard.clone());
             let id = round.id;
             tokio::spawn(async move {
-                let word = fetch(request, &question).await;
+                let word = fetch(&logins, request, &question, &scope).await;
                 let _ = heard.send(Heard { id, member, word });
             });
         }
@@ -131,14 +185,17 @@ impl Asker {
     fn request(&self, url: &str, question: &Question) -> reqwest::RequestBuilder {
         let base = url.trim_end_matches('/').trim_end_matches("/patroni");
         let scope = Some(self.scope.clone());
-        let terms = Terms { term: question.term, ttl_ms: millis(question.ttl), scope };
+        let Identity { name, instance } = question.to.clone();
+        let terms = Terms {
+            to: Member { name, instance },
+            instance: question.instance.clone(),
+            term: question.term,
+            ttl_ms: millis(question.ttl),
+            scope,
+        };
         let body =
             Body { name: question.holder.clone(), api_url: self.api_url.clone(), hart: terms };
-        let request = self.http.post(format!("{base}/failsafe")).json(&body);
-        match &self.auth {
-            Some((user, word)) => request.basic_auth(user, Some(word.expose())),
-            None => request,
-        }
+        self.http.post(format!("{base}/failsafe")).json(&body)
     }
 
     /// Says, once each, that the lease goes on by promises, and that it does not any more.
@@ -169,17 +226,26 @@ impl Asker {
     }
 }
 
-async fn fetch(request: reqwest::RequestBuilder, question: &Question) -> Result<(), String> {
-    let answer = request.send().await.map_err(|error| chain(&error))?;
+async fn fetch(
+    logins: &Logins,
+    request: reqwest::RequestBuilder,
+    question: &Question,
+    scope: &str,
+) -> Result<Identity, String> {
+    let answer = logins.send(request).await.map_err(|error| chain(&error))?;
     let status = answer.status();
-    let text = answer.text().await.map_err(|error| chain(&error))?;
+    let text = http::text(answer).await?;
     if !status.is_success() {
         let line: String = text.chars().take(200).collect();
         return Err(format!("it answers {status}: {line}"));
     }
     let word: Option<Word> = serde_json::from_str(&text).ok();
-    let agreed = word.is_some_and(|word| word.answers(question));
-    agreed.then_some(()).ok_or_else(|| "its answer is not a promise (is it Patroni?)".to_owned())
+    let giver = word.and_then(|word| word.answers(question, scope));
+    let giver = giver.ok_or_else(|| "its answer is not a promise (is it Patroni?)".to_owned())?;
+    if question.to.is(&giver) {
+        return Ok(giver);
+    }
+    Err(format!("the promise at its address is that of {giver}, and {} was asked", question.to))
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -191,21 +257,34 @@ mod tests {
     use super::*;
 
     fn question() -> Question {
-        Question { holder: "n1".into(), term: 4, ttl: Duration::from_secs(3) }
+        let to = Identity { name: "n2".into(), instance: Some("i2".into()) };
+        let ttl = Duration::from_secs(3);
+        Question { to, holder: "n1".into(), instance: "i1".into(), term: 4, ttl }
+    }
+
+    fn body(scope: &str) -> Map<String, Value> {
+        let asker = Asker::new(scope, "http://n1:8008/patroni", Logins::default()).unwrap();
+        let request = asker.request("http://n2:8008/patroni", &question()).build().unwrap();
+        assert_eq!(request.url().as_str(), "http://n2:8008/failsafe");
+        serde_json::from_slice(request.body().unwrap().as_bytes().unwrap()).unwrap()
     }
 
     #[test]
     fn the_body_comes_back_as_the_question() {
-        let terms = Terms { term: 4, ttl_ms: 3000, scope: Some("demo".into()) };
-        let body = Body { name: "n1".into(), api_url: String::new(), hart: terms };
-        let body = serde_json::to_value(&body).unwrap();
-        assert_eq!(read_question("demo", body.as_object().unwrap()), Ok(question()));
-        let other = read_question("copy", body.as_object().unwrap()).unwrap_err();
+        assert_eq!(read_question("demo", &body("demo")), Ok(question()));
+        let other = read_question("copy", &body("demo")).unwrap_err();
         assert_eq!(other, "this is a member of the cluster copy, not of demo");
     }
 
     #[test]
     fn what_is_no_question_is_said() {
+        let whole = Value::Object(body("demo"));
+        for field in ["to", "instance", "term", "ttl_ms"] {
+            let mut less = whole.clone();
+            less["hart"].as_object_mut().unwrap().remove(field);
+            let error = read_question("demo", less.as_object().unwrap()).unwrap_err();
+            assert!(error.contains("expected") && error.contains(field), "{error}");
+        }
         for body in [r#"{}"#, r#"{"name":"n1"}"#, r#"{"name":"n1","hart":{"term":-1,"ttl_ms":1}}"#]
         {
             let body: Map<String, Value> = serde_json::from_str(body).unwrap();
@@ -216,15 +295,20 @@ mod tests {
     #[test]
     fn only_the_same_holder_term_and_ttl_is_a_promise() {
         let asked = question();
-        assert!(Word::to(&asked).answers(&asked));
+        let answers = |word: Word| word.answers(&asked, "demo");
+        let n2 = |question: &Question| Word::of("n2", "i2", "demo", question);
+        assert_eq!(answers(n2(&asked)), Some(asked.to.clone()));
         let other = |change: fn(&mut Question)| {
             let mut other = question();
             change(&mut other);
-            Word::to(&other).answers(&asked)
+            answers(n2(&other)).is_some()
         };
         assert!(!other(|q| q.holder = "n2".into()));
         assert!(!other(|q| q.term = 3));
         assert!(!other(|q| q.ttl = Duration::from_millis(2999)));
         assert!(other(|q| q.ttl = Duration::from_secs(9)));
+        assert_eq!(answers(Word::of("n2", "i2", "copy", &asked)), None);
+        let another = answers(Word::of("n3", "i3", "demo", &asked)).unwrap();
+        assert!(!asked.to.is(&another), "who gives it is for the keeper to compare");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hart_ha::brain::Verdict;
-use hart_ha::keeper::{Hold, Promise, Question};
+use hart_ha::keeper::{Hold, NoPromise, Promise, Question};
 use hart_ha::kv::{DynamicConfig, Role, State, Tags};
 use hart_ha::observation::{Data, Observation, Sql, Trouble};
 use hart_ha::store::Snapshot;
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::counters::Counters;
 use super::lease_task::Order;
+use super::logins::Logins;
 use super::server::traffic::Traffic;
 
 use crate::api::Doors;
@@ -142,6 +143,8 @@ pub struct Handle {
     pub counters: Arc<Counters>,
     /// What its DNS responder counts, where there is one.
     pub dns: Arc<hart_dns::Counters>,
+    /// The login that its REST API wants.
+    pub logins: Logins,
     /// Who calls its REST API.
     pub doors: Arc<Doors>,
     view: Arc<ArcSwap<View>>,
@@ -170,7 +173,9 @@ impl Handle {
     ) -> Self {
         let journal = Journal::in_memory(&file.name);
         let (counters, dns, doors) = <_>::default();
+        let logins = Logins::new(file.restapi.authentication.clone());
         Self {
+            logins,
             file,
             instance,
             consul,
@@ -184,6 +189,12 @@ impl Handle {
             lease: None,
             poolers: None,
         }
+    }
+
+    /// The same with the logins that a reload renews.
+    #[must_use]
+    pub fn with_logins(self, logins: Logins) -> Self {
+        Self { logins, ..self }
     }
 
     /// The same with the node's journal.
@@ -247,13 +258,14 @@ impl Handle {
     ///
     /// # Errors
     /// Why it does not promise that.
-    pub async fn promise(&self, question: Question) -> Result<Promise, String> {
+    pub async fn promise(&self, question: Question, vouched: bool) -> Result<Promise, NoPromise> {
         let (reply, word) = oneshot::channel();
         if let Some(lease) = &self.lease {
-            let _ = lease.send(Order::Promise(question, reply));
+            let _ = lease.send(Order::Promise(question, vouched, reply));
         }
         let word = tokio::time::timeout(PROMISE, word).await.ok().and_then(Result::ok);
-        word.unwrap_or_else(|| Err("the lease thread does not answer".to_owned()))
+        let silent = "the lease thread does not answer".to_owned();
+        word.unwrap_or(Err(NoPromise { why: silent, unproved: false }))
     }
 
     /// Passes a request on to the loop. False: the agent is stopping.

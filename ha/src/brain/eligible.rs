@@ -211,7 +211,8 @@ impl Brain {
             }
             names.extend(peer.failsafe.keys());
         }
-        let answers = |name: &str| turn.answers().any(|(peer, _)| peer == name);
+        let answers =
+            |name: &str| turn.answers().any(|(it, peer)| it == name && turn.is_itself(it, peer));
         let silent = names.into_iter().find(|name| !self.is_me(name) && !answers(name))?;
         Some(format!(
             "{silent} does not answer, and may lead without Consul: bring it back; or, when PostgreSQL \

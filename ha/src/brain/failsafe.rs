@@ -10,13 +10,18 @@
 //! - a name leaves the pact only after a renewal was stored later than the list without it: a
 //!   challenger compares the version of `status`, so it has seen this list or a newer one;
 //! - lists are written only under the lock, so that no former leader's list comes late.
+//!
+//! Two members with one address cannot both be asked: with them there is no pact, and that is said
+//! before it is needed.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::Brain;
+use super::follow::host_and_port;
 use super::turn::Turn;
 use crate::command::{Command, Write};
-use crate::keeper::{Hold, Pact};
+use crate::keeper::{Addressee, Hold, Pact};
 use crate::kv::{Failsafe, Role, Term};
 use crate::observation::Sql;
 use crate::store::{Index, Snapshot};
@@ -94,9 +99,10 @@ impl Brain {
     /// Brings the pact up to date with everybody who may take the lease, now or soon.
     fn agree(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, wanted: &Failsafe, hold: Hold) {
         let members = self.may_take(snapshot, wanted, hold.term);
-        let usable = turn.config.failsafe_mode && is_settled(snapshot, &self.settings, hold.term);
+        let on = turn.config.failsafe_mode && !self.share_an_address(turn, &members);
+        let usable = on && is_settled(snapshot, &self.settings, hold.term);
         let at = snapshot.status_index();
-        let listed = snapshot.failsafe.is_some() && turn.config.failsafe_mode;
+        let listed = snapshot.failsafe.is_some() && on;
         let of_this_reign = |pact: &&Pact| listed && pact.term == hold.term;
         let former = self.agreement.pact.as_ref().filter(of_this_reign);
         // One that the keeper does not take may rest on a picture that is too old.
@@ -124,21 +130,49 @@ impl Brain {
         snapshot: &Snapshot,
         wanted: &Failsafe,
         term: Term,
-    ) -> BTreeMap<String, String> {
+    ) -> BTreeMap<String, Addressee> {
         let mut members = BTreeMap::new();
-        if !is_settled(snapshot, &self.settings, term)
-            && let Some(pact) = self.agreement.pact.as_ref().filter(|pact| pact.term == term)
-        {
-            members.extend(pact.members.clone());
+        let pact = self.agreement.pact.as_ref().filter(|pact| pact.term == term);
+        let former = pact.map(|pact| pact.members.clone()).unwrap_or_default();
+        // An entry that has gone is remembered: who comes in its place has another identity.
+        let entry = |name: &String| snapshot.member(name).map(|member| member.instance.clone());
+        let before = |name: &String| former.get(name)?.instance.clone();
+        let instance = |name: &String| {
+            entry(name).filter(|instance| !instance.is_empty()).or_else(|| before(name))
+        };
+        if !is_settled(snapshot, &self.settings, term) {
+            members.extend(former.clone());
         }
         let index = snapshot.failsafe.as_ref().map_or(0, |failsafe| failsafe.index);
         let sent = self.agreement.sent.iter().filter(|(at, _)| *at == index);
         let stored = snapshot.failsafe.iter().map(|failsafe| &failsafe.value);
         for list in sent.map(|(_, list)| list).chain(stored).chain([wanted]) {
-            members.extend(list.clone());
+            let ask = |(name, url): (&String, &String)| {
+                (name.clone(), Addressee { url: url.clone(), instance: instance(name) })
+            };
+            members.extend(list.iter().map(ask));
         }
         members.remove(&self.settings.name);
         members
+    }
+
+    /// Do two of these, or one of them and this node, have one REST address?
+    fn share_an_address(&self, turn: &mut Turn<'_>, members: &BTreeMap<String, Addressee>) -> bool {
+        let mine = (&self.settings.name, &self.settings.api_url);
+        let mut seen = BTreeMap::new();
+        let all = members.iter().map(|(name, it)| (name, &it.url)).chain([mine]);
+        let twice = all.into_iter().find_map(|(name, url)| {
+            let other: &String = seen.insert(rest_address(url)?, name)?;
+            Some((other.min(name), other.max(name), url))
+        });
+        let Some((one, other, url)) = twice.filter(|_| turn.config.failsafe_mode) else {
+            return false;
+        };
+        turn.warn(format!(
+            "no failsafe: {one} and {other} have one REST address, {url}, and each must be asked at its \
+             own; correct restapi.connect_address on one of them"
+        ));
+        true
     }
 
     /// The keeper, and the guard's deadline, rest on the present pact.
@@ -148,6 +182,15 @@ impl Brain {
         let cut = armed.zip(hold).is_none_or(|(armed, hold)| armed.deadline <= hold.deadline);
         turn.obs.lease.pact == number && cut
     }
+}
+
+/// Host and port of a REST address, in one spelling for each.
+#[must_use]
+pub fn rest_address(url: &str) -> Option<(String, u16)> {
+    let (host, port) = host_and_port(url)?;
+    let host = host.trim_end_matches('.').to_lowercase();
+    let address = host.parse::<IpAddr>();
+    Some((address.map_or(host, |address| address.to_canonical().to_string()), port))
 }
 
 /// Was `status` written by this reign after the list? Then whoever can take this lease has seen

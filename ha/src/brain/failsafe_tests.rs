@@ -3,7 +3,7 @@
 use crate::brain::Verdict;
 use crate::brain::tests::*;
 use crate::command::{Command, Write};
-use crate::keeper::{Pact, Promise};
+use crate::keeper::{Addressee, Pact, Promise};
 use crate::kv::{FailoverRequest, Failsafe};
 use crate::observation::{Observation, PeerAnswer};
 use crate::store::{Snapshot, Versioned};
@@ -39,7 +39,12 @@ fn pact(number: u64, names: &[&str]) -> Command {
 }
 
 fn pact_at(number: u64, names: &[&str], at: u64) -> Command {
-    Command::Pact(Some(Pact { number, term: 5, at, members: list(names) }))
+    let addressee = |(name, url): (String, String)| {
+        let instance = Some(format!("i-{name}"));
+        (name, Addressee { url, instance })
+    };
+    let members = list(names).into_iter().map(addressee).collect();
+    Command::Pact(Some(Pact { number, term: 5, at, members }))
 }
 
 fn write(names: &[&str], at: u64) -> Command {
@@ -91,6 +96,56 @@ fn who_leaves_is_asked_until_a_renewal_was_stored_after_the_list() {
     assert_eq!(about(&mut brain, &leading(20, without.clone(), 1)), [], "n3 is still asked");
     without.status.as_mut().unwrap().index = 9;
     assert_eq!(about(&mut brain, &leading(30, without, 1)), [pact_at(2, &["n2"], 9)]);
+}
+
+/// A configuration that was copied with its connect_address.
+#[test]
+fn two_members_with_one_address_make_no_pact_and_are_named() {
+    let all = ["n1", "n2", "n3"];
+    let copied = |url: &str| {
+        let mut snapshot = listed(&all, 6);
+        snapshot.members.get_mut("n3").unwrap().value.api_url = url.into();
+        snapshot.failsafe.as_mut().unwrap().value.insert("n3".into(), url.into());
+        leading(0, snapshot, 0)
+    };
+    for url in ["http://n2:8008/patroni", "http://N2.:8008", "http://n1:8008/patroni"] {
+        let mut brain = brain("n1");
+        assert_eq!(about(&mut brain, &copied(url)), [], "{url}");
+        let step = brain.step(&copied(url));
+        let warning = step.warning.unwrap();
+        assert!(warning.contains("n3 have one REST address"), "{warning}");
+        assert_eq!(step.member.problem.as_ref(), Some(&warning));
+        assert!(step.phase.contains(&warning), "{}", step.phase);
+    }
+    let mut brain = brain("n1");
+    assert_eq!(about(&mut brain, &leading(0, listed(&all, 6), 0)), [pact(1, &["n2", "n3"])]);
+    let joined = Observation { lease: leading(0, cluster(), 1).lease, ..copied("http://n2:8008") };
+    assert_eq!(about(&mut brain, &joined), [Command::Pact(None)], "who comes later is seen, too");
+    let off = |seen: &mut Observation| {
+        let snapshot = std::sync::Arc::make_mut(seen.store.snapshot.as_mut().unwrap());
+        snapshot.config.as_mut().unwrap().value.failsafe_mode = false;
+    };
+    let mut seen = copied("http://n2:8008");
+    off(&mut seen);
+    assert_eq!(crate::brain::tests::brain("n1").step(&seen).warning, None, "not asked for");
+}
+
+#[test]
+fn the_identity_of_an_entry_that_has_gone_is_remembered() {
+    let mut brain = brain("n1");
+    let mut snapshot = listed(&["n1", "n2", "n3"], 6);
+    assert_eq!(about(&mut brain, &leading(0, snapshot.clone(), 0)), [pact(1, &["n2", "n3"])]);
+    snapshot.members.remove("n3");
+    let mut seen = leading(10, snapshot.clone(), 1);
+    let row = crate::observation::Standby { name: "n3".into(), streaming: true, ..<_>::default() };
+    seen.local.sql.as_mut().unwrap().standbys = vec![row];
+    assert_eq!(about(&mut brain, &seen), [], "the same pact");
+    let mut other = member("n3", crate::kv::Role::Replica);
+    other.value.instance = "i-new".into();
+    snapshot.members.insert("n3".into(), other);
+    let commands = about(&mut brain, &leading(20, snapshot, 1));
+    let [Command::Pact(Some(pact))] = &commands[..] else { panic!("{commands:?}") };
+    assert_eq!(pact.members["n3"].instance.as_deref(), Some("i-new"));
 }
 
 #[test]

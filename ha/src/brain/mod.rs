@@ -52,6 +52,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use eligible::{Refusal, Verdict};
+pub use failsafe::rest_address;
 pub use follow::host_and_port;
 pub use publish::LAYOUT_VERSION;
 pub use turn::{Decision, Step};
@@ -228,10 +229,29 @@ impl Brain {
         self.look(&without)
     }
 
+    /// A lease of a term that cannot be is no lease.
     fn look(&mut self, observation: &Observation) -> Step {
+        let Some(term) = self.leaps(observation).map(|lease| lease.term) else {
+            return self.step_readable(observation, None);
+        };
+        let mut readable = observation.clone();
+        let status = readable.store.snapshot.as_mut().map(Arc::make_mut);
+        if let Some(status) = status.and_then(|snapshot| snapshot.status.as_mut()) {
+            status.value.lease = None;
+        }
+        let problem = format!(
+            "the key status in Consul names a lease of term {term}, which cannot be: it is ignored, and \
+             written anew; find out who writes there"
+        );
+        self.step_readable(&readable, Some(problem))
+    }
+
+    fn step_readable(&mut self, observation: &Observation, problem: Option<String>) -> Step {
         self.learn(observation);
         let config = self.config(observation);
         let mut turn = Turn::new(observation, config);
+        let misled = observation.local.misled.clone();
+        problem.into_iter().chain(misled).for_each(|problem| turn.warn(problem));
         self.follows = None;
         match observation.store.snapshot.as_ref() {
             Some(snapshot) => self.decide(&mut turn, snapshot),

@@ -5,9 +5,9 @@ use super::bootstrap::has_data_of_a_cluster;
 use super::turn::Turn;
 use crate::command::{Command, Job, Write};
 use crate::keeper::AcquirePlan;
-use crate::kv::Term;
+use crate::kv::{COUNT_MAX, Lease, TERM_LEAP, TERM_LEAP_OF_PEERS, Term};
 use crate::lease::margin;
-use crate::observation::Data;
+use crate::observation::{Data, Observation};
 use crate::store::Snapshot;
 use crate::time::Time;
 
@@ -92,10 +92,22 @@ impl Brain {
     }
 
     /// Higher than any that this node, its memory or a peer that answers knows: a wiped store
-    /// knows none.
-    pub(super) fn next_term(&self, turn: &Turn<'_>) -> u64 {
-        let theirs = turn.answers().map(|(_, peer)| peer.term).max().unwrap_or(0);
-        self.watch.term().max(turn.obs.local.memory.term).max(theirs) + 1
+    /// knows none. What a peer says that is far beyond is not the truth.
+    pub(super) fn next_term(&self, turn: &Turn<'_>) -> Term {
+        let own = self.watch.term().max(turn.obs.local.memory.term);
+        let believed = |term: &Term| *term <= own.saturating_add(TERM_LEAP_OF_PEERS);
+        let theirs = turn.answers().map(|(_, peer)| peer.term).filter(believed).max();
+        own.max(theirs.unwrap_or(0)).saturating_add(1)
+    }
+
+    /// A lease of a term far beyond what is known is none: somebody has spoilt the record. Who knows
+    /// of no term yet believes what it sees.
+    pub(super) fn leaps<'a>(&self, observation: &'a Observation) -> Option<&'a Lease> {
+        let lease = observation.store.snapshot.as_ref()?.lease()?;
+        let hold = observation.lease.hold.map_or(0, |hold| hold.term);
+        let known = self.watch.term().max(observation.local.memory.term).max(hold);
+        let limit = known.saturating_add(TERM_LEAP);
+        (known > 0 && lease.term > limit).then_some(lease)
     }
 
     pub(super) fn acquire(
@@ -116,12 +128,17 @@ impl Brain {
         {
             return turn.wake_at(asked + pause);
         }
+        if term > COUNT_MAX {
+            return turn.warn(format!("no reign has a higher number than {COUNT_MAX}"));
+        }
         self.acquired = Some((at, turn.now()));
+        let beat = self.watch.beat().saturating_add(self.settings.beats);
         let plan = AcquirePlan {
             at: snapshot.status_index(),
             unlock: snapshot.leader_session().cloned(),
             term,
-            beat: self.watch.beat() + self.settings.beats,
+            // One near the end of all counting was not written by a holder.
+            beat: if beat < COUNT_MAX / 2 { beat } else { self.settings.beats },
             released: released_by(snapshot),
         };
         turn.push(Command::Acquire(plan), reason);

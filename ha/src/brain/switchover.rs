@@ -266,7 +266,7 @@ impl Brain {
         streamed: &BTreeSet<String>,
         control: &Control,
     ) -> Option<Heir> {
-        let past = (control.timeline, Lsn(control.checkpoint.0 + 1));
+        let past = (control.timeline, Lsn(control.checkpoint.0.saturating_add(1)));
         self.heir(turn, snapshot, purpose, streamed, past, 0).ok()
     }
 

@@ -98,10 +98,11 @@ impl<'a> Turn<'a> {
         self.problem.get_or_insert_with(|| problem.into());
     }
 
-    /// A problem that is not of hart's making, and is said aloud.
-    pub fn warn(&mut self, problem: String) {
-        self.warning = Some(problem.clone());
-        self.problem(problem);
+    /// A problem that is to be mended before it matters: it is said in the log, too.
+    pub fn warn(&mut self, problem: impl Into<String>) {
+        let problem = problem.into();
+        self.problem(problem.clone());
+        self.warning.get_or_insert(problem);
     }
 
     /// What is wrong here.
@@ -170,13 +171,22 @@ impl<'a> Turn<'a> {
         self.obs.peers.iter().filter_map(|(name, probe)| Some((name, probe.answer.as_ref()?)))
     }
 
+    /// Is this answer that of the installation which has the entry of this name, as far as both say? What
+    /// speaks against leading counts from anybody; what speaks for it, only from that one.
+    pub fn is_itself(&self, name: &str, peer: &PeerAnswer) -> bool {
+        let keys = self.obs.store.snapshot.as_ref();
+        let entry = keys.and_then(|keys| keys.member(name)).map(|member| &member.instance);
+        let known = entry.filter(|instance| !instance.is_empty()).zip(peer.instance.as_ref());
+        known.is_none_or(|(entry, its)| entry == its)
+    }
+
     pub fn finish(self, member: Member, term: Term, refused: Option<String>) -> Step {
         Step {
             member,
             term,
             follows: None,
-            refused,
             warning: self.warning,
+            refused,
             decisions: self.decisions,
             wake: self.wake,
             phase: self.phase,

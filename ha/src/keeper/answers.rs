@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Attempt, Holding, Intent, Keeper, Request, Waiting};
-use crate::kv::Lease;
+use crate::kv::{Lease, TERM_LEAP};
 use crate::lease::holder_deadline;
 use crate::store::{LeaseView, Outcome};
 use crate::time::Time;
@@ -85,6 +85,9 @@ impl Keeper {
         let unsettled = std::mem::take(&mut self.unsettled);
         let index = view.status.as_ref().map_or(0, |status| status.index);
         let lease = view.status.as_ref().and_then(|status| status.value.lease.as_ref());
+        // One that is far beyond all that can have come in between is nobody's.
+        let limit = self.holding.as_ref().map(|holding| holding.term.saturating_add(TERM_LEAP));
+        let lease = lease.filter(|lease| limit.is_none_or(|limit| lease.term <= limit));
         if let Some(attempt) = lease.and_then(|lease| find(&unsettled, lease)) {
             self.applied(attempt, index);
         }

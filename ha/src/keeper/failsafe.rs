@@ -4,13 +4,17 @@
 //! Whoever may take the lease is named in the key `failsafe` (the brain's rule). So when all of
 //! them have promised, at some moment after `asked`, to leave the lease alone for the
 //! challenger's wait of one ttl, the holder may count from `asked` as it counts from the sending
-//! of a renewal. Four rules make it safe:
+//! of a renewal. Six rules make it safe:
 //! - the members asked are a superset of those that any version of the list which is, or may yet
 //!   come, into force names: the brain sees to it, and changes the list only after the keeper has
 //!   taken the new set over ([`Keeper::set_pact`]);
 //! - one "no" or one silence prolongs nothing;
+//! - a question names the member it is for, and a promise who gives it: an address may lead to another
+//!   member, whose word is not that of the one that could take the lease;
 //! - a promise is kept where the takeover would be sent from: [`Keeper::acquire`] refuses, and no
 //!   promise is given while a takeover is under way or its outcome unknown;
+//! - a promise is given only to the holder of the lease that the store showed last, or to one that
+//!   answers at its own address that it holds a later one;
 //! - the ttl asked for is never longer than the one that the stored record shows. So a member
 //!   that forgets its promise in a restart keeps it all the same: it has to see that record
 //!   unchanged for as long, and begins to count after the promise.
@@ -18,19 +22,53 @@
 //! A record that had vanished is written again ([`super::Keeper`] does so), but the list may have
 //! vanished with it: no pact from before counts from then on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Intent, Keeper, Waiting};
-use crate::kv::Term;
+use crate::kv::{Lease, TTL_MAX, Term};
 use crate::lease::{challenger_wait, holder_deadline};
 use crate::store::Index;
 use crate::time::Time;
 
 /// The pause after a round of questions that was answered with a no.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
-/// No promise is given for a longer ttl: it comes from another machine.
-const TTL_MAX: Duration = Duration::from_secs(3600);
+
+/// A member, and the random identity of its installation where that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Member name.
+    pub name: String,
+    /// Of its installation.
+    pub instance: Option<String>,
+}
+
+impl Identity {
+    /// Is the one that is meant here the one that `other` says it is?
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        let same = || self.instance == other.instance;
+        self.name == other.name && (self.instance.is_none() || same())
+    }
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.instance {
+            Some(instance) => write!(f, "{} (instance {instance})", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// Where a member of a pact is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addressee {
+    /// Its REST address.
+    pub url: String,
+    /// The identity of its installation, by its member entry.
+    pub instance: Option<String>,
+}
 
 /// Whose word is enough to go on without the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +79,8 @@ pub struct Pact {
     pub term: Term,
     /// The version of `status` in the picture that it rests on.
     pub at: Index,
-    /// Name → REST address of every other member that could take the lease.
-    pub members: BTreeMap<String, String>,
+    /// Every other member that could take the lease, by name.
+    pub members: BTreeMap<String, Addressee>,
 }
 
 /// A promise not to take the lease.
@@ -59,8 +97,12 @@ pub struct Promise {
 /// What a cut-off holder asks of each member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
+    /// Who is asked: nobody else may answer.
+    pub to: Identity,
     /// Who asks.
     pub holder: String,
+    /// The identity of its installation.
+    pub instance: String,
     /// The reign that is to go on.
     pub term: Term,
     /// For so long the lease is to be left alone, and a challenger's margins.
@@ -72,10 +114,23 @@ pub struct Question {
 pub struct Round {
     /// Identifies the answers.
     pub id: u64,
-    /// What is asked.
-    pub question: Question,
-    /// Name → REST address.
-    pub members: BTreeMap<String, String>,
+    /// Name → REST address, and what is asked there.
+    pub questions: BTreeMap<String, (String, Question)>,
+}
+
+/// Why there is no promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoPromise {
+    /// For the one that asked, and for people.
+    pub why: String,
+    /// It would be given if the holder said at its own address that it holds this lease.
+    pub unproved: bool,
+}
+
+impl NoPromise {
+    fn never(why: String) -> Self {
+        Self { why, unproved: false }
+    }
 }
 
 /// A round under way.
@@ -84,7 +139,8 @@ struct Asking {
     id: u64,
     asked: Time,
     ttl: Duration,
-    missing: BTreeSet<String>,
+    /// Whose word is still to come.
+    missing: Vec<Identity>,
 }
 
 /// What the keeper knows of failsafe.
@@ -94,6 +150,8 @@ pub(super) struct State {
     asking: Option<Asking>,
     not_before: Time,
     promised: Option<Promise>,
+    /// The lease that the store showed last.
+    record: Option<Lease>,
     /// A pact must rest on this version of `status` or a later one.
     valid_from: Index,
 }
@@ -120,6 +178,12 @@ impl State {
             self.valid_from = index;
         }
     }
+}
+
+/// How long one member may take to answer: there is time for more than one round.
+#[must_use]
+pub fn ask_timeout(ttl: Duration) -> Duration {
+    (ttl / 6).clamp(Duration::from_millis(250), Duration::from_secs(2))
 }
 
 impl Keeper {
@@ -161,16 +225,27 @@ impl Keeper {
         self.holding.as_ref().is_some_and(|holding| holding.end() > holding.deadline)
     }
 
+    /// The store showed this lease. One that has vanished may still be held.
+    pub fn saw(&mut self, lease: &Lease) {
+        self.failsafe.record = Some(lease.clone());
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity { name: self.name.clone(), instance: Some(self.instance.clone()) }
+    }
+
     /// The promise that binds this node at `now`.
     #[must_use]
     pub fn promised(&self, now: Time) -> Option<&Promise> {
         self.failsafe.promised.as_ref().filter(|promise| now < promise.until)
     }
 
-    /// How long one member may take to answer; leaves time for more than one round.
+    /// See [`ask_timeout`].
     #[must_use]
     pub fn ask_timeout(&self) -> Duration {
-        (self.ttl / 6).clamp(Duration::from_millis(250), Duration::from_secs(2))
+        ask_timeout(self.ttl)
     }
 
     /// When the members are to be asked next: half of the lease has gone by without a renewal.
@@ -193,29 +268,37 @@ impl Keeper {
         }
         let id = self.new_id();
         let holding = self.holding.as_ref().filter(|holding| now < holding.end())?;
-        let members = self.failsafe.pact.as_ref()?.members.clone();
+        let members = &self.failsafe.pact.as_ref()?.members;
         let (term, ttl) = (holding.term, holding.ttl);
-        let missing = members.keys().cloned().collect();
+        let question = |name: &String, Addressee { url, instance }: &Addressee| {
+            let to = Identity { name: name.clone(), instance: instance.clone() };
+            let (holder, instance) = (self.name.clone(), self.instance.clone());
+            (url.clone(), Question { to, holder, instance, term, ttl })
+        };
+        let questions: BTreeMap<_, _> =
+            members.iter().map(|(name, it)| (name.clone(), question(name, it))).collect();
+        let missing = questions.values().map(|(_, question)| question.to.clone()).collect();
         self.failsafe.asking = Some(Asking { id, asked: now, ttl, missing });
-        if members.is_empty() {
+        if questions.is_empty() {
             self.all_agreed();
             return None;
         }
-        let question = Question { holder: self.name.clone(), term, ttl };
-        Some(Round { id, question, members })
+        Some(Round { id, questions })
     }
 
-    /// A member's answer; false for a no and for silence. True: this round has prolonged the lease.
-    pub fn heard(&mut self, now: Time, id: u64, member: &str, yes: bool) -> bool {
+    /// The answer to the question to `member`: who has promised; `None` for a no and for silence, and
+    /// the promise of somebody else is one. True: this round has prolonged the lease.
+    pub fn heard(&mut self, now: Time, id: u64, member: &str, giver: Option<&Identity>) -> bool {
         let Some(asking) = self.failsafe.asking.as_mut().filter(|asking| asking.id == id) else {
             return false;
         };
-        if !yes {
+        let others = |to: &Identity| to.name == member && !giver.is_some_and(|giver| to.is(giver));
+        if giver.is_none_or(|giver| giver.name != member) || asking.missing.iter().any(others) {
             self.failsafe.asking = None;
             self.failsafe.not_before = now + ASK_AGAIN;
             return false;
         }
-        asking.missing.remove(member);
+        asking.missing.retain(|to| to.name != member);
         asking.missing.is_empty() && self.holding.as_ref().is_some_and(|h| now < h.end()) && {
             self.all_agreed();
             true
@@ -230,11 +313,36 @@ impl Keeper {
         holding.promised = holding.promised.max(Some(holder_deadline(asking.asked, ttl)));
     }
 
-    /// Another node asks for a promise. An error says why there is none.
+    /// Another node asks for a promise. `vouched`: the holder has said at its own address that it holds
+    /// this lease.
     ///
     /// # Errors
-    /// A takeover of ours may be under way, the lease is ours, or somebody else has our word.
-    pub fn promise(&mut self, now: Time, question: &Question) -> Result<Promise, String> {
+    /// Another member is meant, a takeover of ours may be under way, the lease is ours or is not that of
+    /// the one that asks, or somebody else has our word.
+    pub fn promise(
+        &mut self,
+        now: Time,
+        question: &Question,
+        vouched: bool,
+    ) -> Result<Promise, NoPromise> {
+        self.may_promise(now, question).map_err(NoPromise::never)?;
+        self.is_holders(question, vouched)?;
+        let until = now + challenger_wait(question.ttl);
+        let until = self.promised(now).map_or(until, |given| given.until.max(until));
+        let promise = Promise { holder: question.holder.clone(), term: question.term, until };
+        self.failsafe.promised = Some(promise.clone());
+        Ok(promise)
+    }
+
+    /// What forbids it, whoever asks.
+    fn may_promise(&self, now: Time, question: &Question) -> Result<(), String> {
+        if !question.to.is(&self.identity()) {
+            return Err(format!(
+                "this is {}, and {} was asked: its REST address leads here",
+                self.identity(),
+                question.to
+            ));
+        }
         if self.hold(now).is_some() {
             return Err(format!("{} holds the lease itself", self.name));
         }
@@ -244,20 +352,42 @@ impl Keeper {
             return Err(format!("{} may be taking the lease over at this moment", self.name));
         }
         if question.ttl > TTL_MAX {
-            return Err(format!("a promise for {:?} is too long", question.ttl));
+            return Err(format!("no lease lasts for {:?}", question.ttl));
         }
         let other = self.promised(now).filter(|given| {
             given.term > question.term
                 || (given.term == question.term && given.holder != question.holder)
         });
-        if let Some(given) = other {
-            return Err(format!("{} has the promise in term {}", given.holder, given.term));
+        other.map_or(Ok(()), |given| {
+            Err(format!("{} has the promise in term {}", given.holder, given.term))
+        })
+    }
+
+    /// Is the question that of the holder? A store that shows nothing newer has not said so, nor has one
+    /// that this node has not reached since.
+    fn is_holders(&self, question: &Question, vouched: bool) -> Result<(), NoPromise> {
+        let Question { holder, instance, term, ttl, .. } = question;
+        let unproved = |why: String| {
+            if vouched { Ok(()) } else { Err(NoPromise { why, unproved: true }) }
+        };
+        match &self.failsafe.record {
+            Some(known) if known.term > *term => Err(NoPromise::never(format!(
+                "the lease of term {term} is over: {} had that of term {}",
+                known.holder, known.term
+            ))),
+            Some(known) if known.term == *term && known.is_held_by(holder, instance) => {
+                if *ttl <= known.ttl() {
+                    return Ok(());
+                }
+                let known = known.ttl();
+                unproved(format!("the lease of {holder} is known to last {known:?}, not {ttl:?}"))
+            }
+            Some(known) if known.term == *term => Err(NoPromise::never(format!(
+                "{holder} (instance {instance}) does not hold the lease of term {term}, as far as is \
+                 known here"
+            ))),
+            _ => unproved(format!("{holder} is not known here to hold a lease of term {term}")),
         }
-        let until = now + challenger_wait(question.ttl);
-        let until = self.promised(now).map_or(until, |given| given.until.max(until));
-        let promise = Promise { holder: question.holder.clone(), term: question.term, until };
-        self.failsafe.promised = Some(promise.clone());
-        Ok(promise)
     }
 
     /// Does a promise forbid a takeover? The holder's own word that it gave up ends it.

@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::failsafe::{Addressee, Identity};
 use super::*;
+use crate::kv::{LeaseState, TTL_MAX};
 use crate::lease::{challenger_wait, margin};
 use crate::store::{LeaseView, Outcome};
 
@@ -17,7 +19,7 @@ fn at(ms: u64) -> Time {
 }
 
 fn keeper(name: &str) -> Keeper {
-    let mut keeper = Keeper::new(name, "i1");
+    let mut keeper = Keeper::new(name, &format!("i-{name}"));
     keeper.configure(TTL, TTL / 4);
     keeper.set_session(at(0), Some("s1".into()));
     keeper
@@ -29,8 +31,12 @@ fn plan(released: Option<(&str, u64)>) -> AcquirePlan {
 }
 
 fn pact(number: u64, names: &[&str]) -> Option<Pact> {
+    let addressee = |name: &str| Addressee {
+        url: format!("http://{name}"),
+        instance: Some(format!("i-{name}")),
+    };
     let members: BTreeMap<_, _> =
-        names.iter().map(|name| ((*name).to_owned(), format!("http://{name}"))).collect();
+        names.iter().map(|name| ((*name).to_owned(), addressee(name))).collect();
     Some(Pact { number, term: 3, at: 11, members })
 }
 
@@ -44,8 +50,41 @@ fn holder(names: &[&str]) -> Keeper {
     keeper
 }
 
+/// n1 asks n2.
 fn question() -> Question {
-    Question { holder: "n1".into(), term: 3, ttl: TTL }
+    let to = identity("n2");
+    Question { to, holder: "n1".into(), instance: "i-n1".into(), term: 3, ttl: TTL }
+}
+
+fn identity(name: &str) -> Identity {
+    Identity { name: name.into(), instance: Some(format!("i-{name}")) }
+}
+
+fn lease(holder: &str, term: u64) -> Lease {
+    Lease {
+        holder: holder.into(),
+        instance: format!("i-{holder}"),
+        term,
+        ttl_ms: 4000,
+        beat: 50,
+        state: LeaseState::Held,
+        from: None,
+    }
+}
+
+/// n2, which has seen that n1 leads in term 3.
+fn member() -> Keeper {
+    let mut keeper = keeper("n2");
+    keeper.saw(&lease("n1", 3));
+    keeper
+}
+
+fn promise(keeper: &mut Keeper, now: u64, question: &Question) -> Result<Promise, NoPromise> {
+    keeper.promise(at(now), question, false)
+}
+
+fn hears(keeper: &mut Keeper, now: u64, round: &Round, name: &str) -> bool {
+    keeper.heard(at(now), round.id, name, Some(&identity(name)))
 }
 
 fn deadline(keeper: &Keeper, now: u64) -> Option<Time> {
@@ -55,7 +94,7 @@ fn deadline(keeper: &Keeper, now: u64) -> Option<Time> {
 /// Asks at `now`; all of `names` agree.
 fn agree(keeper: &mut Keeper, now: u64, names: &[&str]) -> bool {
     let round = keeper.ask(at(now)).expect("a question is due");
-    names.iter().fold(false, |_, name| keeper.heard(at(now + 50), round.id, name, true))
+    names.iter().fold(false, |_, name| hears(keeper, now + 50, &round, name))
 }
 
 #[test]
@@ -72,12 +111,12 @@ fn nobody_is_asked_while_renewals_come_through() {
 fn when_all_have_agreed_the_lease_counts_from_the_question() {
     let mut keeper = holder(&["n2", "n3"]);
     let round = keeper.ask(at(1800)).unwrap();
-    assert_eq!(round.question, question());
-    assert_eq!(round.members.len(), 2);
-    assert!(!keeper.heard(at(1900), round.id, "n2", true));
-    assert!(!keeper.heard(at(1950), round.id, "n2", true), "twice the same is not two");
+    assert_eq!(round.questions["n2"], ("http://n2".to_owned(), question()));
+    assert_eq!(round.questions.len(), 2);
+    assert!(!hears(&mut keeper, 1900, &round, "n2"));
+    assert!(!hears(&mut keeper, 1950, &round, "n2"), "twice the same is not two");
     assert_eq!(deadline(&keeper, 1950), Some(at(CERTAIN)));
-    assert!(keeper.heard(at(2500), round.id, "n3", true));
+    assert!(hears(&mut keeper, 2500, &round, "n3"));
     assert_eq!(deadline(&keeper, 2500), Some(at(1800 + CERTAIN)));
     assert!(keeper.rests_on_promises());
     assert_eq!(keeper.ask(at(3599)), None);
@@ -88,9 +127,9 @@ fn when_all_have_agreed_the_lease_counts_from_the_question() {
 fn one_no_prolongs_nothing_and_is_asked_again() {
     let mut keeper = holder(&["n2", "n3"]);
     let round = keeper.ask(at(1800)).unwrap();
-    keeper.heard(at(1850), round.id, "n2", true);
-    keeper.heard(at(1900), round.id, "n3", false);
-    assert!(!keeper.heard(at(1950), round.id, "n3", true), "the round is over");
+    hears(&mut keeper, 1850, &round, "n2");
+    keeper.heard(at(1900), round.id, "n3", None);
+    assert!(!hears(&mut keeper, 1950, &round, "n3"), "the round is over");
     assert_eq!(deadline(&keeper, 1950), Some(at(CERTAIN)));
     assert_eq!(keeper.ask(at(1999)), None);
     assert!(agree(&mut keeper, 2000, &["n2", "n3"]));
@@ -101,7 +140,7 @@ fn one_no_prolongs_nothing_and_is_asked_again() {
 fn an_answer_after_the_end_revives_nothing() {
     let mut keeper = holder(&["n2"]);
     let round = keeper.ask(at(3500)).unwrap();
-    assert!(!keeper.heard(at(CERTAIN), round.id, "n2", true));
+    assert!(!hears(&mut keeper, CERTAIN, &round, "n2"));
     assert_eq!(deadline(&keeper, CERTAIN), None);
 }
 
@@ -148,7 +187,7 @@ fn somebody_new_ends_what_the_others_promised() {
     assert_eq!((keeper.pact(), deadline(&keeper, 2010)), (2, Some(at(2000 + CERTAIN))));
     let round = keeper.ask(at(3800)).unwrap();
     keeper.set_pact(pact(3, &["n2", "n3", "n4"]));
-    assert!(!keeper.heard(at(3850), round.id, "n2", true), "the round did not ask n4");
+    assert!(!hears(&mut keeper, 3850, &round, "n2"), "the round did not ask n4");
 }
 
 #[test]
@@ -160,14 +199,14 @@ fn a_shorter_ttl_on_its_way_cuts_promises_too() {
     // 2 s less the margin of 300 ms.
     assert_eq!(deadline(&keeper, 2000), Some(at(2000 + 1700)));
     let round = keeper.ask(at(2850)).unwrap();
-    assert_eq!(round.question.ttl, TTL / 2, "no longer than the record may show");
+    assert_eq!(round.questions["n2"].1.ttl, TTL / 2, "no longer than the record may show");
 }
 
 #[test]
 fn a_promise_is_kept_until_the_holder_itself_gives_up() {
-    let mut keeper = keeper("n2");
-    let promise = keeper.promise(at(100), &question()).unwrap();
-    assert_eq!(promise.until, at(100 + WAIT));
+    let mut keeper = member();
+    let given = promise(&mut keeper, 100, &question()).unwrap();
+    assert_eq!(given.until, at(100 + WAIT));
     assert_eq!(keeper.acquire(at(200), &plan(None)), None);
     assert_eq!(keeper.acquire(at(200), &plan(Some(("n3", 9)))), None, "somebody else's word");
     assert_eq!(keeper.acquire(at(200), &plan(Some(("n1", 2)))), None, "an earlier reign's");
@@ -177,19 +216,87 @@ fn a_promise_is_kept_until_the_holder_itself_gives_up() {
 
 #[test]
 fn nothing_is_promised_that_may_be_broken() {
-    let mut taking = keeper("n2");
+    let mut taking = member();
     let request = taking.acquire(at(0), &plan(None)).unwrap();
-    assert!(taking.promise(at(10), &question()).unwrap_err().contains("taking the lease over"));
+    let why = promise(&mut taking, 10, &question()).unwrap_err().why;
+    assert!(why.contains("taking the lease over"), "{why}");
     taking.answered(at(20), request.id, Outcome::Unknown).unwrap();
-    assert!(taking.promise(at(30), &question()).is_err(), "it may have been applied");
+    assert!(promise(&mut taking, 30, &question()).is_err(), "it may have been applied");
     let mut leading = holder(&[]);
-    assert!(leading.promise(at(10), &question()).unwrap_err().contains("holds the lease"));
-    let mut bound = keeper("n2");
-    bound.promise(at(0), &question()).unwrap();
-    let older = Question { holder: "n3".into(), term: 2, ttl: TTL };
-    assert!(bound.promise(at(10), &older).unwrap_err().contains("n1 has the promise"));
-    let newer = Question { holder: "n3".into(), term: 4, ttl: TTL };
-    assert!(bound.promise(at(10), &newer).is_ok());
+    let to_leader = Question { to: identity("n1"), ..question() };
+    assert!(promise(&mut leading, 10, &to_leader).unwrap_err().why.contains("holds the lease"));
+    let mut bound = member();
+    promise(&mut bound, 0, &question()).unwrap();
+    let of_n3 =
+        |term| Question { holder: "n3".into(), instance: "i-n3".into(), term, ..question() };
+    let why = bound.promise(at(10), &of_n3(2), true).unwrap_err().why;
+    assert!(why.contains("n1 has the promise"), "{why}");
+    assert!(bound.promise(at(10), &of_n3(4), true).is_ok());
+}
+
+/// An address that leads to another member, as after a configuration was copied with it.
+#[test]
+fn who_is_not_the_one_that_was_asked_promises_nothing() {
+    let mut other = keeper("n3");
+    other.saw(&lease("n1", 3));
+    let refused = promise(&mut other, 0, &question()).unwrap_err();
+    assert!(refused.why.contains("this is n3 (instance i-n3), and n2 (instance i-n2) was asked"));
+    assert!(!refused.unproved, "whatever the holder says");
+    let another = Identity { instance: Some("i-old".into()), ..identity("n2") };
+    assert!(promise(&mut member(), 0, &Question { to: another, ..question() }).is_err());
+    let by_name = Identity { instance: None, ..identity("n2") };
+    assert!(promise(&mut member(), 0, &Question { to: by_name, ..question() }).is_ok());
+}
+
+#[test]
+fn the_promise_of_another_member_is_a_no() {
+    let wrong = [identity("n3"), Identity { instance: Some("i-old".into()), ..identity("n2") }];
+    for giver in wrong {
+        let mut keeper = holder(&["n2", "n3"]);
+        let round = keeper.ask(at(1800)).unwrap();
+        hears(&mut keeper, 1850, &round, "n3");
+        assert!(!keeper.heard(at(1900), round.id, "n2", Some(&giver)), "{giver}");
+        assert!(!hears(&mut keeper, 1950, &round, "n2"), "the round is over");
+        assert_eq!(deadline(&keeper, 1950), Some(at(CERTAIN)));
+    }
+}
+
+#[test]
+fn a_promise_is_given_to_the_holder_that_the_store_showed_last() {
+    let refused = |change: fn(&mut Question)| {
+        let mut asked = question();
+        change(&mut asked);
+        promise(&mut member(), 0, &asked).unwrap_err()
+    };
+    assert!(promise(&mut member(), 0, &question()).is_ok());
+    assert!(
+        refused(|q| (q.holder, q.instance) = ("ghost".into(), "i".into())).why.contains("ghost")
+    );
+    assert!(!refused(|q| q.instance = "i-copy".into()).unproved);
+    assert!(!refused(|q| q.term = 2).unproved, "its lease is over");
+    assert!(refused(|q| q.term = 4).unproved, "this node may have missed that");
+    assert!(refused(|q| q.ttl = TTL * 2).unproved);
+    let for_good = refused(|q| q.ttl = Duration::from_secs(3600));
+    assert!(!for_good.unproved && for_good.why.contains("3600s"), "{for_good:?}");
+    assert!(promise(&mut keeper("n2"), 0, &question()).unwrap_err().unproved, "just started");
+    let mut released = member();
+    released.saw(&Lease { state: LeaseState::Released, ..lease("n1", 3) });
+    assert!(!promise(&mut released, 0, &question()).unwrap_err().unproved);
+}
+
+#[test]
+fn a_holder_that_answers_at_its_own_address_is_believed() {
+    let vouched = |change: fn(&mut Question)| {
+        let mut asked = question();
+        change(&mut asked);
+        member().promise(at(0), &asked, true)
+    };
+    assert!(vouched(|q| q.term = 4).is_ok());
+    assert_eq!(vouched(|q| q.ttl = TTL_MAX).unwrap().until, at(0) + challenger_wait(TTL_MAX));
+    assert!(vouched(|q| q.ttl = TTL_MAX + TTL).is_err());
+    assert!(vouched(|q| q.term = 2).is_err());
+    assert!(vouched(|q| q.instance = "i-copy".into()).is_err());
+    assert!(keeper("n2").promise(at(0), &question(), true).is_ok());
 }
 
 proptest! {

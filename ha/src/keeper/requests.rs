@@ -92,11 +92,12 @@ impl Keeper {
     /// Gives the lease to `to`, whose session is `to_session`. The caller knows that PostgreSQL
     /// here is gone. From now on the lease counts as lost, whatever the answer.
     pub fn hand_over(&mut self, now: Time, to: &Heir) -> Option<Request> {
+        let term = self.holding.as_ref()?.term.checked_add(1)?;
         let (holding, lease) = self.last_word(now)?;
         let lease = Lease {
             holder: to.name.clone(),
             instance: to.instance.clone(),
-            term: holding.term + 1,
+            term,
             from: Some(self.name.clone()),
             ..lease
         };
@@ -188,7 +189,7 @@ impl Keeper {
     }
 
     pub(super) fn next_lease(&mut self, term: Term) -> Lease {
-        self.beat += 1;
+        self.beat = self.beat.wrapping_add(1);
         Lease {
             holder: self.name.clone(),
             instance: self.instance.clone(),

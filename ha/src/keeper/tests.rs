@@ -1,6 +1,6 @@
 use super::requests::Heir;
 use super::*;
-use crate::kv::LeaseState;
+use crate::kv::{LeaseState, TERM_LEAP};
 use crate::store::{LeaseView, Outcome, Versioned};
 
 fn at(ms: u64) -> Time {
@@ -250,4 +250,21 @@ fn an_abandoned_record_that_vanished_is_not_written_again() {
     let read = keeper.answered(at(1100), request.id, Outcome::Rejected).unwrap();
     assert_eq!(keeper.read_back(at(1200), read.id, Some(&view(None, None))), None);
     assert_eq!(keeper.tick(at(1300)), None);
+}
+
+/// Somebody has written a term into the record that no reign can have.
+#[test]
+fn a_record_of_a_term_that_cannot_be_is_written_anew() {
+    let forged = |term| {
+        let mut keeper = holder(0);
+        let renewal = keeper.tick(at(1000)).unwrap();
+        let read = keeper.answered(at(1010), renewal.id, Outcome::Rejected).unwrap();
+        let mut status = written(&renewal);
+        let lease = status.lease.as_mut().unwrap();
+        (lease.holder, lease.term) = ("ghost".into(), term);
+        keeper.read_back(at(1020), read.id, Some(&view(Some(status), Some("s1"))))
+    };
+    let again = forged(3 + TERM_LEAP + 1).unwrap();
+    assert_eq!(written(&again).lease.unwrap().term, 3);
+    assert_eq!(forged(3 + TERM_LEAP), None, "that may be: the lease is lost");
 }

@@ -17,5 +17,6 @@ pub use config::{
 pub use keys::KEYS;
 pub use member::{Member, Role, State, Tags};
 pub use records::{
-    FailoverRequest, Failsafe, History, HistoryEntry, Lease, LeaseState, Status, SyncState, Term,
+    COUNT_MAX, FailoverRequest, Failsafe, History, HistoryEntry, Lease, LeaseState, Status,
+    SyncState, TERM_LEAP, TERM_LEAP_OF_PEERS, Term,
 };

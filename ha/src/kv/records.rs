@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::lsn::{Lsn, Timeline};
@@ -11,6 +11,18 @@ use crate::waits::Voters;
 
 /// The number of a reign. It grows with every change of holder and never falls.
 pub type Term = u64;
+
+/// No term and no beat is higher; a record that says so cannot be read. They grow by little at a time, so
+/// that a cluster never comes near.
+pub const COUNT_MAX: u64 = 1 << 62;
+
+/// A record whose term is so far beyond what is known is not the truth: it is treated as one that
+/// cannot be read. Nobody can have missed so many reigns.
+pub const TERM_LEAP: Term = 1 << 32;
+
+/// What a member says over REST is believed less far: a reign that begins on its word must be readable
+/// to all others.
+pub const TERM_LEAP_OF_PEERS: Term = 1 << 20;
 
 /// Is the lease held or given up?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,11 +100,21 @@ pub struct Status {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retain_slots: Vec<String>,
     /// The lease. Absent where Patroni leads.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
     pub lease: Option<Lease>,
     /// What others have written here; kept.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+fn readable<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Lease>, D::Error> {
+    let lease: Option<Lease> = Option::deserialize(from)?;
+    match lease.as_ref().map(|lease| lease.term.max(lease.beat)) {
+        Some(count) if count > COUNT_MAX => Err(serde::de::Error::custom(format!(
+            "no term or beat of a lease is higher than {COUNT_MAX}, and this has {count}"
+        ))),
+        _ => Ok(lease),
+    }
 }
 
 /// `failover`: what an operator asked for. Absent fields are left out.
@@ -226,6 +248,21 @@ mod tests {
         let status: Status = serde_json::from_str(text).unwrap();
         assert_eq!(status.lease, None);
         assert_eq!(serde_json::to_string(&status).unwrap(), text);
+    }
+
+    #[test]
+    fn a_lease_beyond_all_counting_is_not_read() {
+        let read = |term: u64, beat: u64| {
+            let text = format!(
+                r#"{{"lease":{{"holder":"n1","term":{term},"ttl_ms":1,"beat":{beat},"state":"held"}}}}"#
+            );
+            serde_json::from_str::<Status>(&text).map(|status| status.lease.map(|l| l.term))
+        };
+        assert_eq!(read(COUNT_MAX, 1).unwrap(), Some(COUNT_MAX));
+        let error = read(u64::MAX, 1).unwrap_err().to_string();
+        assert!(error.contains("18446744073709551615"), "{error}");
+        assert!(read(1, u64::MAX).is_err());
+        assert_eq!(serde_json::from_str::<Status>("{}").unwrap().lease, None);
     }
 
     #[test]

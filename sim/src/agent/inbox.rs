@@ -52,7 +52,9 @@ impl World {
                 self.schedule_look(n, pace);
             }
             AtAgent::LeaseNotSent(id) => self.lease_answered(n, id, self.t, Answer::NotSent),
-            AtAgent::Question { by, round, question } => self.questioned(n, by, round, &question),
+            AtAgent::Question { by, round, to, question } => {
+                self.questioned(n, by, (round, to), &question)
+            }
             AtAgent::Word(word) => self.heard(n, word),
             AtAgent::Session(timer) if timer == agent.timers[1] => self.keep_session(n),
             AtAgent::Look(_) | AtAgent::Session(_) => {}

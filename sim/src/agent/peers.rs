@@ -25,7 +25,9 @@ impl World {
         if agent.asks_since.is_none_or(|(_, change)| change != self.renewed) {
             agent.asks_since = Some((self.t, self.renewed));
         }
-        if let Some(delay) = self.net.send(&mut self.rng, n, peer) {
+        // The answer of another member is none.
+        let its_own = self.net.answers_at(peer) == peer;
+        if let Some(delay) = self.net.send(&mut self.rng, n, peer).filter(|_| its_own) {
             let what = AtAgent::Asked { by: n, life, at: asked };
             self.after(peer, delay, what);
         }
@@ -39,6 +41,7 @@ impl World {
         let Some(agent) = &self.nodes[n].agent else { return };
         let member = &agent.view.member;
         let answer = PeerAnswer {
+            instance: Some(member.instance.clone()),
             state: member.state,
             role: member.role,
             timeline: member.timeline.unwrap_or_default(),

@@ -39,6 +39,9 @@ impl World {
         if in_touch {
             agent.brain.believe_in_touch();
         }
+        if let Some(lease) = agent.seen.store.snapshot.as_ref().and_then(|keys| keys.lease()) {
+            agent.keeper.saw(lease);
+        }
         let mut step = agent.brain.step(&agent.seen);
         let broken = hart_ha::invariant::broken(&agent.seen, &step);
         agent.seen.finished.clear();

@@ -27,6 +27,7 @@ impl World {
         match heal {
             Heal::Open(from, to) => self.net.end_cut(from, to),
             Heal::Fast(from, to) => self.net.set_slow(from, to, 0),
+            Heal::Home(n) => self.net.mislead(n, None),
             Heal::NoLoss => self.net.loss = 0,
             Heal::NoTwice => self.net.twice = 0,
             Heal::Resume => self.configure("pause", json!(false)),

@@ -63,11 +63,19 @@ kinds! {
     DiskHangs => "disk hangs",
     StrayPostgres => "PostgreSQL started past the guard",
     NamesAltered => "synchronous names altered",
+    AddressMisled => "an address leads to another member",
+    StrangerAsks => "a stranger asks for promises",
 }
 
 /// Kinds that must not make the primary change.
-pub const HARMLESS: &[Kind] = &[Kind::ConsulBlink, Kind::SessionsLost, Kind::DuplicatesOnNetwork];
+pub const HARMLESS: &[Kind] =
+    &[Kind::ConsulBlink, Kind::SessionsLost, Kind::DuplicatesOnNetwork, Kind::StrangerAsks];
 
 /// The same where every member agrees to go on without Consul.
-pub const HARMLESS_WITH_FAILSAFE: &[Kind] =
-    &[Kind::ConsulBlink, Kind::SessionsLost, Kind::DuplicatesOnNetwork, Kind::ConsulDown];
+pub const HARMLESS_WITH_FAILSAFE: &[Kind] = &[
+    Kind::ConsulBlink,
+    Kind::SessionsLost,
+    Kind::DuplicatesOnNetwork,
+    Kind::ConsulDown,
+    Kind::StrangerAsks,
+];

@@ -18,6 +18,8 @@ pub enum Heal {
     NoLoss,
     /// No duplicates any more.
     NoTwice,
+    /// The REST address is the node's own again.
+    Home(usize),
     /// The pause ends.
     Resume,
 }

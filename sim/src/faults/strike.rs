@@ -89,6 +89,8 @@ impl World {
             DiskHangs => return self.disk_hangs(n),
             StrayPostgres => return self.started_by_hand(n),
             NamesAltered => return self.names_altered(n),
+            AddressMisled => return self.address_misled(until),
+            StrangerAsks => self.stranger_asks(),
             _ => return self.person(kind, n),
         }
         true
@@ -199,6 +201,18 @@ impl World {
         self.plan.wiped = Some(self.t);
         self.oracle.forgive();
         self.person_does(&Call::DeleteTree(crate::consul::store::PREFIX.into()));
+        true
+    }
+
+    /// As a configuration copied with its `connect_address`, or an address that has passed on.
+    fn address_misled(&mut self, until: Us) -> bool {
+        let nodes = self.nodes.len();
+        let (n, to) = (self.rng.index(nodes), self.rng.index(nodes));
+        if n == to {
+            return false;
+        }
+        self.net.mislead(n, Some(to));
+        self.queue.push(until, Event::Heal(Heal::Home(n)));
         true
     }
 

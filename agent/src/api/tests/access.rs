@@ -157,3 +157,41 @@ async fn a_web_page_of_another_site_changes_nothing() {
         assert_eq!(answer.status, expected, "{headers:?}: {}", answer.body);
     }
 }
+
+/// The password is changed from node to node: those that have not read it again are not locked out.
+#[tokio::test]
+async fn the_former_password_is_good_for_a_while_after_a_reload() {
+    let node = Node::with(LOCKED, super::NO_CONSUL, primary());
+    let new = hart_config::Credentials {
+        username: "admin".into(),
+        password: hart_config::Secret::new("new"),
+    };
+    // admin:new, admin:s3cret
+    let (with_new, with_old) = ("Basic YWRtaW46bmV3", "Basic YWRtaW46czNjcmV0");
+    assert_eq!(with_header(&node, with_new).await.status, 401);
+    node.handle.logins.renew(Some(&new), hart_clock::now());
+    assert_eq!(with_header(&node, with_new).await.status, 404);
+    assert_eq!(with_header(&node, with_old).await.status, 404);
+}
+
+/// The other side of it: a member that has not read the new password yet refuses it.
+#[tokio::test]
+async fn a_member_that_knows_only_the_former_password_is_asked_with_that() {
+    let node = Node::with(LOCKED, super::NO_CONSUL, primary());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/nonsense", listener.local_addr().unwrap());
+    let app = crate::api::router(node.handle.clone());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let login = |word: &str| hart_config::Credentials {
+        username: "admin".into(),
+        password: hart_config::Secret::new(word),
+    };
+    let logins = crate::node::logins::Logins::new(Some(login("s3cret")));
+    let http = crate::node::http::client().build().unwrap();
+    let status = async || logins.send(http.post(&url)).await.unwrap().status().as_u16();
+    assert_eq!(status().await, 501);
+    logins.renew(Some(&login("new")), hart_clock::now());
+    assert_eq!(status().await, 501, "with the former one");
+    logins.renew(Some(&login("newer")), hart_clock::now());
+    assert_eq!(status().await, 401);
+}

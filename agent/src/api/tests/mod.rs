@@ -2,6 +2,7 @@
 
 mod access;
 mod actions;
+mod failsafe;
 mod forensics;
 mod health;
 mod limits;

@@ -72,6 +72,7 @@ async fn of_a_primary() {
             "lease": {"term": 3, "left_ms": null}, "armed": {"term": 3, "left_ms": null},
             "guard": {"layers": ["child-kill"], "watchdog": null,
                 "missing": ["cgroup", "pdeathsig", "mlock", "oom", "realtime"]}, "progress": null, "consul_reachable": true, "lost": null,
+            "promised": null, "failsafe": {}, "timeline_term": null,
             "pending_restart": ["max_connections"], "synchronous_standby_names": "",
         },
     });

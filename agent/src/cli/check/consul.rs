@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use hart_config::Config;
 use hart_consul::{Behavior, Client, Error, ReadOptions, SessionRequest, TxnOp, TxnOutcome};
+use hart_ha::brain::rest_address;
 
 use super::item::Item;
 use crate::cli::fail::with_causes;
+use crate::node::keys::Keys;
 
 const SUBJECT: &str = "Consul";
 const RIGHTS: &str = "Consul rights";
@@ -26,6 +28,7 @@ pub async fn check(config: &Config) -> Vec<Item> {
     items.push(may_read(&client, config).await);
     items.push(may_write(&client, config).await);
     items.push(may_hold_sessions(&client).await);
+    items.extend(same_address(&client, config).await);
     items
 }
 
@@ -99,6 +102,21 @@ async fn may_hold_sessions(client: &Client) -> Item {
     }
 }
 
+/// Another member with this REST address: neither can be asked at its own, so there is no failsafe.
+async fn same_address(client: &Client, config: &Config) -> Option<Item> {
+    let keys = Keys::new(config.kv_prefix());
+    let read = client.kv().get_recurse(keys.prefix(), &ReadOptions::consistent()).await.ok()?;
+    let url = format!("http://{}", config.restapi.connect_address);
+    let mine = rest_address(&url)?;
+    let snapshot = keys.snapshot(&read.value).0;
+    let mut others = snapshot.members.iter().filter(|(name, _)| **name != config.name);
+    let has_it = |url: &str| rest_address(url).as_ref() == Some(&mine);
+    let (name, _) = others.find(|(_, entry)| has_it(&entry.value.api_url))?;
+    let found = format!("{name} has the same restapi.connect_address, {}", mine.0);
+    let remedy = "give each node the address at which it answers itself; failsafe needs that";
+    Some(Item::fail("restapi", found, remedy))
+}
+
 fn denied(what: &str, error: &Error) -> Item {
     match error {
         Error::PermissionDenied { rule, .. } => {
@@ -135,6 +153,27 @@ mod tests {
         let keys = client.kv().keys("service/", &ReadOptions::consistent()).await.unwrap();
         let sessions = client.session().list(&ReadOptions::consistent()).await.unwrap();
         assert!(keys.value.is_empty() && sessions.value.is_empty());
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_copied_address_is_found() {
+        let server = Server::start("127.0.0.1:0").await.unwrap();
+        let config = config(server.addr().port(), "");
+        let client = crate::node::consul_client(&config).unwrap();
+        let put = async |name: &str, port: u16| {
+            let key = format!("{}members/{name}", config.kv_prefix());
+            let entry = format!(r#"{{"api_url":"http://127.0.0.1:{port}/patroni"}}"#);
+            let set = TxnOp::Set { key, value: entry.into_bytes() };
+            client.txn(&[set]).await.unwrap();
+        };
+        put("n1", 8008).await;
+        put("n2", 8009).await;
+        assert!(check(&config).await.iter().all(|item| item.level == Level::Ok));
+        put("n3", 8008).await;
+        let items = check(&config).await;
+        let found = items.iter().find(|item| item.level == Level::Fail).unwrap();
+        assert!(found.to_string().contains("n3 has the same"), "{found}");
         server.stop().await;
     }
 

@@ -208,6 +208,7 @@ impl Node {
     pub fn answer(&self, now: Time) -> PeerAnswer {
         let sql = self.local.sql.as_ref();
         PeerAnswer {
+            instance: Some(self.member.instance.clone()),
             state: self.member.state,
             role: self.member.role,
             timeline: sql.map_or(0, |sql| sql.timeline),

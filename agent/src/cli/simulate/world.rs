@@ -159,13 +159,14 @@ impl World {
     fn ask_for_promises(&mut self, at: usize) {
         let Some(round) = self.nodes[at].keeper.ask(self.now) else { return };
         let name = self.nodes[at].name.clone();
-        for member in round.members.keys() {
+        for (member, (_, question)) in &round.questions {
             let reached = self.connects(&name, member);
             let other = self.nodes.iter_mut().find(|node| node.name == *member && !node.exited);
-            let other = other.filter(|_| reached);
-            let yes =
-                other.is_some_and(|node| node.keeper.promise(self.now, &round.question).is_ok());
-            self.nodes[at].keeper.heard(self.now, round.id, member, yes);
+            let given = other.filter(|_| reached).and_then(|node| {
+                let promise = node.keeper.promise(self.now, question, true);
+                promise.is_ok().then(|| node.keeper.identity())
+            });
+            self.nodes[at].keeper.heard(self.now, round.id, member, given.as_ref());
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hart_e2e::{DEADLINE, line_after};
+use serde_json::json;
 
 use super::{AWAY, FENCED, longer_than_a_lease};
 use crate::Drill;
@@ -112,5 +113,69 @@ async fn the_primary_is_cut_off_from_its_peers_alone() -> Result<()> {
     let announced = ["gets no WAL from the leader", "streaming"];
     let last = drill.finish(Loss::None, &announced).await?;
     ensure!(last == primary && drill.timeline(&last).await? == 1, "{last}\n{}", drill.logs());
+    Ok(())
+}
+
+/// A configuration was copied, `restapi.connect_address` and all: whoever asks the copy reaches the other
+/// one, and would take its promise for that of the copy, which is free to lead.
+#[tokio::test]
+async fn a_members_address_leads_to_another_one() -> Result<()> {
+    let mut drill = Drill::asynchronous().await?;
+    let primary = drill.write().await?;
+    let original = drill.other_than(&primary)?;
+    let names: Vec<String> = drill.cluster.nodes().iter().map(|n| n.name().to_owned()).collect();
+    let copy = names.into_iter().find(|name| *name != primary && *name != original);
+    let copy = copy.context("three nodes")?;
+    let connect = |name: &str| -> Result<String> {
+        let url = drill.cluster.node(name)?.url("");
+        let address = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        Ok(format!("connect_address: \"{address}\""))
+    };
+    let (own, others) = (connect(&copy)?, connect(&original)?);
+    let node = drill.cluster.node_mut(&copy)?;
+    let file = std::fs::read_to_string(node.config_file())?;
+    ensure!(file.contains(&own), "{own} is not in {file}");
+    node.stop()?;
+    let from = drill.cluster.node(&primary)?.log().len();
+    drill.cluster.node_mut(&copy)?.start_with(&file.replace(&own, &others))?;
+    line_after(drill.cluster.node(&primary)?, from, "have one REST address").await?;
+    line_after(drill.cluster.node(&copy)?, 0, "answers at this node's own REST address").await?;
+    drill.cluster.wait_healthy(3, DEADLINE).await?;
+
+    drill.cluster.part_from_consul(&primary)?;
+    drill.cluster.wait_new_primary(&primary, DEADLINE).await?;
+    tokio::time::sleep(WHILE).await;
+    let says = drill.cluster.rest(&primary, "GET", "/patroni", None).await?.json()?;
+    ensure!(says["hart"]["lease"].is_null(), "both lead: {says}\n{}", drill.logs());
+    drill.cluster.mend().await?;
+    drill.written().await?;
+    let announced =
+        ["one REST address", "own REST address", FENCED, AWAY, "Consul", "lease", "failsafe"];
+    drill.finish(Loss::Some, &announced).await?;
+    Ok(())
+}
+
+/// Whoever reaches REST may ask; a promise gets only who holds the lease.
+#[tokio::test]
+async fn a_stranger_gets_no_promise_and_keeps_nobody_from_leading() -> Result<()> {
+    let mut drill = Drill::asynchronous().await?;
+    let primary = drill.write().await?;
+    let names: Vec<String> = drill.cluster.nodes().iter().map(|n| n.name().to_owned()).collect();
+    for name in names.iter().filter(|name| **name != primary) {
+        for holder in ["ghost", &primary] {
+            let hart = json!({"to": {"name": name}, "instance": "of a stranger", "term": 9,
+                "ttl_ms": 3_600_000});
+            let question = json!({"name": holder, "hart": hart});
+            let answer = drill.cluster.rest(name, "POST", "/failsafe", Some(&question)).await?;
+            ensure!(answer.status == 503, "{name} has promised {holder}: {answer:?}");
+            let why = drill.cluster.rest(name, "GET", "/why", None).await?.json()?;
+            ensure!(why["verdict"] == "may lead", "{why}");
+        }
+    }
+    drill.cluster.kill_node(&primary)?;
+    drill.cluster.wait_new_primary(&primary, DEADLINE).await?;
+    drill.cluster.mend().await?;
+    drill.written().await?;
+    drill.finish(Loss::Some, &[FENCED, AWAY, "lease", "failsafe"]).await?;
     Ok(())
 }

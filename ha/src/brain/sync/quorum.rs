@@ -74,7 +74,7 @@ fn fits(waits: &Waits, published: &Voters) -> bool {
 /// Voters that fit both.
 fn wider(one: &Waits, other: &Waits) -> Voters {
     let names: std::collections::BTreeSet<_> = one.of.union(&other.of).cloned().collect();
-    let quorum = names.len() - one.need.min(other.need);
+    let quorum = names.len().saturating_sub(one.need.min(other.need));
     Voters { names, quorum }
 }
 

@@ -118,12 +118,13 @@ impl Brain {
     }
 }
 
-/// The answers of these.
+/// The answers of these, each of the installation that has its entry.
 fn heard<'t>(
     turn: &'t Turn<'_>,
     names: &'t BTreeSet<String>,
 ) -> impl Iterator<Item = (&'t String, &'t PeerAnswer)> {
-    turn.answers().filter(|(name, _)| names.contains(*name))
+    let is_it = |name: &str, peer: &PeerAnswer| names.contains(name) && turn.is_itself(name, peer);
+    turn.answers().filter(move |(name, peer)| is_it(name, peer))
 }
 
 fn place(peer: &PeerAnswer) -> (Timeline, Lsn) {

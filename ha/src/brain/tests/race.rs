@@ -1,7 +1,7 @@
 //! Taking over and taking back, and who may not.
 
 use super::*;
-use crate::kv::HistoryEntry;
+use crate::kv::{COUNT_MAX, HistoryEntry, TERM_LEAP, TERM_LEAP_OF_PEERS};
 
 #[test]
 fn a_replica_waits_for_the_whole_lease_then_compares_then_takes_over() {
@@ -312,4 +312,67 @@ fn in_a_pause_only_the_node_that_gave_the_lease_up_takes_it_again() {
     };
     assert_eq!(takes("n2"), []);
     assert_eq!(takes("n1"), takes_over());
+}
+
+/// A peer, or somebody in its place, names a term near the end of all counting.
+#[test]
+fn a_term_that_a_peer_cannot_know_is_not_believed() {
+    let term = |theirs| {
+        let rival = PeerAnswer { term: theirs, ..answer(900) };
+        let commands = race("n2", 1000, &[("n1", None), ("n3", Some(rival))]);
+        let [Command::Acquire(plan)] = &commands[..] else { panic!("{commands:?}") };
+        plan.term
+    };
+    assert_eq!(term(41), 42);
+    assert_eq!(term(5 + TERM_LEAP_OF_PEERS), 6 + TERM_LEAP_OF_PEERS);
+    assert_eq!(term(6 + TERM_LEAP_OF_PEERS), 6);
+    assert_eq!(term(u64::MAX), 6);
+}
+
+#[test]
+fn a_record_of_a_term_that_cannot_be_stops_nobody_for_good() {
+    let forged = |term| {
+        let lease = Lease { term, ..lease("ghost", 9, LeaseState::Held) };
+        // Its holder has gone.
+        Snapshot { leader: None, ..with_lease(cluster(), Some(lease)) }
+    };
+    let mut believer = brain("n2");
+    let mut brain = brain("n2");
+    brain.step(&sees("n2", 0, cluster(), standby(1000)));
+    let mut seen = sees("n2", 100, forged(6 + TERM_LEAP), standby(1000));
+    let step = brain.step(&seen);
+    assert_eq!(step.term, 5, "nothing is noted");
+    assert!(step.warning.unwrap().contains(&(6 + TERM_LEAP).to_string()));
+    peers(&mut seen, &[("n1", None), ("n3", None)]);
+    let mut look = |ms| {
+        seen.now = at(ms);
+        seen.peers.values_mut().for_each(|probe| probe.asked = seen.now);
+        commands(&mut brain, &seen)
+    };
+    for ms in (100..100 + LONGEST_MS).step_by(3000) {
+        look(ms);
+    }
+    let commands = look(100 + LONGEST_MS);
+    let takes = commands.iter().find_map(|command| match command {
+        Command::Acquire(plan) => Some((plan.term, plan.at)),
+        _ => None,
+    });
+    assert_eq!(takes, Some((6, 7)), "as after a record that has vanished: {commands:?}");
+
+    believer.step(&sees("n2", 0, cluster(), standby(1000)));
+    let step = believer.step(&sees("n2", 100, forged(5 + TERM_LEAP), standby(1000)));
+    assert_eq!((step.term, step.warning), (5 + TERM_LEAP, None));
+}
+
+#[test]
+fn nothing_counts_beyond_its_end() {
+    let last = Lease { term: COUNT_MAX, beat: COUNT_MAX, ..lease("n1", 9, LeaseState::Released) };
+    let mut seen = sees("n2", 100, with_lease(released(cluster()), Some(last)), standby(1000));
+    seen.local.memory.term = COUNT_MAX;
+    let mut brain = brain("n2");
+    brain.step(&seen);
+    peers(&mut seen, &[("n1", None), ("n3", None)]);
+    let step = brain.step(&seen);
+    assert!(!step.decisions.iter().any(|d| matches!(d.command, Command::Acquire(_))));
+    assert!(step.warning.unwrap().contains("no reign has a higher number"));
 }
