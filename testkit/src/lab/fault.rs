@@ -2,12 +2,15 @@
 
 use anyhow::Result;
 
-use super::ip::Batch;
+use super::ip::{self, Batch};
 use super::{BRIDGE, Host, Lab};
 
 /// No interface has this address, so frames for it vanish on the bridge without any error to the
 /// sender, as in a real partition. (A blackhole route would fail `connect` at once.)
 const NOWHERE: &str = "02:00:00:00:de:ad";
+
+/// The preference of the rules that close ports.
+const CLOSED: &str = "7";
 
 impl Lab {
     /// Pulls the host's network cable. Its own addresses still work on the host itself.
@@ -61,6 +64,26 @@ impl Lab {
         find(from, to)
     }
 
+    /// Loses silently what `host` sends from this TCP port to all other hosts, so that connections to it
+    /// neither come about nor end; all other ports work, and so does this one on the host itself.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn close_port(&self, host: &Host, port: u16) -> Result<()> {
+        let mut batch = Batch::in_namespace(host.netns());
+        for other in self.hosts().iter().filter(|other| other.name() != host.name()) {
+            let to = other.address();
+            batch.add(format!("rule add pref {CLOSED} to {to} ipproto tcp sport {port} blackhole"));
+        }
+        batch.run()
+    }
+
+    /// Ends every [`Lab::close_port`] of this host.
+    pub fn open_ports(&self, host: &Host) {
+        // One rule each, until there is none left.
+        while ip::run(&["-netns", host.netns().name(), "rule", "delete", "pref", CLOSED]).is_ok() {}
+    }
+
     /// Takes the power from a host: the cable goes first, so that nobody gets a farewell of TCP,
     /// then every process on it is killed. [`Lab::heal`] gives it its network back.
     ///
@@ -78,6 +101,7 @@ impl Lab {
     pub fn heal_all(&self) -> Result<()> {
         for host in self.hosts() {
             self.heal(host)?;
+            self.open_ports(host);
             let mut batch = Batch::in_namespace(host.netns());
             batch.add("neighbour flush nud permanent dev eth0".into());
             batch.run()?;
