@@ -347,12 +347,15 @@ pub struct FinishedJob {
 pub enum JobDone {
     /// Nothing more.
     Done,
-    /// [`Job::CheckHistory`], and a [`Job::Rewind`] that found nothing to do: does our WAL contain
-    /// what the leader's does not?
+    /// [`Job::CheckHistory`]: does our WAL contain what the leader's does not? Of a running server that
+    /// is a suspicion. `false` also of a [`Job::Rewind`] that found nothing to do.
     Diverged(bool),
-    /// [`Job::CheckHistory`]: by the histories we could follow, and yet PostgreSQL has said since the
-    /// last comparison that it cannot go on with the leader's WAL. Its words.
-    Stuck(String),
+    /// [`Job::CheckHistory`]: our WAL is not the leader's, though the numbers of the timelines fit.
+    /// `pg_rewind`, which goes by the numbers, cannot repair that. What was compared.
+    Twin(String),
+    /// [`Job::CheckHistory`]: the leader's history contains ours, and the leader was seen not to have
+    /// the WAL any more that we need next. What was looked for.
+    WalGone(String),
     /// [`Job::Rewind`]: it can never succeed on this data. Why.
     Hopeless(String),
     /// [`Job::Initdb`]: the new system identifier.

@@ -9,7 +9,7 @@ use crate::datadir::Work;
 use crate::error::{Error, Result};
 use crate::files::blocking;
 use crate::initdb::check_options;
-use crate::making::May;
+use crate::making::{self, May};
 use crate::pgpass;
 use crate::postgres::Postgres;
 use crate::settings::{Credentials, Settings, Upstream};
@@ -113,6 +113,36 @@ impl Postgres {
             tool.run(limits, |line| Progress::parse(line).into_iter().for_each(&mut progress));
         judge(TOOL, output.await?, &settings, source, &settings.replication)?;
         self.finish(marker, conf::into_standby).await
+    }
+}
+
+impl Postgres {
+    /// Connects to `source` as a base backup does, with the same login and the same library, and asks
+    /// for its identity (`IDENTIFY_SYSTEM`). Neither side writes anything: `pg_receivewal` has its end
+    /// behind it before it begins.
+    ///
+    /// # Errors
+    /// As for [`Postgres::base_backup`].
+    pub async fn prove_replication(&self, source: &Upstream, within: Duration) -> Result<()> {
+        const PROVER: &str = "pg_receivewal";
+        let settings = self.settings();
+        let program = binaries::program(&settings, PROVER)?;
+        let s = settings.clone();
+        let prepare = move || pgpass::write(&s).and_then(|_| making::make_state_dir(&s));
+        let dir = blocking("writing the password file", FILES, prepare).await?;
+        let who = &settings.replication;
+        let label = format!("{} look", settings.name);
+        let conninfo = conf::connect_string(&settings, who, source, &label, None);
+        let output = Tool::new(PROVER, program, &settings)
+            .in_english()
+            .option("--directory", &dir)
+            .arg("--endpos=0/1")
+            .arg("--no-loop")
+            .arg("--no-password")
+            .arg(format!("--dbname={conninfo}"))
+            .run(Limits::total(within), |_| {})
+            .await?;
+        judge(PROVER, output, &settings, source, who).map(drop)
     }
 }
 

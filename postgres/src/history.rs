@@ -1,5 +1,6 @@
 //! Timeline histories, and whether a cluster may follow another one.
 
+use std::fs;
 use std::time::Duration;
 
 use hart_ha::lsn::{Lsn, Timeline};
@@ -53,6 +54,12 @@ impl History {
         Ok(Self { switches })
     }
 
+    /// The timeline of a position on the way to `own`, the timeline that this history belongs to.
+    #[must_use]
+    pub fn timeline_at(&self, own: Timeline, at: Lsn) -> Timeline {
+        self.switches.iter().find(|s| at <= s.at).map_or(own, |s| s.timeline)
+    }
+
     /// Where this timeline was left, when it is an ancestor.
     #[must_use]
     pub fn end_of(&self, timeline: Timeline) -> Option<Lsn> {
@@ -73,6 +80,20 @@ pub struct LocalEnd {
 }
 
 impl LocalEnd {
+    /// Who is about to follow a timeline need not have reached its beginning: then the end is still
+    /// one of an ancestor's.
+    fn on_its_timeline(&self, history: Option<&History>) -> Self {
+        let begins = history.and_then(|history| history.switches.last());
+        match history.zip(begins.filter(|begin| self.is_before(begin.at))) {
+            Some((history, _)) => {
+                // Where a record starts, it is not yet the switch's.
+                let end = Lsn(self.at.0 + u64::from(self.is_start));
+                Self { timeline: history.timeline_at(self.timeline, end), ..*self }
+            }
+            None => *self,
+        }
+    }
+
     /// Whether the record lies wholly before a switch point, which is the end of a record.
     fn is_before(&self, fork: Lsn) -> bool {
         if self.is_start { self.at < fork } else { self.at <= fork }
@@ -118,6 +139,7 @@ pub fn needs_rewind(
     upstream: Timeline,
     upstream_history: Option<&History>,
 ) -> Divergence {
+    let local = &local.on_its_timeline(local_history);
     let ours_ends =
         |fork: Lsn| Divergence::Diverged { fork: Some(fork), lost: local.at.bytes_since(fork) };
     if local.timeline == upstream {
@@ -165,6 +187,24 @@ fn newest_common(
 }
 
 impl Postgres {
+    /// Is the history of a later timeline here? A standby fetches it before it goes on to that one.
+    ///
+    /// # Errors
+    /// The directory cannot be read, or not within the time.
+    pub async fn knows_later(&self, timeline: Timeline, within: Duration) -> Result<bool> {
+        let dir = self.settings().data_dir.join("pg_wal");
+        blocking("looking for timeline histories", within, move || {
+            let entries = fs::read_dir(&dir).map_err(Error::io("read the directory", &dir))?;
+            let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            let mut numbers = names.filter_map(|name| {
+                let number = name.strip_suffix(".history")?;
+                Timeline::from_str_radix(number, 16).ok()
+            });
+            Ok(numbers.any(|number| number > timeline))
+        })
+        .await
+    }
+
     /// The local history file of a timeline; `None` when there is none (timeline 1 has none).
     ///
     /// # Errors
@@ -229,6 +269,21 @@ mod tests {
         assert_eq!(decide(start(499)), Divergence::Behind { fork: Lsn(500) });
         // A record that starts at the fork is not in the upstream.
         assert!(decide(start(500)).needs_rewind());
+    }
+
+    #[test]
+    fn who_has_not_reached_its_timeline_is_still_on_the_former_one() {
+        let ours = history(&[(1, 500), (2, 800)]);
+        assert_eq!([500, 501, 800, 801].map(|at| ours.timeline_at(3, Lsn(at))), [1, 2, 2, 3]);
+        // It accepted timeline 2, which came to nothing, and has nothing of it.
+        let dead = history(&[(1, 500)]);
+        let theirs = history(&[(1, 600)]);
+        let decide = |at| needs_rewind(&end(2, at), Some(&dead), 3, Some(&theirs));
+        assert_eq!(decide(500), Divergence::Behind { fork: Lsn(600) });
+        assert_eq!(decide(501), Divergence::Diverged { fork: Some(Lsn(500)), lost: 1 });
+        // It has replayed beyond the fork, on the leader's timeline.
+        assert_eq!(needs_rewind(&end(2, 900), Some(&dead), 2, Some(&dead)), Divergence::Same);
+        assert!(needs_rewind(&end(1, 900), None, 2, Some(&dead)).needs_rewind());
     }
 
     #[test]

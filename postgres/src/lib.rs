@@ -36,6 +36,7 @@ pub mod quote;
 mod rest;
 mod rewind;
 mod roles;
+mod same_wal;
 mod secret;
 mod senders;
 mod server_log;

@@ -83,6 +83,13 @@ pub enum Mutation {
     PromiseWithoutItsGiver,
     /// A promise is given to anybody who asks.
     PromiseToAnybody,
+    /// A standby's timeline is that of its control file, a comparison of a running server is believed,
+    /// and so is its word when there is nothing to rewind.
+    LaggingTimelineBelieved,
+    /// A member does not look whether another one is being copied anew.
+    CopiesAtOnce,
+    /// Data is thrown away before the source of the copy has been reached.
+    SourceNotProved,
 }
 
 /// All of them, with the rule's text for the table.
@@ -129,6 +136,12 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::StrayNotLookedFor, "a PostgreSQL without a guard is looked for and ended"),
     (Mutation::RestIsWritable, "a data directory at rest starts read-only"),
     (Mutation::ProofCountsForEver, "a proof counts only while the names are in force"),
+    (
+        Mutation::LaggingTimelineBelieved,
+        "a standby's timeline is that of what it replayed, and what has nothing to be rewound is kept",
+    ),
+    (Mutation::CopiesAtOnce, "one member at a time throws its data away"),
+    (Mutation::SourceNotProved, "data goes only when what replaces it is there to be copied"),
 ];
 
 impl Mutation {
@@ -137,6 +150,9 @@ impl Mutation {
     pub fn explains(self, violation: &str) -> bool {
         let any = |words: &[&str]| words.iter().any(|word| violation.contains(word));
         match self {
+            Self::LaggingTimelineBelieved => any(&["although the leader has all of it"]),
+            Self::CopiesAtOnce => any(&["at the same time"]),
+            Self::SourceNotProved => any(&["before there was anything to copy"]),
             Self::HandOverBeforeCaughtUp => any(&["handed over to a node"]),
             Self::PositionsIgnored => any(&["took over although"]),
             Self::LagIgnored => any(&["are allowed"]),
@@ -176,6 +192,9 @@ impl Mutation {
                 &[Kind::SyncChanged, Kind::SlowLink, Kind::LossyNetwork, Kind::AgentKilled]
             }
             Self::ProofCountsForEver => &[Kind::NamesAltered, Kind::SlowLink, Kind::NodeCrashed],
+            Self::LaggingTimelineBelieved => &[Kind::Switchover, Kind::NodesCutFromEachOther],
+            Self::CopiesAtOnce => &[Kind::Reinit, Kind::Reinit, Kind::Reinit],
+            Self::SourceNotProved => &[Kind::Reinit, Kind::NodesCutFromEachOther, Kind::Switchover],
             Self::HandOverBeforeCaughtUp => &[Kind::Switchover, Kind::PostgresFrozen],
             Self::FailsafePromiseIgnored | Self::OneSilenceSuffices => {
                 &[Kind::NodeCutFromConsul, Kind::NodesCutFromEachOther, Kind::LossyNetwork]

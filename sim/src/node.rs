@@ -8,6 +8,7 @@ use hart_ha::lsn::Timeline;
 
 use crate::clock::{NodeClock, Us};
 use crate::faults::Hang;
+use crate::pg::wal::Pos;
 use crate::pg::{Content, Disk, Server, Stage};
 
 use crate::agent::state::Agent;
@@ -20,6 +21,8 @@ pub struct Facts {
     pub term: Term,
     /// In which terms the timelines began that the data directory has.
     pub origins: BTreeMap<Timeline, Term>,
+    /// The newest timeline that was streamed, and a position on it.
+    pub streamed: Option<Pos>,
     /// The failsafe list as it was seen last.
     pub failsafe: Failsafe,
     /// A bootstrap is not complete.

@@ -69,6 +69,8 @@ pub enum Kind {
     SyncSet,
     /// WAL that is not in the cluster is about to be thrown away.
     LostWrites,
+    /// The data directory is thrown away and copied anew from the leader; the text says why.
+    DataReplaced,
     /// Somebody asked for a switchover or failover.
     Request,
     /// A request was refused.

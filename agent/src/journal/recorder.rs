@@ -112,7 +112,7 @@ impl Recorder {
             Ok(JobDone::Diverged(false)) => {
                 (true, "done; the leader's history contains ours".into())
             }
-            Ok(JobDone::Stuck(words)) => (false, words.clone()),
+            Ok(JobDone::Twin(proof) | JobDone::WalGone(proof)) => (true, proof.clone()),
             Ok(JobDone::Hopeless(error)) => (false, error.clone()),
             Ok(JobDone::Stray(words)) => (false, words.clone()),
             Ok(JobDone::Made(system_id)) => (true, format!("made the cluster {system_id}")),

@@ -8,6 +8,7 @@ use hart_config::Config;
 use hart_ha::brain::{Brain, Step};
 use hart_ha::command::{Exit, Job};
 use hart_ha::kv::Lease;
+use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::{JobDone, LeaseStanding, Observation, StoreView};
 use hart_ha::store::Snapshot;
 use hart_ha::waits::Voters;
@@ -94,6 +95,8 @@ pub struct Agent {
     pub(super) file_path: Option<std::path::PathBuf>,
     pub(super) effects: (mpsc::UnboundedSender<Effect>, mpsc::UnboundedReceiver<Effect>),
     pub(super) known: Known,
+    /// What a standby without a connection said of its timeline when it was last looked into.
+    pub(super) doubted: Option<(Timeline, Lsn)>,
     pub(super) follow_pending: bool,
     pub(super) fencing: bool,
     pub(super) strays: Strays,
@@ -198,6 +201,7 @@ impl Agent {
             self.known.follow_history(&self.postgres, probe.timeline).await;
         }
         self.note_streamed(&answer);
+        self.settle_doubt(&answer);
         self.known.health = self.monitor.health.borrow().clone();
         self.known.killing = self.server.being_killed();
         let standing = self.lease.standing.borrow_and_update().clone();

@@ -166,6 +166,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         jobs: Jobs::new(postgres.clone(), server.clone(), wake.clone()),
         effects: mpsc::unbounded_channel(),
         known: Known::new(),
+        doubted: None,
         follow_pending: false,
         fencing: false,
         strays: super::strays::Strays::default(),

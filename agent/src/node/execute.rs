@@ -8,6 +8,7 @@ use hart_ha::brain::{Decision, Step};
 use hart_ha::command::{Command, Exit, Job, Write};
 use hart_ha::kv::SynchronousMode;
 use hart_ha::observation::{Data, Observation, Upstream};
+use hart_ha::store::Snapshot;
 use hart_postgres::{Follow, Role, slot_name};
 
 use super::agent::{Agent, Effect};
@@ -177,6 +178,10 @@ impl Agent {
             strict: sync && config.synchronous_mode_strict,
             sync_within: (config.ttl / 2).max(SYNC_AT_LEAST),
             replace: matches!(observation.local.data, Data::Cluster { .. }),
+            reason: reason_for(step, &job),
+            cluster: observation.store.snapshot.as_ref().and_then(|keys| identifier(keys)),
+            streamed: self.home.streamed(),
+            wal_gone: observation.local.wal_gone.clone(),
             journal: self.recorder.journal().clone(),
             lease: self.lease.orders.clone(),
         };
@@ -382,6 +387,17 @@ impl Agent {
         }
         self.list_failed = noted.is_err().then_some(now);
     }
+}
+
+fn reason_for(step: &Step, job: &Job) -> String {
+    let of =
+        |decision: &&Decision| matches!(&decision.command, Command::Begin(begun) if begun == job);
+    step.decisions.iter().find(of).map_or_else(String::new, |decision| decision.reason.clone())
+}
+
+/// The cluster's system identifier, as soon as there is one.
+fn identifier(keys: &Snapshot) -> Option<String> {
+    keys.initialize.as_ref().map(|id| id.value.clone()).filter(|id| !id.is_empty())
 }
 
 /// What is said of a decision; nothing of those that only keep books.

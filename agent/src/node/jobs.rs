@@ -1,47 +1,35 @@
 //! Long actions on PostgreSQL, one at a time, beside the loop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use hart_ha::command::Job;
 use hart_ha::keeper::Hold;
+use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::{FinishedJob, JobDone, RunningJob, SyncProof, Upstream};
 use hart_ha::time::Time;
 use hart_ha::waits::{NOBODY, Waits};
-use hart_postgres::{
-    BaseBackup, LinkError, LocalEnd, Postgres, Probe, Progress, Rewound, Role, needs_rewind,
-};
+use hart_postgres::{LinkError, Postgres, Probe, Progress, Role};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::lease_task::Order as LeaseOrder;
 use super::server::{NotStarted, Server};
 use super::store_task::chain;
-use crate::journal::{Journal, lost};
+use crate::journal::Journal;
 
-const QUICK: Duration = Duration::from_secs(10);
+pub(super) const QUICK: Duration = Duration::from_secs(10);
 const INITDB: Duration = Duration::from_secs(300);
-const CHECKPOINT: Duration = Duration::from_secs(60);
+pub(super) const CHECKPOINT: Duration = Duration::from_secs(60);
 /// How long an agent that stops waits for a rewind.
 const REWIND_ENDS: Duration = Duration::from_secs(60);
-const REWIND: Duration = Duration::from_secs(24 * 3600);
-/// A base backup that transfers nothing for so long is given up.
-const STALL: Duration = Duration::from_secs(60);
 /// A server that does not answer a new connection for so long hangs.
 const HANG: Duration = Duration::from_secs(5);
 /// A standby that confirms nothing for so long is not waited for in a shutdown.
 const SILENT_STANDBY: Duration = Duration::from_secs(1);
 /// A connection takes up what was reloaded a moment after others do.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// What `pg_rewind`, or this program before it, says where no second try can help.
-const HOPELESS: &[&str] = &[
-    "pg_rewind cannot be used on",
-    "could not find common ancestor of the source and target cluster's timelines",
-    "could not find previous WAL record at",
-    "source and target clusters are from different systems",
-    "target server needs to use either data checksums or",
-];
 /// No percentage is known.
 const NO_PROGRESS: u8 = u8::MAX;
 
@@ -69,6 +57,14 @@ pub struct How {
     pub sync_within: Duration,
     /// A whole cluster was seen in the data directory, and the brain wants another in its place.
     pub replace: bool,
+    /// Why the brain wants this.
+    pub reason: String,
+    /// The cluster's system identifier, where it has one.
+    pub cluster: Option<String>,
+    /// The newest timeline that was streamed, and a position received on it.
+    pub streamed: Option<(Timeline, Lsn)>,
+    /// PostgreSQL's log says that the leader has no more WAL for it.
+    pub wal_gone: Option<String>,
     /// Where it is told what a rewind or base backup throws away.
     pub journal: Journal,
     /// The lease thread, which says what a new guard is to be armed with.
@@ -80,8 +76,6 @@ pub struct Jobs {
     postgres: Postgres,
     server: Server,
     progress: Arc<AtomicU8>,
-    /// How far PostgreSQL's log was read at the last comparison.
-    log_read: Arc<AtomicU64>,
     running: Option<(RunningJob, JoinHandle<()>)>,
     /// Since when the running rewind has been asked to end.
     abort_asked: Option<Time>,
@@ -93,9 +87,8 @@ impl Jobs {
     /// Nothing is running.
     pub fn new(postgres: Postgres, server: Server, wake: Arc<Notify>) -> Self {
         let progress = Arc::new(AtomicU8::new(NO_PROGRESS));
-        let log_read = Arc::new(AtomicU64::new(0));
         let ended = mpsc::unbounded_channel();
-        Self { postgres, server, progress, log_read, running: None, abort_asked: None, ended, wake }
+        Self { postgres, server, progress, running: None, abort_asked: None, ended, wake }
     }
 
     /// What is running.
@@ -129,7 +122,6 @@ impl Jobs {
             postgres: self.postgres.clone(),
             server: self.server.clone(),
             progress: self.progress.clone(),
-            log_read: self.log_read.clone(),
             how,
         };
         let (ended, wake) = (self.ended.0.clone(), self.wake.clone());
@@ -167,15 +159,14 @@ impl Jobs {
     }
 }
 
-struct Worker {
-    postgres: Postgres,
+pub(super) struct Worker {
+    pub(super) postgres: Postgres,
     server: Server,
     progress: Arc<AtomicU8>,
-    log_read: Arc<AtomicU64>,
-    how: How,
+    pub(super) how: How,
 }
 
-type Worked = Result<JobDone, String>;
+pub(super) type Worked = Result<JobDone, String>;
 
 impl Worker {
     async fn work(self, job: Job) -> Ended {
@@ -211,7 +202,6 @@ impl Worker {
         };
         let complaint = match &result {
             Ok(JobDone::Diverged(false)) => self.server.receiver_complaint(),
-            Ok(JobDone::Stuck(words)) => Some(words.clone()),
             _ => None,
         };
         Ended { finished: FinishedJob { job, result }, proof, upstream, complaint }
@@ -266,72 +256,12 @@ impl Worker {
         Ok(JobDone::Made(made.system_identifier))
     }
 
-    fn report(&self) -> impl FnMut(Progress) + Send + use<> {
+    pub(super) fn report(&self) -> impl FnMut(Progress) + Send + use<> {
         let shown = self.progress.clone();
         move |progress| {
             let percent = progress.done_bytes * 100 / progress.total_bytes.max(1);
             shown.store(u8::try_from(percent.min(100)).unwrap_or(100), Ordering::Relaxed);
         }
-    }
-
-    /// The brain has decided that what is there now may go.
-    async fn clone_from(&self, from: &Upstream) -> Worked {
-        if self.how.replace {
-            // What is here goes only when something else is there to be had.
-            self.is_primary(from).await?;
-            lost::report(&self.postgres, &address(from), &from.name, &self.how.journal).await;
-        }
-        let options = BaseBackup { slot: None, replace: self.how.replace, stall: STALL };
-        done(self.postgres.base_backup(&address(from), &options, self.report()).await)
-    }
-
-    async fn is_primary(&self, from: &Upstream) -> Result<(), String> {
-        let state = self.postgres.upstream_state(&address(from), QUICK).await;
-        let recovering = state.map_err(|e| chain(&e))?.in_recovery;
-        if recovering { Err(format!("{} is not primary", from.name)) } else { Ok(()) }
-    }
-
-    async fn rewind(&self, from: &Upstream) -> Worked {
-        // Before crash recovery, which adds WAL of its own.
-        lost::report(&self.postgres, &address(from), &from.name, &self.how.journal).await;
-        match self.postgres.rewind(&address(from), self.report(), REWIND).await {
-            Ok(Rewound::Done) => Ok(JobDone::Done),
-            Ok(Rewound::NotNeeded) => Ok(JobDone::Diverged(true)),
-            Err(error) => {
-                let text = chain(&error);
-                let hopeless = HOPELESS.iter().any(|words| text.contains(words));
-                if hopeless { Ok(JobDone::Hopeless(text)) } else { Err(text) }
-            }
-        }
-    }
-
-    async fn check_history(&self, leader: &Upstream) -> Worked {
-        let theirs = self.postgres.upstream_state(&address(leader), QUICK).await;
-        let theirs = theirs.map_err(|e| chain(&e))?;
-        if theirs.in_recovery {
-            return Err(format!("{} is not primary yet", leader.name));
-        }
-        // An end that cannot be told may lie beyond the fork.
-        let Some(mine) = self.local_end().await? else { return Ok(JobDone::Diverged(true)) };
-        let history = self.postgres.history(mine.timeline, QUICK).await.map_err(|e| chain(&e))?;
-        let verdict =
-            needs_rewind(&mine, history.as_ref(), theirs.timeline, theirs.history.as_ref());
-        tracing::info!("compared with {}: {verdict:?}", leader.name);
-        if verdict.needs_rewind() {
-            return Ok(JobDone::Diverged(true));
-        }
-        let stuck = self.server.new_obstacle(&self.log_read);
-        Ok(stuck.map_or(JobDone::Diverged(false), JobDone::Stuck))
-    }
-
-    async fn local_end(&self) -> Result<Option<LocalEnd>, String> {
-        if let Ok(probe) = self.postgres.probe(Duration::from_secs(1)).await {
-            // Of a standby only what is replayed counts: what was merely received is no obstacle.
-            let at = if probe.in_recovery { probe.replay_lsn } else { probe.flush_lsn };
-            let at = at.unwrap_or_default();
-            return Ok(Some(LocalEnd { timeline: probe.timeline, at, is_start: false }));
-        }
-        self.postgres.local_end(QUICK).await.map_err(|e| chain(&e))
     }
 
     /// Commits wait for `waits` from the first one on; for nobody: the names that this server waited
@@ -423,10 +353,10 @@ fn has_started(worked: &Worked) -> bool {
     matches!(worked, Ok(JobDone::Done))
 }
 
-fn done<T, E: std::error::Error>(result: Result<T, E>) -> Worked {
+pub(super) fn done<T, E: std::error::Error>(result: Result<T, E>) -> Worked {
     result.map(|_| JobDone::Done).map_err(|error| chain(&error))
 }
 
-fn address(upstream: &Upstream) -> hart_postgres::Upstream {
+pub(super) fn address(upstream: &Upstream) -> hart_postgres::Upstream {
     hart_postgres::Upstream { host: upstream.host.clone(), port: upstream.port }
 }

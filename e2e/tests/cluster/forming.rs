@@ -23,7 +23,7 @@ async fn three_nodes_from_nothing() -> Result<()> {
     in_service(&mut drill.cluster, &second).await?;
     answers(&drill.cluster, &second).await?;
     history(&mut drill.cluster, &second).await?;
-    let last = drill.finish(Loss::None, &[]).await?;
+    let last = drill.finish(Loss::None, &[THROWN_AWAY]).await?;
     ensure!(last == second, "{last} leads\n{}", drill.logs());
     Ok(())
 }
@@ -198,6 +198,9 @@ async fn connects(drill: &Drill, dsn: &str, primary: &str) -> Result<()> {
     Ok(())
 }
 
+/// What is said before data goes.
+const THROWN_AWAY: &str = "is thrown away and copied anew from";
+
 /// PostgreSQL of the primary and of the replica is restarted, the replica made anew.
 async fn restarted(drill: &Drill, primary: &str, replica: &str) -> Result<()> {
     let cluster = &drill.cluster;
@@ -211,6 +214,8 @@ async fn restarted(drill: &Drill, primary: &str, replica: &str) -> Result<()> {
     hart(cluster, primary, &["reinit", "ha", replica, "--force", "--wait"])?;
     let copies = cluster.node(replica)?.log().matches("base backup: done").count();
     ensure!(copies >= 1, "not copied\n{}", cluster.node(replica)?.log());
+    let said = cluster.node(replica)?.log().matches(THROWN_AWAY).count();
+    ensure!(said == 1, "said {said} times\n{}", cluster.node(replica)?.log());
     ensure!(cluster.wait_healthy(3, DEADLINE).await? == primary, "\n{}", drill.logs());
     Ok(())
 }

@@ -101,7 +101,7 @@ impl Brain {
             (Data::Unknown | Data::Empty | Data::HalfMade, _) => {
                 Some(refuse("data", "no complete data directory", remedy))
             }
-            _ if self.must_clone => Some(refuse("data", "must be cloned anew", remedy)),
+            _ if self.must_clone.is_some() => Some(refuse("data", "must be cloned anew", remedy)),
             (_, None) => Some(refuse("running", "PostgreSQL does not answer", remedy)),
             _ => None,
         }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::Brain;
+use super::jobs::Found;
+use super::lead::STARTS_MAX;
 use super::turn::Turn;
 use crate::command::{Command, Job};
-use crate::kv::{Member, Role, State, Term};
+use crate::kv::{Member, Role, State};
 use crate::lsn::{Lsn, Timeline};
 use crate::observation::{Control, Data, Sql, Upstream};
 use crate::store::Snapshot;
@@ -15,6 +17,13 @@ use crate::time::Time;
 const SILENCE: Duration = Duration::from_secs(3);
 /// Where the histories agree, the pause before the next comparison doubles, up to four times.
 const DOUBLINGS: u32 = 2;
+
+/// What a comparison has found.
+pub(super) const OURS: &str = "our WAL has what the leader's has not";
+/// What a running server lets suspect.
+const SUSPECTED: &str = "our WAL may have what the leader's has not; it is compared again at rest";
+/// The setting that allows a copy then.
+const DIVERGED: &str = "remove_data_directory_on_diverged_timelines";
 
 /// A standby does not stream, or has only just begun to.
 #[derive(Clone, Copy, Debug)]
@@ -42,16 +51,25 @@ impl Brain {
         let Some((member, upstream)) = leader_address(snapshot, leader) else {
             return self.leader_unknown(turn, leader);
         };
-        let foreign = self.has_leftover_data(turn, snapshot);
-        let anew = turn.obs.asked.reinit && is_ready(member);
+        if self.must_clone.as_ref().is_some_and(|(with, _)| with != leader) {
+            // It may fit this one.
+            self.must_clone = None;
+        }
+        let leftover = self.has_leftover_data(turn, snapshot);
         match &turn.obs.local.data {
-            Data::Cluster { .. }
-                if !foreign && !self.must_clone && !self.wal_is_lost_with(leader) && !anew =>
-            {
-                self.follow_with_data(turn, snapshot, member, upstream);
+            Data::Cluster { .. } if leftover => {
+                self.copy_over(
+                    turn,
+                    member,
+                    upstream,
+                    "what is here is left of a bootstrap that came to nothing",
+                );
             }
-            _ if turn.is_running() => turn.begin(Job::Stop, "the data is to be made anew"),
-            _ => self.base_backup_from(turn, member, upstream),
+            Data::Cluster { .. } => match self.why_anew(turn, member, &upstream) {
+                Some(why) => self.replace(turn, snapshot, member, upstream, &why),
+                None => self.follow_with_data(turn, snapshot, member, upstream),
+            },
+            _ => self.copy_over(turn, member, upstream, "this node has no usable data"),
         }
     }
 
@@ -61,7 +79,7 @@ impl Brain {
         turn.phase(format!("{leader} leads, its member entry is missing"));
         let has_data = matches!(turn.obs.local.data, Data::Cluster { .. });
         let fit = turn.obs.local.control.as_ref().is_some_and(|control| !control.was_primary);
-        if has_data && fit && !turn.is_running() && !self.must_clone {
+        if has_data && fit && !turn.is_running() && self.must_clone.is_none() {
             let job = Job::StartStandby(turn.obs.local.upstream.clone());
             self.start_when_ready(turn, job, "reads go on");
         }
@@ -74,15 +92,7 @@ impl Brain {
         turn.is_leftover() || turn.is_of_our_making() && other
     }
 
-    fn base_backup_from(&self, turn: &mut Turn<'_>, member: &Member, upstream: Upstream) {
-        if !is_ready(member) {
-            return turn.phase(format!("waiting for {} to be ready to clone from", upstream.name));
-        }
-        let job = Job::Clone(upstream);
-        self.start_when_ready(turn, job, "this node has no usable data");
-    }
-
-    fn follow_with_data(
+    pub(super) fn follow_with_data(
         &mut self,
         turn: &mut Turn<'_>,
         snapshot: &Snapshot,
@@ -96,28 +106,39 @@ impl Brain {
             turn.phase("reading the control file");
             return turn.wake_soon();
         };
-        if made_the_same_timeline(control, member) || has_another_of_a_number(turn, member) {
-            return self.same_timeline_twice(turn, member, upstream);
+        if let Some(proof) = self.numbers_collide(turn, control, member) {
+            return self.is_twin(turn, &upstream.name, proof);
         }
-        if self.jobs.diverged_from(&upstream) == Some(true) {
-            return self.repair(turn, member, upstream);
+        if control.fresh_backup {
+            return self.start_backup(turn, upstream);
         }
-        if may_follow_at_once(control, member) {
-            let job = Job::StartStandby(Some(upstream));
-            return self.start_when_ready(turn, job, "there is a leader to follow");
-        }
-        if control.fresh_backup && member.timeline.is_some() {
-            // Nothing is lost with it, and where its WAL forked cannot be told before it ran.
-            self.must_clone = true;
-            return turn.wake_soon();
-        }
-        match self.jobs.diverged_from(&upstream) {
-            Some(_) => {
+        match self.jobs.found(&upstream).cloned() {
+            Some(Found::Diverged) => self.repair(turn, upstream),
+            Some(Found::Twin(proof)) => self.is_twin(turn, &upstream.name, proof),
+            Some(Found::Contained | Found::WalGone(_)) => {
                 let job = Job::StartStandby(Some(upstream));
                 self.start_when_ready(turn, job, "its history contains ours");
             }
+            None if may_follow_at_once(turn, control, member) => {
+                let job = Job::StartStandby(Some(upstream));
+                self.start_when_ready(turn, job, "there is a leader to follow");
+            }
             None => self.compare(turn, member, upstream),
         }
+    }
+
+    /// It never ran; whether its WAL has forked is seen when it does. Where it does not even start,
+    /// nothing is lost with it.
+    fn start_backup(&mut self, turn: &mut Turn<'_>, upstream: Upstream) {
+        let name = upstream.name.clone();
+        let job = Job::StartStandby(Some(upstream));
+        let failed = self.jobs.failed(&job);
+        if failed < STARTS_MAX {
+            return self.start_when_ready(turn, job, "there is a leader to follow");
+        }
+        let error = self.jobs.error(&job).unwrap_or("no error");
+        let proof = format!("a base backup that never ran failed to start {failed} times: {error}");
+        self.give_data_up(turn, &name, proof);
     }
 
     fn compare(&self, turn: &mut Turn<'_>, member: &Member, upstream: Upstream) {
@@ -128,38 +149,42 @@ impl Brain {
         self.start_when_ready(turn, job, "our history may have forked");
     }
 
-    fn repair(&mut self, turn: &mut Turn<'_>, member: &Member, upstream: Upstream) {
+    /// Our WAL has what the leader's has not, compared on a server at rest.
+    fn repair(&mut self, turn: &mut Turn<'_>, upstream: Upstream) {
+        let name = upstream.name.clone();
         if turn.config.postgresql.use_pg_rewind {
-            let reason = self.why_repair();
-            return self.start_when_ready(turn, Job::Rewind(upstream), &reason);
+            let job = Job::Rewind(upstream);
+            if let Some((count, error)) = self.jobs.rewind_fails(&job) {
+                turn.problem(format!(
+                    "pg_rewind from {name} has failed {count} times: {error}; the data is kept, and it \
+                     is tried again: remove what it complains of, or run `hart reinit` for this node"
+                ));
+            }
+            return self.start_when_ready(turn, job, OURS);
         }
         if self.settings.clone_when_diverged {
-            self.must_clone = true;
-            return self.base_backup_from(turn, member, upstream);
+            let proof = format!("{OURS}, and use_pg_rewind is off");
+            return self.give_data_up(turn, &name, proof);
         }
-        turn.phase(format!(
-            "{}, and use_pg_rewind is off: run `hart reinit` for this node",
-            self.why_repair()
-        ));
+        turn.keep(format!("{OURS}, and use_pg_rewind is off"), DIVERGED);
     }
 
-    fn why_repair(&self) -> String {
-        match self.jobs.stuck() {
-            Some(words) => format!("PostgreSQL cannot go on with the leader's WAL ({words})"),
-            None => "our WAL has what the leader's has not".to_owned(),
+    /// `pg_rewind` compares timelines by number and would find nothing to do, or the wrong thing.
+    fn is_twin(&mut self, turn: &mut Turn<'_>, leader: &str, proof: String) {
+        if self.settings.clone_when_diverged {
+            return self.give_data_up(turn, leader, proof);
         }
+        turn.keep(format!("this node cannot follow {leader}: {proof}"), DIVERGED);
     }
 
-    /// `pg_rewind` compares timelines by number and would find nothing to do.
-    fn same_timeline_twice(&mut self, turn: &mut Turn<'_>, member: &Member, upstream: Upstream) {
-        if turn.config.postgresql.use_pg_rewind || self.settings.clone_when_diverged {
-            self.must_clone = true;
-            return self.base_backup_from(turn, member, upstream);
-        }
-        turn.phase(
-            "this node and the leader made the same timeline apart from each other: run \
-             `hart reinit` for this node",
-        );
+    /// Two timelines of one number, by what is kept of them.
+    fn numbers_collide(
+        &self,
+        turn: &Turn<'_>,
+        control: &Control,
+        leader: &Member,
+    ) -> Option<String> {
+        another_of_a_number(turn, leader).or_else(|| made_the_same_timeline(control, leader))
     }
 
     /// What is streamed from the leader began when the leader's timelines did.
@@ -186,17 +211,19 @@ impl Brain {
             return turn.wake_soon();
         };
         self.keep_slots(turn, snapshot, false);
+        if let Some(proof) = another_of_a_number(turn, member) {
+            return self.suspects(turn, &upstream.name, &proof);
+        }
         if turn.obs.local.upstream.as_ref() != Some(&upstream) {
+            if !self.may_turn_to(turn, sql, member, &upstream) {
+                return;
+            }
             self.silent_since = None;
-            self.jobs.forget_comparison();
+            self.jobs.forget_before(turn.now());
             let reason = format!("{} leads", upstream.name);
             return turn.push(Command::Follow(upstream), reason);
         }
         self.follows = self.follows(turn, snapshot, sql, &upstream);
-        if has_another_of_a_number(turn, member) {
-            let reason = "a timeline here is not the leader's, which has the same number";
-            return turn.begin(Job::Stop, reason);
-        }
         // An answer from before the server followed another one says nothing of that one's timelines.
         if sql.gets_wal_from(&upstream) {
             self.note_timeline(turn, sql, member);
@@ -216,11 +243,12 @@ impl Brain {
     }
 
     fn streaming(&mut self, turn: &mut Turn<'_>, sql: &Sql) {
+        // What was found before holds no longer.
+        self.jobs.forget_comparison();
         let Some(silence) = &mut self.silent_since else { return };
         let since = *silence.streams.get_or_insert(turn.now());
         if sql.replay_lsn > silence.replayed || turn.now().since(since) >= SILENCE {
             self.silent_since = None;
-            self.jobs.goes_on();
         } else {
             turn.wake_at(since + SILENCE);
         }
@@ -240,12 +268,11 @@ impl Brain {
         if turn.now().since(silence.since) < pause {
             return turn.wake_at(silence.since + pause);
         }
-        match self.jobs.diverged_from(&upstream) {
-            Some(true) => {
-                let reason = self.why_repair();
-                turn.begin(Job::Stop, reason);
-            }
-            Some(false) => {
+        match self.jobs.found(&upstream).cloned() {
+            Some(Found::Diverged) if self.may_repair(turn) => turn.begin(Job::Stop, SUSPECTED),
+            Some(Found::Diverged) => turn.keep(OURS, DIVERGED),
+            Some(Found::Twin(proof)) => self.suspects(turn, &upstream.name, &proof),
+            Some(Found::Contained | Found::WalGone(_)) => {
                 turn.phase(format!("following {}, which sends nothing", upstream.name));
                 let (since, compared) = (turn.now(), silence.compared + 1);
                 self.silent_since = Some(Silence { since, compared, ..silence });
@@ -254,33 +281,101 @@ impl Brain {
             None => self.compare(turn, member, upstream),
         }
     }
+
+    fn may_repair(&self, turn: &Turn<'_>) -> bool {
+        turn.config.postgresql.use_pg_rewind || self.settings.clone_when_diverged
+    }
+
+    /// A running server has another timeline of a number than the leader. It must not get anything
+    /// from there: that would be written over its own WAL.
+    fn suspects(&self, turn: &mut Turn<'_>, leader: &str, proof: &str) {
+        let connected = turn.obs.local.upstream.as_ref().is_some_and(|u| u.name == leader);
+        if connected || self.settings.clone_when_diverged {
+            return turn.begin(Job::Stop, format!("{proof}; it is compared again at rest"));
+        }
+        turn.keep(format!("this node does not turn to {leader}: {proof}"), DIVERGED);
+    }
+
+    /// May the server be connected to another one? Who has the number of its timeline, and not its
+    /// timeline, would send it WAL that is written over its own. One that has only a lower number is
+    /// about to make this one anew.
+    fn may_turn_to(
+        &self,
+        turn: &mut Turn<'_>,
+        sql: &Sql,
+        member: &Member,
+        upstream: &Upstream,
+    ) -> bool {
+        let name = &upstream.name;
+        let here = sql.timeline;
+        let fits = match member.timeline {
+            Some(theirs) if theirs > here => true,
+            Some(theirs) if theirs == here => !is_ready(member) || is_the_same(turn, member, here),
+            _ => false,
+        };
+        if fits {
+            return true;
+        }
+        match self.jobs.found_lately(upstream, turn.now()).cloned() {
+            Some(Found::Contained | Found::WalGone(_)) => return true,
+            Some(Found::Diverged) if self.may_repair(turn) => turn.begin(Job::Stop, SUSPECTED),
+            Some(Found::Diverged) => turn.keep(OURS, DIVERGED),
+            Some(Found::Twin(proof)) => self.suspects(turn, name, &proof),
+            None if is_ready(member) => self.compare(turn, member, upstream.clone()),
+            None => turn.phase(format!(
+                "this node is on timeline {here}; waiting for {name} to say on which it goes on"
+            )),
+        }
+        false
+    }
 }
 
 /// Can it be copied? What a person wants made anew is kept until then: reads go on, and the leader of
 /// a quorum may need this node's word before it is promoted.
-fn is_ready(leader: &Member) -> bool {
+pub(super) fn is_ready(leader: &Member) -> bool {
     leader.role == Role::Primary && leader.state == State::Running
 }
 
 /// Our WAL of some timeline number began in another term than the leader's of that number.
-fn has_another_of_a_number(turn: &Turn<'_>, leader: &Member) -> bool {
-    let another = |(timeline, term): (&Timeline, &Term)| {
-        leader.timeline_terms.get(timeline).is_some_and(|theirs| theirs != term)
-    };
-    turn.obs.local.memory.origins.iter().any(another)
+fn another_of_a_number(turn: &Turn<'_>, leader: &Member) -> Option<String> {
+    let another = turn.obs.local.memory.origins.iter().find_map(|(timeline, term)| {
+        let theirs = leader.timeline_terms.get(timeline).filter(|theirs| *theirs != term)?;
+        Some((timeline, term, theirs))
+    });
+    another.map(|(timeline, ours, theirs)| {
+        format!(
+            "timeline {timeline} here began in term {ours}, and the leader's of that number in term \
+             {theirs}"
+        )
+    })
 }
 
-/// A standby on the leader's timeline cannot have forked from it.
-fn may_follow_at_once(control: &Control, leader: &Member) -> bool {
-    !control.was_primary && Some(control.timeline) == leader.timeline
+/// The leader's timeline of this number is known to be ours.
+fn is_the_same(turn: &Turn<'_>, leader: &Member, timeline: Timeline) -> bool {
+    let ours = turn.obs.local.memory.origins.get(&timeline);
+    ours.is_some() && ours == leader.timeline_terms.get(&timeline)
+}
+
+/// A standby on the leader's timeline cannot have forked from it. That it is the same one only their
+/// terms tell; as long as the leader is not primary there is nothing to compare with, and it goes on
+/// to a new timeline.
+fn may_follow_at_once(turn: &Turn<'_>, control: &Control, leader: &Member) -> bool {
+    let same = Some(control.timeline) == leader.timeline;
+    same && !control.was_primary
+        && (!is_ready(leader) || is_the_same(turn, leader, control.timeline))
 }
 
 /// This node wrote its timeline as primary; the leader began its own with a promotion that did
 /// not know of it. Then equal numbers are a coincidence, and a lower one is no ancestor.
-fn made_the_same_timeline(control: &Control, leader: &Member) -> bool {
-    control.was_primary
-        && is_ready(leader)
-        && leader.timeline.is_some_and(|theirs| theirs <= control.timeline)
+fn made_the_same_timeline(control: &Control, leader: &Member) -> Option<String> {
+    let theirs = leader.timeline.filter(|theirs| *theirs <= control.timeline)?;
+    (control.was_primary && is_ready(leader)).then(|| {
+        format!(
+            "this node wrote timeline {} as primary, and the leader, which is on timeline {theirs}, \
+             began its own without it",
+            control.timeline
+        )
+    })
 }
 
 fn leader_address<'a>(snapshot: &'a Snapshot, leader: &str) -> Option<(&'a Member, Upstream)> {

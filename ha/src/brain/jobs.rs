@@ -5,13 +5,40 @@ use std::time::Duration;
 
 use super::Brain;
 use crate::command::Job;
-use crate::observation::{FinishedJob, JobDone, Observation, Process, Upstream};
+use crate::observation::{FinishedJob, JobDone, Observation, Process, RunningJob, Upstream};
 use crate::time::Time;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// After so many comparisons in a row in which PostgreSQL could not go on, the data is repaired.
-const STUCK_MAX: u32 = 3;
+/// After so many failures of a rewind in a row a person is told what to do.
+const REWINDS_MAX: u32 = 3;
+
+/// A comparison counts for so long where another server is about to be followed.
+const LATELY: Duration = Duration::from_secs(5);
+
+/// What was compared last, and what came of it.
+#[derive(Clone, Debug)]
+struct Compared {
+    with: Upstream,
+    found: Found,
+    /// When the comparison ended.
+    at: Time,
+    /// On a server at rest: what a running one looks like is a suspicion.
+    at_rest: bool,
+}
+
+/// How our WAL stands to a leader's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The leader's history contains ours.
+    Contained,
+    /// We have what the leader has not.
+    Diverged,
+    /// The numbers fit and the WAL does not. The proof.
+    Twin(String),
+    /// Contained, and the leader has not got what comes next. What was looked for.
+    WalGone(String),
+}
 
 #[derive(Clone, Debug)]
 struct Failures {
@@ -24,19 +51,32 @@ struct Failures {
 #[derive(Clone, Debug, Default)]
 pub(super) struct JobLog {
     failures: BTreeMap<&'static str, Failures>,
+    /// The comparison under way, or that has just ended, found a running server.
+    suspects: bool,
     /// A server that was started and has not answered yet.
     starting: Option<&'static str>,
-    compared: Option<(Upstream, bool)>,
-    /// How often in a row PostgreSQL could not go on with this server's WAL, and its last words.
-    stuck: Option<(Upstream, u32, String)>,
+    compared: Option<Compared>,
 }
 
 impl JobLog {
     pub fn learn(&mut self, observation: &Observation) {
+        self.learn_of_rest(observation);
         for finished in &observation.finished {
             self.record(finished, observation.now);
         }
         self.learn_start(observation);
+    }
+
+    /// What a running server let suspect is looked at again when it is at rest.
+    fn learn_of_rest(&mut self, observation: &Observation) {
+        let running = matches!(observation.local.process, Process::Running { .. });
+        if !running {
+            self.compared = self.compared.take().filter(Compared::outlasts_a_stop);
+        }
+        let ends = observation.finished.iter().any(|f| matches!(f.job, Job::CheckHistory(_)));
+        let compares =
+            matches!(&observation.job, Some(RunningJob { job: Job::CheckHistory(_), .. }));
+        self.suspects = running || (compares || ends) && self.suspects;
     }
 
     /// A start has succeeded when the server has answered, and failed when it ends before.
@@ -77,38 +117,37 @@ impl JobLog {
                 } else {
                     self.failures.remove(kind);
                 }
-                self.remember_comparison(&finished.job, done);
+                if matches!(finished.job, Job::Clone(_) | Job::Rewind(_)) {
+                    // Other data.
+                    self.failures.remove(Job::StartStandby(None).name());
+                }
+                self.remember_comparison(&finished.job, done, now);
             }
         }
     }
 
-    fn remember_comparison(&mut self, job: &Job, done: &JobDone) {
+    fn remember_comparison(&mut self, job: &Job, done: &JobDone, at: Time) {
+        let at_rest = !self.suspects;
+        let compared =
+            |with: &Upstream, found| Some(Compared { with: with.clone(), found, at, at_rest });
         match (job, done) {
-            (Job::CheckHistory(with), JobDone::Diverged(diverged)) => {
-                self.compared = Some((with.clone(), *diverged));
-                self.stuck = None;
+            (Job::CheckHistory(with), JobDone::Twin(proof)) => {
+                self.compared = compared(with, Found::Twin(proof.clone()));
             }
-            (Job::CheckHistory(with), JobDone::Stuck(why)) => {
-                let before = self.stuck.take().filter(|(who, ..)| who == with);
-                let count = before.map_or(0, |(_, count, _)| count) + 1;
-                self.compared = Some((with.clone(), count >= STUCK_MAX));
-                self.stuck = Some((with.clone(), count, why.clone()));
+            (Job::CheckHistory(with), JobDone::WalGone(proof)) => {
+                self.compared = compared(with, Found::WalGone(proof.clone()));
             }
-            // A stop changes no WAL, least of all one because of what was found.
+            (Job::CheckHistory(with), JobDone::Diverged(true)) => {
+                self.compared = compared(with, Found::Diverged);
+            }
+            // A rewind that had nothing to do has compared as well.
+            (Job::CheckHistory(with) | Job::Rewind(with), JobDone::Diverged(false)) => {
+                self.compared = compared(with, Found::Contained);
+            }
+            // A stop changes no WAL.
             (Job::CheckHistory(_) | Job::Checkpoint | Job::Sync(_) | Job::Stop, _) => {}
-            _ => (self.compared, self.stuck) = (None, None),
+            _ => self.compared = None,
         }
-    }
-
-    /// Why PostgreSQL cannot go on with the leader's WAL, where it has said so again and again.
-    pub fn stuck(&self) -> Option<&str> {
-        let (_, count, why) = self.stuck.as_ref()?;
-        (*count >= STUCK_MAX).then_some(why.as_str())
-    }
-
-    /// It goes on.
-    pub fn goes_on(&mut self) {
-        self.stuck = None;
     }
 
     /// How often this kind has failed in a row.
@@ -130,8 +169,25 @@ impl JobLog {
     }
 
     /// The result of the last comparison with this leader, since PostgreSQL last changed.
-    pub fn diverged_from(&self, leader: &Upstream) -> Option<bool> {
-        self.compared.as_ref().filter(|(with, _)| with == leader).map(|(_, diverged)| *diverged)
+    pub fn found(&self, leader: &Upstream) -> Option<&Found> {
+        self.compared.as_ref().filter(|c| c.with == *leader).map(|c| &c.found)
+    }
+
+    /// The same, of a moment ago.
+    pub fn found_lately(&self, leader: &Upstream, now: Time) -> Option<&Found> {
+        let lately = self.compared.as_ref().is_some_and(|c| now.since(c.at) < LATELY);
+        self.found(leader).filter(|_| lately)
+    }
+
+    /// What was compared longer ago is of the past.
+    pub fn forget_before(&mut self, now: Time) {
+        self.compared = self.compared.take().filter(|c| now.since(c.at) < LATELY);
+    }
+
+    /// Failures of a rewind that a person should hear of, and the last error.
+    pub fn rewind_fails(&self, job: &Job) -> Option<(u32, &str)> {
+        let count = self.failed(job);
+        (count >= REWINDS_MAX).then_some((count, self.error(job)?))
     }
 
     pub fn forget_comparison(&mut self) {
@@ -139,19 +195,24 @@ impl JobLog {
     }
 }
 
+impl Compared {
+    fn outlasts_a_stop(&self) -> bool {
+        self.at_rest || matches!(self.found, Found::WalGone(_))
+    }
+}
+
 impl Brain {
     pub(super) fn after_job(&mut self, finished: &FinishedJob) {
         match (&finished.job, &finished.result) {
             (Job::PostBootstrap, Ok(_)) => self.roles_done = true,
-            (Job::Clone(_), Ok(_)) => {
-                self.must_clone = false;
-                self.wal_lost_with = None;
-            }
-            // It goes by the numbers of timelines and found nothing to do: that is no repair.
-            (Job::Rewind(_), Ok(JobDone::Diverged(true))) => self.must_clone = true,
+            (Job::Clone(_), Ok(_)) => self.must_clone = None,
             // One that was broken off, or that the leader refused, proves nothing: it is tried again.
-            (Job::Rewind(_), Ok(JobDone::Hopeless(_))) => {
-                self.must_clone |= self.settings.clone_after_failed_rewind;
+            (Job::Rewind(from), Ok(JobDone::Hopeless(why)))
+                if self.settings.clone_after_failed_rewind =>
+            {
+                let name = &from.name;
+                let proof = format!("pg_rewind can never bring it to {name}'s history: {why}");
+                self.must_clone = Some((name.clone(), proof));
             }
             _ => {}
         }

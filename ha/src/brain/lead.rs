@@ -17,7 +17,7 @@ const PROMOTE_AGAIN: Duration = Duration::from_secs(5);
 /// The origins of so many timelines are kept: a node further behind is compared by the numbers.
 const ORIGINS_MAX: usize = 32;
 /// So many failed starts in a row make another node the faster way.
-const STARTS_MAX: u32 = 3;
+pub(super) const STARTS_MAX: u32 = 3;
 
 impl Brain {
     pub(super) fn lead(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, hold: Hold) {
@@ -99,7 +99,7 @@ impl Brain {
 
     fn lead_down(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, hold: Hold) {
         self.promoting = None;
-        if !matches!(turn.obs.local.data, Data::Cluster { .. }) || self.must_clone {
+        if !matches!(turn.obs.local.data, Data::Cluster { .. }) || self.must_clone.is_some() {
             turn.phase("giving the lease up");
             return self.release(turn, "there is no data directory to lead with".to_owned());
         }

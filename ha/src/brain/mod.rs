@@ -14,6 +14,7 @@
 //! | `poolers` | pausing PgBouncers for a planned change |
 //! | `sync` | who is a synchronous standby, and when that may be published |
 //! | `follow` | what a replica does |
+//! | `anew` | a replica whose data is to be thrown away and copied anew |
 //! | `wal_gone` | a replica whose next WAL nobody has any more |
 //! | `sick` | a primary that runs and does not work |
 //! | `unkillable` | one that is to end and does not |
@@ -21,6 +22,7 @@
 //! | `slots` | whose replication slots are kept, and whose are dropped |
 //! | `publish` | what the node says of itself |
 
+mod anew;
 mod bootstrap;
 mod eligible;
 mod failsafe;
@@ -151,8 +153,6 @@ pub struct Brain {
     comeback: sync::Comeback,
     /// How long this node has been sick as the holder, and whether it gives up.
     sick: sick::Sickness,
-    /// The leader that has not got the WAL which this node needs next.
-    wal_lost_with: Option<String>,
     /// Who has to agree before the lease goes on without the store.
     agreement: failsafe::Agreement,
     /// Why the last request for a switchover or failover was given up.
@@ -165,8 +165,12 @@ pub struct Brain {
     unreadable_since: Option<Time>,
     /// The roles of a new cluster are complete.
     roles_done: bool,
-    /// A failed rewind or a forked history: the data directory must be made anew.
-    must_clone: bool,
+    /// The data directory must be made anew: the leader that it does not fit, and the proof.
+    must_clone: Option<(String, String)>,
+    /// This node wants its data copied anew.
+    to_be_copied: bool,
+    /// Since when Consul has shown so.
+    copy_said: Option<Time>,
 }
 
 impl Brain {
@@ -202,14 +206,15 @@ impl Brain {
             confirmations: sync::Confirmations::default(),
             comeback: sync::Comeback::default(),
             sick: sick::Sickness::default(),
-            wal_lost_with: None,
             agreement: failsafe::Agreement::default(),
             refused: None,
             turned_down: None,
             silent_since: None,
             unreadable_since: None,
             roles_done: false,
-            must_clone: false,
+            must_clone: None,
+            to_be_copied: false,
+            copy_said: None,
         }
     }
 
@@ -253,9 +258,13 @@ impl Brain {
         let misled = observation.local.misled.clone();
         problem.into_iter().chain(misled).for_each(|problem| turn.warn(problem));
         self.follows = None;
+        self.to_be_copied = false;
         match observation.store.snapshot.as_ref() {
             Some(snapshot) => self.decide(&mut turn, snapshot),
             None => self.decide_blind(&mut turn),
+        }
+        if !self.to_be_copied {
+            self.copy_said = None;
         }
         let member = self.entry(&turn);
         let term = self.watch.term().max(observation.local.memory.term);

@@ -61,6 +61,7 @@ impl Brain {
                 let origins = turn.obs.local.memory.origins.range(..=sql.timeline);
                 origins.map(|(timeline, term)| (*timeline, *term)).collect()
             }),
+            to_be_copied: self.to_be_copied,
             problem: turn.found_problem().map(str::to_owned),
             instance: self.settings.instance.clone(),
             pause_ms: u64::try_from(self.settings.pause.as_millis()).unwrap_or(u64::MAX),

@@ -105,6 +105,16 @@ impl<'a> Turn<'a> {
         self.warning.get_or_insert(problem);
     }
 
+    /// Something is wrong with the data that only a copy can mend, and no setting allows one.
+    pub fn keep(&mut self, why: impl std::fmt::Display, setting: &str) {
+        let text = format!(
+            "{why}; the data is kept: run `hart reinit` for this node to have it copied anew, or set \
+             postgresql.{setting}"
+        );
+        self.problem(text.clone());
+        self.phase(text);
+    }
+
     /// What is wrong here.
     pub fn found_problem(&self) -> Option<&str> {
         self.problem.as_deref()

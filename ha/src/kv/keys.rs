@@ -34,8 +34,9 @@ pub const KEYS: &[(&str, &str, &str)] = &[
          `state`, `role`, `version`, `tags`, `pending_restart`, `xlog_location`, `receive_lsn` and \
          `replay_lsn` (bytes), `replication_state`, `timeline`. hart's: `timeline_terms` \
          (the terms in which the timeline and its ancestors began, by timeline), `instance` \
-         (identity of the installation), `problem` (what is wrong on this node), `pause_ms` (how long \
-         its PgBouncers may take to pause), `hart` (the agent's version).",
+         (identity of the installation), `to_be_copied` (its data is to be thrown away and copied anew), \
+         `problem` (what is wrong on this node), `pause_ms` (how long its PgBouncers may take to pause), \
+         `hart` (the agent's version).",
         "each node its own",
     ),
     (

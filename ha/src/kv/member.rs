@@ -191,6 +191,9 @@ pub struct Member {
     /// hart's own: random identity of this installation, to tell two nodes of one name apart.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub instance: String,
+    /// hart's own: this node's data is to be thrown away and copied anew. One member at a time does it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub to_be_copied: bool,
     /// hart's own: what is wrong on this node, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

@@ -57,8 +57,16 @@ impl World {
 
     pub(crate) fn start_work(&mut self, n: usize, job: &Job) {
         // What is here goes only when something else is there to be had.
-        let had = matches!(job, Job::Clone(from)
-            if self.reach(n, from).is_ok_and(|u| !self.nodes[u].server.recovery));
+        let source = match job {
+            Job::Clone(from) => {
+                self.reach(n, from).ok().filter(|u| !self.nodes[*u].server.recovery)
+            }
+            _ => None,
+        };
+        let had = source.is_some() || self.mutated(Mutation::SourceNotProved);
+        if matches!(job, Job::Clone(_)) && had && self.replaces(n) {
+            self.judge_replacement(n, source);
+        }
         let node = &mut self.nodes[n];
         match job {
             Job::Initdb => {
@@ -68,9 +76,11 @@ impl World {
             }
             Job::Clone(_) | Job::Rewind(_) => {
                 node.facts.origins.clear();
+                node.facts.streamed = None;
                 let replaces = node.disk.content == Content::Cluster;
                 let touched = !replaces || had || matches!(job, Job::Rewind(_));
                 if node.server.stage == Stage::Down && touched {
+                    node.disk.replacing |= replaces && matches!(job, Job::Clone(_));
                     node.disk.content = Content::HalfMade;
                 }
             }

@@ -4,11 +4,38 @@ use hart_ha::lsn::Lsn;
 use hart_ha::observation::{Sql, Standby};
 
 use crate::event::Cause;
+use crate::mutation::Mutation;
 use crate::node::POSTGRES;
 use crate::pg::Stage;
 use crate::world::World;
 
 impl World {
+    /// What a server says of its timeline: a standby that is not connected knows what its control file
+    /// says, and the agent what it has seen it stream.
+    fn said_timeline(&mut self, n: usize) -> u32 {
+        let node = &mut self.nodes[n];
+        let pos = node.disk.pos;
+        let true_one = self.wal.timeline(pos.branch);
+        if !node.server.recovery {
+            return true_one;
+        }
+        if node.server.receiver.is_some() {
+            node.facts.streamed = Some(pos);
+        }
+        let control = self.wal.timeline(node.disk.control);
+        let streamed = node.facts.streamed.filter(|at| at.lsn <= pos.lsn);
+        control.max(streamed.map_or(0, |at| self.wal.timeline(at.branch))).min(true_one)
+    }
+
+    /// A standby that has the history of a later timeline than it names makes a restartpoint.
+    fn ask_in_doubt(&mut self, n: usize, said: u32) {
+        let node = &self.nodes[n];
+        let believed = self.mutated(Mutation::LaggingTimelineBelieved);
+        if !believed && said < self.wal.timeline(node.disk.pos.branch) && self.rng.chance(500) {
+            self.restartpoint(n);
+        }
+    }
+
     /// A look at PostgreSQL.
     pub fn look(&mut self, n: usize) {
         let now = self.local(n);
@@ -19,6 +46,8 @@ impl World {
         if agent.up_since.is_none() || blind {
             return;
         }
+        let timeline = self.said_timeline(n);
+        let node = &self.nodes[n];
         let server = &node.server;
         let pos = node.disk.pos;
         let standby = |sender: &crate::pg::Sender| Standby {
@@ -34,7 +63,7 @@ impl World {
             // No connection of the agent's breaks while the server stays.
             backend: 0,
             in_recovery: server.recovery,
-            timeline: self.wal.timeline(pos.branch),
+            timeline,
             write_lsn: lsn(!server.recovery),
             receive_lsn: lsn(server.recovery),
             replay_lsn: lsn(server.recovery),
@@ -47,6 +76,7 @@ impl World {
             overridden: Vec::new(),
             lax_commits: Vec::new(),
         };
+        self.ask_in_doubt(n, timeline);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let old = agent.seen.local.sql.replace(sql);
         let new = agent.seen.local.sql.as_ref();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hart_ha::kv::{Role, State};
 use hart_ha::lsn::Lsn;
 use hart_ha::observation::{Control, Data, Memory, Process};
 
@@ -22,8 +23,9 @@ impl World {
         let eternal = self.mutated(Mutation::ProofCountsForEver);
         let vanished = self.mutated(Mutation::VanishedLeaseNotWaitedFor);
         let lag_ignored = self.mutated(Mutation::LagIgnored);
+        let at_once = self.mutated(Mutation::CopiesAtOnce);
         let blind = self.mutated(Mutation::PositionsIgnored);
-        let timeline = self.wal.timeline(self.nodes[n].disk.pos.branch);
+        let timeline = self.wal.timeline(self.nodes[n].disk.control);
         let wal = &self.wal;
         let node = &mut self.nodes[n];
         let Some(agent) = &mut node.agent else { return };
@@ -91,6 +93,24 @@ impl World {
         // Who has no data must see a leader to get it from.
         if early && agent.up_since.is_some() {
             seen.store.arrived = now - Duration::from_secs(7200);
+        }
+        if at_once
+            && let Some(keys) = &mut seen.store.snapshot
+            && keys.members.len() > 2
+        {
+            let mut changed = (**keys).clone();
+            let others = changed.members.iter_mut().filter(|(name, _)| **name != node.name);
+            for (_, member) in others {
+                member.value.to_be_copied = false;
+                let state = &mut member.value.state;
+                if *state == State::CreatingReplica {
+                    *state = State::Stopped;
+                }
+                if member.value.role == Role::Uninitialized {
+                    member.value.role = Role::Replica;
+                }
+            }
+            *keys = changed.into();
         }
         if lag_ignored
             && let Some(keys) = &mut seen.store.snapshot

@@ -5,6 +5,7 @@ use hart_ha::observation::{JobDone, Upstream};
 use hart_ha::waits::Waits;
 
 use crate::agent::jobs::Worked;
+use crate::mutation::Mutation;
 use crate::node::POSTGRES;
 use crate::pg::wal::FIRST_LSN;
 use crate::pg::{Content, Stage};
@@ -17,6 +18,7 @@ impl World {
         let disk = &mut self.nodes[n].disk;
         (disk.content, disk.system_id, disk.pos) = (Content::Cluster, system_id, pos);
         (disk.was_primary, disk.clean, disk.fresh_backup, disk.signal) = (true, true, false, false);
+        (disk.control, disk.replacing) = (pos.branch, false);
         (disk.checkpoint, disk.sync_file) = (FIRST_LSN - 120, Waits::nobody());
         Ok(JobDone::Made(system_id.to_string()))
     }
@@ -43,6 +45,7 @@ impl World {
         (disk.content, disk.system_id, disk.pos) = (Content::Cluster, source.system_id, source.pos);
         (disk.was_primary, disk.clean, disk.fresh_backup, disk.signal) = (false, false, true, true);
         (disk.checkpoint, disk.sync_file) = (source.checkpoint, Waits::nobody());
+        (disk.control, disk.replacing) = (source.pos.branch, false);
         Ok(JobDone::Done)
     }
 
@@ -55,10 +58,14 @@ impl World {
         if self.nodes[u].server.recovery {
             return Err("the source is a standby".to_owned());
         }
-        if self.wal.timeline(mine.branch) == self.wal.timeline(theirs.branch) {
-            // pg_rewind: "source and target cluster are on the same timeline".
+        let same = self.wal.timeline(mine.branch) == self.wal.timeline(theirs.branch);
+        if same || !self.wal.needs_rewind(mine, theirs) {
+            // pg_rewind: "no rewind required".
             self.nodes[n].disk.content = Content::Cluster;
-            return Ok(JobDone::Diverged(true));
+            if self.mutated(Mutation::LaggingTimelineBelieved) {
+                return Ok(JobDone::Hopeless("nothing to do".to_owned()));
+            }
+            return Ok(JobDone::Diverged(false));
         }
         if self.wal.common(mine, theirs).is_none() {
             self.nodes[n].disk.content = Content::Cluster;
@@ -67,6 +74,7 @@ impl World {
         let checkpoint = self.nodes[u].disk.checkpoint;
         let disk = &mut self.nodes[n].disk;
         (disk.content, disk.pos, disk.checkpoint) = (Content::Cluster, theirs, checkpoint);
+        disk.control = theirs.branch;
         (disk.was_primary, disk.clean, disk.fresh_backup, disk.signal) = (false, false, true, true);
         Ok(JobDone::Done)
     }
@@ -78,12 +86,26 @@ impl World {
             return Err(format!("{} is not primary yet", from.name));
         }
         let (mine, theirs) = (self.nodes[n].disk.pos, self.nodes[u].disk.pos);
+        if self.mutated(Mutation::LaggingTimelineBelieved) {
+            let lags = self.lags(n) && self.wal.outside(self.nodes[n].disk.control, mine, theirs);
+            return Ok(JobDone::Diverged(lags || self.wal.needs_rewind(mine, theirs)));
+        }
+        if self.nodes[n].server.answers() {
+            self.restartpoint(n);
+        }
         let diverged = self.wal.needs_rewind(mine, theirs);
-        if !diverged && !self.wal.has(theirs, mine) {
-            // PostgreSQL's log says so.
-            return Ok(JobDone::Stuck("incorrect prev-link".to_owned()));
+        let same = self.wal.timeline(mine.branch) == self.wal.timeline(theirs.branch);
+        let twin = if diverged { same } else { !self.wal.has(theirs, mine) };
+        if twin {
+            return Ok(JobDone::Twin("the bytes differ".to_owned()));
         }
         Ok(JobDone::Diverged(diverged))
+    }
+
+    /// Is a standby's control file behind?
+    fn lags(&self, n: usize) -> bool {
+        let disk = &self.nodes[n].disk;
+        !disk.was_primary && disk.control != disk.pos.branch
     }
 
     pub(crate) fn start_standby(&mut self, n: usize, from: Option<&Upstream>) -> Worked {

@@ -1,6 +1,7 @@
 //! What must never happen, and what happened.
 
 mod judge;
+mod replaced;
 mod takeover;
 #[cfg(test)]
 mod tests;

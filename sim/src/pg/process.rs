@@ -112,6 +112,7 @@ impl World {
 
     pub(crate) fn becomes_primary(&mut self, n: usize) {
         let pos = self.nodes[n].disk.pos;
+        self.nodes[n].disk.control = pos.branch;
         self.say(n, || format!("PostgreSQL is primary at {pos:?}"));
         self.append_checkpoint(n);
         let by_hand = self.nodes[n].has_stray() || self.nodes[n].server.by_hand.is_some();
@@ -132,6 +133,11 @@ impl World {
             let text = format!("{} is primary, sync is {leader:?}'s", self.names[n]);
             self.oracle.report(self.t, text);
         }
+    }
+
+    /// The control file names the timeline that was replayed.
+    pub(crate) fn restartpoint(&mut self, n: usize) {
+        self.nodes[n].disk.control = self.nodes[n].disk.pos.branch;
     }
 
     /// Writes a checkpoint's record.
@@ -214,6 +220,9 @@ impl World {
 
     pub(crate) fn stopped(&mut self, n: usize) {
         self.nodes[n].disk.clean = true;
+        if !self.mutated(Mutation::LaggingTimelineBelieved) {
+            self.restartpoint(n);
+        }
         self.server_gone(n);
     }
 

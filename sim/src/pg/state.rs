@@ -3,7 +3,7 @@
 use hart_ha::waits::Waits;
 
 use crate::clock::Us;
-use crate::pg::wal::Pos;
+use crate::pg::wal::{Branch, Pos};
 
 /// What is in the data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,11 @@ pub struct Disk {
     pub clean: bool,
     /// A base backup that never ran.
     pub fresh_backup: bool,
+    /// The branch whose timeline the control file names. On a standby it lags behind until a
+    /// restartpoint, or an orderly stop.
+    pub control: Branch,
+    /// A copy takes the place of a whole cluster.
+    pub replacing: bool,
     /// Start of the latest checkpoint's record.
     pub checkpoint: u64,
     /// `synchronous_standby_names` in its file.
@@ -50,6 +55,8 @@ impl Default for Disk {
             was_primary: false,
             clean: false,
             fresh_backup: false,
+            control: 0,
+            replacing: false,
             checkpoint: 0,
             sync_file: Waits::nobody(),
             signal: false,

@@ -107,6 +107,10 @@ impl World {
         }
         if pos.branch != node.disk.pos.branch || pos.lsn > node.disk.pos.lsn {
             node.disk.pos = pos;
+            // Now and then a page is written.
+            if self.rng.chance(2) {
+                self.restartpoint(n);
+            }
         }
         self.pump_all(n);
         let to = receiver.from;

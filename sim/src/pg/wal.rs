@@ -106,6 +106,12 @@ impl Wal {
         end.is_none_or(|(_, end)| mine.lsn > *end)
     }
 
+    /// The same of a position under the timeline of another branch than its own.
+    #[must_use]
+    pub fn outside(&self, said: Branch, mine: Pos, theirs: Pos) -> bool {
+        self.needs_rewind(Pos { branch: said, ..mine }, theirs)
+    }
+
     /// On the way from the root to `to`: the furthest position on the branch whose timeline is
     /// that of `from`, as PostgreSQL finds it by numbers alone.
     #[must_use]

@@ -123,6 +123,7 @@ mod tests {
             replication_state: Some("streaming".into()),
             timeline: Some(1),
             timeline_terms: [(1, 1)].into(),
+            to_be_copied: true,
             problem: Some("p".into()),
             instance: "i".into(),
             pause_ms: 1,

@@ -10,6 +10,7 @@ mod disturbed;
 mod failsafe;
 mod forensics;
 mod frozen;
+mod kept;
 mod primary;
 mod replica;
 mod returning;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::brain::Settings;
+use crate::brain::tests::follow::its_turn;
 use crate::brain::tests::*;
 use crate::command::{Command, Job, Write};
 use crate::kv::{DynamicConfig, FailoverRequest, SyncState};
@@ -199,10 +200,14 @@ fn starved(now: u64) -> Observation {
     seen
 }
 
-fn compared(mut seen: Observation, diverged: bool) -> Observation {
+fn compared(mut seen: Observation, done: JobDone) -> Observation {
     let job = Job::CheckHistory(upstream("n1"));
-    seen.finished = vec![FinishedJob { job, result: Ok(JobDone::Diverged(diverged)) }];
+    seen.finished = vec![FinishedJob { job, result: Ok(done) }];
     seen
+}
+
+fn gone() -> JobDone {
+    JobDone::WalGone("n1 has no WAL at 0/3E8 on timeline 1 any more".into())
 }
 
 #[test]
@@ -210,34 +215,43 @@ fn a_replica_whose_wal_is_gone_is_copied_anew_when_it_has_nothing_of_its_own() {
     let mut brain = brain("n2");
     let check = Command::Begin(Job::CheckHistory(upstream("n1")));
     assert_eq!(commands(&mut brain, &starved(100)), [check]);
-    let same = compared(starved(200), false);
-    assert_eq!(commands(&mut brain, &same), [Command::Begin(Job::Stop)]);
-    let stopped = down(Observation { finished: vec![], ..same }, false, true);
+    let same = compared(starved(200), gone());
+    assert_eq!(commands(&mut brain, &same), [], "it says so first");
+    assert_eq!(its_turn(&mut brain, same.clone(), &[]), [Command::Begin(Job::Stop)]);
+    let mut stopped = down(Observation { finished: vec![], ..same }, false, true);
+    let mut keys = cluster();
+    keys.members.get_mut("n2").unwrap().value.to_be_copied = true;
+    (stopped.now, stopped.store.snapshot) = (at(2300), Some(keys.into()));
     let clone = Command::Begin(Job::Clone(upstream("n1")));
     assert_eq!(commands(&mut brain, &stopped), [clone]);
     let mut done = stopped.clone();
     done.finished =
         vec![FinishedJob { job: Job::Clone(upstream("n1")), result: Ok(JobDone::Done) }];
     done.local.wal_gone = None;
+    done.local.control.as_mut().unwrap().fresh_backup = true;
     let start = Command::Begin(Job::StartStandby(Some(upstream("n1"))));
     assert_eq!(commands(&mut brain, &done), [start]);
 }
 
+/// Everybody who may log in can write into PostgreSQL's log.
 #[test]
-fn a_diverged_replica_is_not_copied_for_want_of_wal() {
-    let mut brain = brain("n2");
-    commands(&mut brain, &starved(100));
-    let got = commands(&mut brain, &compared(starved(200), true));
-    assert!(!got.contains(&Command::Begin(Job::Stop)), "the rule for divergence decides: {got:?}");
-    assert!(brain.wal_lost_with.is_none());
+fn what_the_log_says_costs_nobody_its_data_when_the_leader_has_the_wal() {
+    for found in [JobDone::Diverged(false), JobDone::Diverged(true)] {
+        let mut brain = brain("n2");
+        commands(&mut brain, &starved(100));
+        assert_eq!(commands(&mut brain, &compared(starved(200), found)), []);
+        let step = brain.step(&starved(300));
+        assert!(!step.member.to_be_copied && step.member.problem.is_none(), "{step:?}");
+    }
 }
 
 #[test]
 fn where_it_is_not_allowed_the_remedy_is_named() {
     let settings = Settings { clone_when_wal_is_gone: false, ..brain("n2").settings };
     let mut brain = crate::brain::Brain::new(settings);
-    assert_eq!(commands(&mut brain, &starved(100)), []);
-    let step = brain.step(&starved(200));
+    commands(&mut brain, &starved(100));
+    assert_eq!(commands(&mut brain, &compared(starved(200), gone())), []);
+    let step = brain.step(&starved(300));
     assert!(step.phase.contains("hart reinit"), "{}", step.phase);
-    assert!(step.member.problem.is_some_and(|problem| problem.contains("already been removed")));
+    assert!(step.member.problem.is_some_and(|problem| problem.contains("has no WAL")));
 }

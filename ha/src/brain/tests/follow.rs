@@ -12,33 +12,166 @@ fn beats(ms: u64) -> Snapshot {
     with_lease(cluster(), Some(lease("n1", ms, LeaseState::Held)))
 }
 
-#[test]
-fn a_standby_that_cannot_go_on_is_repaired_after_the_third_comparison() {
-    let mut brain = brain("n2");
-    let mut seen = Observation::default();
+/// Steps with the job that was begun last ended in this way; what is begun then.
+fn after(brain: &mut Brain, mut seen: Observation, job: Job, done: JobDone) -> Vec<Command> {
+    seen.finished = vec![FinishedJob { job, result: Ok(done) }];
+    commands(brain, &seen)
+}
+
+/// n2 does not stream, and its history has been compared as it ran.
+fn suspicious(brain: &mut Brain, done: &JobDone) -> Vec<Command> {
     let check = Job::CheckHistory(upstream("n1"));
-    let mut checks = 0;
-    for ms in (100..60_000).step_by(500) {
-        // It connects now and then, and gets what does not fit.
-        let sql = Sql { streaming: ms % 5000 == 100, ..standby(1000) };
+    let mut seen = Observation::default();
+    for ms in (100..20_000).step_by(500) {
+        let sql = Sql { streaming: false, ..standby(1000) };
         seen = Observation { finished: seen.finished, ..sees("n2", ms, beats(ms), sql) };
-        match commands(&mut brain, &seen).as_slice() {
+        let got = commands(brain, &seen);
+        match got.as_slice() {
             [Command::Begin(job)] if *job == check => {
-                checks += 1;
-                let result = Ok(JobDone::Stuck("LOG:  incorrect prev-link".into()));
-                seen.finished = vec![FinishedJob { job: check.clone(), result }];
+                seen.finished = vec![FinishedJob { job: check.clone(), result: Ok(done.clone()) }];
             }
-            [Command::Begin(Job::Stop)] => break,
             [] => seen.finished.clear(),
-            other => panic!("{other:?}"),
+            _ => return got,
         }
     }
-    assert_eq!(checks, 3);
-    let mut seen = down(Observation { finished: Vec::new(), ..seen }, false, true);
-    let rewind = Job::Rewind(upstream("n1"));
-    assert_eq!(commands(&mut brain, &seen), [Command::Begin(rewind.clone())]);
-    seen.finished = vec![FinishedJob { job: rewind, result: Ok(JobDone::Diverged(true)) }];
-    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Clone(upstream("n1")))]);
+    Vec::new()
+}
+
+/// Right after a switchover its control file names the former timeline, and so a comparison may be
+/// wrong as long as it runs.
+#[test]
+fn what_a_running_server_lets_suspect_is_compared_again_at_rest() {
+    let mut brain = brain("n2");
+    let stop = [Command::Begin(Job::Stop)];
+    assert_eq!(suspicious(&mut brain, &JobDone::Diverged(true)), stop);
+    let rest = down(sees("n2", 20_100, on_timeline(2), standby(0)), false, true);
+    let check = Job::CheckHistory(upstream("n1"));
+    assert_eq!(commands(&mut brain, &rest), [Command::Begin(check.clone())]);
+    let start = Command::Begin(Job::StartStandby(Some(upstream("n1"))));
+    assert_eq!(after(&mut brain, rest, check, JobDone::Diverged(false)), [start]);
+}
+
+#[test]
+fn a_rewind_that_had_nothing_to_do_is_followed_by_a_start() {
+    for allowed in [false, true] {
+        let mut brain = brain("n2");
+        brain.settings.clone_when_diverged = allowed;
+        brain.settings.clone_after_failed_rewind = allowed;
+        let seen = down(sees("n2", 100, on_timeline(2), primary(0)), true, false);
+        let check = Job::CheckHistory(upstream("n1"));
+        let rewind = Job::Rewind(upstream("n1"));
+        let got = after(&mut brain, seen.clone(), check, JobDone::Diverged(true));
+        assert_eq!(got, [Command::Begin(rewind.clone())]);
+        let start = Command::Begin(Job::StartStandby(Some(upstream("n1"))));
+        assert_eq!(after(&mut brain, seen, rewind, JobDone::Diverged(false)), [start]);
+    }
+}
+
+/// n2 wants its data to be copied anew, and says so; the others have had time to see it.
+pub(in crate::brain) fn its_turn(
+    brain: &mut Brain,
+    mut seen: Observation,
+    others: &[(&str, State, bool)],
+) -> Vec<Command> {
+    let mut keys = (**seen.store.snapshot.as_ref().unwrap()).clone();
+    keys.members.get_mut("n2").unwrap().value.to_be_copied = true;
+    for (name, state, wants) in others {
+        let other = &mut keys.members.get_mut(*name).unwrap().value;
+        (other.state, other.to_be_copied) = (*state, *wants);
+    }
+    seen.store.snapshot = Some(keys.into());
+    seen.finished.clear();
+    assert_eq!(commands(brain, &seen), [], "others may want it as well");
+    seen.now = seen.now + Duration::from_millis(1999);
+    assert_eq!(commands(brain, &seen), []);
+    seen.now = seen.now + Duration::from_millis(1);
+    commands(brain, &seen)
+}
+
+#[test]
+fn a_twin_is_copied_anew_only_if_the_settings_say_so_and_at_rest() {
+    let twin = JobDone::Twin("the bytes differ".into());
+    let check = Job::CheckHistory(upstream("n1"));
+    let rest = || down(sees("n2", 20_100, on_timeline(2), standby(0)), false, true);
+    for allowed in [false, true] {
+        let mut brain = brain("n2");
+        brain.settings.clone_when_diverged = allowed;
+        assert_eq!(suspicious(&mut brain, &twin), [Command::Begin(Job::Stop)]);
+        assert_eq!(commands(&mut brain, &rest()), [Command::Begin(check.clone())]);
+        assert_eq!(after(&mut brain, rest(), check.clone(), twin.clone()), []);
+        let clone = Command::Begin(Job::Clone(upstream("n1")));
+        let got = its_turn(&mut brain, rest(), &[]);
+        assert_eq!(got, if allowed { vec![clone] } else { vec![] });
+        let problem = brain.step(&rest()).member.problem.unwrap_or_default();
+        assert_eq!(problem.contains("hart reinit"), !allowed, "{problem}");
+    }
+}
+
+#[test]
+fn two_members_are_never_copied_anew_at_once() {
+    let turn = |others: &[(&str, State, bool)]| {
+        let mut brain = brain("n2");
+        let mut seen = sees("n2", 100, cluster(), standby(1000));
+        seen.asked.reinit = true;
+        its_turn(&mut brain, seen, others)
+    };
+    let stop = [Command::Begin(Job::Stop)];
+    assert_eq!(turn(&[]), stop);
+    assert_eq!(turn(&[("n3", State::CreatingReplica, false)]), []);
+    assert_eq!(turn(&[("n3", State::Running, true)]), stop, "n2 comes before n3");
+    let mut brain = brain("n3");
+    for ms in (100..60_000).step_by(500) {
+        let mut keys = beats(ms);
+        for name in ["n2", "n3"] {
+            keys.members.get_mut(name).unwrap().value.to_be_copied = true;
+        }
+        let mut seen = sees("n3", ms, keys, standby(1000));
+        seen.asked.reinit = true;
+        assert_eq!(commands(&mut brain, &seen), [], "n2 comes first");
+    }
+}
+
+#[test]
+fn what_does_not_fit_one_leader_may_fit_the_next() {
+    let mut brain = brain("n2");
+    brain.must_clone = Some(("n3".into(), "a twin".into()));
+    let rest = down(sees("n2", 100, on_timeline(2), standby(0)), false, true);
+    assert_eq!(commands(&mut brain, &rest), [Command::Begin(Job::CheckHistory(upstream("n1")))]);
+}
+
+/// Its WAL would be overwritten by what another server with a timeline of this number sends.
+#[test]
+fn a_replica_turns_to_a_leader_of_its_timelines_number_only_when_it_is_its_timeline() {
+    let sees_leader = |timeline, terms: &[(u32, u64)], role| {
+        let mut keys = with_lease(cluster(), Some(lease("n3", 10, LeaseState::Held)));
+        keys.leader = Some(versioned("n3".into(), Some("s-n3")));
+        let leader = &mut keys.members.get_mut("n3").unwrap().value;
+        (leader.timeline, leader.role) = (Some(timeline), role);
+        leader.timeline_terms = terms.iter().copied().collect();
+        let mut seen = sees("n2", 100, keys, Sql { timeline: 2, ..standby(1000) });
+        seen.local.memory.origins = [(1, 1), (2, 3)].into();
+        seen
+    };
+    let got = |seen: &Observation| commands(&mut brain("n2"), seen);
+    let follow = [Command::Follow(upstream("n3"))];
+    let check = Job::CheckHistory(upstream("n3"));
+    assert_eq!(got(&sees_leader(2, &[(2, 3)], Role::Primary)), follow, "it is the same");
+    assert_eq!(
+        got(&sees_leader(3, &[(2, 3), (3, 5)], Role::Primary)),
+        follow,
+        "it goes on from it"
+    );
+    assert_eq!(got(&sees_leader(2, &[(2, 3)], Role::Replica)), follow, "it is yet to be promoted");
+    assert_eq!(got(&sees_leader(1, &[(1, 1)], Role::Replica)), [], "it will make this number anew");
+    assert_eq!(got(&sees_leader(2, &[(2, 5)], Role::Primary)), [], "it is another one");
+    let unknown = sees_leader(2, &[], Role::Primary);
+    assert_eq!(got(&unknown), [Command::Begin(check.clone())]);
+    let mut brain = brain("n2");
+    let compared = after(&mut brain, unknown.clone(), check.clone(), JobDone::Diverged(false));
+    assert_eq!(compared, follow);
+    let mut brain = super::brain("n2");
+    let twin = JobDone::Twin("the bytes differ".into());
+    assert_eq!(after(&mut brain, unknown, check, twin), [], "it stays as it is");
 }
 
 #[test]
@@ -74,12 +207,13 @@ fn a_rewind_that_was_broken_off_is_tried_again_and_one_without_hope_is_not() {
         seen.finished = vec![FinishedJob { job: rewind, result }];
         brain.step(&seen);
         (seen.now, seen.finished) = (at(1500), Vec::new());
-        commands(&mut brain, &seen)
+        (brain, seen)
     };
     let begin = |job: Job| vec![Command::Begin(job)];
-    assert_eq!(after_rewind(Err("broken off".into())), begin(Job::Rewind(upstream("n1"))));
-    let hopeless = Ok(JobDone::Hopeless("no checksums".into()));
-    assert_eq!(after_rewind(hopeless), begin(Job::Clone(upstream("n1"))));
+    let (mut brain, seen) = after_rewind(Err("broken off".into()));
+    assert_eq!(commands(&mut brain, &seen), begin(Job::Rewind(upstream("n1"))));
+    let (mut brain, seen) = after_rewind(Ok(JobDone::Hopeless("no checksums".into())));
+    assert_eq!(its_turn(&mut brain, seen, &[]), begin(Job::Clone(upstream("n1"))));
 }
 
 #[test]
@@ -98,6 +232,7 @@ fn another_timeline_of_one_number_among_the_ancestors_is_noticed() {
 #[test]
 fn a_picture_of_the_past_costs_nobody_its_data() {
     let mut brain = brain("n2");
+    brain.settings.clone_when_diverged = true;
     let past = |ms| {
         let mut seen = down(sees("n2", ms, beats(ms), primary(0)), true, false);
         seen.local.control.as_mut().unwrap().timeline = 2;
@@ -109,12 +244,10 @@ fn a_picture_of_the_past_costs_nobody_its_data() {
     silent.store.reachable = false;
     assert_eq!(commands(&mut brain, &silent), [], "Consul has been silent since");
     assert_eq!(commands(&mut brain, &past(33_399)), []);
+    assert_eq!(commands(&mut brain, &past(33_400)), []);
     let clone = Command::Begin(Job::Clone(upstream("n1")));
-    assert_eq!(
-        commands(&mut brain, &past(33_400)),
-        [clone],
-        "it has been the present all the time"
-    );
+    let present = "it has been the present all the time";
+    assert_eq!(its_turn(&mut brain, past(33_400), &[]), [clone], "{present}");
 }
 
 /// A store that was restored from a backup shows a reign that another node has followed since.
@@ -151,7 +284,7 @@ fn an_old_primary_compares_then_rewinds_then_follows() {
         clean: false,
         checkpoint: Lsn(1),
         timeline: 2,
-        fresh_backup: false,
+        fresh_backup: true,
     });
     let start = Job::StartStandby(Some(upstream("n1")));
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(start)]);
@@ -163,7 +296,13 @@ fn two_timelines_of_one_number_are_not_taken_for_one() {
     let mut seen = down(sees("n2", 100, snapshot, primary(0)), true, false);
     seen.local.control.as_mut().unwrap().timeline = 2;
     let clone = Job::Clone(upstream("n1"));
-    assert_eq!(commands(&mut brain("n2"), &seen), [Command::Begin(clone)]);
+    for allowed in [false, true] {
+        let mut brain = brain("n2");
+        brain.settings.clone_when_diverged = allowed;
+        assert_eq!(commands(&mut brain, &seen), []);
+        let got = its_turn(&mut brain, seen.clone(), &[]);
+        assert_eq!(got, if allowed { vec![Command::Begin(clone.clone())] } else { vec![] });
+    }
 }
 
 #[test]
@@ -179,7 +318,10 @@ fn a_standby_on_another_timeline_of_the_same_number_is_cloned_anew() {
     assert_eq!(commands(&mut brain("n2"), &seen), [Command::Begin(Job::Stop)]);
     let seen = down(seen, false, true);
     let clone = Command::Begin(Job::Clone(upstream("n1")));
-    assert_eq!(commands(&mut brain("n2"), &seen), [clone]);
+    let mut brain = brain("n2");
+    brain.settings.clone_when_diverged = true;
+    assert_eq!(commands(&mut brain, &seen), []);
+    assert_eq!(its_turn(&mut brain, seen, &[]), [clone]);
 }
 
 #[test]

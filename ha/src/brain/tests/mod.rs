@@ -1,7 +1,7 @@
 //! Exact commands for exact pictures: what the pictures are made of.
 
 mod bootstrap;
-mod follow;
+pub(super) mod follow;
 mod lead;
 mod poolers;
 mod quorum;

@@ -176,7 +176,15 @@ fn a_voter_is_made_anew_only_when_the_leader_is_there_to_be_copied() {
     let elected = brain("n3").step(&see(Role::Replica));
     assert_eq!(elected.follows, Some(5));
     assert_eq!(commands(&mut brain("n3"), &see(Role::Replica)), []);
-    assert_eq!(commands(&mut brain("n3"), &see(Role::Primary)), [Command::Begin(Job::Stop)]);
+    let mut brain = brain("n3");
+    let mut primary = see(Role::Primary);
+    assert_eq!(commands(&mut brain, &primary), [], "it says so first");
+    let mut keys = (**primary.store.snapshot.as_ref().unwrap()).clone();
+    keys.members.get_mut("n3").unwrap().value.to_be_copied = true;
+    primary.store.snapshot = Some(keys.into());
+    assert_eq!(commands(&mut brain, &primary), [], "the others see it");
+    primary.now = at(2100);
+    assert_eq!(commands(&mut brain, &primary), [Command::Begin(Job::Stop)]);
 }
 
 #[test]

@@ -1,0 +1,113 @@
+//! The data of this node is to be thrown away and copied anew. There is a proof, in words, or a person
+//! has asked for it; a setting allows it; and of all members one at a time does it, so that a mistake
+//! common to all never costs the cluster more than one copy.
+
+use std::time::Duration;
+
+use super::Brain;
+use super::follow::is_ready;
+use super::jobs::Found;
+use super::turn::Turn;
+use crate::command::Job;
+use crate::kv::{Member, Role, State};
+use crate::observation::Upstream;
+use crate::store::Snapshot;
+
+/// Who has been seen to want a copy for so long has seen everybody who wants one, too.
+const SETTLE: Duration = Duration::from_secs(2);
+
+impl Brain {
+    /// The data here is of no use beside this leader, and may go.
+    pub(super) fn give_data_up(&mut self, turn: &mut Turn<'_>, leader: &str, proof: String) {
+        self.must_clone = Some((leader.to_owned(), proof));
+        turn.wake_soon();
+    }
+
+    /// Why what is here is to be made anew from this leader.
+    pub(super) fn why_anew(
+        &self,
+        turn: &Turn<'_>,
+        leader: &Member,
+        upstream: &Upstream,
+    ) -> Option<String> {
+        if turn.obs.asked.reinit && is_ready(leader) {
+            return Some("it was asked for".to_owned());
+        }
+        let gone = match self.jobs.found(upstream) {
+            Some(Found::WalGone(proof)) if self.settings.clone_when_wal_is_gone => Some(proof),
+            _ => None,
+        };
+        let streams = turn.obs.local.sql.as_ref().is_some_and(|sql| sql.streaming);
+        let found = self.must_clone.as_ref().map(|(_, proof)| proof);
+        found.or(gone.filter(|_| !streams)).cloned()
+    }
+
+    /// What is here is a whole cluster.
+    pub(super) fn replace(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        member: &Member,
+        upstream: Upstream,
+        why: &str,
+    ) {
+        self.to_be_copied = true;
+        if let Some(what) = self.not_my_turn(turn, snapshot, &upstream.name) {
+            if turn.is_running() {
+                self.follow_with_data(turn, snapshot, member, upstream);
+            }
+            return turn.phase(format!("to be copied anew ({why}); waiting until {what}"));
+        }
+        self.copy_over(turn, member, upstream, why);
+    }
+
+    /// Copies the leader, whatever is here.
+    pub(super) fn copy_over(
+        &self,
+        turn: &mut Turn<'_>,
+        member: &Member,
+        upstream: Upstream,
+        why: &str,
+    ) {
+        if !is_ready(member) {
+            return turn.phase(format!("waiting for {} to be ready to clone from", upstream.name));
+        }
+        if turn.is_running() {
+            return turn.begin(Job::Stop, format!("the data is to be made anew: {why}"));
+        }
+        self.start_when_ready(turn, Job::Clone(upstream), why);
+    }
+
+    /// What has to come first. Whoever wants a copy says so in its entry before it begins, and the
+    /// first by name of those who want one at the same time begins.
+    fn not_my_turn(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        leader: &str,
+    ) -> Option<String> {
+        let me = self.settings.name.as_str();
+        let mine = snapshot.member(me);
+        let said = mine.is_some_and(|m| m.to_be_copied && m.instance == self.settings.instance);
+        if !said || !turn.obs.store.reachable {
+            self.copy_said = None;
+            return Some("Consul shows that it wants to be".to_owned());
+        }
+        let since = *self.copy_said.get_or_insert(turn.now());
+        let mut others = snapshot.members.iter().filter(|(name, _)| *name != me && *name != leader);
+        let first = |(name, entry): &(&String, &crate::store::Versioned<Member>)| {
+            let member = &entry.value;
+            let copied =
+                member.state == State::CreatingReplica || member.role == Role::Uninitialized;
+            copied || member.to_be_copied && name.as_str() < me
+        };
+        if let Some((name, _)) = others.find(first) {
+            return Some(format!("{name} has been"));
+        }
+        if turn.now().since(since) < SETTLE {
+            turn.wake_at(since + SETTLE);
+            return Some("the others have seen it".to_owned());
+        }
+        None
+    }
+}
