@@ -26,7 +26,7 @@ mod writers;
 pub use cluster::{Cluster, Options};
 pub use consul::Consul;
 pub use dir::TempDir;
-pub use lab::{Host, Lab};
+pub use lab::{Host, Lab, Trouble};
 pub use local::LocalNode;
 pub use node::{Node, NodeConfig, hart_binary};
 pub use port::{free_port, free_ports};

@@ -54,7 +54,10 @@ impl Cluster {
     /// # Errors
     /// Without root, or when something is missing.
     pub async fn prepare(count: usize, options: &Options) -> Result<Self> {
-        let mut lab = Lab::new(count)?;
+        let mut lab = match options.switch {
+            Some(seed) => Lab::with_switch(count, seed)?,
+            None => Lab::new(count)?,
+        };
         let hosts = lab.hosts().to_vec();
         let in_hub = lab.enter_hub()?;
         let servers = Consul::servers_on(&server_hosts(&mut lab, options.servers)?).await?;

@@ -19,6 +19,9 @@ pub struct Options {
     /// Whether the servers are named in `consul.hosts` behind the first endpoint, to be asked when
     /// that one does not answer.
     pub other_endpoints: bool,
+    /// The seed of a switch in user space between the hosts, instead of the kernel's bridge: see
+    /// [`crate::Lab::with_switch`].
+    pub switch: Option<u64>,
 }
 
 impl Default for Options {
@@ -30,6 +33,7 @@ impl Default for Options {
             consul_agents: false,
             open: true,
             other_endpoints: false,
+            switch: None,
         }
     }
 }
@@ -45,6 +49,13 @@ impl Options {
     #[must_use]
     pub fn dcs(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.dcs.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// On a switch in user space, whose chance goes by the seed.
+    #[must_use]
+    pub const fn on_switch(mut self, seed: u64) -> Self {
+        self.switch = Some(seed);
         self
     }
 

@@ -1,8 +1,11 @@
 //! What can go wrong between hosts.
 
-use anyhow::Result;
+use std::sync::PoisonError;
+
+use anyhow::{Context, Result};
 
 use super::ip::{self, Batch};
+use super::switch::{Trouble, Which};
 use super::{BRIDGE, Host, Lab};
 
 /// No interface has this address, so frames for it vanish on the bridge without any error to the
@@ -84,6 +87,49 @@ impl Lab {
         while ip::run(&["-netns", host.netns().name(), "rule", "delete", "pref", CLOSED]).is_ok() {}
     }
 
+    /// Frames `from` one host `to` another (`None`: any) have trouble from now on; with `port`, only those of
+    /// TCP and UDP that have it at either end. The number ends it. Where several such rules meet, their
+    /// delays add up. Needs [`Lab::with_switch`].
+    ///
+    /// # Errors
+    /// Without such a switch.
+    pub fn disturb(
+        &self,
+        from: Option<&Host>,
+        to: Option<&Host>,
+        port: Option<u16>,
+        trouble: Trouble,
+    ) -> Result<u64> {
+        let switch = self.switch.as_ref().context("the lab has no switch in user space")?;
+        let which = Which { from: from.map(Host::socket), to: to.map(Host::socket), port };
+        Ok(switch.disturb(which, trouble))
+    }
+
+    /// The same in both directions.
+    ///
+    /// # Errors
+    /// As [`Lab::disturb`].
+    pub fn disturb_both(
+        &self,
+        one: Option<&Host>,
+        other: Option<&Host>,
+        port: Option<u16>,
+        trouble: Trouble,
+    ) -> Result<[u64; 2]> {
+        Ok([self.disturb(one, other, port, trouble)?, self.disturb(other, one, port, trouble)?])
+    }
+
+    /// Ends what [`Lab::disturb`] began.
+    ///
+    /// # Errors
+    /// When it had ended already.
+    pub fn calm(&self, rules: &[u64]) -> Result<()> {
+        let switch = self.switch.as_ref().context("the lab has no switch in user space")?;
+        let over: Vec<_> = rules.iter().filter(|rule| !switch.end(**rule)).collect();
+        anyhow::ensure!(over.is_empty(), "the rules {over:?} of the switch had ended already");
+        Ok(())
+    }
+
     /// Takes the power from a host: the cable goes first, so that nobody gets a farewell of TCP,
     /// then every process on it is killed. [`Lab::heal`] gives it its network back.
     ///
@@ -99,6 +145,10 @@ impl Lab {
     /// # Errors
     /// When `ip` fails.
     pub fn heal_all(&self) -> Result<()> {
+        if let Some(switch) = &self.switch {
+            self.out.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            switch.end_all();
+        }
         for host in self.hosts() {
             self.heal(host)?;
             self.open_ports(host);
@@ -110,6 +160,9 @@ impl Lab {
     }
 
     fn cable(&self, host: &Host, state: &str) -> Result<()> {
+        if self.switch.is_some() {
+            return self.socket(host, state == "up");
+        }
         let mut hub = Batch::in_namespace(&self.hub);
         hub.add(format!("link set {} {state}", host.port()));
         if state == "up" {
@@ -121,6 +174,18 @@ impl Lab {
             return own.run();
         }
         hub.run()
+    }
+
+    fn socket(&self, host: &Host, up: bool) -> Result<()> {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        if up {
+            return out.remove(host.name()).map_or(Ok(()), |rules| self.calm(&rules));
+        }
+        if !out.contains_key(host.name()) {
+            let rules = self.disturb_both(Some(host), None, None, Trouble::CUT)?;
+            out.insert(host.name().to_owned(), rules);
+        }
+        Ok(())
     }
 }
 

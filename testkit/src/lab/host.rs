@@ -25,12 +25,20 @@ struct Inner {
     address: Ipv4Addr,
     /// The end of its cable at the bridge.
     port: String,
+    /// The number of its socket at the switch in user space.
+    socket: usize,
     netns: NetNs,
 }
 
 impl Host {
-    pub(super) fn new(name: &str, address: Ipv4Addr, port: String, netns: NetNs) -> Self {
-        Self { inner: Arc::new(Inner { name: name.to_owned(), address, port, netns }) }
+    pub(super) fn new(
+        name: &str,
+        address: Ipv4Addr,
+        port: String,
+        socket: usize,
+        netns: NetNs,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { name: name.to_owned(), address, port, socket, netns }) }
     }
 
     /// Its name, such as `n1`.
@@ -103,6 +111,10 @@ impl Host {
 
     pub(super) fn port(&self) -> &str {
         &self.inner.port
+    }
+
+    pub(super) fn socket(&self) -> usize {
+        self.inner.socket
     }
 
     /// A child inherits the namespace of the thread that starts it, so the thread goes there and

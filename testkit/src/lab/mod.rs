@@ -5,16 +5,21 @@ mod host;
 mod ip;
 mod netns;
 mod sweep;
+mod switch;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 
 pub use host::Host;
 pub use netns::Entered;
+pub use switch::Trouble;
 
 use ip::Batch;
 use netns::NetNs;
+use switch::Switch;
 
 /// Name of the bridge in the hub.
 const BRIDGE: &str = "br0";
@@ -31,6 +36,10 @@ pub struct Lab {
     net: [u8; 3],
     hosts: Vec<Host>,
     hub: NetNs,
+    /// Instead of the kernel's bridge.
+    switch: Option<Switch>,
+    /// Cables that are out, with the rules of the switch for that.
+    out: Mutex<BTreeMap<String, [u64; 2]>>,
 }
 
 impl Lab {
@@ -39,12 +48,26 @@ impl Lab {
     /// # Errors
     /// Without root, or when `ip` (package iproute2) is missing or fails.
     pub fn new(hosts: usize) -> Result<Self> {
+        Self::make(hosts, None)
+    }
+
+    /// The same with a switch in user space, which can also make frames slow, lose some of them, or all of
+    /// one port: see [`Lab::disturb`]. Chance goes by the seed.
+    ///
+    /// # Errors
+    /// As [`Lab::new`], and without /dev/net/tun.
+    pub fn with_switch(hosts: usize, seed: u64) -> Result<Self> {
+        Self::make(hosts, Some(Switch::start(seed)?))
+    }
+
+    fn make(hosts: usize, switch: Option<Switch>) -> Result<Self> {
         sweep::leftovers();
         let prefix = format!("hart-{}-{:06x}", std::process::id(), fastrand::u32(..1 << 24));
         let hub = NetNs::create(&format!("{prefix}-hub"))
             .context("network namespaces need root and the package iproute2")?;
         let net = [10, fastrand::u8(1..=250), fastrand::u8(1..=250)];
-        let mut lab = Self { prefix, net, hosts: Vec::new(), hub };
+        let out = Mutex::default();
+        let mut lab = Self { prefix, net, hosts: Vec::new(), hub, switch, out };
         lab.build_hub()?;
         for number in 1..=hosts {
             lab.add_host(&format!("n{number}"))?;
@@ -62,17 +85,27 @@ impl Lab {
         let address = self.address(last.context("too many hosts")?);
         let netns = NetNs::create(&format!("{}-{name}", self.prefix))?;
         let port = format!("v-{name}");
-        let mut hub = Batch::in_namespace(&self.hub);
-        hub.add(format!("link add {port} type veth peer name eth0 netns {}", netns.name()));
-        hub.add(format!("link set {port} master {BRIDGE} up"));
-        hub.run()?;
+        let socket = self.plug_in(&netns, &port)?;
         let mut inside = Batch::in_namespace(&netns);
         inside.add("link set lo up".into());
         inside.add(format!("address add {address}/24 dev eth0"));
         inside.add("link set eth0 up".into());
         inside.run()?;
-        self.hosts.push(Host::new(name, address, port, netns));
+        self.hosts.push(Host::new(name, address, port, socket, netns));
         self.hosts.last().context("just added")
+    }
+
+    /// The number of its socket at the switch, where there is one.
+    fn plug_in(&self, netns: &NetNs, port: &str) -> Result<usize> {
+        if let Some(switch) = &self.switch {
+            let _inside = netns.enter()?;
+            return switch.plug_in("eth0");
+        }
+        let mut hub = Batch::in_namespace(&self.hub);
+        hub.add(format!("link add {port} type veth peer name eth0 netns {}", netns.name()));
+        hub.add(format!("link set {port} master {BRIDGE} up"));
+        hub.run()?;
+        Ok(0)
     }
 
     /// The hosts in order of creation.
@@ -116,8 +149,13 @@ impl Lab {
     fn build_hub(&self) -> Result<()> {
         let mut hub = Batch::in_namespace(&self.hub);
         hub.add("link set lo up".into());
-        // Without forwarding delay a healed link carries traffic at once.
-        hub.add(format!("link add {BRIDGE} type bridge forward_delay 0 mcast_snooping 0"));
+        if let Some(switch) = &self.switch {
+            let _inside = self.hub.enter()?;
+            switch.plug_in(BRIDGE)?;
+        } else {
+            // Without forwarding delay a healed link carries traffic at once.
+            hub.add(format!("link add {BRIDGE} type bridge forward_delay 0 mcast_snooping 0"));
+        }
         hub.add(format!("address add {}/24 dev {BRIDGE}", self.hub_address()));
         hub.add(format!("link set {BRIDGE} up"));
         hub.run()
@@ -131,6 +169,8 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        // Its devices go with the namespaces.
+        self.switch = None;
         // Clones of hosts may outlive this, for instance in threads.
         self.hosts.iter().for_each(|host| host.netns().remove());
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hart_testkit::{Cluster, freeze_all};
+use hart_testkit::{Cluster, Trouble, freeze_all};
 use rustix::process::Signal;
 
 /// For Consul's servers to have a leader that can be killed.
@@ -66,10 +66,20 @@ pub(crate) enum Harm {
     Restart,
     /// The replica is copied anew.
     Reinit,
+    /// Consul's servers answer the host slowly.
+    ConsulSlow,
+    /// Frames from and to the host are lost, doubled and overtaken.
+    BadNetwork,
+    /// Frames from and to the host take long.
+    SlowNetwork,
+    /// What the host sends to the other nodes is lost.
+    MuteToPeers,
+    /// Nobody reaches PostgreSQL on the host over the network; all else works.
+    PostgresPortCut,
 }
 
 impl Harm {
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 32] = [
         Self::PostmasterKilled,
         Self::PostmasterFrozen,
         Self::PostgresFrozen,
@@ -97,6 +107,11 @@ impl Harm {
         Self::Switchover,
         Self::Restart,
         Self::Reinit,
+        Self::ConsulSlow,
+        Self::BadNetwork,
+        Self::SlowNetwork,
+        Self::MuteToPeers,
+        Self::PostgresPortCut,
     ];
 
     /// Whether an asynchronous primary may go on beside its successor for a moment: nobody is awake
@@ -145,6 +160,11 @@ impl Harm {
             Self::CutFromConsul => cluster.part_from_consul(node),
             Self::CutFromPeers => cluster.part_from_peers(node),
             Self::PairApart | Self::DeafConsul => self.strike_network(cluster, node),
+            Self::ConsulSlow
+            | Self::BadNetwork
+            | Self::SlowNetwork
+            | Self::MuteToPeers
+            | Self::PostgresPortCut => self.disturb(cluster, node),
             Self::Switchover | Self::Restart | Self::Reinit => self.ask(cluster, node).await,
             _ => self.strike_consul(cluster, node).await,
         }
@@ -174,6 +194,35 @@ impl Harm {
         }
         let other = cluster.nodes().iter().find(|other| other.name() != node).context("alone")?;
         cluster.lab().partition(&host, &cluster.host(other.name())?)
+    }
+
+    /// What only a switch in user space can do.
+    fn disturb(self, cluster: &Cluster, node: &str) -> Result<()> {
+        let (lab, host) = (cluster.lab(), cluster.host(node)?);
+        match self {
+            Self::ConsulSlow => {
+                let slow = Trouble::slow(Duration::from_millis(400));
+                for server in cluster.server_hosts() {
+                    lab.disturb_both(Some(&host), Some(&server), None, slow)?;
+                }
+            }
+            Self::BadNetwork => {
+                let bad = Trouble { loss: 50, twice: 50, overtaken: 100, ..Trouble::default() };
+                lab.disturb_both(Some(&host), None, None, bad)?;
+            }
+            Self::SlowNetwork => {
+                let jitter = Duration::from_millis(100);
+                let slow = Trouble { jitter, ..Trouble::slow(Duration::from_millis(100)) };
+                lab.disturb_both(Some(&host), None, None, slow)?;
+            }
+            Self::MuteToPeers => {
+                for other in cluster.nodes().iter().filter(|other| other.name() != node) {
+                    lab.disturb(Some(&host), other.host(), None, Trouble::CUT)?;
+                }
+            }
+            _ => drop(lab.disturb_both(Some(&host), None, Some(5432), Trouble::CUT)?),
+        }
+        Ok(())
     }
 
     async fn strike_consul(self, cluster: &mut Cluster, node: &str) -> Result<()> {
