@@ -111,3 +111,45 @@ async fn a_wrong_token_is_answered_with_the_missing_permission() -> Result<()> {
     assert_eq!(node.stop()?.code(), Some(0));
     Ok(())
 }
+
+/// `hart template consul-policy` is all that a node needs, and no more than its own node's sessions.
+#[tokio::test]
+async fn the_policy_of_the_template_is_enough_and_ends_no_other_nodes_sessions() -> Result<()> {
+    let consul = Consul::on_loopback_with_acl(ROOT).await?;
+    let rest = Rest::with_token(ROOT)?;
+    let own = rest.get(&consul.url("/v1/agent/self")).await?.json()?;
+    let own = own["Config"]["NodeName"].as_str().context("no node name")?.to_owned();
+    let rules = std::process::Command::new(hart_testkit::hart_binary()?)
+        .args(["template", "consul-policy", "ha", "--set", &format!("nodes={own}")])
+        .output()?;
+    let said = String::from_utf8_lossy(&rules.stderr).into_owned();
+    let rules = String::from_utf8(rules.stdout)?;
+    assert!(rules.contains(&format!("session \"{own}\"")), "{rules}{said}");
+    let (_, token) = grant(&consul, &rest, &rules).await?;
+
+    let mut node = LocalNode::new("n1", &consul.address())?;
+    let yaml = with_token(&node, &token);
+    node.start_with(&yaml)?;
+    let registered = async || {
+        let answer = rest.get(&consul.url("/v1/catalog/service/ha")).await?;
+        anyhow::ensure!(answer.text.contains("\"ha/n1\""), "{}", answer.text);
+        let primary = rest.get(&node.url("/primary")).await?;
+        anyhow::ensure!(primary.status == 200, "{}", primary.text);
+        Ok(())
+    };
+    eventually("the service", hart_e2e::DEADLINE, registered)
+        .await
+        .with_context(|| node.log_tail())?;
+
+    let other = json!({ "Node": "other", "Address": "10.9.9.9" });
+    rest.call("PUT", &consul.url("/v1/catalog/register"), Some(&other)).await?;
+    let session = json!({ "Node": "other", "Checks": [] , "NodeChecks": []});
+    let made = rest.call("PUT", &consul.url("/v1/session/create"), Some(&session)).await?.json()?;
+    let id = made["ID"].as_str().context("no session")?;
+    let stranger = Rest::with_token(&token)?;
+    let ended = consul.url(&format!("/v1/session/destroy/{id}"));
+    assert_eq!(stranger.call("PUT", &ended, None).await?.status, 403);
+    assert_eq!(rest.call("PUT", &ended, None).await?.status, 200);
+    assert_eq!(node.stop()?.code(), Some(0));
+    Ok(())
+}

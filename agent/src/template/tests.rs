@@ -196,6 +196,10 @@ fn consul_reads_what_is_rendered() {
     let policy = render(&template("consul-policy"), &cluster(), &set(&[])).unwrap();
     assert!(policy.contains("key_prefix \"service/ha/\" {"), "{policy}");
     assert!(policy.contains("service \"ha\" {"), "{policy}");
+    assert!(policy.contains("session_prefix \"\" {"), "{policy}");
+    let policy =
+        render(&template("consul-policy"), &cluster(), &set(&[("nodes", "db-1, db-2")])).unwrap();
+    assert!(policy.contains("session \"db-2\" {") && !policy.contains("_prefix \"\""), "{policy}");
 }
 
 #[test]
