@@ -9,6 +9,10 @@
 //! - before a request with a shorter ttl leaves, the deadline is cut to what that request allows,
 //!   because an answer that never comes may still have been applied.
 //!
+//! A store may be slow. So a call is given up only when the lease that it makes would be worth
+//! nothing any more; what is late is asked after by a read beside it, and whichever answers first
+//! counts. What is lost is thus noticed as soon as if the call had been given up.
+//!
 //! How the lease goes on without the store is told in `failsafe`.
 
 mod answers;
@@ -22,6 +26,8 @@ mod tests;
 use std::time::Duration;
 
 use crate::kv::{Lease, Status, Term};
+use crate::lease::holder_deadline;
+use crate::round_trip::RoundTrip;
 use crate::store::{Index, LeaseTxn, SessionId};
 use crate::time::Time;
 
@@ -94,6 +100,19 @@ struct Holding {
     due: Time,
     /// The lock must be looked at before the next renewal.
     doubtful: bool,
+    /// It was to be given up while a request was under way: the next renewal leaves time for that.
+    yields: bool,
+}
+
+impl Attempt {
+    /// Until when its outcome matters: the lease that it may have made is certain, or somebody waits to
+    /// hear that it was given up.
+    fn worth(&self) -> Time {
+        match self.intent {
+            Intent::Acquire | Intent::Renew => holder_deadline(self.sent, self.lease.ttl()),
+            Intent::HandOver | Intent::Release => self.sent + self.lease.ttl() / 2,
+        }
+    }
 }
 
 impl Holding {
@@ -107,7 +126,11 @@ impl Holding {
 enum Waiting {
     Nothing,
     Txn(Attempt),
-    Read { id: u64 },
+    /// Reads, the last of them sent at `sent`; any of them will do.
+    Reads {
+        ids: Vec<u64>,
+        sent: Time,
+    },
 }
 
 /// See the module's text.
@@ -120,10 +143,16 @@ pub struct Keeper {
     payload: Payload,
     /// The session that this node has now.
     session: Option<SessionId>,
+    /// Those that it has had, the last ones.
+    sessions: Vec<SessionId>,
     holding: Option<Holding>,
     waiting: Waiting,
-    /// Attempts whose outcome is not known; a read-back settles them.
+    /// Attempts whose outcome is not known; a late answer or a read-back settles them.
     unsettled: Vec<Attempt>,
+    /// A read-back that failed is not tried again before.
+    read_at: Time,
+    round_trip: RoundTrip,
+    probe_at: Time,
     failsafe: failsafe::State,
     /// The reign that is prolonged by nothing any more.
     abandoned: Option<Term>,
@@ -142,9 +171,13 @@ impl Keeper {
             renew_every: Duration::from_millis(1500),
             payload: Payload::default(),
             session: None,
+            sessions: Vec::new(),
             holding: None,
             waiting: Waiting::Nothing,
             unsettled: Vec::new(),
+            read_at: Time::ZERO,
+            round_trip: RoundTrip::default(),
+            probe_at: Time::ZERO,
             failsafe: failsafe::State::default(),
             abandoned: None,
             beat: 0,
@@ -165,19 +198,66 @@ impl Keeper {
         self.waiting != Waiting::Nothing || !self.unsettled.is_empty()
     }
 
-    /// How long one request may take: short enough for a second try before the lease is over.
+    /// How long one request may take: as long as the lease that it makes is worth anything.
     #[must_use]
     pub fn call_timeout(&self) -> Duration {
+        holder_deadline(Time::ZERO, self.ttl).since(Time::ZERO)
+    }
+
+    /// How long an answer may take before it is asked for in another way: short enough for a second
+    /// try before the lease is over.
+    fn patience(&self) -> Duration {
         (self.ttl / 4).clamp(Duration::from_millis(250), Duration::from_secs(3))
     }
 
-    /// When [`Keeper::tick`] wants to be called next.
+    /// When [`Keeper::tick`] or [`Keeper::probe`] wants to be called next.
     #[must_use]
     pub fn wake_at(&self) -> Option<Time> {
-        let holding = self.holding.as_ref()?;
+        let late = self.late_at();
+        let idle = late.is_none();
+        let Some(holding) = &self.holding else {
+            let read = self.settle_by().map(|_| self.read_at).filter(|_| idle);
+            return [late, read, self.settle_by(), Some(self.probe_at)].into_iter().flatten().min();
+        };
         let reads = !self.unsettled.is_empty() || !self.is_abandoned(holding.term);
-        let due = Some(holding.due).filter(|_| self.waiting == Waiting::Nothing && reads);
-        [due, self.ask_at()].into_iter().flatten().chain([holding.end()]).min()
+        let due = Some(holding.due).filter(|_| idle && reads);
+        [due, late, self.ask_at()].into_iter().flatten().chain([holding.end()]).min()
+    }
+
+    /// When the answer that is waited for is late.
+    fn late_at(&self) -> Option<Time> {
+        let sent = match &self.waiting {
+            Waiting::Nothing => return None,
+            Waiting::Txn(attempt) => attempt.sent,
+            Waiting::Reads { sent, .. } => *sent,
+        };
+        Some(sent + self.patience())
+    }
+
+    /// When the last attempt whose outcome is not known is worth nothing any more.
+    fn settle_by(&self) -> Option<Time> {
+        self.unsettled.iter().map(Attempt::worth).max()
+    }
+
+    /// A call to the store was answered after so long.
+    pub fn took(&mut self, time: Duration) {
+        self.round_trip.took(time, self.ttl);
+    }
+
+    /// The round trip to the store.
+    #[must_use]
+    pub fn round_trip(&self) -> RoundTrip {
+        self.round_trip
+    }
+
+    /// Shall the round trip be measured by a read? Who holds the lease has its renewals for that. It
+    /// also keeps a connection ready for a takeover.
+    pub fn probe(&mut self, now: Time) -> bool {
+        let due = self.holding.is_none() && now >= self.probe_at;
+        if due {
+            self.probe_at = now + self.ttl / 2;
+        }
+        due
     }
 
     fn is_abandoned(&self, term: Term) -> bool {

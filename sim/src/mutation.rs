@@ -90,6 +90,8 @@ pub enum Mutation {
     CopiesAtOnce,
     /// Data is thrown away before the source of the copy has been reached.
     SourceNotProved,
+    /// The holder takes the lock of another program for its own.
+    ForeignLockTakenBack,
 }
 
 /// All of them, with the rule's text for the table.
@@ -142,6 +144,7 @@ pub const ALL: &[(Mutation, &str)] = &[
     ),
     (Mutation::CopiesAtOnce, "one member at a time throws its data away"),
     (Mutation::SourceNotProved, "data goes only when what replaces it is there to be copied"),
+    (Mutation::ForeignLockTakenBack, "a lock of another program's is a lost lease"),
 ];
 
 impl Mutation {
@@ -173,6 +176,7 @@ impl Mutation {
             }
             Self::StrayNotLookedFor => any(&["two primaries", "did not heal"]),
             Self::PromiseToAnybody => any(&["has promised a stranger"]),
+            Self::ForeignLockTakenBack => any(&["takes the lock from"]),
             Self::TermForgotten | Self::RenewWithoutCas => any(&["after term", "two primaries"]),
             Self::UnkillableRenewsOn => any(&["renews its lease although", "only one disk hangs"]),
             _ => any(&["two primaries"]),
@@ -195,6 +199,7 @@ impl Mutation {
             Self::LaggingTimelineBelieved => &[Kind::Switchover, Kind::NodesCutFromEachOther],
             Self::CopiesAtOnce => &[Kind::Reinit, Kind::Reinit, Kind::Reinit],
             Self::SourceNotProved => &[Kind::Reinit, Kind::NodesCutFromEachOther, Kind::Switchover],
+            Self::ForeignLockTakenBack => &[Kind::ForeignLock],
             Self::HandOverBeforeCaughtUp => &[Kind::Switchover, Kind::PostgresFrozen],
             Self::FailsafePromiseIgnored | Self::OneSilenceSuffices => {
                 &[Kind::NodeCutFromConsul, Kind::NodesCutFromEachOther, Kind::LossyNetwork]

@@ -13,6 +13,8 @@ pub struct Net {
     slow: Vec<Us>,
     /// The node that answers at each node's REST address, where it is another one.
     misled: Vec<Option<usize>>,
+    /// Delay of each message to and from Consul, for the rest of the run.
+    pub far: Us,
     /// Messages of a thousand that are lost, on all links.
     pub loss: u64,
     /// Messages of a thousand that arrive twice, on all links.
@@ -30,6 +32,7 @@ impl Net {
             cut: vec![0; links],
             slow: vec![0; links],
             misled: vec![None; nodes],
+            far: 0,
             loss: 0,
             twice: 0,
         }
@@ -68,9 +71,9 @@ impl Net {
         self.slow[link] = slow;
     }
 
-    /// Mends everything.
+    /// Mends everything; Consul stays where it is.
     pub fn mend(&mut self) {
-        *self = Self::new(self.ends - 1);
+        *self = Self { far: self.far, ..Self::new(self.ends - 1) };
     }
 
     /// Is any link cut or slow, or anything lost?
@@ -78,6 +81,7 @@ impl Net {
     pub fn is_disturbed(&self) -> bool {
         self.loss > 0
             || self.misled.iter().any(Option::is_some)
+            || self.far > 0
             || self.cut.iter().any(|cuts| *cuts > 0)
             || self.slow.iter().any(|slow| *slow > 0)
     }
@@ -99,6 +103,8 @@ impl Net {
     /// The delay of what TCP delivers sooner or later.
     pub fn delay(&self, rng: &mut Rng, from: usize, to: usize) -> Us {
         let slow = self.slow[self.link(from, to)];
-        rng.range(MS / 10, MS) + if slow > 0 { rng.range(slow / 3, slow) } else { 0 }
+        let consul = self.ends - 1;
+        let far = if from == consul || to == consul { self.far } else { 0 };
+        far + rng.range(MS / 10, MS) + if slow > 0 { rng.range(slow / 3, slow) } else { 0 }
     }
 }

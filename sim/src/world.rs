@@ -74,6 +74,8 @@ pub struct World {
     pub ill_at: Option<Us>,
     /// The primary that must now stay, and why.
     pub stays: Option<(usize, &'static str)>,
+    /// The session of another program that holds the lock.
+    pub stranger: Option<String>,
     numbers: u64,
 }
 
@@ -138,6 +140,7 @@ impl World {
             leaderless: None,
             ill_at: None,
             stays: None,
+            stranger: None,
             numbers: 0,
         };
         for n in 0..world.nodes.len() {

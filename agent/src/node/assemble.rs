@@ -162,7 +162,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         peers: Peers::new(&config.scope, wake.clone()).map_err(refused)?,
         poolers: crate::bouncer::Asker::new(&config.name, logins.clone(), wake.clone())
             .map_err(refused)?,
-        writes: Writes::new(&client, &keys, &config.name, wake.clone()),
+        writes: Writes::new(&client, &keys, &config.name, counters.clone(), wake.clone()),
         jobs: Jobs::new(postgres.clone(), server.clone(), wake.clone()),
         effects: mpsc::unbounded_channel(),
         known: Known::new(),

@@ -74,6 +74,8 @@ pub struct Counters {
     pub lease: Timing,
     /// Renewals of the session that Consul answered.
     pub session: Timing,
+    /// The round trip to Consul in microseconds, as the lease thread measures it; 0: not yet.
+    round_trip: AtomicU64,
     /// Requests of both kinds without an answer that could be used.
     pub errors: AtomicU64,
     takeovers: [AtomicU64; Cause::ALL.len()],
@@ -83,6 +85,18 @@ impl Counters {
     /// This node has come to lead.
     pub fn took_over(&self, cause: Cause) {
         self.takeovers[cause as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A round trip to Consul takes so long.
+    pub fn set_round_trip(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.round_trip.store(micros, Ordering::Relaxed);
+    }
+
+    /// How long a round trip to Consul takes, where it was measured.
+    pub fn round_trip(&self) -> Option<Duration> {
+        let micros = self.round_trip.load(Ordering::Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros))
     }
 
     /// How often, for this cause.

@@ -12,6 +12,7 @@ use hart_ha::keeper::{
 };
 use hart_ha::kv::{Lease, Term};
 use hart_ha::observation::LeaseStanding;
+use hart_ha::round_trip::{PROBE, borne};
 use hart_ha::store::{Index, LeaseTxn, LeaseView, Outcome};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -124,6 +125,8 @@ pub fn start(
             answers,
             armed: None,
             denied: Arc::default(),
+            too_slow: false,
+            ttl: Duration::ZERO,
             counters,
             pulse,
             stuck: None,
@@ -136,6 +139,8 @@ pub fn start(
 enum Answer {
     Txn(u64, Outcome),
     Read(u64, Option<Box<LeaseView>>),
+    /// Consul answered after so long.
+    Took(Duration),
 }
 
 struct LeaseTask {
@@ -154,6 +159,9 @@ struct LeaseTask {
     armed: Option<Hold>,
     /// Consul's denial has been said.
     denied: Arc<AtomicBool>,
+    /// Consul was said to be too slow.
+    too_slow: bool,
+    ttl: Duration,
     counters: Arc<Counters>,
     pulse: Pulse,
     /// The reign that was abandoned because the loop does not turn.
@@ -183,6 +191,7 @@ impl LeaseTask {
             self.feel_the_loop();
             let request = self.keeper.tick(hart_clock::now());
             self.send(request).await;
+            self.measure();
             self.ask_members();
             self.settle().await;
         }
@@ -224,6 +233,7 @@ impl LeaseTask {
         let request = match order {
             Order::Configure(ttl, every) => {
                 self.keeper.configure(ttl, every);
+                self.ttl = ttl;
                 None
             }
             Order::Carry(payload) => {
@@ -282,8 +292,45 @@ impl LeaseTask {
         let request = match answer {
             Answer::Txn(id, outcome) => self.keeper.answered(now, id, outcome),
             Answer::Read(id, view) => self.keeper.read_back(now, id, view.as_deref()),
+            Answer::Took(time) => {
+                self.took(time);
+                None
+            }
         };
         self.send(request).await;
+    }
+
+    fn took(&mut self, time: Duration) {
+        self.keeper.took(time);
+        let trip = self.keeper.round_trip();
+        let Some(measured) = trip.measured() else { return };
+        self.counters.set_round_trip(measured);
+        let before = std::mem::replace(&mut self.too_slow, trip.is_too_long());
+        let (now, ttl, borne) = (measured.as_secs_f32(), self.ttl.as_secs_f32(), borne(self.ttl));
+        match (before, self.too_slow) {
+            (false, true) => tracing::warn!(
+                "a round trip to Consul takes {now:.2} s, and a ttl of {ttl} s bears {:.2} s: the lease may \
+                 be lost, or not be got; make Consul faster, or raise ttl",
+                borne.as_secs_f32()
+            ),
+            (true, false) => tracing::info!("Consul is fast enough again for a ttl of {ttl} s"),
+            _ => {}
+        }
+    }
+
+    /// Who holds no lease reads now and then, so that it is known how slow Consul is.
+    fn measure(&mut self) {
+        if !self.keeper.probe(hart_clock::now()) {
+            return;
+        }
+        let client = self.client.with_timeout(PROBE);
+        let (key, answers) = (self.keys.status(), self.answers.clone());
+        tokio::spawn(async move {
+            let begun = Instant::now();
+            if client.kv().get(&key, &ReadOptions::consistent()).await.is_ok() {
+                let _ = answers.send(Answer::Took(begun.elapsed()));
+            }
+        });
     }
 
     /// The keeper noted the time just before; the request leaves now.
@@ -297,6 +344,7 @@ impl LeaseTask {
         let (keys, answers) = (self.keys.clone(), self.answers.clone());
         let (denied, counters) = (self.denied.clone(), self.counters.clone());
         tokio::spawn(async move {
+            let begun = Instant::now();
             let answer = match request.call {
                 Call::Txn(txn) => {
                     let locks = matches!(txn, LeaseTxn::Lock { .. });
@@ -308,6 +356,10 @@ impl LeaseTask {
                 }
                 Call::Read => Answer::Read(request.id, read(&client, &keys).await),
             };
+            use Outcome::{Applied, Rejected};
+            if matches!(answer, Answer::Txn(_, Applied(_) | Rejected) | Answer::Read(_, Some(_))) {
+                let _ = answers.send(Answer::Took(begun.elapsed()));
+            }
             let _ = answers.send(answer);
         });
     }

@@ -105,6 +105,7 @@ pub fn consul(config: &Config) -> hart_consul::Result<hart_consul::Client> {
             ..hart_consul::Tls::default()
         },
         datacenter: consul.dc.clone(),
+        connect_timeout: hart_ha::round_trip::LONGEST,
         ..hart_consul::Config::default()
     })
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hart_consul::{Behavior, Client, ReadOptions, SessionRequest, next_index};
+use hart_ha::round_trip::patience;
 use hart_ha::store::{Snapshot, Unreadable};
 use hart_ha::time::Time;
 use tokio::sync::{Notify, mpsc, watch};
@@ -29,7 +30,7 @@ pub struct Seen {
 const SESSION_TTL: Duration = Duration::from_secs(10);
 /// How often the session is renewed.
 const SESSION_RENEW: Duration = Duration::from_secs(3);
-/// How long Consul may take to answer.
+/// How long Consul may take to answer, where it is not known to be slow.
 const ANSWER: Duration = Duration::from_secs(1);
 /// The longest wait of one blocking query.
 const WATCH_WAIT: Duration = Duration::from_secs(2);
@@ -62,7 +63,8 @@ pub fn start(
     let (sessions, session_changes) = mpsc::unbounded_channel();
     let seen = Arc::new(seen);
     let watcher = Watcher {
-        client: client.with_timeout(ANSWER),
+        client: client.clone(),
+        counters: counters.clone(),
         keys: keys.clone(),
         member: plan.member,
         unreadable: Vec::new(),
@@ -74,7 +76,7 @@ pub fn start(
     };
     tokio::spawn(watcher.run());
     let keeper = SessionKeeper {
-        client: client.with_timeout(ANSWER),
+        client: client.clone(),
         name: plan.name,
         checks: plan.checks,
         current: plan.old,
@@ -95,8 +97,14 @@ pub fn back_off(failures: u32) -> Duration {
     pause.mul_f64(0.75 + fastrand::f64() / 2.0)
 }
 
+/// A slow Consul is no silent one.
+fn patient(client: &Client, counters: &Counters) -> Client {
+    client.with_timeout(patience(ANSWER, counters.round_trip()))
+}
+
 struct Watcher {
     client: Client,
+    counters: Arc<Counters>,
     keys: Keys,
     seen: Arc<watch::Sender<Seen>>,
     wake: Arc<Notify>,
@@ -116,7 +124,8 @@ impl Watcher {
         loop {
             let options = ReadOptions::default().wait_for(index, WATCH_WAIT);
             let options = if index == 0 { ReadOptions::consistent() } else { options };
-            match self.client.kv().get_recurse(self.keys.prefix(), &options).await {
+            let client = patient(&self.client, &self.counters);
+            match client.kv().get_recurse(self.keys.prefix(), &options).await {
                 Ok(answer) => {
                     let arrived = hart_clock::now();
                     failures = 0;
@@ -228,7 +237,7 @@ impl SessionKeeper {
     async fn keep(&mut self) -> hart_consul::Result<()> {
         if let Some(id) = &self.current {
             let begun = Instant::now();
-            let renewed = self.client.session().renew(id).await;
+            let renewed = patient(&self.client, &self.counters).session().renew(id).await;
             self.counters.asked(&self.counters.session, begun.elapsed(), &renewed);
             if renewed?.is_some() {
                 if !std::mem::replace(&mut self.confirmed, true) {
@@ -247,7 +256,8 @@ impl SessionKeeper {
             ttl: Some(SESSION_TTL),
             ..SessionRequest::default()
         };
-        self.current = Some(self.client.session().create(&request).await?);
+        let client = patient(&self.client, &self.counters);
+        self.current = Some(client.session().create(&request).await?);
         self.confirmed = true;
         self.publish();
         Ok(())

@@ -7,11 +7,13 @@ use std::time::Duration;
 use hart_consul::{Client, PutOptions, TxnOp, TxnOutcome};
 use hart_ha::command::Write;
 use hart_ha::kv::{FailoverRequest, Failsafe, Member, Status, SyncState};
+use hart_ha::round_trip::patience;
 use hart_ha::store::Snapshot;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
+use super::counters::Counters;
 use super::keys::Keys;
 use super::store_task::{back_off, chain};
 
@@ -52,6 +54,7 @@ pub struct Basis {
 #[derive(Clone)]
 pub struct Writes {
     client: Client,
+    counters: Arc<Counters>,
     keys: Keys,
     name: Arc<str>,
     under_way: Arc<Mutex<BTreeSet<&'static str>>>,
@@ -61,9 +64,16 @@ pub struct Writes {
 
 impl Writes {
     /// Writes as member `name`.
-    pub fn new(client: &Client, keys: &Keys, name: &str, wake: Arc<Notify>) -> Self {
+    pub fn new(
+        client: &Client,
+        keys: &Keys,
+        name: &str,
+        counters: Arc<Counters>,
+        wake: Arc<Notify>,
+    ) -> Self {
         Self {
-            client: client.with_timeout(DEADLINE),
+            client: client.clone(),
+            counters,
             keys: keys.clone(),
             name: name.into(),
             under_way: Arc::default(),
@@ -79,7 +89,8 @@ impl Writes {
         if !locked(&self.under_way).insert(key) {
             return;
         }
-        let writes = self.clone();
+        let mut writes = self.clone();
+        writes.client = self.client.with_timeout(patience(DEADLINE, self.counters.round_trip()));
         tokio::spawn(async move {
             let written = writes.write(write, &basis).await;
             if let Some(pause) = writes.pause_after(key, &written) {

@@ -71,6 +71,7 @@ impl Brain {
         }
         let rules = [
             Self::not_stopping,
+            Self::no_strangers,
             Self::tags_allow,
             Self::has_data,
             Self::is_healthy,

@@ -36,7 +36,8 @@ impl Brain {
         }
         let mine = snapshot
             .lease()
-            .is_some_and(|l| l.is_held_by(&self.settings.name, &self.settings.instance));
+            .is_some_and(|l| l.is_held_by(&self.settings.name, &self.settings.instance))
+            && self.foreign_lock(snapshot).is_none();
         if (mine || turn.obs.lease.busy) && is_covered(turn) {
             return false;
         }

@@ -53,6 +53,9 @@ impl Brain {
             Some(sql) if sql.in_recovery => self.promote(turn, snapshot, hold),
             Some(sql) => self.lead_primary(turn, snapshot, sql, hold),
         }
+        if let Some(name) = self.stranger(snapshot) {
+            turn.problem(format!("{name} is not run by hart: see docs/patroni.md"));
+        }
         if let Some(problem) = turn.found_problem().map(str::to_owned) {
             turn.phase(format!("leading; {problem}"));
         }
@@ -79,7 +82,7 @@ impl Brain {
         turn.wake_soon();
         let late = turn.now().since(*since) > turn.config.ttl / 2;
         let command = if late { Command::Release } else { how.clone() };
-        if !turn.obs.lease.busy && !turn.is_primary() {
+        if !turn.is_primary() {
             turn.push(command, "");
         }
     }

@@ -7,6 +7,7 @@
 //! | `watch` | since when has the lease been seen unchanged? |
 //! | `eligible` | may this node lead, and is a peer better placed? |
 //! | `race` | taking over, taking back |
+//! | `beside` | who goes by the lock and not by the lease |
 //! | `bootstrap` | who begins a new cluster, and who gives way |
 //! | `lead` | what the holder does |
 //! | `failsafe` | whose word lets it go on without the store |
@@ -23,6 +24,7 @@
 //! | `publish` | what the node says of itself |
 
 mod anew;
+mod beside;
 mod bootstrap;
 mod eligible;
 mod failsafe;

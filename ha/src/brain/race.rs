@@ -35,7 +35,7 @@ impl Brain {
     fn take_back(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
         let Some(lease) = snapshot.lease() else { return false };
         let has_data = matches!(turn.obs.local.data, Data::Cluster { .. });
-        if !self.is_mine(lease) || !has_data {
+        if !self.is_mine(lease) || !has_data || self.foreign_lock(snapshot).is_some() {
             return false;
         }
         if self.abandoned == Some(lease.term) {
@@ -62,18 +62,17 @@ impl Brain {
         true
     }
 
-    /// Who leads, unless its lease is over. Without a lease record the lock alone counts: its
-    /// holder is Patroni.
+    /// Who leads, unless its lease is over. Of a program that knows no lease the lock counts, for as long
+    /// as it is there. The lock of a hart without a record counts for nothing: who is alive writes the
+    /// record again at once.
     fn current_leader(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<String> {
+        if let Some(stranger) = self.foreign_lock(snapshot) {
+            return Some(stranger.to_owned());
+        }
         let name = snapshot.leader_name()?.to_owned();
-        let held = match snapshot.lease() {
-            Some(lease) => {
-                // In the last of it candidates already compare positions.
-                lease.is_held() && turn.now() + margin(turn.config.ttl) < self.free_at(turn)
-            }
-            None => snapshot.leader_session().is_some() && !self.is_me(&name),
-        };
-        held.then_some(name)
+        // In the last of it candidates already compare positions.
+        let lasts = || turn.now() + margin(turn.config.ttl) < self.free_at(turn);
+        snapshot.lease().is_some_and(|lease| lease.is_held() && lasts()).then_some(name)
     }
 
     pub(super) fn free_at(&self, turn: &Turn<'_>) -> Time {

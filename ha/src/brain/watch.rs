@@ -73,6 +73,11 @@ impl LeaseWatch {
         })
     }
 
+    /// Was the last lease that was seen this one's?
+    pub fn was_held_by(&self, name: &str) -> bool {
+        self.last.as_ref().is_some_and(|lease| lease.holder == name)
+    }
+
     /// Since when it has been as it is.
     pub fn since(&self) -> Time {
         self.since

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Attempt, Holding, Intent, Keeper, Request, Waiting};
 use crate::kv::{Lease, TERM_LEAP};
 use crate::lease::holder_deadline;
-use crate::store::{LeaseView, Outcome};
+use crate::store::{LeaseView, Outcome, SessionId};
 use crate::time::Time;
 
 /// The pause before a request that did not get through is tried again.
@@ -16,7 +16,10 @@ impl Keeper {
     pub fn answered(&mut self, now: Time, id: u64, outcome: Outcome) -> Option<Request> {
         let attempt = match &self.waiting {
             Waiting::Txn(attempt) if attempt.id == id => attempt.clone(),
-            _ => return None,
+            _ => {
+                self.answered_late(id, outcome);
+                return None;
+            }
         };
         self.waiting = Waiting::Nothing;
         match outcome {
@@ -25,10 +28,31 @@ impl Keeper {
             Outcome::Rejected => return self.rejected(now, &attempt),
             Outcome::Applied(None) | Outcome::Unknown => {
                 self.unsettled.push(attempt);
-                return Some(self.read());
+                return Some(self.read(now));
             }
         }
         None
+    }
+
+    /// The answer that was late has come. What it was about may have been settled by a read meanwhile;
+    /// a read that is under way still tells what else there is.
+    fn answered_late(&mut self, id: u64, outcome: Outcome) {
+        let Some(at) = self.unsettled.iter().position(|attempt| attempt.id == id) else { return };
+        match outcome {
+            Outcome::Applied(Some(index)) => {
+                let attempt = self.unsettled.swap_remove(at);
+                self.waiting = Waiting::Nothing;
+                self.applied(&attempt, index);
+            }
+            Outcome::NotSent | Outcome::Rejected => {
+                let attempt = self.unsettled.swap_remove(at);
+                if let Some(holding) = &mut self.holding {
+                    holding.doubtful |=
+                        outcome == Outcome::Rejected && attempt.intent == Intent::Renew;
+                }
+            }
+            Outcome::Applied(None) | Outcome::Unknown => {}
+        }
     }
 
     fn applied(&mut self, attempt: &Attempt, index: u64) {
@@ -45,6 +69,7 @@ impl Keeper {
             deadline: holder_deadline(attempt.sent, ttl),
             ttl,
             promised: before.and_then(|holding| holding.promised),
+            yields: before.is_some_and(|holding| holding.yields),
             due: attempt.sent + self.renew_every,
             doubtful: self.session.as_ref().is_some_and(|mine| *mine != attempt.session),
         });
@@ -69,12 +94,15 @@ impl Keeper {
             return None;
         }
         holding.due = now;
-        Some(self.read())
+        Some(self.read(now))
     }
 
     /// The answer to a [`super::Call::Read`]; `None` when it did not succeed.
     pub fn read_back(&mut self, now: Time, id: u64, view: Option<&LeaseView>) -> Option<Request> {
-        if self.waiting != (Waiting::Read { id }) {
+        let Waiting::Reads { ids, .. } = &mut self.waiting else { return None };
+        let at = ids.iter().position(|other| *other == id)?;
+        if view.is_none() && ids.len() > 1 {
+            ids.swap_remove(at);
             return None;
         }
         self.waiting = Waiting::Nothing;
@@ -104,12 +132,10 @@ impl Keeper {
         }
     }
 
-    /// Where nothing is held there is no hurry, and the brain decides again from what it sees:
-    /// an attempt that is applied after all then shows as a lease of ours to be taken back.
     fn retry_read_later(&mut self, now: Time) {
-        match &mut self.holding {
-            Some(holding) => holding.due = now + RETRY,
-            None => self.unsettled.clear(),
+        self.read_at = now + RETRY;
+        if let Some(holding) = &mut self.holding {
+            holding.due = self.read_at;
         }
     }
 
@@ -117,9 +143,23 @@ impl Keeper {
         self.holding.as_ref().is_some_and(|holding| holding.term == term)
     }
 
+    /// A lock that another one has made, and not for us. Each lease of hart's takes the lock in the same
+    /// transaction: so this is somebody who goes by the lock alone, and leads by it.
+    fn is_foreign(&self, locked: Option<&SessionId>) -> bool {
+        let ours = |session: &SessionId| {
+            self.sessions.contains(session)
+                || self.holding.as_ref().is_some_and(|holding| holding.session == *session)
+        };
+        locked.is_some_and(|session| !ours(session))
+    }
+
     /// The lease is ours; is the lock?
     fn mine(&mut self, now: Time, index: u64, view: &LeaseView) -> Option<Request> {
         let locked = view.leader.as_ref().and_then(|leader| leader.session.clone());
+        if self.is_foreign(locked.as_ref()) {
+            self.holding = None;
+            return None;
+        }
         let wanted = self.session.clone();
         let renew_every = self.renew_every;
         let holding = self.holding.as_mut()?;
@@ -137,11 +177,7 @@ impl Keeper {
     /// it is written again, unless another session has the lock.
     fn vanished(&mut self, now: Time, index: u64, view: &LeaseView) -> Option<Request> {
         let locked = view.leader.as_ref().and_then(|leader| leader.session.clone());
-        let ours = |session: &String| {
-            self.session.as_ref() == Some(session)
-                || self.holding.as_ref().is_some_and(|holding| holding.session == *session)
-        };
-        if locked.as_ref().is_some_and(|session| !ours(session)) {
+        if self.is_foreign(locked.as_ref()) {
             self.holding = None;
             return None;
         }

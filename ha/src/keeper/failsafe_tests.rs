@@ -308,7 +308,7 @@ proptest! {
         rate in 0.995_f64..1.005,
     ) {
         let ttl = Duration::from_millis(ttl_ms);
-        let holder_end = crate::lease::holder_deadline(at(asked_ms), ttl) + margin(ttl);
+        let holder_end = holder_deadline(at(asked_ms), ttl) + margin(ttl);
         let promise_end = at(asked_ms + delay_ms) + challenger_wait(ttl);
         prop_assert!(holder_end.since(at(asked_ms)) < promise_end.since(at(asked_ms)).mul_f64(rate));
     }

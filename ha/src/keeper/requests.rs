@@ -12,6 +12,9 @@ use crate::lsn::Lsn;
 use crate::store::{Index, LeaseTxn, SessionId};
 use crate::time::Time;
 
+/// So many former sessions are remembered: a lock of one of them may still be there.
+const SESSIONS_MAX: usize = 16;
+
 /// What `status` carries beside the lease.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Payload {
@@ -54,6 +57,11 @@ impl Keeper {
 
     /// The node's session. With a new one the lock must be made again, at once.
     pub fn set_session(&mut self, now: Time, session: Option<SessionId>) {
+        if let Some(new) = session.as_ref().filter(|new| !self.sessions.contains(new)) {
+            self.sessions.push(new.clone());
+            let many = self.sessions.len().saturating_sub(SESSIONS_MAX);
+            self.sessions.drain(..many);
+        }
         if let (Some(holding), Some(new)) = (&mut self.holding, &session)
             && holding.session != *new
         {
@@ -65,14 +73,13 @@ impl Keeper {
     /// Takes the lease as the brain decided. `None` when something is under way, when there is no
     /// session, when the lease is held already, or when this node has promised not to.
     pub fn acquire(&mut self, now: Time, plan: &AcquirePlan) -> Option<Request> {
-        let idle = self.waiting == Waiting::Nothing && self.hold(now).is_none();
+        let idle = !self.is_busy() && self.hold(now).is_none();
         let over = self.is_abandoned(plan.term);
         if !idle || over || self.is_bound(now, plan.released.as_ref()) {
             return None;
         }
         self.holding = None;
         self.failsafe.forget_reign();
-        self.unsettled.clear();
         self.beat = self.beat.max(plan.beat);
         let session = self.session.clone()?;
         let unlock = plan.unlock.clone().filter(|locked| *locked != session);
@@ -124,6 +131,8 @@ impl Keeper {
 
     fn last_word(&mut self, now: Time) -> Option<(Holding, Lease)> {
         if self.is_busy() || self.hold(now).is_none() {
+            // Where each answer takes longer than the pause between renewals, it would always be so.
+            self.holding.iter_mut().for_each(|holding| holding.yields = true);
             return None;
         }
         let holding = self.holding.take()?;
@@ -133,30 +142,68 @@ impl Keeper {
 
     /// What is due: a renewal, or a look at the keys. Also notices that the lease is over.
     pub fn tick(&mut self, now: Time) -> Option<Request> {
-        let holding = self.holding.as_ref()?;
-        if now >= holding.end() {
+        if self.holding.as_ref().is_some_and(|holding| now >= holding.end()) {
             self.holding = None;
-            self.unsettled.clear();
             self.failsafe.forget_reign();
-            return None;
         }
-        if self.waiting != Waiting::Nothing || now < holding.due {
+        if self.holding.is_none() {
+            self.forget_worthless(now);
+        }
+        if let Some(late) = self.late_at() {
+            return (now >= late).then(|| self.ask_beside(now));
+        }
+        let Some(holding) = &self.holding else {
+            let unknown = !self.unsettled.is_empty() && now >= self.read_at;
+            return unknown.then(|| self.read(now));
+        };
+        if now < holding.due {
             return None;
         }
         let doubtful = holding.doubtful && !self.is_abandoned(holding.term);
         if doubtful || !self.unsettled.is_empty() {
-            return Some(self.read());
+            return Some(self.read(now));
         }
         if self.is_abandoned(holding.term) {
             return None;
         }
-        let holding = holding.clone();
+        let (holding, pause) = (holding.clone(), self.patience());
+        if holding.yields {
+            self.holding = Some(Holding { yields: false, due: now + pause, ..holding });
+            return None;
+        }
         Some(self.renew(now, &holding))
     }
 
-    pub(super) fn read(&mut self) -> Request {
+    /// Where nothing is held, what can make no lease any more is of no interest.
+    fn forget_worthless(&mut self, now: Time) {
+        self.unsettled.retain(|attempt| now < attempt.worth());
+        let over = match &self.waiting {
+            Waiting::Nothing => false,
+            Waiting::Txn(attempt) => now >= attempt.worth(),
+            Waiting::Reads { .. } => self.unsettled.is_empty(),
+        };
+        if over {
+            self.waiting = Waiting::Nothing;
+        }
+    }
+
+    /// The answer is late. It may still come, and counts if it does; what it would say is read
+    /// meanwhile.
+    fn ask_beside(&mut self, now: Time) -> Request {
+        if let Waiting::Txn(attempt) = &self.waiting {
+            self.unsettled.push(attempt.clone());
+        }
+        self.read(now)
+    }
+
+    pub(super) fn read(&mut self, now: Time) -> Request {
         let id = self.new_id();
-        self.waiting = Waiting::Read { id };
+        let mut ids = match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
+            Waiting::Reads { ids, .. } => ids,
+            Waiting::Nothing | Waiting::Txn(_) => Vec::new(),
+        };
+        ids.push(id);
+        self.waiting = Waiting::Reads { ids, sent: now };
         Request { id, call: Call::Read }
     }
 

@@ -220,7 +220,7 @@ fn an_abandoned_lease_is_prolonged_by_nothing_and_ends() {
     }
     assert_eq!(keeper.wake_at(), Some(at(CERTAIN)), "nothing is due before the end");
     assert_eq!(keeper.tick(at(CERTAIN)), None);
-    assert_eq!((keeper.hold(at(CERTAIN)), keeper.wake_at()), (None, None));
+    assert_eq!(keeper.hold(at(CERTAIN)), None);
     assert_eq!(keeper.acquire(at(4000), &plan()), None, "it is not taken back");
     assert!(keeper.acquire(at(4000), &AcquirePlan { term: 4, ..plan() }).is_some());
 }
@@ -232,8 +232,8 @@ fn what_is_under_way_when_a_lease_is_abandoned_counts_but_is_the_last() {
     let lease = written(&request);
     keeper.abandon(3);
     let read = keeper.answered(at(1100), request.id, Outcome::Unknown).unwrap();
-    // The renewal was applied, and another session has the lock.
-    let seen = view(Some(lease), Some("s9"));
+    // The renewal was applied, and the lock is gone with its session.
+    let seen = view(Some(lease), None);
     assert_eq!(keeper.read_back(at(1200), read.id, Some(&seen)), None, "no lock again");
     let deadline = at(1000 + CERTAIN);
     assert_eq!(keeper.hold(at(1200)), Some(Hold { term: 3, deadline }), "the store has it");
@@ -267,4 +267,151 @@ fn a_record_of_a_term_that_cannot_be_is_written_anew() {
     let again = forged(3 + TERM_LEAP + 1).unwrap();
     assert_eq!(written(&again).lease.unwrap().term, 3);
     assert_eq!(forged(3 + TERM_LEAP), None, "that may be: the lease is lost");
+}
+
+/// ttl 4 s: what takes longer than this is late.
+const LATE: u64 = 1000;
+
+#[test]
+fn a_takeover_whose_answer_is_late_counts_from_its_sending() {
+    let mut keeper = keeper();
+    let takeover = keeper.acquire(at(0), &plan()).unwrap();
+    assert_eq!(keeper.tick(at(LATE - 1)), None);
+    let read = keeper.tick(at(LATE)).unwrap();
+    assert_eq!(read.call, Call::Read, "asked for beside it");
+    assert!(keeper.is_busy());
+    assert_eq!(keeper.answered(at(1300), takeover.id, Outcome::Applied(Some(11))), None);
+    assert_eq!(keeper.hold(at(1300)), Some(Hold { term: 3, deadline: at(CERTAIN) }));
+    let shown = view(Some(written(&takeover)), Some("s1"));
+    assert_eq!(keeper.read_back(at(1400), read.id, Some(&shown)), None, "no news any more");
+    assert!(matches!(
+        keeper.tick(at(1401)).unwrap().call,
+        Call::Txn(LeaseTxn::Renew { at: 11, .. })
+    ));
+}
+
+#[test]
+fn a_takeover_is_read_back_until_it_is_worth_nothing() {
+    let mut keeper = keeper();
+    let takeover = keeper.acquire(at(0), &plan()).unwrap();
+    let first = keeper.tick(at(LATE)).unwrap();
+    let second = keeper.tick(at(2 * LATE)).unwrap();
+    assert_eq!(keeper.acquire(at(2 * LATE), &plan()), None, "it may hold the lease already");
+    assert!(keeper.promise(at(2 * LATE), &question()).is_err());
+    let shown = view(Some(written(&takeover)), Some("s1"));
+    assert_eq!(keeper.read_back(at(2100), first.id, None), None, "the other read is under way");
+    assert_eq!(keeper.read_back(at(2200), second.id, Some(&shown)), None);
+    assert_eq!(keeper.hold(at(2200)), Some(Hold { term: 3, deadline: at(CERTAIN) }));
+}
+
+fn question() -> Question {
+    Question { holder: "n9".into(), term: 2, ttl: TTL }
+}
+
+#[test]
+fn a_takeover_that_nobody_answered_is_forgotten_when_it_is_worth_nothing() {
+    let mut keeper = keeper();
+    let takeover = keeper.acquire(at(0), &plan()).unwrap();
+    let read = keeper.tick(at(LATE)).unwrap();
+    keeper.read_back(at(1500), read.id, None);
+    assert_eq!(keeper.tick(at(1500)), None);
+    assert_eq!(keeper.tick(at(1600)).unwrap().call, Call::Read);
+    assert_eq!(keeper.tick(at(CERTAIN)), None);
+    assert!(!keeper.is_busy());
+    assert_eq!(keeper.answered(at(CERTAIN), takeover.id, Outcome::Applied(Some(11))), None);
+    assert_eq!(keeper.hold(at(CERTAIN)), None);
+    assert!(keeper.acquire(at(CERTAIN), &plan()).is_some());
+}
+
+#[test]
+fn a_renewal_whose_answer_is_late_prolongs_from_its_sending() {
+    let mut keeper = holder(0);
+    let renewal = keeper.tick(at(1000)).unwrap();
+    let read = keeper.tick(at(1000 + LATE)).unwrap();
+    keeper.answered(at(2300), renewal.id, Outcome::Applied(Some(12)));
+    assert_eq!(keeper.hold(at(2300)).unwrap().deadline, at(1000 + CERTAIN));
+    let before = view(Some(Status::default()), Some("s1"));
+    assert_eq!(keeper.read_back(at(2400), read.id, Some(&before)), None, "a read from before");
+    assert_eq!(keeper.hold(at(2400)).unwrap().deadline, at(1000 + CERTAIN));
+}
+
+#[test]
+fn a_late_refusal_makes_the_lock_doubtful() {
+    let mut keeper = holder(0);
+    let renewal = keeper.tick(at(1000)).unwrap();
+    let read = keeper.tick(at(1000 + LATE)).unwrap();
+    assert_eq!(keeper.answered(at(2100), renewal.id, Outcome::Rejected), None);
+    let mine = Status { lease: Some(Lease { beat: 41, ..lease_of(&keeper) }), ..Status::default() };
+    let lock = keeper.read_back(at(2200), read.id, Some(&view(Some(mine), None))).unwrap();
+    assert!(matches!(lock.call, Call::Txn(LeaseTxn::Lock { at: 20, .. })), "{lock:?}");
+}
+
+#[test]
+fn a_slow_store_is_measured_by_who_holds_nothing() {
+    let mut idle = keeper();
+    assert!(idle.probe(at(0)));
+    assert_eq!(idle.wake_at(), Some(at(2000)));
+    assert!(!idle.probe(at(1999)));
+    assert!(idle.probe(at(2000)));
+    assert!(!holder(0).probe(at(5)), "its renewals tell");
+}
+
+#[test]
+fn renewals_without_a_pause_leave_time_to_give_the_lease_up() {
+    let mut keeper = holder(0);
+    let renewal = keeper.tick(at(1000)).unwrap();
+    assert_eq!(keeper.release(at(1500)), None, "a renewal is under way");
+    keeper.answered(at(2100), renewal.id, Outcome::Applied(Some(12)));
+    assert_eq!(keeper.tick(at(2100)), None, "the next one would have been due");
+    let release = keeper.release(at(2101)).unwrap();
+    assert_eq!(written(&release).lease.unwrap().state, LeaseState::Released);
+}
+
+#[test]
+fn a_lease_that_is_not_given_up_after_all_is_renewed_on() {
+    let mut keeper = holder(0);
+    let renewal = keeper.tick(at(1000)).unwrap();
+    assert_eq!(keeper.release(at(1500)), None);
+    keeper.answered(at(2100), renewal.id, Outcome::Applied(Some(12)));
+    assert_eq!(keeper.tick(at(2100)), None);
+    assert_eq!(keeper.wake_at(), Some(at(2100 + LATE)));
+    assert!(matches!(
+        keeper.tick(at(2100 + LATE)).unwrap().call,
+        Call::Txn(LeaseTxn::Renew { .. })
+    ));
+}
+
+#[test]
+fn of_several_reads_the_first_answer_counts() {
+    let mut keeper = keeper();
+    let takeover = keeper.acquire(at(0), &plan()).unwrap();
+    let first = keeper.tick(at(LATE)).unwrap();
+    let second = keeper.tick(at(2 * LATE)).unwrap();
+    let shown = view(Some(written(&takeover)), Some("s1"));
+    assert_eq!(keeper.read_back(at(2100), first.id, Some(&shown)), None);
+    assert_eq!(keeper.hold(at(2100)), Some(Hold { term: 3, deadline: at(CERTAIN) }));
+    assert_eq!(keeper.read_back(at(2200), second.id, Some(&view(None, None))), None, "too late");
+    assert_eq!(keeper.hold(at(2200)), Some(Hold { term: 3, deadline: at(CERTAIN) }));
+}
+
+#[test]
+fn a_lock_of_somebody_elses_ends_the_lease_and_is_not_taken_back() {
+    let mut keeper = holder(0);
+    let mine = Status { lease: Some(Lease { beat: 41, ..lease_of(&keeper) }), ..Status::default() };
+    let renewal = keeper.tick(at(1000)).unwrap();
+    let read = keeper.answered(at(1010), renewal.id, Outcome::Rejected).unwrap();
+    assert_eq!(keeper.read_back(at(1020), read.id, Some(&view(Some(mine), Some("theirs")))), None);
+    assert_eq!(keeper.hold(at(1020)), None);
+}
+
+#[test]
+fn a_lock_of_a_former_session_of_ours_is_made_anew() {
+    let mut keeper = holder(0);
+    let mine = Status { lease: Some(Lease { beat: 41, ..lease_of(&keeper) }), ..Status::default() };
+    keeper.set_session(at(500), Some("s2".into()));
+    keeper.set_session(at(510), Some("s3".into()));
+    let read = keeper.tick(at(510)).unwrap();
+    let lock = keeper.read_back(at(520), read.id, Some(&view(Some(mine), Some("s2")))).unwrap();
+    let Call::Txn(LeaseTxn::Lock { unlock, session, .. }) = &lock.call else { panic!("{lock:?}") };
+    assert_eq!((unlock.as_deref(), session.as_str()), (Some("s2"), "s3"));
 }

@@ -10,7 +10,7 @@ use hart_ha::kv::{DynamicConfig, Tags};
 use hart_ha::observation::LeaseStanding;
 use hart_ha::observation::Observation;
 
-use crate::agent::state::{Agent, View};
+use crate::agent::state::{Agent, LEASE_DUE, View};
 use crate::clock::Us;
 use crate::clock::{MS, SEC};
 use crate::event::{AtAgent, Cause, Event};
@@ -78,6 +78,8 @@ impl World {
         node.agent = Some(agent);
         self.say(n, || format!("agent starts{}", if up { ", finds PostgreSQL" } else { "" }));
         self.session_in(n, MS);
+        // The lease thread measures the round trip from the beginning.
+        self.set_timer(n, LEASE_DUE, self.t + MS);
         self.after(n, MS, AtAgent::Watch);
         self.schedule_look(n, MS);
         self.wake(n, Cause::Person);

@@ -6,8 +6,8 @@ use hart_consul_dev::model::Reply;
 use hart_ha::command::Job;
 
 use crate::agent::state::{LEASE_DUE, Purpose, STEP};
-use crate::clock::{SEC, Us};
-use crate::consul::micros;
+use crate::clock::Us;
+use crate::consul::{WRITE, micros};
 use crate::event::{Answer, AtAgent, Cause, Event};
 use crate::world::World;
 
@@ -90,13 +90,15 @@ impl World {
         let Some(purpose) = agent.calls.remove(&call) else { return };
         match purpose {
             Purpose::Lease { id, sent } => self.lease_answered(n, id, sent, answer),
-            Purpose::ReadBack(id) => self.lease_read(n, id, &answer),
+            Purpose::ReadBack { id, sent } => self.lease_read(n, id, sent, &answer),
+            Purpose::Probe(sent) => self.took(n, sent, &answer),
             Purpose::Watch(index) => self.watch_answered(n, index, answer),
             Purpose::Renew => self.session_renewed(n, &answer),
             Purpose::Create(id) => self.session_created(n, id, &answer),
             Purpose::Write(key, Some(next)) if matches!(&answer, Answer::Reply(reply) if **reply == Reply::Done(false)) =>
             {
-                self.call(n, Purpose::Write(key, None), *next, 2 * SEC);
+                let deadline = self.patience(n, WRITE);
+                self.call(n, Purpose::Write(key, None), *next, deadline);
             }
             Purpose::Write(key, _) => self.written(n, key, &answer),
         }

@@ -7,6 +7,7 @@ use hart_ha::keeper::{AcquirePlan, Call as Wanted, Heir, Hold, Pact, Payload, Re
 use hart_ha::kv::Term;
 use hart_ha::lease::margin;
 use hart_ha::observation::LeaseStanding;
+use hart_ha::round_trip::PROBE;
 use hart_ha::store::{LeaseTxn, LeaseView, Outcome, Snapshot};
 
 use crate::agent::state::{LEASE_DUE, Purpose};
@@ -138,7 +139,8 @@ impl World {
             }
             Wanted::Read => {
                 let what = Call::List(crate::consul::store::PREFIX.into());
-                self.call(n, Purpose::ReadBack(request.id), what, deadline);
+                let purpose = Purpose::ReadBack { id: request.id, sent: self.t };
+                self.call(n, purpose, what, deadline);
             }
         }
     }
@@ -174,6 +176,9 @@ impl World {
             } else {
                 outcome
             };
+        if matches!(outcome, Outcome::Applied(_) | Outcome::Rejected) {
+            self.took_since(n, sent);
+        }
         self.say(n, || format!("lease answer: {outcome:?}"));
         let (now, late) = (self.local(n), self.t - sent);
         if late > 250 * MS {
@@ -195,9 +200,10 @@ impl World {
     }
 
     /// The answer to a read-back.
-    pub fn lease_read(&mut self, n: usize, id: u64, answer: &Answer) {
+    pub fn lease_read(&mut self, n: usize, id: u64, sent: Us, answer: &Answer) {
+        self.took(n, sent, answer);
         let (t, count) = (self.t, self.mutated(Mutation::CountFromAnswer));
-        let now = self.local(n);
+        let (now, takes) = (self.local(n), self.mutated(Mutation::ForeignLockTakenBack));
         let reply = if let Answer::Reply(reply) = answer { Some(&**reply) } else { None };
         let view = match reply {
             Some(Reply::Entries(_, entries)) => {
@@ -214,6 +220,13 @@ impl World {
             _ => None,
         };
         let Some(agent) = &mut self.nodes[n].agent else { return };
+        let locked = view.as_ref().and_then(|view| view.leader.as_ref()?.session.clone());
+        if takes && locked.is_some() {
+            // It counts as one that this node has had.
+            let own = agent.session.clone();
+            agent.keeper.set_session(now, locked);
+            agent.keeper.set_session(now, own);
+        }
         let before = agent.keeper.hold(now);
         let request = agent.keeper.read_back(now, id, view.as_ref());
         let prolonged = agent
@@ -224,6 +237,31 @@ impl World {
             agent.lateness = t - agent.unknown_sent;
         }
         self.lease_on(n, request);
+    }
+
+    /// Consul answered what left at `sent`.
+    pub fn took(&mut self, n: usize, sent: Us, answer: &Answer) {
+        if matches!(answer, Answer::Reply(_)) {
+            self.took_since(n, sent);
+        }
+    }
+
+    fn took_since(&mut self, n: usize, sent: Us) {
+        let time = Duration::from_micros(self.t - sent);
+        if let Some(agent) = &mut self.nodes[n].agent {
+            agent.keeper.took(time);
+        }
+    }
+
+    /// Who holds no lease reads now and then, so that it is known how slow Consul is.
+    fn measure(&mut self, n: usize) {
+        let now = self.local(n);
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        if agent.keeper.probe(now) {
+            let deadline = micros(PROBE);
+            let what = Call::Get(crate::consul::store::key("status"));
+            self.call(n, Purpose::Probe(self.t), what, deadline);
+        }
     }
 
     pub(crate) fn lease_on(&mut self, n: usize, request: Option<Request>) {
@@ -241,6 +279,7 @@ impl World {
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let tick = agent.keeper.tick(now);
         self.send(n, tick);
+        self.measure(n);
         self.ask_members(n);
         let hold = self.hold(n);
         let Some(agent) = &mut self.nodes[n].agent else { return };

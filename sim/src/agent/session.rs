@@ -55,7 +55,8 @@ impl World {
         match known {
             Some(id) => {
                 let call = Call::SessionRenew(id.as_str().into());
-                self.call(n, Purpose::Renew, call, USUAL);
+                let deadline = self.patience(n, USUAL);
+                self.call(n, Purpose::Renew, call, deadline);
             }
             None => self.create_session(n),
         }
@@ -78,7 +79,8 @@ impl World {
             ..SessionSpec::new("dev")
         };
         let call = Call::SessionCreate(id.as_str().into(), spec);
-        self.call(n, Purpose::Create(id), call, USUAL);
+        let deadline = self.patience(n, USUAL);
+        self.call(n, Purpose::Create(id), call, deadline);
     }
 
     pub(crate) fn session_renewed(&mut self, n: usize, answer: &Answer) {

@@ -22,11 +22,18 @@ pub enum Purpose {
     Lease {
         /// The keeper's request.
         id: u64,
-        /// When it left, for mutations.
+        /// When it left.
         sent: Us,
     },
     /// A read-back for the keeper.
-    ReadBack(u64),
+    ReadBack {
+        /// The keeper's request.
+        id: u64,
+        /// When it left.
+        sent: Us,
+    },
+    /// A measurement of the round trip, that left at this time.
+    Probe(Us),
     /// The watch, from this index.
     Watch(u64),
     /// Renewal of the session.
@@ -41,7 +48,7 @@ impl Purpose {
     /// Is it the lease thread's?
     #[must_use]
     pub fn is_lease(&self) -> bool {
-        matches!(self, Self::Lease { .. } | Self::ReadBack(_))
+        matches!(self, Self::Lease { .. } | Self::ReadBack { .. } | Self::Probe(_))
     }
 }
 

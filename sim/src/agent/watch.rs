@@ -9,17 +9,18 @@ use hart_ha::lease::margin;
 
 use crate::agent::state::Purpose;
 use crate::clock::{MS, SEC, Us};
+use crate::consul::USUAL;
 use crate::event::{Answer, AtAgent, Cause};
 use crate::world::World;
 
-/// Deadline of a blocking query: its wait, a share for the server's jitter, and a call's deadline.
-const WATCH_DEADLINE: Us = 3_125 * MS;
+/// A blocking query's wait, and a share for the server's jitter.
+const WATCH_WAIT: Us = 2_125 * MS;
 
 impl World {
     /// The watch asks on.
     pub fn watch_on(&mut self, n: usize, index: u64) {
         let what = Call::List(crate::consul::store::PREFIX.into());
-        let deadline = if index == 0 { SEC } else { WATCH_DEADLINE };
+        let deadline = self.patience(n, USUAL) + if index == 0 { 0 } else { WATCH_WAIT };
         self.call(n, Purpose::Watch(index), what, deadline);
     }
 

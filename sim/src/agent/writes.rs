@@ -7,7 +7,8 @@ use hart_ha::waits::Waits;
 use serde_json::{Map, Value};
 
 use crate::agent::state::Purpose;
-use crate::clock::{MS, SEC, Us};
+use crate::clock::{MS, Us};
+use crate::consul::WRITE;
 use crate::event::{Answer, AtAgent};
 use crate::mutation::Mutation;
 use crate::world::World;
@@ -38,7 +39,8 @@ impl World {
         match call {
             Some((call, next)) => {
                 let purpose = Purpose::Write(key, next.map(Box::new));
-                self.call(n, purpose, call, 2 * SEC);
+                let deadline = self.patience(n, WRITE);
+                self.call(n, purpose, call, deadline);
             }
             None => {
                 if let Some(agent) = &mut self.nodes[n].agent {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hart_consul_dev::model::{Reply, Request as Call};
+use hart_ha::round_trip::patience;
 use hart_ha::store::Snapshot;
 
 use crate::agent::state::Purpose;
@@ -15,6 +16,8 @@ use crate::world::World;
 const WAIT: Us = 2 * SEC;
 /// Deadline of a call where nothing else is said.
 pub const USUAL: Us = SEC;
+/// That of a write.
+pub const WRITE: Us = 2 * SEC;
 
 impl World {
     /// Sends a call.
@@ -50,6 +53,13 @@ impl World {
         }
     }
 
+    /// The deadline of a call of `n` that usually has `usual`: a slow Consul is no silent one.
+    pub fn patience(&self, n: usize, usual: Us) -> Us {
+        let agent = self.nodes[n].agent.as_ref();
+        let measured = agent.and_then(|agent| agent.keeper.round_trip().measured());
+        micros(patience(Duration::from_micros(usual), measured))
+    }
+
     /// A call arrives at Consul.
     pub fn call_arrives(&mut self, n: usize, life: u32, id: u64, what: &Call, watch: Option<u64>) {
         if self.t < self.store.down_until {
@@ -73,6 +83,7 @@ impl World {
             self.oracle.keys(self.t, &old, &new);
             self.must_not_renew(&old, &new);
             self.explain(&old, &new);
+            self.must_leave_to_stranger(n, &old, &new);
             self.note_handover(n, &old, &new);
             self.note_takeover(n, &old, &new);
             let named =
@@ -89,6 +100,18 @@ impl World {
                 self.renewed = self.t;
             }
             self.keys_changed();
+        }
+    }
+
+    /// Who goes by the lock alone leads as long as its session lasts.
+    fn must_leave_to_stranger(&mut self, n: usize, old: &Snapshot, new: &Snapshot) {
+        let theirs = |keys: &Snapshot| keys.leader_session() == self.stranger.as_ref();
+        if self.stranger.is_some() && theirs(old) && !theirs(new) {
+            let text = format!(
+                "{} takes the lock from a living session of another program",
+                self.names[n]
+            );
+            self.oracle.report(self.t, text);
         }
     }
 

@@ -4,4 +4,4 @@ mod calls;
 pub mod store;
 pub mod wire;
 
-pub use calls::{USUAL, micros};
+pub use calls::{USUAL, WRITE, micros};

@@ -65,6 +65,9 @@ kinds! {
     NamesAltered => "synchronous names altered",
     AddressMisled => "an address leads to another member",
     StrangerAsks => "a stranger asks for promises",
+    ConsulFar => "Consul far away",
+    StatusDeleted => "status deleted",
+    ForeignLock => "lock of another program",
 }
 
 /// Kinds that must not make the primary change.

@@ -1,7 +1,11 @@
 //! What people ask for at a bad moment.
 
+use std::time::Duration;
+
+use hart_ha::round_trip::borne;
 use serde_json::{Value, json};
 
+use crate::consul::micros;
 use crate::event::{Cause, Event};
 use crate::faults::Kind;
 use crate::faults::kinds::Kind::*;
@@ -37,6 +41,9 @@ impl World {
             Reinit | Restart => return self.asks_node(kind, n),
             TtlChanged => {
                 let ttl = [2, 3, 6, 15, 30][self.rng.index(5)];
+                if micros(borne(Duration::from_secs(ttl))) < 2 * self.net.far {
+                    return false;
+                }
                 self.configure("ttl", json!(ttl));
             }
             FailsafeChanged => {

@@ -22,6 +22,8 @@ pub enum Heal {
     Home(usize),
     /// The pause ends.
     Resume,
+    /// The other program's session ends.
+    StrangerGone,
 }
 
 /// What a seed has in store.

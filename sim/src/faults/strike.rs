@@ -1,9 +1,11 @@
 //! Each fault, as it strikes.
 
-use hart_consul_dev::model::Request as Call;
+use hart_consul_dev::model::{Behavior, Put, Request as Call, SessionSpec};
+use hart_ha::round_trip::borne;
 use hart_ha::waits::Waits;
 
 use crate::clock::{MS, SEC, Us};
+use crate::consul::store::key;
 use crate::event::Event;
 use crate::faults::Kind;
 use crate::faults::kinds::Kind::*;
@@ -91,6 +93,9 @@ impl World {
             NamesAltered => return self.names_altered(n),
             AddressMisled => return self.address_misled(until),
             StrangerAsks => self.stranger_asks(),
+            ConsulFar => return self.consul_far(),
+            StatusDeleted => return self.status_deleted(lasts),
+            ForeignLock => return self.foreign_lock(until),
             _ => return self.person(kind, n),
         }
         true
@@ -174,6 +179,16 @@ impl World {
         self.store.down_until = self.t + lasts;
     }
 
+    /// Its answers take as long as the ttl can bear, from now on to the end: the cluster must get along.
+    pub(crate) fn consul_far(&mut self) -> bool {
+        let Some(ttl) = self.keys().config.as_ref().map(|config| config.value.ttl) else {
+            return false;
+        };
+        let longest = crate::consul::micros(borne(ttl)).saturating_sub(10 * MS);
+        self.net.far = self.rng.range(longest / 4, longest / 2);
+        true
+    }
+
     /// As a restarted Consul agent does it to those that hang on its checks.
     pub(crate) fn sessions_lost(&mut self) {
         let ids: Vec<_> = self.store.model.sessions().iter().map(|s| s.id.clone()).collect();
@@ -185,10 +200,69 @@ impl World {
         }
     }
 
+    pub(crate) fn store_wiped(&mut self) -> bool {
+        if !self.rng.chance(300) || !self.may_lose_record() {
+            return false;
+        }
+        self.oracle.forgive();
+        self.person_does(&Call::DeleteTree(crate::consul::store::PREFIX.into()));
+        true
+    }
+
+    /// The record of the lease alone, and often the holder with it: its lock is still there.
+    fn status_deleted(&mut self, lasts: Us) -> bool {
+        let leader = self.keys().leader_name().map(str::to_owned);
+        let Some(leader) = leader.and_then(|name| self.names.iter().position(|n| *n == name))
+        else {
+            return false;
+        };
+        if !self.may_lose_record() {
+            return false;
+        }
+        if self.rng.chance(700) {
+            self.node_crashed(leader, lasts);
+        }
+        self.oracle.lose_record();
+        self.person_does(&Call::Delete { key: key("status"), cas: None });
+        true
+    }
+
+    /// Another program, which knows no lease, takes the lock as soon as its session has let it go, and
+    /// writes `status` as it knows it.
+    fn foreign_lock(&mut self, until: Us) -> bool {
+        let Some(session) = self.keys().leader_session().cloned() else { return false };
+        if self.stranger.is_some() || !self.may_lose_record() {
+            return false;
+        }
+        let stranger = format!("00000000-0000-0000-0000-{:012x}", self.rng.draw() >> 16);
+        let spec = SessionSpec { behavior: Behavior::Delete, ..SessionSpec::new("dev") };
+        self.person_does(&Call::SessionCreate(stranger.as_str().into(), spec));
+        for how in [Put::Release(session.as_str().into()), Put::Acquire(stranger.as_str().into())] {
+            let value = b"elsewhere".as_slice().into();
+            self.person_does(&Call::Put { key: key("leader"), value, flags: 0, how });
+        }
+        if self.keys().leader_session() != Some(&stranger) {
+            return false;
+        }
+        self.stranger = Some(stranger);
+        if self.rng.chance(500) {
+            self.oracle.lose_record();
+            self.person_puts("status", &serde_json::json!({ "optime": 1 }));
+        }
+        self.queue.push(until, Event::Heal(Heal::StrangerGone));
+        true
+    }
+
+    pub(crate) fn stranger_goes(&mut self) {
+        if let Some(stranger) = self.stranger.take() {
+            self.person_does(&Call::SessionDestroy(stranger.as_str().into()));
+        }
+    }
+
     /// Nobody does that to a running cluster twice within a minute. Whoever was never a member
     /// cannot tell a store that was wiped from a new one.
-    pub(crate) fn store_wiped(&mut self) -> bool {
-        if !self.rng.chance(300) || self.plan.wiped.is_some_and(|at| self.t < at + WIPES_APART) {
+    fn may_lose_record(&mut self) -> bool {
+        if self.plan.wiped.is_some_and(|at| self.t < at + WIPES_APART) {
             return false;
         }
         // A node whose own bootstrap was broken off, and that has not seen since that another's is
@@ -199,8 +273,6 @@ impl World {
             return false;
         }
         self.plan.wiped = Some(self.t);
-        self.oracle.forgive();
-        self.person_does(&Call::DeleteTree(crate::consul::store::PREFIX.into()));
         true
     }
 

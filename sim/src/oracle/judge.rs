@@ -179,6 +179,11 @@ impl Oracle {
         }
     }
 
+    /// The lease's record was deleted: its terms may begin anew.
+    pub fn lose_record(&mut self) {
+        self.wiped = true;
+    }
+
     /// Nothing that was acknowledged is remembered: an operator gave it up, or Consul was wiped.
     pub fn forgive(&mut self) {
         self.wiped = true;

@@ -6,12 +6,18 @@ use hart_config::Config;
 use hart_consul::{Behavior, Client, Error, ReadOptions, SessionRequest, TxnOp, TxnOutcome};
 use hart_ha::brain::rest_address;
 
+use hart_ha::kv::DynamicConfig;
+use hart_ha::round_trip::borne;
+use tokio::time::Instant;
+
 use super::item::Item;
 use crate::cli::fail::with_causes;
 use crate::node::keys::Keys;
 
 const SUBJECT: &str = "Consul";
 const RIGHTS: &str = "Consul rights";
+/// So many round trips are measured.
+const LOOKS: usize = 3;
 /// No session has this id, so that a transaction with it is rolled back.
 const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 
@@ -29,7 +35,36 @@ pub async fn check(config: &Config) -> Vec<Item> {
     items.push(may_write(&client, config).await);
     items.push(may_hold_sessions(&client).await);
     items.extend(same_address(&client, config).await);
+    items.extend(round_trip(&client, config).await);
     items
+}
+
+/// The middle one of a few reads over a connection that is there already.
+async fn round_trip(client: &Client, config: &Config) -> Option<Item> {
+    let key = |name: &str| format!("{}{name}", config.kv_prefix());
+    let consistent = ReadOptions::consistent();
+    let stored = client.kv().get(&key("config"), &consistent).await.ok()?.value;
+    let stored = stored.and_then(|pair| serde_json::from_slice(&pair.value).ok());
+    let dynamic = stored.and_then(|raw| DynamicConfig::from_raw(raw).ok());
+    let ttl = dynamic.map_or(config.bootstrap.dynamic.ttl, |dynamic| dynamic.ttl);
+    let mut took = Vec::new();
+    for _ in 0..LOOKS {
+        let begun = Instant::now();
+        client.kv().get(&key("status"), &consistent).await.ok()?;
+        took.push(begun.elapsed());
+    }
+    took.sort_unstable();
+    Some(judge(took[LOOKS / 2], ttl))
+}
+
+fn judge(took: Duration, ttl: Duration) -> Item {
+    let (shown, ttl_s, borne) = (took.as_secs_f64() * 1e3, ttl.as_secs_f64(), borne(ttl));
+    let what = format!("a round trip takes {shown:.1} ms");
+    if took <= borne {
+        return Item::ok(SUBJECT, format!("{what}; a ttl of {ttl_s} s bears {borne:.1?}"));
+    }
+    let remedy = "make Consul faster (its disks, its network), or raise ttl";
+    Item::warn(SUBJECT, format!("{what}, and a ttl of {ttl_s} s bears only {borne:.1?}"), remedy)
 }
 
 async fn reachable(client: &Client) -> Item {
@@ -148,12 +183,21 @@ mod tests {
         let config = config(server.addr().port(), "right");
         let items = check(&config).await;
         assert!(items.iter().all(|item| item.level == Level::Ok), "{items:?}");
-        assert_eq!(items.len(), 4);
+        assert_eq!(items.len(), 5);
         let client = crate::node::consul_client(&config).unwrap();
         let keys = client.kv().keys("service/", &ReadOptions::consistent()).await.unwrap();
         let sessions = client.session().list(&ReadOptions::consistent()).await.unwrap();
         assert!(keys.value.is_empty() && sessions.value.is_empty());
         server.stop().await;
+    }
+
+    #[test]
+    fn a_slow_consul_is_told_with_what_the_ttl_bears() {
+        let ms = Duration::from_millis;
+        assert_eq!(judge(ms(900), ms(3000)).level, Level::Ok);
+        let slow = judge(ms(901), ms(3000));
+        assert_eq!(slow.level, Level::Warn);
+        assert!(slow.to_string().contains("bears only 900.0ms"), "{slow}");
     }
 
     #[tokio::test]

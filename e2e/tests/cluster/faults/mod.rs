@@ -15,6 +15,7 @@ mod primary;
 mod replica;
 mod returning;
 mod sick;
+mod slow;
 mod synchronous;
 
 use anyhow::{Context, Result};

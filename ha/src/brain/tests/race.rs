@@ -376,3 +376,59 @@ fn nothing_counts_beyond_its_end() {
     assert!(!step.decisions.iter().any(|d| matches!(d.command, Command::Acquire(_))));
     assert!(step.warning.unwrap().contains("no reign has a higher number"));
 }
+
+/// The holder is gone, and so is its record; its session, and so its lock, lasts up to 20 s longer.
+#[test]
+fn a_lock_without_a_record_keeps_nobody_waiting_longer_than_the_longest_lease() {
+    let mut brain = brain("n2");
+    brain.step(&sees("n2", 100, cluster(), standby(1000)));
+    let mut keys = cluster();
+    keys.status = None;
+    let seen = sees("n2", 200, keys.clone(), standby(1000));
+    assert_eq!(commands(&mut brain, &seen), [Command::Write(Write::Status)]);
+    keys.status = Some(versioned(Status::default(), None));
+    let mut seen = sees("n2", 250, keys, standby(1000));
+    peers(&mut seen, &[("n1", None), ("n3", Some(answer(1000)))]);
+    seen.now = at(250 + LONGEST_MS - 1);
+    brain.step(&seen);
+    peers(&mut seen, &[("n1", None), ("n3", Some(answer(1000)))]);
+    seen.now = at(250 + LONGEST_MS);
+    assert!(acquires(&commands(&mut brain, &seen)[0]));
+}
+
+/// Patroni on n1 has taken the lock that hart's session had lost.
+fn locked_by_patroni() -> Snapshot {
+    let mut keys = cluster();
+    keys.members.get_mut("n1").unwrap().value.instance.clear();
+    keys
+}
+
+#[test]
+fn a_living_member_of_another_program_leads_by_the_lock_and_keeps_all_from_leading() {
+    let mut brain = brain("n2");
+    let seen = sees("n2", 100, locked_by_patroni(), standby(1000));
+    let step = brain.step(&seen);
+    let Verdict::MayNot(refusal) = step.verdict else { panic!("{:?}", step.verdict) };
+    assert_eq!(refusal.rule, "beside");
+    assert!(refusal.value.contains("n1 is not run by hart"), "{refusal:?}");
+    // Its lock counts as long as it is there, whatever the record says.
+    let late = Observation { now: at(100 + 2 * LONGEST_MS), ..seen };
+    assert!(!commands(&mut brain, &late).iter().any(acquires));
+    // Gone, with its session: the lease is waited for as ever.
+    let mut keys = locked_by_patroni();
+    keys.members.remove("n1");
+    keys.leader = None;
+    let mut seen = sees("n2", 100 + 3 * LONGEST_MS, keys, standby(1000));
+    brain.step(&seen);
+    peers(&mut seen, &[("n1", None), ("n3", Some(answer(1000)))]);
+    let done = commands(&mut brain, &seen);
+    assert!(done.iter().any(acquires), "{done:?}");
+}
+
+#[test]
+fn a_lease_is_not_taken_back_from_under_a_foreign_lock() {
+    let mut keys = with_lease(cluster(), Some(lease("n2", 9, LeaseState::Held)));
+    keys.leader = Some(versioned("elsewhere".into(), Some("s-x")));
+    let seen = sees("n2", 100, keys, standby(1000));
+    assert!(!commands(&mut brain("n2"), &seen).iter().any(acquires));
+}
