@@ -3,7 +3,9 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use nix::sys::prctl;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
@@ -74,6 +76,24 @@ pub fn lookup(user: &str) -> Result<Account, PrivilegeError> {
     })
 }
 
+/// `HOME`, `USER` and `LOGNAME` for programs of this process's user, as the user database has them. A
+/// process that has changed its user keeps root's, and libpq would look for certificates there. A
+/// `HOME` that does belong to the user stays. Looked up once, by whoever is first.
+pub fn home_and_name() -> &'static [(String, String)] {
+    static KNOWN: OnceLock<Vec<(String, String)>> = OnceLock::new();
+    KNOWN.get_or_init(|| variables(std::env::var_os("HOME").map(PathBuf::from)))
+}
+
+fn variables(inherited: Option<PathBuf>) -> Vec<(String, String)> {
+    let uid = geteuid();
+    let own = |dir: &PathBuf| fs::metadata(dir).is_ok_and(|found| found.uid() == uid.as_raw());
+    let user = User::from_uid(uid).ok().flatten();
+    let home = inherited.filter(own).or_else(|| user.as_ref().map(|user| user.dir.clone()));
+    let home = home.map(|dir| ("HOME".to_owned(), dir.to_string_lossy().into_owned()));
+    let names = user.map(|user| ["USER", "LOGNAME"].map(|key| (key.to_owned(), user.name.clone())));
+    home.into_iter().chain(names.into_iter().flatten()).collect()
+}
+
 /// Makes this process, for good, one of `user`; to be called before any thread is started. Before,
 /// it takes along what only root can give and the guard needs: the right to lock memory, to run at
 /// the lowest real-time priority or the best nice value, and to be spared by the OOM killer. Nothing happens where the
@@ -126,6 +146,22 @@ fn take_along() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_home_is_the_users_own() {
+        let me = User::from_uid(geteuid()).unwrap().expect("the tests' user has an account");
+        let home = |inherited: Option<&str>| {
+            let found = variables(inherited.map(PathBuf::from));
+            assert!(found.contains(&("LOGNAME".to_owned(), me.name.clone())), "{found:?}");
+            found.into_iter().find(|(name, _)| name == "HOME").map(|(_, home)| PathBuf::from(home))
+        };
+        assert_eq!(home(None), Some(me.dir.clone()));
+        assert_eq!(home(Some("/nonexistent")), Some(me.dir));
+        let other = std::env::temp_dir().join(format!("hart-home-{}", std::process::id()));
+        fs::create_dir_all(&other).unwrap();
+        assert_eq!(home(other.to_str()), Some(other.clone()));
+        fs::remove_dir(&other).unwrap();
+    }
 
     #[test]
     fn looks_up_users() {

@@ -92,6 +92,8 @@ pub struct Local {
     pub killing: Option<Killing>,
     /// What is wrong with a server that runs.
     pub trouble: Option<Trouble>,
+    /// Why a server that runs lets the agent ask nothing: it refuses the login, or the statement.
+    pub refused: Option<String>,
     /// The server's own word that the WAL it needs next is nowhere to be had any more.
     pub wal_gone: Option<String>,
     /// Why nobody reaches this node at its own REST address.

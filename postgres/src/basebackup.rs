@@ -102,12 +102,14 @@ impl Postgres {
         let settings = self.settings();
         check_options(TOOL, &settings.basebackup, TAKEN, "postgresql.basebackup")?;
         let program = binaries::program(&settings, TOOL)?;
-        let s = settings.clone();
-        blocking("writing the password file", FILES, move || pgpass::write(&s)).await?;
+        let (s, from) = (settings.clone(), source.clone());
+        blocking("writing the password file", FILES, move || pgpass::write(&s, Some(&from)))
+            .await?;
+        let major = self.version(FILES).await?.major;
         let may = if options.replace { May::Replace } else { May::Fill };
         let marker = self.begin(Work::BaseBackup, may).await?;
         let tool = Tool::new(TOOL, program, &settings).env(RUN_VARIABLE, &marker.run);
-        let tool = with_arguments(tool, &settings, source, options);
+        let tool = with_arguments(tool, &settings, source, options, major);
         let limits = Limits { total: None, silence: Some(options.stall) };
         let output =
             tool.run(limits, |line| Progress::parse(line).into_iter().for_each(&mut progress));
@@ -151,11 +153,12 @@ fn with_arguments(
     settings: &Settings,
     source: &Upstream,
     options: &BaseBackup,
+    major: u32,
 ) -> Tool {
     let who = &settings.replication;
     // Not the member's name: the primary must not take the backup's WAL stream for a standby.
     let label = format!("{} base backup", settings.name);
-    let conninfo = conf::connect_string(settings, who, source, &label, None);
+    let conninfo = conf::connect_string(settings, who, source, &label, None, major);
     // One syncfs at the end is as safe as an fsync for each file: the marker stays until then.
     let mut tool = tool
         .in_english()
@@ -231,7 +234,7 @@ mod tests {
         let mut settings = Settings::new("demo", "n1", "/srv/data");
         settings.replication = Credentials::new("repl").with_password("geheim");
         let source = Upstream { host: "10.0.0.1".into(), port: 5432 };
-        let text = conf::connect_string(&settings, &settings.replication, &source, "n1", None);
+        let text = conf::connect_string(&settings, &settings.replication, &source, "n1", None, 15);
         assert!(text.contains("user=repl") && !text.contains("geheim"), "{text}");
     }
 }

@@ -80,7 +80,10 @@ impl Postgres {
         let tool = Tool::new("postgres", program.clone(), &settings).in_english();
         let output = tool.arg("--version").succeed(Limits::total(within)).await?;
         match Version::parse(&output.stdout) {
-            Some(version) if SUPPORTED.contains(&version.major) => Ok(version),
+            Some(version) if SUPPORTED.contains(&version.major) => {
+                self.set_major(version.major);
+                Ok(version)
+            }
             _ => {
                 let text = output.stdout.trim().chars().take(200).collect();
                 Err(Error::UnsupportedVersion { program, text })

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout_at};
 
+use crate::environment;
 use crate::error::{Error, Result};
 use crate::settings::{RunAs, Settings};
 
@@ -24,41 +25,6 @@ const LINE_LIMIT: usize = 16 * 1024;
 /// Environment variable that marks the processes of one run, so that a restarted agent finds those
 /// that its predecessor left behind.
 pub(crate) const RUN_VARIABLE: &str = "HART_TOOL_RUN";
-
-/// libpq's environment variables could redirect a tool or the walreceiver; none is inherited.
-pub(crate) const LIBPQ_VARIABLES: &[&str] = &[
-    "PGAPPNAME",
-    "PGCHANNELBINDING",
-    "PGCLIENTENCODING",
-    "PGCONNECT_TIMEOUT",
-    "PGDATA",
-    "PGDATABASE",
-    "PGDATESTYLE",
-    "PGGEQO",
-    "PGGSSENCMODE",
-    "PGGSSLIB",
-    "PGHOST",
-    "PGHOSTADDR",
-    "PGKRBSRVNAME",
-    "PGOPTIONS",
-    "PGPASSFILE",
-    "PGPASSWORD",
-    "PGPORT",
-    "PGREQUIREPEER",
-    "PGREQUIRESSL",
-    "PGSERVICE",
-    "PGSERVICEFILE",
-    "PGSSLCERT",
-    "PGSSLCRL",
-    "PGSSLCRLDIR",
-    "PGSSLKEY",
-    "PGSSLMODE",
-    "PGSSLROOTCERT",
-    "PGSYSCONFDIR",
-    "PGTARGETSESSIONATTRS",
-    "PGTZ",
-    "PGUSER",
-];
 
 /// How long a program may take.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,12 +60,10 @@ pub(crate) struct Tool {
 }
 
 impl Tool {
-    /// The program at `path` with libpq's variables removed, as the user that PostgreSQL runs as.
+    /// The program at `path` with a clean environment, as the user that PostgreSQL runs as.
     pub(crate) fn new(name: &'static str, path: PathBuf, settings: &Settings) -> Self {
         let mut command = Command::new(path);
-        for variable in LIBPQ_VARIABLES {
-            command.env_remove(variable);
-        }
+        command.env_clear().envs(environment::variables(settings));
         // The caller's working directory may be unreadable for the other user.
         command.current_dir("/").stdin(Stdio::null()).process_group(0).kill_on_drop(true);
         if let Some(RunAs { uid, gid }) = settings.run_as {
@@ -329,8 +293,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn libpq_variables_are_not_inherited() {
-        let output = shell("env").succeed(Limits::total(Duration::from_secs(60))).await.unwrap();
-        assert!(!output.stdout.lines().any(|line| line.starts_with("PG")), "{}", output.stdout);
+    async fn only_what_programs_need_is_inherited() {
+        let mut settings = Settings::new("demo", "n1", "/nonexistent");
+        settings.account = vec![("HOME".to_owned(), "/var/lib/pg".to_owned())];
+        let tool = Tool::new("env", PathBuf::from("/usr/bin/env"), &settings).in_english();
+        let output = tool.succeed(Limits::total(Duration::from_secs(60))).await.unwrap();
+        let known = ["PATH", "LD_LIBRARY_PATH", "LANG", "LANGUAGE", "TZ", "HOME"];
+        let here = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+        let name = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
+        let strange = |name: &String| !known.contains(&name.as_str()) && !name.starts_with("LC_");
+        let strangers: Vec<String> = output.stdout.lines().map(name).filter(strange).collect();
+        assert!(strangers.is_empty(), "{strangers:?}");
+        assert!(output.stdout.contains("HOME=/var/lib/pg\n"), "{}", output.stdout);
+        assert!(here.filter(strange).count() > 0, "there was nothing to keep away");
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::datadir::{self, DataDir};
 use crate::error::{Error, Result};
 use crate::files::{self, blocking};
+use crate::link::options_for;
 use crate::parameters;
 use crate::pgpass;
 use crate::postgres::Postgres;
@@ -141,7 +142,11 @@ fn write_all(settings: &Settings, role: &Role) -> Result<ConfigChange> {
     if !settings.pg_ident.is_empty() && !settings.parameters.contains_key("ident_file") {
         put(&mut change, &dir.join("pg_ident.conf"), &lines(&settings.pg_ident), settings)?;
     }
-    if pgpass::write(settings)? {
+    let upstream = match role {
+        Role::Standby { upstream, .. } => upstream.as_ref(),
+        Role::Primary => None,
+    };
+    if pgpass::write(settings, upstream)? {
         change.files.push(settings.pgpass.clone());
     }
     let unwanted =
@@ -242,7 +247,13 @@ fn server_conf(settings: &Settings, role: &Role) -> String {
 fn defaults(settings: &Settings) -> Vec<(&'static str, String)> {
     let path = |name: &str| settings.config_dir().join(name).to_string_lossy().into_owned();
     let mut list = vec![
-        ("unix_socket_directories", settings.socket_dir.to_string_lossy().into_owned()),
+        (
+            "unix_socket_directories",
+            settings
+                .socket_dir
+                .as_ref()
+                .map_or_else(String::new, |dir| dir.to_string_lossy().into()),
+        ),
         ("hba_file", path("pg_hba.conf")),
         ("ident_file", path("pg_ident.conf")),
         ("wal_keep_size", "128MB".to_owned()),
@@ -266,7 +277,9 @@ fn streaming(settings: &Settings, role: &Role) -> (String, String) {
         return (String::new(), String::new());
     };
     let slot = slot.clone().filter(|_| settings.use_slots).unwrap_or_default();
-    (connect_string(settings, &settings.replication, upstream, &settings.name, None), slot)
+    let (who, name) = (&settings.replication, &settings.name);
+    let major = datadir::major(&settings.data_dir).ok().flatten().unwrap_or_default();
+    (connect_string(settings, who, upstream, name, None, major), slot)
 }
 
 /// A libpq connection string to another server; the password comes from the password file. A dead
@@ -277,6 +290,7 @@ pub(crate) fn connect_string(
     to: &Upstream,
     application: &str,
     database: Option<&str>,
+    major: u32,
 ) -> String {
     let (port, passfile) = (to.port.to_string(), settings.pgpass.to_string_lossy());
     let mut options: Vec<(&str, &str)> = vec![
@@ -292,10 +306,30 @@ pub(crate) fn connect_string(
         ("keepalives_count", "3"),
     ];
     options.extend(database.map(|name| ("dbname", name)));
+    // The site may have defaults that such a session must not have.
+    let session = options_for(major, database.is_none());
+    options.push(("options", &session));
+    if !is_encrypted(who) && who.password.is_some() && is_known(major, "require_auth") {
+        options.push(("require_auth", "!password"));
+    }
     // libpq takes the last value of an option that is given twice.
-    let extra = who.conninfo.iter().filter(|(name, _)| is_safe_option(name));
+    let extra =
+        who.conninfo.iter().filter(|(name, _)| is_safe_option(name) && is_known(major, name));
     options.extend(extra.map(|(name, value)| (name.as_str(), value.as_str())));
     conninfo(options)
+}
+
+/// Whether libpq of this version has the option; an unknown one makes it refuse the whole string.
+fn is_known(major: u32, option: &str) -> bool {
+    const SINCE: [(&str, u32); 3] =
+        [("sslcrldir", 14), ("require_auth", 16), ("sslnegotiation", 17)];
+    SINCE.iter().all(|(name, since)| *name != option || major >= *since)
+}
+
+/// Whether the password is never sent without encryption, so that it may be asked for in clear text.
+fn is_encrypted(who: &Credentials) -> bool {
+    let mode = who.conninfo.get("sslmode").map_or("prefer", String::as_str);
+    matches!(mode, "require" | "verify-ca" | "verify-full")
 }
 
 /// Secrets must not become program arguments.
@@ -349,6 +383,27 @@ mod tests {
             let line = format!("\n{name} = {}\n", conf_value(&value));
             assert_eq!(text.matches(&line).count(), 1, "{line}{text}");
         }
+    }
+
+    #[test]
+    fn no_libpq_gets_an_option_that_it_does_not_know() {
+        let mut settings = settings();
+        let (upstream, who) = (Upstream { host: "db1".into(), port: 5432 }, "n1");
+        let text = |settings: &Settings, major| {
+            connect_string(settings, &settings.replication, &upstream, who, None, major)
+        };
+        assert!(!text(&settings, 15).contains("require_auth"));
+        assert!(text(&settings, 16).contains(" require_auth='!password'"));
+        let extra = &mut settings.replication.conninfo;
+        extra.insert("sslmode".into(), "require".into());
+        assert!(!text(&settings, 16).contains("require_auth"), "LDAP over TLS is fine");
+        let extra = &mut settings.replication.conninfo;
+        extra.insert("sslnegotiation".into(), "direct".into());
+        extra.insert("require_auth".into(), "scram-sha-256".into());
+        assert!(!text(&settings, 15).contains("direct"));
+        let newest = text(&settings, 17);
+        assert!(newest.contains("sslnegotiation=direct"), "{newest}");
+        assert!(newest.contains(" require_auth=scram-sha-256"), "{newest}");
     }
 
     #[test]

@@ -9,17 +9,14 @@ use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::sys::time::TimeSpec;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::files::blocking;
+use crate::link::local_places;
 use crate::link_error::LinkError;
 use crate::postgres::Postgres;
 
-/// The first message of a connection: "may we speak TLS?" (length 8, code 80877103).
-const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// A commit of our own, which waits for the local disk and for nothing else.
 const COMMIT: &str = "SELECT pg_logical_emit_message(true, 'hart', '')";
 /// Where WAL is inserted and where it is on disk; NULL on a standby.
@@ -48,17 +45,31 @@ impl WalEnds {
 }
 
 impl Postgres {
-    /// Does the postmaster take connections? It is asked over the Unix socket whether it speaks TLS,
-    /// which it answers by a process of its own, before it looks at users or limits; so taken
+    /// Does the postmaster take connections? It is asked (over the Unix socket, if it has one) whether
+    /// it speaks TLS, which it answers by a process of its own, before it looks at users or limits; so taken
     /// connection slots and refused users are no failure, and nothing is logged.
     ///
     /// # Errors
     /// [`LinkError::NotListening`], [`LinkError::Lost`] or [`LinkError::Timeout`].
     pub async fn ping(&self, within: Duration) -> std::result::Result<(), LinkError> {
         let settings = self.settings();
-        let socket = settings.socket_dir.join(format!(".s.PGSQL.{}", settings.port));
         let late = |_| LinkError::Timeout { what: "a new connection", within };
-        timeout(within, ask(&socket)).await.map_err(late)?
+        let asked = async {
+            let mut last = Err(LinkError::nowhere(&settings.data_dir));
+            for place in local_places(&settings) {
+                last = place.ping().await;
+                // A socket that is not there, or another's, may be one that was never made.
+                let (absent, others) = (
+                    matches!(last, Err(LinkError::NotListening { .. })),
+                    matches!(last, Err(LinkError::Stranger { .. })),
+                );
+                if !absent && !others {
+                    break;
+                }
+            }
+            last
+        };
+        timeout(within, asked).await.map_err(late)?
     }
 
     /// Looks at the file systems of the data directory and of `pg_wal`. `None`: they can be written
@@ -100,16 +111,6 @@ impl Postgres {
     pub async fn write_wal(&self, within: Duration) -> std::result::Result<(), LinkError> {
         self.health().query(&self.settings(), COMMIT, within).await.map(drop)
     }
-}
-
-async fn ask(socket: &Path) -> std::result::Result<(), LinkError> {
-    let absent =
-        |source| LinkError::NotListening { endpoint: socket.display().to_string(), source };
-    let lost = |e: std::io::Error| LinkError::Lost { source: Box::new(e) };
-    let mut stream = UnixStream::connect(socket).await.map_err(absent)?;
-    stream.write_all(&TLS_REQUEST).await.map_err(lost)?;
-    // Whatever it says, it is there.
-    stream.read_u8().await.map(drop).map_err(lost)
 }
 
 fn read_only(path: &Path) -> String {

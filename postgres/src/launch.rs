@@ -1,11 +1,12 @@
 //! The command line of the postmaster.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::binaries;
-use crate::command::LIBPQ_VARIABLES;
 use crate::datadir::{self, DataDir};
+use crate::environment;
 use crate::error::{Error, Result};
 use crate::files::blocking;
 use crate::parameters;
@@ -21,10 +22,8 @@ pub struct Launch {
     pub program: PathBuf,
     /// Its arguments (without the program itself); no secrets.
     pub args: Vec<String>,
-    /// Variables to set.
-    pub env: Vec<(String, String)>,
-    /// Variables to remove: libpq's, which would redirect the walreceiver.
-    pub unset: Vec<String>,
+    /// All of its environment.
+    pub env: Vec<(OsString, OsString)>,
 }
 
 /// The postmaster keeps the score that it inherits from the agent, so that the OOM killer spares it;
@@ -53,9 +52,9 @@ impl Postgres {
         };
         let set = parameters::on_command_line(&settings, role, control.as_ref());
         let program = binaries::program(&settings, "postgres")?;
-        let unset = LIBPQ_VARIABLES.iter().map(|name| (*name).to_owned()).collect();
-        let env = OOM.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        Ok(Launch { program, args: arguments(&settings, &set), env, unset })
+        let mut env = environment::variables(&settings);
+        env.extend(OOM.map(|(name, value)| (name.into(), value.into())));
+        Ok(Launch { program, args: arguments(&settings, &set), env })
     }
 }
 

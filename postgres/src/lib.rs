@@ -14,6 +14,7 @@ mod command;
 mod conf;
 mod control;
 mod datadir;
+mod environment;
 mod error;
 mod files;
 mod health;
@@ -46,6 +47,7 @@ mod sync;
 mod sync_file;
 mod upstream;
 mod wal_behind;
+mod wire;
 
 pub use at_work::AtWork;
 pub use basebackup::{BaseBackup, Progress};
@@ -66,7 +68,9 @@ pub use promote::PromotedBy;
 pub use rewind::Rewound;
 pub use secret::Secret;
 pub use server_log::MissingWal;
-pub use settings::{Credentials, Role, RunAs, Settings, ToolOption, Upstream, default_socket_dir};
+pub use settings::{
+    Credentials, Role, RunAs, Settings, ToolOption, Upstream, default_socket_dir, first_socket_dir,
+};
 pub use slots::SlotChange;
 pub use upstream::UpstreamState;
 pub use wal_behind::WalBehind;

@@ -2,24 +2,61 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::link_error::LinkError;
 use crate::settings::{Credentials, Settings, Upstream};
+use crate::wire::{self, Handshaken, Place, Way};
 
-/// Settings of our own sessions: English messages (some are looked at), nothing of ours waits for
-/// standbys or fills the server's log, and no user setting gets in the way.
-const OPTIONS: &str = "-c synchronous_commit=local -c search_path=pg_catalog -c lc_messages=C \
-    -c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 \
-    -c idle_in_transaction_session_timeout=0 -c log_statement=none \
-    -c log_min_duration_statement=-1 -c client_min_messages=error -c DateStyle=ISO";
-/// Of these a role without superuser's rights may set only this one.
-const REMOTE_OPTIONS: &str = "-c search_path=pg_catalog";
+/// Settings of our own sessions, whatever the site has made the default for everybody, for a database
+/// or a role: English messages (some are looked at), nothing of ours waits for standbys or fills the
+/// server's log. A hot standby refuses serializable transactions.
+const OPTIONS: &str = "-c synchronous_commit=local -c lc_messages=C -c log_statement=none \
+    -c log_min_duration_statement=-1 -c log_duration=off";
+/// Those that a role without superuser's rights may set, too.
+const COMMON_OPTIONS: &str = "-c search_path=pg_catalog -c role=none \
+    -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off \
+    -c default_transaction_deferrable=off -c statement_timeout=0 -c lock_timeout=0 \
+    -c idle_in_transaction_session_timeout=0 -c client_min_messages=error -c DateStyle=ISO \
+    -c standard_conforming_strings=on -c exit_on_error=off -c transform_null_equals=off -c jit=off";
+/// What a replication connection needs of these: it may be idle between its commands.
+const REPLICATION_OPTIONS: &str = "-c role=none -c statement_timeout=0 -c lock_timeout=0";
+
+/// `options` for programs of PostgreSQL's of this version, which connect to one of the same.
+pub(crate) fn options_for(major: u32, is_replication: bool) -> String {
+    let common = if is_replication { REPLICATION_OPTIONS } else { COMMON_OPTIONS };
+    newer_limits(major).fold(common.to_owned(), |all, name| format!("{all} -c {name}=0"))
+}
+
+/// Limits of a session that not all versions know.
+pub(crate) fn newer_limits(major: u32) -> impl Iterator<Item = &'static str> {
+    let newer = [("idle_session_timeout", 14), ("transaction_timeout", 17)];
+    newer.into_iter().filter(move |(_, since)| major >= *since).map(|(name, _)| name)
+}
+
+/// For the superuser. A trigger of the login must not keep us out.
+fn own_options(major: u32) -> String {
+    let triggers = if major >= 17 { " -c event_triggers=off" } else { "" };
+    format!("{}{triggers}", options_for(major, false))
+}
+
+/// Settings of a session, for a server of this version.
+struct Wanted {
+    text: String,
+    major: u32,
+}
+
+/// Limits of newer versions only, where it is not known which this is; the server's default would end
+/// a session that is kept.
+const NEWER_LIMITS: &str = "SELECT set_config(name, '0', false) \
+    FROM unnest('{idle_session_timeout,transaction_timeout}'::text[]) AS name \
+    WHERE current_setting(name, true) IS NOT NULL";
 /// The request to cancel a statement that came too late may take this long.
 const CANCEL: Duration = Duration::from_secs(2);
 
@@ -29,11 +66,13 @@ pub(crate) type Rows = Vec<Vec<Option<String>>>;
 /// One kept connection, made again when it breaks.
 pub(crate) struct Link {
     kept: Mutex<Option<Arc<Session>>>,
+    major: Arc<AtomicU32>,
 }
 
 impl Link {
-    pub(crate) fn new() -> Self {
-        Self { kept: Mutex::new(None) }
+    /// `major`: of the server's version, as far as it is known by then; else 0.
+    pub(crate) fn new(major: Arc<AtomicU32>) -> Self {
+        Self { kept: Mutex::new(None), major }
     }
 
     /// Runs a statement on the kept connection. A connection that turns out to be broken is made
@@ -90,7 +129,8 @@ impl Link {
         }
         *kept = None;
         let left = until.saturating_duration_since(Instant::now());
-        let session = Arc::new(Session::open(settings, left).await?);
+        let session =
+            Arc::new(Session::open(settings, self.major.load(Ordering::Relaxed), left).await?);
         *kept = Some(session.clone());
         Ok((session, true))
     }
@@ -107,47 +147,83 @@ impl Link {
 pub(crate) struct Session {
     client: Client,
     driver: AbortHandle,
+    way: Arc<Way>,
     endpoint: String,
     user: String,
     settings: Option<Arc<Settings>>,
 }
 
 impl Session {
-    /// A superuser connection over the Unix socket, or, when `pg_hba.conf` refuses that one, over
-    /// TCP to an address that the server listens on.
+    /// A superuser connection over the Unix socket, or, where there is none or `pg_hba.conf` refuses
+    /// that one, over TCP to an address that the server listens on.
     pub(crate) async fn open(
         settings: &Arc<Settings>,
+        major: u32,
         within: Duration,
     ) -> Result<Self, LinkError> {
         let until = Instant::now() + within;
+        let options = Wanted { text: format!("{OPTIONS} {}", own_options(major)), major };
         let who = &settings.superuser;
-        let mut config = config_for(who, settings.port);
-        config.host_path(&settings.socket_dir);
-        let socket = settings.socket_dir.join(format!(".s.PGSQL.{}", settings.port));
-        let by_socket = connect(&config, socket.display().to_string(), who, within).await;
-        let mut session = match (by_socket, local_address(settings)) {
-            (Err(refused @ LinkError::AuthFailed { .. }), Some(host)) => {
-                let mut config = config_for(who, settings.port);
-                config.host(&host);
-                let left = until.saturating_duration_since(Instant::now());
-                let endpoint = format!("{host}:{}", settings.port);
-                connect(&config, endpoint, who, left).await.map_err(|_| refused)?
+        let mut opened = Err(LinkError::nowhere(&settings.data_dir));
+        for place in local_places(settings) {
+            let next = Self::at(&place, who, settings, &options, until, within).await;
+            opened = match (opened, next) {
+                (_, Ok(session)) => Ok(session),
+                (Err(first), Err(second)) => Err(worth_telling(first, second)),
+                (Ok(_), Err(error)) => Err(error),
+            };
+            let elsewhere = |error: &LinkError| {
+                matches!(
+                    error,
+                    LinkError::AuthFailed { .. }
+                        | LinkError::NotListening { .. }
+                        | LinkError::Stranger { .. }
+                )
+            };
+            if !opened.as_ref().is_err_and(elsewhere) {
+                break;
             }
-            (by_socket, _) => by_socket?,
-        };
+        }
+        let mut session = opened?;
         session.settings = Some(settings.clone());
         Ok(session)
     }
 
-    /// A connection to another server, without TLS.
+    /// A connection to another server, by the options of this role.
     pub(crate) async fn open_remote(
+        settings: &Settings,
         who: &Credentials,
         to: &Upstream,
+        major: u32,
         within: Duration,
     ) -> Result<Self, LinkError> {
-        let mut config = config_for(who, to.port);
-        config.host(&to.host).options(REMOTE_OPTIONS);
-        connect(&config, format!("{}:{}", to.host, to.port), who, within).await
+        let place = Place::tcp(&to.host, to.port);
+        let until = Instant::now() + within;
+        let options = Wanted { text: options_for(major, false), major };
+        Self::at(&place, who, settings, &options, until, within).await
+    }
+
+    async fn at(
+        place: &Place,
+        who: &Credentials,
+        settings: &Settings,
+        options: &Wanted,
+        until: Instant,
+        within: Duration,
+    ) -> Result<Self, LinkError> {
+        let opened = wire::open(place, who, settings.home(), &options.text, until, within).await;
+        let (client, connection, way) = opened?;
+        let driver = tokio::spawn(async move {
+            // Its error reaches whoever uses the client next.
+            let _ = connection.await;
+        });
+        let (endpoint, user) = (place.name(), who.username.clone());
+        let driver = driver.abort_handle();
+        let session = Self { client, driver, way: Arc::new(way), endpoint, user, settings: None };
+        if options.major == 0 {
+            session.query(NEWER_LIMITS, until, within).await?;
+        }
+        Ok(session)
     }
 
     fn fits(&self, settings: &Arc<Settings>) -> bool {
@@ -155,6 +231,7 @@ impl Session {
             Arc::ptr_eq(a, settings)
                 || (a.port == settings.port
                     && a.socket_dir == settings.socket_dir
+                    && a.listen_addresses == settings.listen_addresses
                     && a.superuser == settings.superuser)
         };
         !self.client.is_closed() && self.settings.as_ref().is_some_and(same)
@@ -186,9 +263,14 @@ impl Session {
     /// Gives up on what the connection is doing: asks the server to cancel it, and hangs up.
     pub(crate) fn abandon(&self) {
         let token = self.client.cancel_token();
-        let driver = self.driver.clone();
+        let (driver, way) = (self.driver.clone(), self.way.clone());
         tokio::spawn(async move {
-            let _ = timeout(CANCEL, token.cancel_query(NoTls)).await;
+            let cancelled = async {
+                if let Ok(wire) = way.again().await {
+                    let _ = token.cancel_query_raw(wire, Handshaken).await;
+                }
+            };
+            let _ = timeout(CANCEL, cancelled).await;
             driver.abort();
         });
     }
@@ -203,48 +285,34 @@ async fn answered<T>(
     timeout_at(until, answer).await.map_err(late)
 }
 
-fn config_for(who: &Credentials, port: u16) -> Config {
-    let mut config = Config::new();
-    config.user(&who.username).dbname("postgres").port(port);
-    config.application_name("hart").options(OPTIONS);
-    if let Some(password) = &who.password {
-        config.password(password.expose());
-    }
-    config
-}
-
-async fn connect(
-    config: &Config,
-    endpoint: String,
-    who: &Credentials,
-    within: Duration,
-) -> Result<Session, LinkError> {
-    let connected = match timeout(within, config.connect(NoTls)).await {
-        Err(_) => return Err(LinkError::Timeout { what: "connecting", within }),
-        Ok(connected) => connected,
+/// Of two ways to the server that both failed, the error that tells more.
+fn worth_telling(first: LinkError, second: LinkError) -> LinkError {
+    let heard = |error: &LinkError| {
+        error.proves_alive() || error.is_ours() || matches!(error, LinkError::Stranger { .. })
     };
-    let (client, connection) = connected.map_err(|e| {
-        // The client library takes a missing password for a configuration error.
-        if who.password.is_none() && std::error::Error::source(&e).is_some_and(asks_password) {
-            let message = "it asks for a password, and none is configured".to_owned();
-            return LinkError::AuthFailed {
-                endpoint: endpoint.clone(),
-                user: who.username.clone(),
-                message,
-            };
-        }
-        LinkError::sort(e, &endpoint, &who.username)
-    })?;
-    let driver = tokio::spawn(async move {
-        // Its error reaches whoever uses the client next.
-        let _ = connection.await;
-    });
-    let (driver, user) = (driver.abort_handle(), who.username.clone());
-    Ok(Session { client, driver, endpoint, user, settings: None })
+    match (heard(&first), heard(&second)) {
+        (true, true) => LinkError::both(first, second),
+        (false, true) => second,
+        // Nobody listens at the last place: the first is the one to name.
+        _ => match first {
+            LinkError::NotListening { ref source, .. } if source.raw_os_error().is_none() => second,
+            first => first,
+        },
+    }
 }
 
-fn asks_password(source: &(dyn std::error::Error + 'static)) -> bool {
-    source.to_string() == "password missing"
+/// Where the local server is, the best way first.
+pub(crate) fn local_places(settings: &Settings) -> Vec<Place> {
+    let owner = settings.owner().uid;
+    let socket = settings.socket().map(|path| Place::Unix { path, owner });
+    let tcp = local_address(settings).map(|host| {
+        // The certificate may be for the name by which others know it; nobody but this machine is
+        // behind its own addresses.
+        let names = settings.connect_host.iter().cloned().chain([host.clone()]);
+        let names = names.chain(["localhost".to_owned()]).collect();
+        Place::Tcp { host, port: settings.port, names }
+    });
+    socket.into_iter().chain(tcp).collect()
 }
 
 /// An address of ours that the server listens on.
@@ -278,8 +346,9 @@ mod tests {
     #[tokio::test]
     async fn nobody_listening_is_told_apart() {
         let mut settings = Settings::new("demo", "n1", "/nonexistent");
-        settings.socket_dir = "/nonexistent".into();
-        let link = Link::new();
+        settings.socket_dir = Some("/nonexistent".into());
+        settings.listen_addresses = String::new();
+        let link = Link::new(Arc::default());
         let result = link.query(&Arc::new(settings), "SELECT 1", Duration::from_secs(60)).await;
         let error = result.unwrap_err();
         assert!(matches!(error, LinkError::NotListening { .. }), "{error:?}");

@@ -1,5 +1,6 @@
 //! The handle on the local PostgreSQL.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct Postgres {
 
 struct Inner {
     settings: RwLock<Arc<Settings>>,
+    /// Of the programs' version, once they have been asked; 0 before.
+    major: Arc<AtomicU32>,
     /// Only for probes, so that no slow statement can make the server look dead.
     probes: Link,
     /// For everything else that is short.
@@ -43,12 +46,14 @@ impl Postgres {
     /// A handle; does nothing yet. Must be used inside a tokio runtime with time and I/O.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        let major = Arc::new(AtomicU32::new(0));
         Self {
             inner: Arc::new(Inner {
                 settings: RwLock::new(Arc::new(settings)),
-                probes: Link::new(),
-                work: Link::new(),
-                health: Link::new(),
+                probes: Link::new(major.clone()),
+                work: Link::new(major.clone()),
+                health: Link::new(major.clone()),
+                major,
                 files: Arc::new(Mutex::new(())),
                 looks: Arc::default(),
                 sync: Arc::default(),
@@ -68,6 +73,15 @@ impl Postgres {
     /// [`Postgres::write_config`], the command line at the next start.
     pub fn update_settings(&self, settings: Settings) {
         *self.inner.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// The major version of the programs; 0 as long as it is not known.
+    pub(crate) fn major(&self) -> u32 {
+        self.inner.major.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_major(&self, major: u32) {
+        self.inner.major.store(major, Ordering::Relaxed);
     }
 
     pub(crate) fn probes(&self) -> &Link {

@@ -106,7 +106,8 @@ pub(crate) fn remove_stale_locks(settings: &Settings) -> Result<()> {
     if files::remove_if_there(&path)? {
         tracing::info!(file = %path.display(), "removed the pid file of a dead postmaster");
     }
-    let lock = settings.socket_dir.join(format!(".s.PGSQL.{}.lock", settings.port));
+    let Some(dir) = &settings.socket_dir else { return Ok(()) };
+    let lock = dir.join(format!(".s.PGSQL.{}.lock", settings.port));
     if is_lock_of(&lock, &settings.data_dir)? && files::remove_if_there(&lock)? {
         tracing::info!(file = %lock.display(), "removed the socket's lock of a dead postmaster");
     }
@@ -174,7 +175,7 @@ mod tests {
         assert_eq!(find(&settings).unwrap(), None);
         let socket = |port: u16| dir.join(format!(".s.PGSQL.{port}.lock"));
         let mut settings = settings;
-        settings.socket_dir.clone_from(&dir);
+        settings.socket_dir = Some(dir.clone());
         let (ours, anothers) = (socket(settings.port), socket(settings.port + 1));
         fs::copy(&pid_file, &ours).unwrap();
         fs::write(&anothers, format!("{}\n/elsewhere\n", std::process::id())).unwrap();

@@ -84,7 +84,8 @@ impl Postgres {
     pub async fn checkpoint(&self, within: Duration) -> Result<()> {
         let until = Instant::now() + within;
         let failed = || Error::sql("CHECKPOINT");
-        let session = Session::open(&self.settings(), within).await.map_err(failed())?;
+        let session =
+            Session::open(&self.settings(), self.major(), within).await.map_err(failed())?;
         session.query("CHECKPOINT", until, within).await.map_err(failed()).map(drop)
     }
 }

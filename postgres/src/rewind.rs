@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::files::{self, blocking};
 use crate::initdb::check_options;
 use crate::launch;
+use crate::link::newer_limits;
 use crate::making::May;
 use crate::parameters;
 use crate::pgpass;
@@ -65,11 +66,11 @@ impl Postgres {
         let until = Instant::now() + within;
         let left = || until.saturating_duration_since(Instant::now());
         check_options(TOOL, &settings.pg_rewind, TAKEN, "postgresql.rewind")?;
-        let s = settings.clone();
-        blocking("the preparation of pg_rewind", FILES, move || prepare(&s)).await?;
+        let (s, from) = (settings.clone(), source.clone());
+        blocking("the preparation of pg_rewind", FILES, move || prepare(&s, &from)).await?;
         match self.wait_for_checkpoint(source, left()).await {
             Err(error @ Error::Sql { .. }) => {
-                // pg_rewind may get through where we do not (TLS), and says best what is wrong.
+                // pg_rewind may get through where we do not (GSSAPI), and says best what is wrong.
                 tracing::info!(%error, "cannot ask the source for its checkpoint");
             }
             other => drop(other?),
@@ -95,7 +96,9 @@ impl Postgres {
     ) -> Result<Output> {
         let settings = self.settings();
         let who = settings.rewind_credentials();
-        let conninfo = conf::connect_string(&settings, who, source, "hart", Some("postgres"));
+        let major = self.version(FILES).await?.major;
+        let conninfo =
+            conf::connect_string(&settings, who, source, "hart", Some("postgres"), major);
         let mut tool = Tool::new(TOOL, binaries::program(&settings, TOOL)?, &settings)
             .in_english()
             .option("--target-pgdata", &settings.data_dir)
@@ -155,6 +158,10 @@ impl Postgres {
         for arg in launch::arguments(&settings, &set) {
             tool = tool.arg(arg);
         }
+        // A site's limit would end it before it has seen the end of its input.
+        for limit in newer_limits(self.version(FILES).await?.major) {
+            tool = tool.arg("-c").arg(format!("{limit}=0"));
+        }
         // 1 TB, in megabytes.
         let tool = tool.arg("-c").arg("wal_keep_size=1048576").arg("postgres");
         let left = until.saturating_duration_since(Instant::now());
@@ -162,7 +169,7 @@ impl Postgres {
     }
 }
 
-fn prepare(settings: &Settings) -> Result<()> {
+fn prepare(settings: &Settings, source: &Upstream) -> Result<()> {
     if let Some(running) = postmaster::find(settings)? {
         let data_dir = settings.data_dir.clone();
         return Err(Error::Running { doing: TOOL, data_dir, pid: running.pid });
@@ -172,7 +179,7 @@ fn prepare(settings: &Settings) -> Result<()> {
         other => return Err(other.refuse(TOOL, settings)),
     }
     postmaster::remove_stale_locks(settings)?;
-    pgpass::write(settings).map(drop)
+    pgpass::write(settings, Some(source)).map(drop)
 }
 
 /// Single-user mode refuses to run as a standby.

@@ -29,7 +29,7 @@ impl Postgres {
         let settings = self.settings();
         let until = Instant::now() + within;
         let failed = || Error::sql("creating the roles");
-        let session = Session::open(&settings, within).await.map_err(failed())?;
+        let session = Session::open(&settings, self.major(), within).await.map_err(failed())?;
         // The session's options keep statements out of the log; this does so for failed ones.
         let quiet = "SET log_min_error_statement TO panic; SET log_min_messages TO panic";
         session.query(quiet, until, within).await.map_err(failed())?;

@@ -107,8 +107,11 @@ pub struct Settings {
     pub listen_addresses: String,
     /// TCP port, which also names the Unix socket.
     pub port: u16,
-    /// Directory of the Unix socket that this crate connects to.
-    pub socket_dir: PathBuf,
+    /// Directory of the Unix socket that this crate connects to; `None` where there is no socket and
+    /// TCP is all.
+    pub socket_dir: Option<PathBuf>,
+    /// The name by which others know this server, and its certificate with them.
+    pub connect_host: Option<String>,
     /// The superuser that this crate works as.
     pub superuser: Credentials,
     /// The role that replicas stream and copy as.
@@ -137,6 +140,9 @@ pub struct Settings {
     pub use_pg_rewind: bool,
     /// User for PostgreSQL's programs when this process is root.
     pub run_as: Option<RunAs>,
+    /// Variables that say whose processes PostgreSQL and its programs are: `HOME`, `USER`, `LOGNAME`.
+    /// They win over what this process has; libpq looks for certificates below `HOME`.
+    pub account: Vec<(String, String)>,
 }
 
 impl Settings {
@@ -159,7 +165,8 @@ impl Settings {
             bin_dir: None,
             listen_addresses: "localhost".to_owned(),
             port: 5432,
-            socket_dir: default_socket_dir(),
+            socket_dir: None,
+            connect_host: None,
             superuser: Credentials::new("postgres"),
             replication: Credentials::new("replicator"),
             rewind: None,
@@ -173,6 +180,7 @@ impl Settings {
             use_slots: true,
             use_pg_rewind: true,
             run_as: None,
+            account: Vec::new(),
         }
     }
 
@@ -195,6 +203,22 @@ impl Settings {
         self.rewind.as_ref().unwrap_or(&self.superuser)
     }
 
+    /// Where libpq looks for `.postgresql`.
+    #[must_use]
+    pub fn home(&self) -> Option<PathBuf> {
+        let own = self.account.iter().find(|(name, _)| name == "HOME");
+        let inherited = || std::env::var_os("HOME").map(PathBuf::from);
+        own.map(|(_, home)| PathBuf::from(home))
+            .or_else(inherited)
+            .filter(|home| home.is_absolute())
+    }
+
+    /// The socket itself.
+    #[must_use]
+    pub fn socket(&self) -> Option<PathBuf> {
+        self.socket_dir.as_ref().map(|dir| dir.join(format!(".s.PGSQL.{}", self.port)))
+    }
+
     /// The user that must own the data directory.
     #[must_use]
     pub fn owner(&self) -> RunAs {
@@ -212,14 +236,25 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The socket directory of the distributions, or PostgreSQL's own default.
+/// The socket directory of the distributions, where there is one. PostgreSQL's own default is `/tmp`,
+/// where anybody can listen in its place while it is down.
 #[must_use]
-pub fn default_socket_dir() -> PathBuf {
-    ["/run/postgresql", "/var/run/postgresql"]
-        .iter()
-        .map(PathBuf::from)
-        .find(|dir| dir.is_dir())
-        .unwrap_or_else(|| PathBuf::from("/tmp"))
+pub fn default_socket_dir() -> Option<PathBuf> {
+    ["/run/postgresql", "/var/run/postgresql"].iter().map(PathBuf::from).find(|dir| dir.is_dir())
+}
+
+/// The directory of the first socket in a value of `unix_socket_directories`, which PostgreSQL takes
+/// as relative to the data directory; `None`: it has no socket, or only such as have no place in the
+/// file system.
+#[must_use]
+pub fn first_socket_dir(directories: &str, data_dir: &Path) -> Option<PathBuf> {
+    let unquoted = |dir: &str| {
+        let quoted = dir.strip_prefix('"').and_then(|dir| dir.strip_suffix('"'));
+        quoted.map_or_else(|| dir.to_owned(), |dir| dir.replace("\"\"", "\""))
+    };
+    let mut dirs = directories.split(',').map(|dir| unquoted(dir.trim()));
+    let first = dirs.find(|dir| !dir.is_empty() && !dir.starts_with('@'))?;
+    Some(data_dir.join(first))
 }
 
 #[cfg(test)]
@@ -232,6 +267,16 @@ mod tests {
         assert_eq!(settings.state_dir(), PathBuf::from("/srv/pg/data.hart"));
         assert_eq!(settings.config_dir(), Path::new("/srv/pg/data"));
         assert_eq!(settings.rewind_credentials().username, "postgres");
+    }
+
+    #[test]
+    fn sockets_are_where_postgresql_puts_them() {
+        let first = |value| first_socket_dir(value, Path::new("/srv/pg/data"));
+        assert_eq!(first("/run/a, /tmp"), Some("/run/a".into()));
+        assert_eq!(first(".."), Some("/srv/pg/data/..".into()));
+        assert_eq!(first(" \"/a b\" ,/c"), Some("/a b".into()));
+        assert_eq!(first("@abstract, run"), Some("/srv/pg/data/run".into()));
+        assert_eq!((first(""), first("@abstract")), (None, None));
     }
 
     #[test]

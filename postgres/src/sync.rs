@@ -122,7 +122,7 @@ impl Postgres {
         let open = || Error::sql("connecting for the proof of synchronous commits");
         let _turn = self.sync_turn(within).await?;
         let settings = self.settings();
-        let waiter = Session::open(&settings, within).await.map_err(open())?;
+        let waiter = Session::open(&settings, self.major(), within).await.map_err(open())?;
         self.reset_auto_conf(NAMES, within).await?;
         let file = self.sync_file(within).await?;
         let undo = Undo(Some((settings, file.clone())));

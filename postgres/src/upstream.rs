@@ -40,10 +40,11 @@ const STATE: &str = "SELECT r, CASE WHEN r THEN greatest(c.timeline_id, \
      pg_control_system() s";
 
 impl Postgres {
-    /// Asks another server for its timeline and history, as the rewind role, over plain TCP.
+    /// Asks another server for its timeline and history, as the rewind role, encrypted as
+    /// that one's `sslmode` says.
     ///
     /// # Errors
-    /// It cannot be reached or refuses us (also when it insists on TLS).
+    /// It cannot be reached or refuses us.
     pub async fn upstream_state(
         &self,
         upstream: &Upstream,
@@ -53,7 +54,9 @@ impl Postgres {
         let until = Instant::now() + within;
         let failed = || Error::sql("asking the upstream");
         let who = settings.rewind_credentials();
-        let session = Session::open_remote(who, upstream, within).await.map_err(failed())?;
+        let session = Session::open_remote(&settings, who, upstream, self.major(), within)
+            .await
+            .map_err(failed())?;
         let rows = session.query(STATE, until, within).await.map_err(failed())?;
         let mut state = rows
             .first()
@@ -69,6 +72,21 @@ impl Postgres {
             state.history = text.map(|text| History::parse(&text)).transpose()?;
         }
         Ok(state)
+    }
+
+    /// Whether the server at this place accepts writes, as the superuser sees it.
+    ///
+    /// # Errors
+    /// It cannot be reached or refuses us.
+    pub async fn accepts_writes(&self, at: &Upstream, within: Duration) -> Result<bool> {
+        let (settings, until) = (self.settings(), Instant::now() + within);
+        let failed = || Error::sql("asking whether it accepts writes");
+        let opened =
+            Session::open_remote(&settings, &settings.superuser, at, self.major(), within).await;
+        // By the transaction, not by the default, which our sessions set.
+        let sql = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool";
+        let value = opened.map_err(failed())?.value(sql, until, within).await.map_err(failed())?;
+        Ok(value.as_deref() == Some("f"))
     }
 
     /// Waits until a freshly promoted source has finished a checkpoint on its new timeline; before

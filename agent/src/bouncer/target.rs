@@ -4,20 +4,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use hart_config::{Account, Config};
+use hart_config::Config;
+use hart_postgres::{Postgres, Upstream};
 use tokio::net::lookup_host;
-use tokio::time::timeout;
-use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::admin::Admin;
 
 /// How long one look may take.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Who looks.
-#[derive(Clone, Debug)]
+/// Who looks: the superuser of the configuration, encrypted as its options say.
+#[derive(Clone)]
 pub struct Looker {
-    who: Account,
+    postgres: Postgres,
 }
 
 /// Where a pooler sends its clients.
@@ -27,7 +26,8 @@ impl Looker {
     /// Looks as the superuser of the configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self { who: config.postgresql.authentication.superuser.clone() }
+        let (settings, _) = crate::node::postgres_settings(config, &config.bootstrap.dynamic);
+        Self { postgres: Postgres::new(settings) }
     }
 
     /// Do all places that this pooler sends clients to accept writes?
@@ -44,29 +44,18 @@ impl Looker {
         let known = known.map_err(|error| error.to_string())?;
         for (host, port) in &places {
             let place = format!("{host}:{port}");
-            let looked = timeout(LOOK, self.accepts_writes(host, *port)).await;
-            let looked = looked.unwrap_or_else(|_| Err("no answer".to_owned()));
-            looked.map_err(|why| format!("{place}, where PgBouncer sends clients: {why}"))?;
+            let at = Upstream { host: host.clone(), port: *port };
+            let why = match self.postgres.accepts_writes(&at, LOOK).await {
+                Ok(true) => None,
+                Ok(false) => Some("it is no primary".to_owned()),
+                Err(error) => Some(crate::node::chain(&error)),
+            };
+            if let Some(why) = why {
+                return Err(format!("{place}, where PgBouncer sends clients: {why}"));
+            }
             self.is_forgotten(host, &known).await.map_err(|why| format!("{place}: {why}"))?;
         }
         Ok(())
-    }
-
-    async fn accepts_writes(&self, host: &str, port: u16) -> Result<(), String> {
-        let mut config = tokio_postgres::Config::new();
-        config.user(&self.who.username).dbname("postgres").host(host).port(port);
-        config.application_name("hart");
-        if let Some(password) = &self.who.password {
-            config.password(password.expose());
-        }
-        let said = |error: tokio_postgres::Error| crate::node::chain(&error);
-        let (client, connection) = config.connect(NoTls).await.map_err(said)?;
-        let driver = tokio::spawn(async move { drop(connection.await) });
-        let answer = client.simple_query("SHOW transaction_read_only").await.map_err(said);
-        driver.abort();
-        let off = |message: &SimpleQueryMessage| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("off"));
-        let writes = answer?.iter().any(off);
-        writes.then_some(()).ok_or_else(|| "it is no primary".to_owned())
     }
 
     /// PgBouncer remembers what a name was: no longer than its `dns_max_ttl`.

@@ -237,16 +237,20 @@ impl Doctor {
 }
 
 /// Which failures are a sickness. A server that answers at all (all slots taken, a user refused, a
-/// crash being recovered from) is not sick in this sense.
+/// crash being recovered from) is not sick in this sense, and neither is one that was not even asked
+/// because a file of ours cannot be read.
 fn sort(answer: Result<(), LinkError>) -> Found {
     /// SQLSTATE classes: insufficient resources (no disk space), and system errors (I/O).
     const STORAGE: [&str; 2] = ["53", "58"];
+    /// Of these classes, but no sickness: the limit of a role or a database.
+    const TOO_MANY: &str = "53300";
     match answer {
         Ok(()) => Ok(()),
         Err(error) => {
-            let storage =
-                error.code().is_some_and(|code| STORAGE.iter().any(|c| code.starts_with(c)));
-            if error.proves_alive() && !storage {
+            let is_storage =
+                |code: &str| code != TOO_MANY && STORAGE.iter().any(|c| code.starts_with(c));
+            let storage = error.code().is_some_and(is_storage);
+            if (error.proves_alive() && !storage) || error.is_ours() {
                 return Ok(());
             }
             Err(Finding { what: chain(&error), silent: !error.proves_alive() })
@@ -268,6 +272,8 @@ mod tests {
             LinkError::TooManyConnections { endpoint: "s".to_owned(), message: "sorry".to_owned() };
         assert!(sort(Err(taken)).is_ok());
         assert!(sort(Err(refused("42501"))).is_ok());
+        assert!(sort(Err(refused("53300"))).is_ok());
+        assert!(sort(Err(LinkError::OwnTls { why: "sslkey".to_owned() })).is_ok());
         let starting = LinkError::Starting { endpoint: "s".to_owned(), message: "wait".to_owned() };
         assert!(sort(Err(starting)).is_ok());
     }

@@ -145,6 +145,7 @@ impl Known {
             slots: Default::default(),
             killing: self.killing.clone(),
             trouble: self.health.trouble.clone().filter(|_| up),
+            refused: answer.problem.clone().filter(|_| up && answer.refused),
             wal_gone: self.health.wal_gone.clone().filter(|_| up),
             misled: self.misled.clone(),
             history: self.history.1.clone(),

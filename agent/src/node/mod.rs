@@ -60,5 +60,6 @@ pub use lease_task::Standing;
 pub use logging::{flush as flush_log, init as log_to_stderr};
 pub use services::service_name;
 pub use settings::consul as consul_client;
+pub use settings::postgres as postgres_settings;
 pub use start::run;
 pub use store_task::{Seen, back_off, chain};

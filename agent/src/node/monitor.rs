@@ -19,6 +19,8 @@ pub struct Answer {
     pub asked: Time,
     /// Why there is none, or no newer one.
     pub problem: Option<String>,
+    /// The problem is the server's own word, or our own files', and will not pass by itself.
+    pub refused: bool,
 }
 
 /// What the loop tells the monitor.
@@ -134,23 +136,42 @@ impl Monitor {
         let at = hart_clock::now();
         let before = self.sender.borrow().clone();
         let answer = match answer {
-            Ok(probe) => Answer { probe: Some((at, Arc::new(probe))), asked, problem: None },
+            Ok(probe) => Answer { probe: Some((at, Arc::new(probe))), asked, ..Answer::default() },
             // A server that is too busy to answer is not a server that is gone.
-            Err(error) => Answer {
-                probe: before.probe.filter(|_| error.proves_alive() || is_slow(&error)),
-                asked: before.asked,
-                problem: Some(super::store_task::chain(&error)),
-            },
+            Err(error) => {
+                let alive = error.proves_alive() || error.is_ours() || is_slow(&error);
+                let problem = Some(super::store_task::chain(&error));
+                // Said twice: in the middle of a change the server may refuse what it does not
+                // mean to refuse.
+                let refused = problem == before.problem && error.is_refusal();
+                let probe = before.probe.filter(|_| alive);
+                Answer { probe, asked: before.asked, problem, refused }
+            }
         };
+        self.tell(&answer);
         let changed = |old: &Answer| match (&old.probe, &answer.probe) {
             (Some((_, old)), Some((_, new))) => old != new,
             (None, None) => old.problem != answer.problem,
             _ => true,
-        };
+        } || old.refused != answer.refused;
         let changed = changed(&self.sender.borrow());
         self.sender.send_replace(answer);
         if changed {
             self.wake.notify_one();
+        }
+    }
+}
+
+impl Monitor {
+    /// Says what changes for people.
+    fn tell(&self, answer: &Answer) {
+        let said = self.sender.borrow().refused;
+        match (said, answer.refused, &answer.problem) {
+            (false, true, Some(why)) => {
+                tracing::warn!("PostgreSQL runs, but does not let hart in: {why}");
+            }
+            (true, false, None) => tracing::info!("PostgreSQL lets hart in again"),
+            _ => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From the configuration file and the cluster's settings to what each room wants to know.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hart_config::{Account, Config, effective_postgresql};
@@ -48,10 +48,12 @@ pub fn postgres(config: &Config, dynamic: &DynamicConfig) -> (Settings, Vec<Stri
     settings.bin_dir.clone_from(&file.bin_dir);
     settings.listen_addresses = file.listen.addresses();
     settings.port = file.listen.port;
-    let sockets = effective.parameters.get("unix_socket_directories");
-    if let Some(first) = sockets.and_then(|dirs| dirs.split(',').next()) {
-        settings.socket_dir = PathBuf::from(first.trim());
-    }
+    settings.socket_dir = match effective.parameters.get("unix_socket_directories") {
+        Some(dirs) => hart_postgres::first_socket_dir(dirs, &file.data_dir),
+        None => default_socket_dir(&home_dir(config), settings.port),
+    };
+    settings.connect_host = Some(file.connect_address.host.clone());
+    settings.account = hart_guard::privilege::home_and_name().to_vec();
     let accounts = &file.authentication;
     settings.superuser = credentials(&accounts.superuser);
     settings.replication = credentials(&accounts.replication);
@@ -65,6 +67,15 @@ pub fn postgres(config: &Config, dynamic: &DynamicConfig) -> (Settings, Vec<Stri
     settings.use_slots = effective.use_slots;
     settings.use_pg_rewind = effective.use_pg_rewind;
     (settings, effective.warnings)
+}
+
+/// Where there is no directory of the distribution's, the one beside the data directory, which is
+/// PostgreSQL's alone; no socket at all where its path would be too long.
+fn default_socket_dir(home: &Path, port: u16) -> Option<PathBuf> {
+    /// `sun_path`, with its NUL.
+    const LONGEST: usize = 107;
+    let fits = |dir: &PathBuf| dir.join(format!(".s.PGSQL.{port}")).as_os_str().len() <= LONGEST;
+    hart_postgres::default_socket_dir().or_else(|| Some(home.to_owned()).filter(fits))
 }
 
 fn tool_options(options: &[(String, Option<String>)]) -> Vec<ToolOption> {

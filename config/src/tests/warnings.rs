@@ -2,6 +2,23 @@ use super::warnings;
 use crate::{Support, reference};
 
 #[test]
+fn logins_that_are_worth_a_word() {
+    let found = |authentication: &str| {
+        let rest = "listen: '127.0.0.1:5432', data_dir: /data";
+        warnings(&format!("postgresql: {{{rest}, authentication: {{{authentication}}}}}"))
+    };
+    let superuser = "superuser: {username: postgres, password: x}";
+    let said = found(superuser);
+    assert!(said.len() == 1 && said[0].contains("no rewind role"), "{said:?}");
+    let rewind = "rewind: {username: rewinder, password: y}";
+    assert!(found(&format!("{superuser}, {rewind}")).is_empty());
+    assert!(found("superuser: {username: postgres}").is_empty());
+    let said = found("replication: {sslkey: /k.pem, sslpassword: geheim}");
+    assert!(said.len() == 1 && said[0].contains("without a password"), "{said:?}");
+    assert!(!said[0].contains("geheim"));
+}
+
+#[test]
 fn unknown_keys_are_named_with_the_nearest_known_one() {
     assert_eq!(
         warnings("tags: {a: 1}\nbootstrap:\n  dcs:\n    loop_wiat: 1\n  post_initt: x"),

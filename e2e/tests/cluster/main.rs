@@ -3,6 +3,7 @@
 
 mod doors;
 mod drill;
+mod encrypted;
 mod faults;
 mod forming;
 mod keys;

@@ -207,7 +207,7 @@ impl Brain {
             return;
         }
         let Some(sql) = &turn.obs.local.sql else {
-            turn.phase("PostgreSQL is starting");
+            turn.phase_of_silence();
             return turn.wake_soon();
         };
         self.keep_slots(turn, snapshot, false);

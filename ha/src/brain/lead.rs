@@ -169,7 +169,7 @@ impl Brain {
     }
 
     fn lead_starting(&mut self, turn: &mut Turn<'_>) {
-        turn.phase("PostgreSQL is starting");
+        turn.phase_of_silence();
         turn.wake_soon();
         let Process::Running { since } = turn.obs.local.process else { return };
         let since = since.max(self.sick.last_answer());

@@ -175,6 +175,9 @@ pub struct Brain {
     copy_said: Option<Time>,
 }
 
+/// What a server does that is up, and of no use to the agent.
+const REFUSES: &str = "PostgreSQL runs, but does not let hart in";
+
 impl Brain {
     /// A brain that has seen nothing yet.
     #[must_use]
@@ -261,6 +264,9 @@ impl Brain {
         problem.into_iter().chain(misled).for_each(|problem| turn.warn(problem));
         self.follows = None;
         self.to_be_copied = false;
+        if let Some(why) = &observation.local.refused {
+            turn.problem(format!("{REFUSES}: {why}"));
+        }
         match observation.store.snapshot.as_ref() {
             Some(snapshot) => self.decide(&mut turn, snapshot),
             None => self.decide_blind(&mut turn),

@@ -93,6 +93,12 @@ impl<'a> Turn<'a> {
         self.phase = phase.into();
     }
 
+    /// The server runs and has not answered yet.
+    pub fn phase_of_silence(&mut self) {
+        let refuses = self.obs.local.refused.is_some();
+        self.phase(if refuses { super::REFUSES } else { "PostgreSQL is starting" });
+    }
+
     /// Something is wrong here that people should see, in Consul too. The first one counts.
     pub fn problem(&mut self, problem: impl Into<String>) {
         self.problem.get_or_insert_with(|| problem.into());

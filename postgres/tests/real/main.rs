@@ -2,9 +2,12 @@
 //! `postgres`.
 
 mod backup;
+mod encryption;
 mod health;
+mod hostile;
 mod lifecycle;
 mod node;
+mod pki;
 mod refusals;
 mod rewinding;
 mod streaming;

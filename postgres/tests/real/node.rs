@@ -32,6 +32,11 @@ fn run_as() -> Option<RunAs> {
     geteuid().is_root().then(user).map(|u| RunAs { uid: u.uid.as_raw(), gid: u.gid.as_raw() })
 }
 
+/// Whom the files of a test belong to.
+pub fn owner() -> Option<(u32, u32)> {
+    run_as().map(|RunAs { uid, gid }| (uid, gid))
+}
+
 fn new_dir() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -55,7 +60,7 @@ impl Node {
         let mut settings = Settings::new("test", name, dir.join("data"));
         settings.port = free_port();
         settings.listen_addresses = "127.0.0.1".into();
-        settings.socket_dir = dir.clone();
+        settings.socket_dir = Some(dir.clone());
         settings.superuser = Credentials::new("postgres").with_password("super'\\ secret");
         settings.replication = Credentials::new("replicator").with_password("repl:\\secret");
         settings.rewind = Some(Credentials::new("rewinder").with_password("rewind-secret"));
@@ -119,11 +124,9 @@ impl Node {
         let launch = self.postgres.launch(role, LONG).await.unwrap();
         let log = File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
         let mut command = Command::new(&launch.program);
-        command.args(&launch.args).envs(launch.env).current_dir("/").stdin(Stdio::null());
+        command.args(&launch.args).current_dir("/").stdin(Stdio::null());
+        command.env_clear().envs(launch.env);
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        for name in &launch.unset {
-            command.env_remove(name);
-        }
         if let Some(RunAs { uid, gid }) = run_as() {
             command.uid(uid).gid(gid);
         }

@@ -96,7 +96,8 @@ async fn promotion_works_when_sql_does_not() {
     let primary = Node::primary("n1").await;
     let replica = Node::replica("n2", &primary).await;
     let mut settings = (*replica.postgres.settings()).clone();
-    settings.socket_dir = "/nonexistent".into();
+    settings.socket_dir = Some("/nonexistent".into());
+    settings.listen_addresses = String::new();
     let cut_off = hart_postgres::Postgres::new(settings);
     assert_eq!(cut_off.promote(LONG).await.unwrap(), PromotedBy::Signal);
     replica.until("it is promoted", |p| (!p.in_recovery).then_some(())).await;

@@ -37,14 +37,6 @@ impl Server {
         };
         let mut command = vec![launch.program.into_os_string()];
         command.extend(launch.args.into_iter().map(OsString::from));
-        let passed = |name: &str| {
-            is_passed_on(name)
-                && !launch.unset.iter().any(|unset| unset == name)
-                && !launch.env.iter().any(|(set, _)| set == name)
-        };
-        let kept = std::env::vars_os().filter(|(name, _)| passed(&name.to_string_lossy()));
-        let set = launch.env.iter().map(|(name, value)| (name.into(), value.into()));
-        let env: Vec<(OsString, OsString)> = kept.chain(set).collect();
         let paths = &*self.paths;
         let spec = Spec {
             program: paths.program.clone(),
@@ -55,7 +47,7 @@ impl Server {
             cgroup: paths.cgroup.clone(),
             standby_signal: Some(self.postgres.standby_signal()),
             postgres: command,
-            env,
+            env: launch.env,
             cwd: paths.cwd.clone(),
             arm: hold.map(|hold| Armed { term: hold.term, deadline: hold.deadline }),
             // The margin may shrink while PostgreSQL runs; this fits into the smallest.
@@ -92,10 +84,4 @@ impl Server {
         self.watch(client);
         Ok(())
     }
-}
-
-/// PostgreSQL gets what programs need to run, and none of the agent's settings and secrets.
-fn is_passed_on(name: &str) -> bool {
-    let names = ["PATH", "LD_LIBRARY_PATH", "LANG", "LANGUAGE", "TZ", "HOME", "USER", "LOGNAME"];
-    names.contains(&name) || name.starts_with("LC_")
 }

@@ -1,0 +1,13 @@
+//! Our own connections to PostgreSQL, as wide and as careful as libpq's: which way, with which
+//! encryption, and what is told to whom.
+
+mod dial;
+mod login;
+mod options;
+mod stream;
+mod tls;
+mod verify;
+mod x509;
+
+pub(crate) use dial::{Place, Way, open};
+pub(crate) use stream::Handshaken;
