@@ -49,6 +49,11 @@ impl Brain {
             turn.phase("Consul has lost the lease: waiting for a sign of whoever may hold it");
             return turn.wake_at(self.free_at(turn));
         }
+        let ready = self.jobs.ready_at(&Job::Initdb);
+        if turn.now() < ready {
+            turn.phase("initdb keeps failing here: others may bootstrap the cluster meanwhile");
+            return turn.wake_at(ready);
+        }
         turn.phase("asking for the right to bootstrap");
         turn.push(Command::Write(Write::Claim), "there is no cluster yet");
     }

@@ -40,6 +40,37 @@ fn the_first_node_claims_initdbs_and_leads() {
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }
 
+/// It costs Consul's servers a write each, and all its other users with them.
+#[test]
+fn where_initdb_fails_the_right_to_bootstrap_is_asked_for_as_often_as_it_is_tried() {
+    let mut brain = brain("n1");
+    let (mut tried, mut asked, mut given_back) = (0, 0, 0);
+    let (mut snapshot, mut finished) = (Snapshot::default(), Vec::new());
+    for ms in (100..60_100).step_by(10) {
+        let mut seen = empty("n1");
+        (seen.now, seen.local.memory.term) = (at(ms), 0);
+        seen.store.arrived = at(ms);
+        seen.store.snapshot = Some(snapshot.clone().into());
+        seen.finished = std::mem::take(&mut finished);
+        for command in commands(&mut brain, &seen) {
+            match command {
+                Command::Write(Write::Claim) => (asked, snapshot) = (asked + 1, claimed_by("n1")),
+                Command::Write(Write::Unclaim) => {
+                    (given_back, snapshot) = (given_back + 1, Snapshot::default());
+                }
+                Command::Begin(Job::Initdb) => {
+                    tried += 1;
+                    let result = Err("invalid locale name".to_owned());
+                    finished = vec![FinishedJob { job: Job::Initdb, result }];
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(tried > 3 && tried < 20, "{tried}");
+    assert!(asked <= tried && given_back > 0 && given_back <= asked, "{asked}, {given_back}");
+}
+
 /// It has never been a member, and the keys were lost.
 #[test]
 fn an_empty_node_begins_no_cluster_beside_one_that_lost_its_keys() {
