@@ -171,4 +171,26 @@ mod tests {
         assert_eq!(url("http://h:8008/patroni", "switchover"), "http://h:8008/switchover");
         assert_eq!(url("https://h:8008/", "/patroni"), "https://h:8008/patroni");
     }
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_not_read() {
+        use tokio::io::AsyncWriteExt;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let flood = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+            let mut sent = stream.write_all(head.as_bytes()).await.map(|()| 0_usize);
+            while let Ok(count) = sent {
+                sent = stream.write_all(&[b'x'; 65_536]).await.map(|()| count + 65_536);
+            }
+        });
+        let text = "scope: ha\nname: n1\nrestapi: {listen: '127.0.0.1:1'}\nconsul: {}\n\
+                    postgresql: {listen: '127.0.0.1:2', data_dir: /d}\n";
+        let config = hart_config::load_text("t.yml", text, []).unwrap().config;
+        let rest = Rest::new(&config).unwrap();
+        let error = rest.get(&url, Duration::from_secs(60)).await.unwrap_err();
+        assert!(error.contains("longer than"), "{error}");
+        flood.await.unwrap();
+    }
 }
