@@ -1,7 +1,11 @@
 //! Addresses: one host with a port, or several hosts with one port.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
+
+/// Where PostgreSQL listens unless it is told otherwise.
+const POSTGRES: u16 = 5432;
 
 /// `host:port`; IPv6 in brackets. The host may be a name, an address or `*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,7 +82,7 @@ pub(crate) fn host(text: &str) -> Result<String, AddressError> {
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let bare = inner.unwrap_or(text);
     let odd = |c: char| c.is_whitespace() || c.is_control() || "[]/,@?#'\"\\".contains(c);
-    let colons = bare.contains(':') && inner.is_none();
+    let colons = bare.contains(':') && !is_ipv6(bare);
     if bare.is_empty() || colons || bare.contains(odd) {
         return Err(AddressError::Host);
     }
@@ -97,11 +101,22 @@ impl FromStr for Address {
 impl FromStr for Listen {
     type Err = AddressError;
 
+    /// As Patroni: the last one carries the port, PostgreSQL's own where it does not.
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let (before, port) = port(text.trim())?;
-        let hosts = before.split(',').map(host).collect::<Result<_, _>>()?;
-        Ok(Self { hosts, port })
+        let text = text.trim();
+        let hosts = |text: &str| text.split(',').map(host).collect::<Result<Vec<_>, _>>();
+        let parted = port(text).and_then(|(before, port)| Ok((hosts(before)?, port)));
+        let last = text.rsplit(',').next().unwrap_or_default().trim();
+        let without_port = !last.contains(':') || last.ends_with(']') || is_ipv6(last);
+        match parted {
+            Err(_) if without_port => Ok(Self { hosts: hosts(text)?, port: POSTGRES }),
+            other => other.map(|(hosts, port)| Self { hosts, port }),
+        }
     }
+}
+
+fn is_ipv6(text: &str) -> bool {
+    text.parse::<Ipv6Addr>().is_ok()
 }
 
 /// A host as it stands in an address: IPv6 in brackets.
@@ -145,10 +160,36 @@ mod tests {
         for text in ["a:", "a:0", "a:65536", "a:+5", "a:x"] {
             assert_eq!(error(text), AddressError::Port, "{text}");
         }
-        for text in [":1", "fd00::1:5432", "a b:1", "a/b:1", "u@h:1", "a,b:1"] {
+        for text in [":1", "fd00:1:5432", "a b:1", "a/b:1", "u@h:1", "a,b:1", "a:2:1"] {
             assert_eq!(error(text), AddressError::Host, "{text}");
         }
-        assert!("a,,b:1".parse::<Listen>().is_err());
+        for text in ["a,,b:1", "", ",", "a:1,b:1", "a:x", "a:0"] {
+            assert!(text.parse::<Listen>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ipv6_needs_no_brackets_and_the_last_host_carries_the_port() {
+        let read = |text: &str| {
+            let listen: Listen = text.parse().unwrap();
+            (listen.addresses(), listen.port)
+        };
+        for (text, hosts, port) in [
+            (
+                "127.0.0.1, 2001:db8::11, [2001:db8::1:2]:5678",
+                "127.0.0.1,2001:db8::11,2001:db8::1:2",
+                5678,
+            ),
+            ("::1:5433", "::1", 5433),
+            ("fd00::1:5433", "fd00::1", 5433),
+            ("10.0.0.1", "10.0.0.1", 5432),
+            ("*", "*", 5432),
+            ("10.0.0.1,[fd00::1]", "10.0.0.1,fd00::1", 5432),
+            ("::", "::", 5432),
+        ] {
+            assert_eq!(read(text), (hosts.to_owned(), port), "{text}");
+        }
+        assert_eq!("::1:8008".parse::<Address>().unwrap().to_string(), "[::1]:8008");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The whole configuration of a node.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 
 use hart_ha::kv::Tags;
 use serde_json::Value;
@@ -24,6 +25,8 @@ pub struct Config {
     pub name: String,
     /// The folder in Consul, without slashes at its ends; may be empty.
     pub namespace: String,
+    /// Where hart keeps its own state, where that is not beside the data directory.
+    pub state_dir: Option<PathBuf>,
     /// The profile, where one is named.
     pub profile: Option<Profile>,
     /// The REST API.
@@ -60,6 +63,13 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         .default("/service")
         .env("NAMESPACE"),
     key(
+        "state_dir",
+        Kind::Path,
+        "Where hart keeps its own state (identity, terms, journal), one directory for each node; it \
+         must be as durable as the data. Absent: the data directory's name with .hart behind it.",
+    )
+    .env("STATE_DIR"),
+    key(
         "profile",
         Kind::Words(Profile::WORDS),
         "Timing of a new cluster; a key in bootstrap.dcs wins.",
@@ -89,6 +99,7 @@ impl Config {
         let profile = top.word("profile");
         Self {
             namespace: read_namespace(&top),
+            state_dir: top.place("state_dir"),
             profile,
             restapi: RestApi::read(&top),
             consul: Consul::read(&top),

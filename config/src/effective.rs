@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use hart_ha::kv::{DynamicConfig, SynchronousMode};
 use serde_json::{Map, Value};
 
+use crate::commands::is_command;
 use crate::config::Config;
+
+/// Why a shared command is not taken.
+const FORBIDDEN: &str = "postgresql.allow_commands_from_dcs is false in this node's file";
 
 /// What PostgreSQL on this node runs with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,33 +32,38 @@ pub struct EffectivePostgres {
 /// Which values of a controlled parameter are taken.
 #[derive(Clone, Copy)]
 enum Rule {
-    AtLeast(u64),
-    Megabytes(u64),
+    Whole(f64, f64),
+    Megabytes(f64),
     OneOf(&'static [&'static str]),
     Flag,
     /// Made by hart; no value is taken.
     Made,
 }
 
+/// Most backends, slots and the like that PostgreSQL takes (`MAX_BACKENDS`).
+const MOST: f64 = 262_143.0;
+/// PostgreSQL's whole numbers end here.
+const INT_MAX: f64 = 2_147_483_647.0;
+
 /// Parameters that must agree between primary and replicas: they come from the shared settings or
-/// the default, never from one node's file. The limits are Patroni's, so that a cluster taken over
-/// from it runs with the same values.
+/// the default, never from one node's file. The lower limits are Patroni's, so that a cluster taken over
+/// from it runs with the same values; the upper ones are PostgreSQL's, which would not start beyond.
 const CONTROLLED: &[(&str, &str, Rule)] = &[
     ("listen_addresses", "", Rule::Made),
     ("port", "", Rule::Made),
     ("cluster_name", "", Rule::Made),
     ("hot_standby", "on", Rule::Made),
     ("wal_level", "replica", Rule::OneOf(&["hot_standby", "replica", "logical"])),
-    ("max_connections", "100", Rule::AtLeast(25)),
-    ("max_wal_senders", "10", Rule::AtLeast(3)),
-    ("max_prepared_transactions", "0", Rule::AtLeast(0)),
-    ("max_locks_per_transaction", "64", Rule::AtLeast(32)),
-    ("max_replication_slots", "10", Rule::AtLeast(4)),
-    ("max_worker_processes", "8", Rule::AtLeast(2)),
+    ("max_connections", "100", Rule::Whole(25.0, MOST)),
+    ("max_wal_senders", "10", Rule::Whole(3.0, MOST)),
+    ("max_prepared_transactions", "0", Rule::Whole(0.0, MOST)),
+    ("max_locks_per_transaction", "64", Rule::Whole(32.0, INT_MAX)),
+    ("max_replication_slots", "10", Rule::Whole(4.0, MOST)),
+    ("max_worker_processes", "8", Rule::Whole(2.0, MOST)),
     ("track_commit_timestamp", "off", Rule::Flag),
     ("wal_log_hints", "on", Rule::Flag),
-    ("wal_keep_size", "128MB", Rule::Megabytes(16)),
-    ("wal_keep_segments", "", Rule::AtLeast(1)),
+    ("wal_keep_size", "128MB", Rule::Megabytes(16.0)),
+    ("wal_keep_segments", "", Rule::Whole(1.0, INT_MAX)),
 ];
 
 /// Is this parameter (whatever its case) taken from the shared settings only?
@@ -70,19 +79,37 @@ pub fn effective_postgresql(config: &Config, dynamic: &DynamicConfig) -> Effecti
     let (local, shared) = (&config.postgresql, &dynamic.postgresql);
     let mut warnings = Vec::new();
     let mut parameters = controlled(&shared.parameters, &mut warnings);
-    for map in [&shared.parameters, &local.parameters] {
-        free(map, &mut parameters);
+    let allowed = local.allow_commands_from_dcs;
+    for (name, value) in &shared.parameters {
+        if !allowed && is_command(name) {
+            warnings.push(format!("{name}: the shared value is not used: {FORBIDDEN}"));
+        } else {
+            free(name, value, &mut parameters, &mut warnings);
+        }
+    }
+    for (name, value) in &local.parameters {
+        free(name, value, &mut parameters, &mut warnings);
     }
     if dynamic.synchronous_mode != SynchronousMode::Off {
         warnings.extend(lax(&parameters));
     }
+    let lines = |name: &str, given: &Option<Vec<String>>, warnings: &mut Vec<String>| {
+        if !allowed && given.is_some() {
+            warnings.push(format!("{name}: the shared lines are not used: {FORBIDDEN}"));
+        }
+        given.clone().filter(|_| allowed)
+    };
+    let (pg_hba, pg_ident) = (
+        local.pg_hba.clone().or_else(|| lines("pg_hba", &shared.pg_hba, &mut warnings)),
+        local.pg_ident.clone().or_else(|| lines("pg_ident", &shared.pg_ident, &mut warnings)),
+    );
     parameters.insert("listen_addresses".to_owned(), local.listen.addresses());
     parameters.insert("port".to_owned(), local.listen.port.to_string());
     parameters.insert("cluster_name".to_owned(), config.scope.clone());
     EffectivePostgres {
         parameters,
-        pg_hba: local.pg_hba.clone().or_else(|| shared.pg_hba.clone()),
-        pg_ident: local.pg_ident.clone().or_else(|| shared.pg_ident.clone()),
+        pg_hba,
+        pg_ident,
         use_pg_rewind: local.use_pg_rewind.unwrap_or(shared.use_pg_rewind),
         use_slots: shared.use_slots,
         warnings,
@@ -105,9 +132,9 @@ fn controlled(shared: &Map<String, Value>, warnings: &mut Vec<String>) -> BTreeM
     let mut parameters = BTreeMap::new();
     for (name, default, rule) in CONTROLLED {
         let given = find(shared, name).and_then(written);
-        let good = given.filter(|value| {
-            let good = rule.takes(value);
-            if !good && !(matches!(rule, Rule::Made)) {
+        let good = given.and_then(|value| {
+            let good = rule.taken(&value);
+            if good.is_none() && !(matches!(rule, Rule::Made)) {
                 let instead = if default.is_empty() { "nothing" } else { default };
                 warnings.push(format!("{name}: {value:?} is out of range; {instead} is used"));
             }
@@ -136,13 +163,41 @@ fn rename_old(parameters: &mut BTreeMap<String, String>, size_given: bool) {
 }
 
 /// Adds what is not controlled; `null` removes what came before.
-fn free(map: &Map<String, Value>, parameters: &mut BTreeMap<String, String>) {
-    for (name, value) in map.iter().filter(|(name, _)| !is_controlled(name)) {
-        let name = name.to_ascii_lowercase();
-        match written(value) {
-            Some(value) => drop(parameters.insert(name, value)),
-            None => drop(parameters.remove(&name)),
+fn free(
+    name: &str,
+    value: &Value,
+    parameters: &mut BTreeMap<String, String>,
+    warnings: &mut Vec<String>,
+) {
+    let name = name.to_ascii_lowercase();
+    if is_controlled(&name) {
+        return;
+    }
+    if let Some(why) = left_out(&name) {
+        return warnings.push(format!("{name} is left out: {why}"));
+    }
+    match written(value) {
+        Some(value) => drop(parameters.insert(name, value)),
+        None => drop(parameters.remove(&name)),
+    }
+}
+
+/// Why PostgreSQL gets a parameter from nobody but hart.
+fn left_out(name: &str) -> Option<&'static str> {
+    match name {
+        "include" | "include_dir" | "include_if_exists" => {
+            Some("it reads another file and is no parameter")
         }
+        "synchronous_standby_names" => Some(
+            "hart sets it by synchronous_mode (on or quorum); with the mode off commits wait for nobody",
+        ),
+        "config_file" | "data_directory" | "primary_conninfo" | "primary_slot_name" => {
+            Some("hart sets it itself")
+        }
+        _ if name.starts_with("recovery_target") => {
+            Some("it would end a standby's recovery in the middle of a failover")
+        }
+        _ => None,
     }
 }
 
@@ -151,7 +206,7 @@ fn find<'m>(map: &'m Map<String, Value>, name: &str) -> Option<&'m Value> {
 }
 
 /// As PostgreSQL writes it: booleans as on and off, lists with commas.
-fn written(value: &Value) -> Option<String> {
+pub(crate) fn written(value: &Value) -> Option<String> {
     match value {
         Value::Null | Value::Object(_) => None,
         Value::Bool(flag) => Some(if *flag { "on" } else { "off" }.to_owned()),
@@ -165,32 +220,47 @@ fn written(value: &Value) -> Option<String> {
 }
 
 impl Rule {
-    fn takes(self, value: &str) -> bool {
+    /// The value as it is handed on, where it is taken.
+    fn taken(self, value: &str) -> Option<String> {
         let value = value.trim();
+        let lower = value.to_ascii_lowercase();
+        let as_given = |good: bool| good.then(|| value.to_owned());
         match self {
-            Self::AtLeast(least) => value.parse::<u64>().is_ok_and(|number| number >= least),
-            Self::Megabytes(least) => megabytes(value).is_some_and(|number| number >= least),
-            Self::OneOf(words) => words.contains(&value.to_ascii_lowercase().as_str()),
-            Self::Flag => {
-                let word = value.to_ascii_lowercase();
-                matches!(word.as_str(), "on" | "off" | "true" | "false" | "yes" | "no" | "1" | "0")
+            Self::Whole(least, most) => {
+                let number = number(value)?.round_ties_even();
+                (least..=most).contains(&number).then(|| format!("{number:.0}"))
             }
-            Self::Made => false,
+            Self::Megabytes(least) => {
+                as_given(megabytes(value).is_some_and(|size| (least..=INT_MAX).contains(&size)))
+            }
+            Self::OneOf(words) => as_given(words.contains(&lower.as_str())),
+            Self::Flag => {
+                let words = ["on", "off", "true", "false", "yes", "no", "1", "0"];
+                as_given(words.contains(&lower.as_str()))
+            }
+            Self::Made => None,
         }
     }
 }
 
+/// A number without a unit, perhaps with a fraction, as PostgreSQL reads it since version 12.
+fn number(text: &str) -> Option<f64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
+    let number: f64 = text.parse().ok().filter(|_| plain)?;
+    number.is_finite().then_some(number)
+}
+
 /// A size as PostgreSQL reads it, for a parameter whose unit is MB.
-fn megabytes(text: &str) -> Option<u64> {
-    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(at);
-    let number: u64 = number.parse().ok()?;
-    match unit.trim() {
-        "B" => Some(number >> 20),
-        "kB" => Some(number >> 10),
-        "" | "MB" => Some(number),
-        "GB" => number.checked_mul(1 << 10),
-        "TB" => number.checked_mul(1 << 20),
-        _ => None,
-    }
+fn megabytes(text: &str) -> Option<f64> {
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (amount, unit) = text.split_at(at);
+    let factor = match unit.trim() {
+        "B" => 1.0 / 1_048_576.0,
+        "kB" => 1.0 / 1024.0,
+        "" | "MB" => 1.0,
+        "GB" => 1024.0,
+        "TB" => 1_048_576.0,
+        _ => return None,
+    };
+    Some((number(amount)? * factor).round_ties_even())
 }

@@ -10,11 +10,13 @@
 //! environment variables, the defaults and the reference page all come from it.
 
 mod address;
+mod commands;
 mod config;
 mod effective;
 mod env;
 mod error;
 mod keys;
+mod place;
 mod reader;
 mod redact;
 mod secret;
@@ -29,11 +31,13 @@ mod words;
 mod yaml;
 
 pub use address::{Address, AddressError, Listen};
+pub use commands::{CommandChange, changed_parameters, command_changes, is_command};
 pub use config::Config;
 pub use effective::{EffectivePostgres, effective_postgresql, is_controlled};
 pub use env::process_env;
 pub use error::{Error, Place, Problem, Problems};
 pub use keys::{KeyDoc, Kind, Support, reference};
+pub use redact::{looks_secret, without_secrets};
 pub use secret::Secret;
 pub use sections::{
     Account, Authentication, Bootstrap, Cgroup, Consistency, Consul, ConsulToken, Credentials, Ctl,

@@ -123,6 +123,11 @@ impl<'a> Section<'a> {
         self.scalar(key, |text| (!text.is_empty()).then(|| PathBuf::from(text)))
     }
 
+    /// A path of the file system, absolute and in one spelling; see [`crate::place::spelled`].
+    pub fn place(&self, key: &str) -> Option<PathBuf> {
+        self.file(key).map(|path| crate::place::spelled(&path))
+    }
+
     pub fn flag(&self, key: &str) -> Option<bool> {
         self.scalar(key, |text| match text {
             "1" => Some(true),

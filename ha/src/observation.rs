@@ -98,6 +98,8 @@ pub struct Local {
     pub wal_gone: Option<String>,
     /// Why nobody reaches this node at its own REST address.
     pub misled: Option<String>,
+    /// What is wrong with the settings, for people; nothing is decided by it.
+    pub complaint: Option<String>,
     /// This timeline's ancestors, from its `.history` file: (timeline, end, reason).
     pub history: Vec<(Timeline, Lsn, String)>,
 }

@@ -116,8 +116,19 @@ impl Postgres {
 /// primary, and removes the other member's `synchronous_standby_names`.
 pub(crate) fn into_standby(settings: &Settings) -> Result<()> {
     files::remove_if_there(&settings.config_dir().join(SYNC_FILE))?;
+    remove_foreign_state(settings)?;
     let signal = settings.data_dir.join(STANDBY_SIGNAL);
     files::write_atomic(&signal, b"", 0o600, settings.run_as).map(drop)
+}
+
+/// A node of an earlier build may keep hart's state inside its data directory: it came with the copy, and
+/// is not this node's.
+fn remove_foreign_state(settings: &Settings) -> Result<()> {
+    let dir = settings.data_dir.join(".hart");
+    if dir == settings.state_dir() || !dir.join("agent.lock").is_file() {
+        return Ok(());
+    }
+    fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))
 }
 
 fn write_all(settings: &Settings, role: &Role) -> Result<ConfigChange> {

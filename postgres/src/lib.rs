@@ -46,6 +46,7 @@ mod slots;
 mod sync;
 mod sync_file;
 mod upstream;
+mod vet;
 mod wal_behind;
 mod wire;
 

@@ -32,6 +32,9 @@ const FROM_FIELDS: &[&str] = &["cluster_name", "listen_addresses", "port"];
 const OURS: &[&str] = &[
     "config_file",
     "data_directory",
+    "include",
+    "include_dir",
+    "include_if_exists",
     "primary_conninfo",
     "primary_slot_name",
     "recovery_target_timeline",
@@ -190,7 +193,16 @@ mod tests {
     #[test]
     fn only_free_parameters_go_to_the_file() {
         assert!(belongs_in_conf("shared_buffers") && belongs_in_conf("auto_explain.log_analyze"));
-        for name in ["MAX_Connections", "port", "primary_conninfo", "recovery_target_time", "a b"] {
+        for name in [
+            "MAX_Connections",
+            "port",
+            "Include",
+            "include_dir",
+            "include_if_exists",
+            "primary_conninfo",
+            "recovery_target_time",
+            "a b",
+        ] {
             assert!(!belongs_in_conf(name), "{name}");
         }
     }

@@ -66,6 +66,15 @@ fn remedy(peer: Option<SocketAddr>) -> String {
     )
 }
 
+/// Who calls, for the log: the address, and the user that has given the right password.
+pub(super) fn who(handle: &Handle, peer: Option<SocketAddr>) -> String {
+    let address = peer.map_or_else(|| "somebody".to_owned(), |peer| peer.ip().to_string());
+    match &handle.file.restapi.authentication {
+        Some(login) => format!("{} at {address}", login.username),
+        None => address,
+    }
+}
+
 fn is_right(header: &HeaderValue, wanted: &Credentials) -> bool {
     let given = header.to_str().ok().and_then(|text| text.split_once(' '));
     let Some((scheme, code)) = given else { return false };

@@ -127,11 +127,16 @@ async fn guarded(handle: &Handle, parts: &Parts, body: Body) -> Response {
     if table::change(parts.method.as_str(), parts.uri.path()) != Some(Change::Failsafe) {
         tracing::info!(?peer, method, path, "a call that changes something");
     }
-    let outcome = change(handle, parts, body).await;
+    let outcome = change(handle, &access::who(handle, peer), parts, body).await;
     outcome.unwrap_or_else(|response| *response)
 }
 
-async fn change(handle: &Handle, parts: &Parts, body: Body) -> Result<Response, Box<Response>> {
+async fn change(
+    handle: &Handle,
+    who: &str,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, Box<Response>> {
     let method = parts.method.as_str();
     let Some(change) = table::change(method, parts.uri.path()) else {
         let line = format!("Unsupported method ('{method}') for this path");
@@ -140,8 +145,8 @@ async fn change(handle: &Handle, parts: &Parts, body: Body) -> Result<Response, 
     let object = |need| body::object(parts, body, need);
     let required = Need::Required;
     Ok(match change {
-        Change::PatchConfig => settings::patch(handle, object(required).await?).await,
-        Change::PutConfig => settings::put(handle, object(required).await?).await,
+        Change::PatchConfig => settings::patch(handle, who, object(required).await?).await,
+        Change::PutConfig => settings::put(handle, who, object(required).await?).await,
         Change::Switchover => {
             switchover::post(handle, Action::Switchover, &object(required).await?).await
         }

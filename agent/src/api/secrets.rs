@@ -1,5 +1,7 @@
-//! The shared settings as they may be shown: values of keys that look like secrets are masked.
+//! The shared settings as they may be shown: values of keys that look like secrets are masked, and so is
+//! what looks like one inside a value (`KEY=…` in a command, a URL's password).
 
+use hart_config::{looks_secret, without_secrets};
 use serde_json::{Map, Value};
 
 const MASK: &str = "***";
@@ -15,7 +17,8 @@ fn masked_value(key: &str, value: &Value) -> Value {
         Value::Array(items) => items.iter().map(|item| masked_value(key, item)).collect(),
         Value::Null | Value::Bool(_) => value.clone(),
         _ if looks_secret(key) => Value::from(MASK),
-        _ => value.clone(),
+        Value::String(text) => Value::from(without_secrets(text)),
+        Value::Number(_) => value.clone(),
     }
 }
 
@@ -29,28 +32,43 @@ pub(super) fn unmask(
     old: &Map<String, Value>,
     at: &str,
 ) -> Result<(), String> {
-    static NOTHING: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
     for (key, value) in new.iter_mut() {
         let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
-        match value {
-            Value::Object(map) => {
-                let old = old.get(key).and_then(Value::as_object).unwrap_or(&NOTHING);
-                unmask(map, old, &path)?;
-            }
-            Value::String(text) if text == MASK && looks_secret(key) => {
-                *value = old.get(key).cloned().ok_or(path)?;
-            }
-            _ => {}
-        }
+        put_back(key, value, old.get(key), &path)?;
     }
     Ok(())
 }
 
-fn looks_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    let ends = ["password", "passwd", "passphrase", "token", "secret", "apikey", "api_key"];
-    ends.iter().any(|end| key.ends_with(end))
-        || matches!(key.as_str(), "authorization" | "primary_conninfo" | "conninfo" | "dsn")
+fn put_back(key: &str, value: &mut Value, old: Option<&Value>, path: &str) -> Result<(), String> {
+    static NOTHING: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
+    match value {
+        Value::Object(map) => {
+            return unmask(map, old.and_then(Value::as_object).unwrap_or(&NOTHING), path);
+        }
+        Value::Array(items) => {
+            let old = old.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            for item in items {
+                let shown = item.clone();
+                let found = old.iter().find(|old| masked_value(key, old) == shown);
+                put_back(key, item, found, path)?;
+            }
+        }
+        Value::String(text) if hides(key, text) => {
+            let found = old.filter(|old| masked_value(key, old) == *value);
+            *value = found.cloned().ok_or_else(|| path.to_owned())?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Does a mask stand where a secret would?
+fn hides(key: &str, text: &str) -> bool {
+    if looks_secret(key) {
+        return text == MASK;
+    }
+    let revealed = text.replace(MASK, "x");
+    revealed != text && without_secrets(&revealed) != revealed
 }
 
 #[cfg(test)]
@@ -78,6 +96,26 @@ mod tests {
         unmask(&mut back, &stored, "").unwrap();
         assert_eq!(back["standby_cluster"]["password"], "s3cret");
         assert_eq!(back["postgresql"], stored["postgresql"]);
+    }
+
+    #[test]
+    fn secrets_inside_values_are_hidden_and_put_back() {
+        let command = "AWS_KEY=abc push %p";
+        let line = "host all all ::/0 ldap ldapbindpasswd=abc";
+        let stored = map(&json!({"postgresql": {
+            "parameters": {"archive_command": command, "log_line_prefix": "*** "},
+            "pg_hba": ["local all all peer", line]}}));
+        let shown = masked(&stored);
+        assert!(!Value::Object(shown.clone()).to_string().contains("abc"));
+        let mut back = shown;
+        back["postgresql"]["pg_hba"].as_array_mut().unwrap().remove(0);
+        unmask(&mut back, &stored, "").unwrap();
+        assert_eq!(back["postgresql"]["parameters"], stored["postgresql"]["parameters"]);
+        assert_eq!(back["postgresql"]["pg_hba"], json!([line]));
+        let mut other =
+            map(&json!({"postgresql": {"parameters": {"archive_command": "KEY=*** %p"}}}));
+        let refused = unmask(&mut other, &stored, "");
+        assert_eq!(refused, Err("postgresql.parameters.archive_command".to_owned()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! is written that the nodes could not read.
 
 use axum::response::Response;
+use hart_config::{CommandChange, changed_parameters, command_changes};
 use hart_consul::{PutOptions, ReadOptions};
 use hart_ha::kv::DynamicConfig;
 use serde_json::{Map, Value};
@@ -22,7 +23,7 @@ pub(super) fn get(handle: &Handle) -> Response {
 }
 
 /// Merges a change into the settings; `null` deletes a key.
-pub(super) async fn patch(handle: &Handle, mut change: Map<String, Value>) -> Response {
+pub(super) async fn patch(handle: &Handle, who: &str, mut change: Map<String, Value>) -> Response {
     let (old, index) = match stored(handle).await {
         Ok(Some(stored)) => stored,
         Ok(None) => {
@@ -34,11 +35,11 @@ pub(super) async fn patch(handle: &Handle, mut change: Map<String, Value>) -> Re
     if let Err(key) = secrets::unmask(&mut change, &old, "") {
         return masked_unknown(&key);
     }
-    write(handle, &old, DynamicConfig::patched(&old, &change), index).await
+    write(handle, who, &old, DynamicConfig::patched(&old, &change), index).await
 }
 
 /// Replaces the settings.
-pub(super) async fn put(handle: &Handle, mut new: Map<String, Value>) -> Response {
+pub(super) async fn put(handle: &Handle, who: &str, mut new: Map<String, Value>) -> Response {
     let (old, index) = match stored(handle).await {
         Ok(stored) => stored.unwrap_or_default(),
         Err(response) => return *response,
@@ -46,7 +47,7 @@ pub(super) async fn put(handle: &Handle, mut new: Map<String, Value>) -> Respons
     if let Err(key) = secrets::unmask(&mut new, &old, "") {
         return masked_unknown(&key);
     }
-    write(handle, &old, new, index).await
+    write(handle, who, &old, new, index).await
 }
 
 /// What is stored, and its version. What is no JSON object counts as empty: it can be replaced.
@@ -65,21 +66,32 @@ async fn stored(handle: &Handle) -> Result<Option<(Map<String, Value>, u64)>, Bo
 
 async fn write(
     handle: &Handle,
+    who: &str,
     old: &Map<String, Value>,
     new: Map<String, Value>,
     index: u64,
 ) -> Response {
-    if let Err(error) = DynamicConfig::from_raw(new.clone()) {
-        return reply::text(StatusCode::BAD_REQUEST, error.to_string());
-    }
+    let read = match DynamicConfig::from_raw(new.clone()) {
+        Ok(read) => read,
+        Err(error) => return reply::text(StatusCode::BAD_REQUEST, error.to_string()),
+    };
     if index > 0 && *old == new {
         return shown(&new);
+    }
+    let before = DynamicConfig::from_raw(old.clone()).unwrap_or_default();
+    let refused = handle.refused_parameters(&changed_parameters(&before, &read)).await;
+    if let Some((name, why)) = refused.first_key_value() {
+        let line = format!(
+            "postgresql.parameters.{name}: PostgreSQL of this node refuses it, so nothing was changed: {why}"
+        );
+        return reply::text(StatusCode::BAD_REQUEST, line);
     }
     let text = Value::Object(new.clone()).to_string();
     let client = store::client(handle);
     let key = store::key(handle, "config");
     match client.kv().put(&key, text, &PutOptions::cas(index)).await {
         Ok(true) => {
+            tell(who, &before, &read);
             actions::wake(handle).await;
             shown(&new)
         }
@@ -97,6 +109,13 @@ async fn write(
             let line = format!("{line}: {}", chain(&error));
             reply::text(StatusCode::BAD_GATEWAY, line)
         }
+    }
+}
+
+/// Who sets a program or a library here has it run on every node.
+fn tell(who: &str, old: &DynamicConfig, new: &DynamicConfig) {
+    for CommandChange { name, old, new } in command_changes(old, new) {
+        tracing::warn!("{who} has changed {name} for all nodes: {old:?} → {new:?}");
     }
 }
 

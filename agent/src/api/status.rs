@@ -132,6 +132,10 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
     if let (Value::Object(own), Value::Object(word)) = (&mut own, word) {
         own.extend(word);
     }
+    let complaint = view.observation.as_ref().and_then(|seen| seen.local.complaint.as_ref());
+    if let Some(complaint) = complaint {
+        own["complaint"] = json!(complaint);
+    }
     if let Some(trouble) = view.trouble() {
         let millis = picture.now.since(trouble.since).as_millis();
         own["trouble"] = json!({"what": trouble.what, "since_ms": millis});

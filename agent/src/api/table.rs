@@ -173,7 +173,7 @@ const CHANGES: &[Route<Change>] = &[
     )
     .takes("a JSON object of settings")
     .answers(
-        "200, the new settings; 400 if a node could not read them; 409 if they were changed by \
+        "200, the new settings; 400 if a node could not read them, or this one's PostgreSQL refuses a new parameter; 409 if they were changed by \
          somebody else meanwhile; 502 or 503 if Consul did not take or give them",
     ),
     Route::new(Change::PutConfig, "PUT", &["/config"], "Replaces the shared settings.")

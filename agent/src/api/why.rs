@@ -36,6 +36,8 @@ pub struct Why {
     pub refused: Option<String>,
     /// Does Consul answer?
     pub consul_reachable: bool,
+    /// What is wrong with the settings; the node runs without them.
+    pub complaint: Option<String>,
     /// What this node threw away when it came back as a former primary, in a sentence.
     pub lost: Option<String>,
 }
@@ -69,6 +71,7 @@ fn of(handle: &Handle, view: &View, now: Time) -> Why {
         waits_for: waits_for(&handle.file.name, view, now),
         refused: view.refused.clone(),
         consul_reachable: view.store_reachable,
+        complaint: view.observation.as_ref().and_then(|seen| seen.local.complaint.clone()),
         lost: lost.map(|lost: crate::journal::lost::Lost| lost.sentence()),
     }
 }

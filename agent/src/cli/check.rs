@@ -2,6 +2,7 @@
 
 mod consul;
 mod data;
+mod file;
 mod item;
 mod machine;
 mod pgbouncer;
@@ -38,12 +39,13 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, Fail> {
     for warning in &loaded.warnings {
         items.push(Item::warn("configuration", warning.to_string(), ""));
     }
+    items.extend(file::check(&loaded.config, &args.file));
     let (owner, user) = owner(&args.user);
     items.extend(user);
     let live = data::Live::look(&loaded.config, owner).await;
     items.extend(live.items.iter().cloned());
     items.extend(ports::check(&loaded.config, live.postmaster).await);
-    items.push(rest::check(&loaded.config));
+    items.extend(rest::check(&loaded.config));
     items.extend(consul::check(&loaded.config).await);
     items.extend(pgbouncer::check(&loaded.config).await);
     items.extend(machine::check(&loaded.config));

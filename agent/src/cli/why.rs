@@ -158,6 +158,7 @@ fn pretty(why: &Why) -> String {
         line("waits for", wait);
     }
     line("last request refused", why.refused.as_deref().unwrap_or(""));
+    line("settings", why.complaint.as_deref().unwrap_or(""));
     line("lost when it came back", why.lost.as_deref().unwrap_or(""));
     text
 }

@@ -28,6 +28,7 @@ use super::peers::Peers;
 use super::server::{Life, Obstacle, Server};
 use super::store_task::Seen;
 use super::strays::Strays;
+use super::vetted::Vetted;
 use super::view::{Ask, View};
 use super::writes::Writes;
 
@@ -105,6 +106,9 @@ pub struct Agent {
     /// The term that the guard of this standby was told to forget.
     pub(super) disarmed: Option<hart_ha::kv::Term>,
     pub(super) applied: Option<Arc<hart_ha::kv::DynamicConfig>>,
+    pub(super) vetted: Vetted,
+    /// The member that has the slot which this node's name gives.
+    pub(super) slot_holder: Option<String>,
     /// When the failsafe list could not be written beside the data directory.
     pub(super) list_failed: Option<hart_ha::time::Time>,
     /// The lease thread feels it.
@@ -206,6 +210,7 @@ impl Agent {
         self.known.killing = self.server.being_killed();
         let standing = self.lease.standing.borrow_and_update().clone();
         let seen = self.seen.borrow_and_update().clone();
+        self.look_for_slot_holder(seen.snapshot.as_ref()).await;
         let now = hart_clock::now();
         // The lease thread may be late in taking it back, as after a suspend.
         let hold = standing.lease.hold.filter(|hold| now < hold.deadline);
@@ -226,6 +231,7 @@ impl Agent {
                 standing.armed,
                 self.home.memory(&self.config.scope),
                 self.home.streamed(),
+                self.complaint(),
             ),
             peers: self.peers.probes(),
             poolers: self.poolers.answers(),

@@ -78,6 +78,11 @@ impl Agent {
         if (&new.scope, &new.name) != (&self.config.scope, &self.config.name) {
             return Err("scope and name cannot change while the agent runs".to_owned());
         }
+        if new.postgresql.data_dir != self.config.postgresql.data_dir
+            || super::state_dir::find(&new) != self.home.dir()
+        {
+            return Err("data_dir and state_dir cannot change while the agent runs".to_owned());
+        }
         self.unfit = super::unfit::problem(&new);
         if let Some(problem) = &self.unfit {
             tracing::error!("this node will not lead: {problem}");
@@ -86,7 +91,12 @@ impl Agent {
         self.logins.renew(new.restapi.authentication.as_ref(), hart_clock::now());
         self.config = std::sync::Arc::new(new);
         let dynamic = self.applied.clone().unwrap_or_default();
-        self.postgres.update_settings(settings::postgres(&self.config, &dynamic).0);
+        let (settings, warnings) = settings::postgres(&self.config, &dynamic);
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let settings = self.vetted.pass(&self.postgres, settings).await;
+        self.postgres.update_settings(settings);
         self.rewrite_config().await;
         tracing::info!("the configuration was read again");
         Ok(())

@@ -27,6 +27,7 @@ use super::server::traffic::Traffic;
 use super::server::{GuardPaths, Life, Server};
 use super::start::{Prepared, StartError};
 use super::store_task::chain;
+use super::vetted::Vetted;
 use super::view::{Handle, View};
 use super::writes::Writes;
 use super::{ghosts, lease_task, monitor, own_address, services, settings, store_task, unfit};
@@ -125,7 +126,8 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
             .with_logins(logins.clone())
             .with_journal(journal.clone())
             .with_counters(counters.clone())
-            .with_lease(lease.orders.clone());
+            .with_lease(lease.orders.clone())
+            .with_postgres(postgres.clone());
     let (end, ended) = watch::channel(false);
     let officer = config.pgbouncer.as_ref().map(|pgbouncer| {
         Officer::new(&config, pgbouncer, home.path("pgbouncer.paused"), seen.clone())
@@ -176,6 +178,8 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         applied: None,
         unwritten: None,
         pulse,
+        vetted: Vetted::default(),
+        slot_holder: None,
         broken: None,
         refreshing: Vec::new(),
         restarting: None,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hart_config::{CommandChange, command_changes};
 use hart_ha::brain::{Decision, Step};
 use hart_ha::command::{Command, Exit, Job, Write};
 use hart_ha::kv::SynchronousMode;
@@ -174,7 +175,7 @@ impl Agent {
         let config = &step.config;
         let sync = config.synchronous_mode != SynchronousMode::Off;
         let how = How {
-            slot: config.postgresql.use_slots.then(|| slot_name(&self.config.name)),
+            slot: config.postgresql.use_slots.then(|| self.own_slot()).flatten(),
             strict: sync && config.synchronous_mode_strict,
             sync_within: (config.ttl / 2).max(SYNC_AT_LEAST),
             replace: matches!(observation.local.data, Data::Cluster { .. }),
@@ -241,7 +242,7 @@ impl Agent {
         if std::mem::replace(&mut self.follow_pending, true) {
             return;
         }
-        let slot = step.config.postgresql.use_slots.then(|| slot_name(&self.config.name));
+        let slot = step.config.postgresql.use_slots.then(|| self.own_slot()).flatten();
         let address = hart_postgres::Upstream { host: upstream.host.clone(), port: upstream.port };
         let (postgres, effects, wake) =
             (self.postgres.clone(), self.effects.0.clone(), self.wake.clone());
@@ -291,10 +292,15 @@ impl Agent {
         let pause = super::health::pause(config.unhealthy_timeout);
         let _ = self.monitor.orders.send(MonitorOrder::Health(pause));
         let changed = self.applied.replace(config.clone());
+        for change in changed.iter().flat_map(|old| command_changes(old, config)) {
+            let CommandChange { name, old, new } = change;
+            tracing::info!("the shared settings change {name}: {old:?} → {new:?}");
+        }
         let (settings, warnings) = settings::postgres(&self.config, config);
         for warning in warnings {
-            tracing::info!("{warning}");
+            tracing::warn!("{warning}");
         }
+        let settings = self.vetted.pass(&self.postgres, settings).await;
         self.postgres.update_settings(settings);
         let patience = self.config.postgresql.pg_ctl_timeout;
         self.server.set_ladder(Ladder::new(config.primary_stop_timeout, patience));
@@ -324,7 +330,7 @@ impl Agent {
         let upstream = self.known.upstream.as_ref();
         let address = |u: &Upstream| hart_postgres::Upstream { host: u.host.clone(), port: u.port };
         let use_slots = self.applied.as_ref().is_some_and(|config| config.postgresql.use_slots);
-        let slot = use_slots.then(|| slot_name(&self.config.name)).filter(|_| upstream.is_some());
+        let slot = use_slots.then(|| self.own_slot()).flatten().filter(|_| upstream.is_some());
         Role::Standby { upstream: upstream.map(address), slot }
     }
 

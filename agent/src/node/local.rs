@@ -126,6 +126,7 @@ impl Known {
         armed: Option<Hold>,
         memory: Memory,
         streamed: Option<(Timeline, Lsn)>,
+        complaint: Option<String>,
     ) -> Local {
         let up = matches!(self.life, Life::Up { .. });
         let answered = answer.probe.as_ref().filter(|_| up);
@@ -148,6 +149,7 @@ impl Known {
             refused: answer.problem.clone().filter(|_| up && answer.refused),
             wal_gone: self.health.wal_gone.clone().filter(|_| up),
             misled: self.misled.clone(),
+            complaint,
             history: self.history.1.clone(),
         }
     }

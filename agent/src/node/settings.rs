@@ -8,6 +8,8 @@ use hart_ha::brain;
 use hart_ha::kv::DynamicConfig;
 use hart_postgres::{Credentials, Secret, Settings, ToolOption};
 
+use super::state_dir;
+
 /// How far apart the beats of two runs of the agent may begin.
 const BEATS: std::ops::RangeInclusive<u64> = 1..=1 << 24;
 
@@ -30,19 +32,12 @@ pub fn brain(config: &Config, instance: &str) -> brain::Settings {
     }
 }
 
-/// The directory beside the data directory.
-pub fn home_dir(config: &Config) -> PathBuf {
-    let mut path = config.postgresql.data_dir.clone().into_os_string();
-    path.push(".hart");
-    path.into()
-}
-
 /// PostgreSQL's settings, and what was ignored in them.
 pub fn postgres(config: &Config, dynamic: &DynamicConfig) -> (Settings, Vec<String>) {
     let file = &config.postgresql;
     let effective = effective_postgresql(config, dynamic);
     let mut settings = Settings::new(&config.scope, &config.name, &file.data_dir);
-    settings.state_dir = Some(home_dir(config));
+    settings.state_dir = Some(state_dir::find(config));
     settings.config_dir.clone_from(&file.config_dir);
     settings.custom_conf.clone_from(&file.custom_conf);
     settings.bin_dir.clone_from(&file.bin_dir);
@@ -58,7 +53,7 @@ pub fn postgres(config: &Config, dynamic: &DynamicConfig) -> (Settings, Vec<Stri
     settings.superuser = credentials(&accounts.superuser);
     settings.replication = credentials(&accounts.replication);
     settings.rewind = accounts.rewind.as_ref().map(credentials);
-    settings.pgpass = file.pgpass.clone().unwrap_or_else(|| home_dir(config).join("pgpass"));
+    settings.pgpass = file.pgpass.clone().unwrap_or_else(|| state_dir::find(config).join("pgpass"));
     settings.initdb = tool_options(&config.bootstrap.initdb);
     settings.basebackup = tool_options(&file.basebackup);
     settings.parameters = effective.parameters;

@@ -22,7 +22,7 @@ use nix::unistd::{Gid, Uid};
 
 use super::home::Home;
 use super::store_task::chain;
-use super::{assemble, logging, settings};
+use super::{assemble, logging, settings, state_dir};
 use crate::cli::AgentArgs;
 use crate::{dns, vip};
 
@@ -194,7 +194,7 @@ fn make_directories(config: &Config, owner: &Owner) -> Result<(), StartError> {
     let mut wanted = wanted.into_iter().filter(|dir| dir.is_absolute());
     wanted.try_for_each(|dir| make_directory(&dir, 0o755, owner))?;
     // Only where the user cannot do it: whether the data directory may be used is not known yet.
-    let home = settings::home_dir(config);
+    let home = state_dir::find(config);
     let owned = |dir: &Path| fs::metadata(dir).is_ok_and(|found| found.uid() == owner.uid);
     if home.parent().is_some_and(owned) { Ok(()) } else { make_directory(&home, 0o700, owner) }
 }
@@ -268,6 +268,8 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Data directory, programs and ports: refused before anything is touched.
 async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, StartError> {
     let Begun { config, file, cgroup, vip, dns } = begun;
+    state_dir::check(&config).map_err(StartError::Refused)?;
+    state_dir::take_out(&config).map_err(StartError::Refused)?;
     match postgres.inspect(LOOK).await.map_err(refused)? {
         DataDir::Missing
         | DataDir::Empty
@@ -276,30 +278,52 @@ async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, Star
         other => return Err(refused(other.refusal(&postgres.settings()))),
     }
     postgres.check_version(LOOK).await.map_err(refused)?;
-    let dir = settings::home_dir(&config);
+    let dir = state_dir::find(&config);
     Home::check_free(&dir).map_err(refused)?;
     let rest = bind(&config.restapi.listen)?;
     if postgres.processes(LOOK).await.map_err(refused)?.is_empty() {
         port_is_free(&config)?;
     }
-    let home = Home::open(&dir).map_err(refused)?;
+    let home = Home::open(&dir).map_err(|error| {
+        let hint = "set state_dir to a directory for this node that PostgreSQL's user may write";
+        StartError::Refused(format!("{}; {hint}", chain(&error)))
+    })?;
     Ok(Prepared { config, file, cgroup, rest, home, vip, dns })
 }
 
+/// PostgreSQL starts where one of its addresses is there; others may be a virtual address that another
+/// node has now.
 fn port_is_free(config: &Config) -> Result<(), StartError> {
     let listen = &config.postgresql.listen;
+    let mut absent = Vec::new();
     for host in &listen.hosts {
         let name = if host == "*" { "0.0.0.0" } else { host };
-        if let Err(error) = TcpListener::bind((name, listen.port)) {
-            let text = format!(
-                "PostgreSQL cannot listen on {host}:{}: {error}; stop what uses the port, or \
-                 change postgresql.listen",
-                listen.port
-            );
-            return Err(StartError::Refused(text));
+        let Err(error) = TcpListener::bind((name, listen.port)) else { continue };
+        if error.kind() == std::io::ErrorKind::AddrNotAvailable && listen.hosts.len() > 1 {
+            absent.push(host.as_str());
+            continue;
         }
+        return Err(cannot_listen(host, listen.port, &error.to_string()));
+    }
+    if absent.len() == listen.hosts.len() {
+        return Err(cannot_listen(&absent.join(","), listen.port, "no interface has any of them"));
+    }
+    if !absent.is_empty() {
+        tracing::warn!(
+            "no interface has {} of postgresql.listen: PostgreSQL listens there only if it is there when \
+             PostgreSQL starts; for an address that moves, listen on * or set \
+             net.ipv4.ip_nonlocal_bind (net.ipv6.ip_nonlocal_bind) to 1",
+            absent.join(", ")
+        );
     }
     Ok(())
+}
+
+fn cannot_listen(host: &str, port: u16, why: &str) -> StartError {
+    StartError::Refused(format!(
+        "PostgreSQL cannot listen on {host}:{port}: {why}; stop what uses the port, or change \
+         postgresql.listen"
+    ))
 }
 
 #[cfg(test)]
@@ -326,5 +350,29 @@ mod tests {
         give(&roots, &owner).unwrap_err();
         assert_eq!(fs::metadata(&roots).unwrap().uid(), 0);
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    fn problem(listen: &str) -> Option<String> {
+        let text = format!(
+            "scope: ha\nname: n1\nconsul: {{}}\nrestapi: {{listen: '127.0.0.1:1'}}\n\
+             postgresql: {{listen: '{listen}', connect_address: 'a:1', data_dir: /d}}"
+        );
+        let config = hart_config::load_text("t.yml", &text, []).unwrap().config;
+        port_is_free(&config).err().map(|error| error.to_string())
+    }
+
+    /// 192.0.2.0/24 (RFC 5737) is nobody's.
+    #[test]
+    fn one_address_that_is_there_is_enough() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = held.local_addr().unwrap().port();
+        let free = {
+            let probe = TcpListener::bind("127.0.0.1:0").unwrap();
+            probe.local_addr().unwrap().port()
+        };
+        assert_eq!(problem(&format!("127.0.0.1,192.0.2.1:{free}")), None);
+        assert!(problem(&format!("192.0.2.1:{free}")).is_some());
+        assert!(problem(&format!("192.0.2.1,192.0.2.2:{free}")).is_some());
+        assert!(problem(&format!("192.0.2.1,127.0.0.1:{taken}")).is_some());
     }
 }

@@ -1,6 +1,7 @@
 //! What the agent shows of itself: one immutable picture, replaced after every step. REST and DNS
 //! answer from it and never wait for Consul or PostgreSQL.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -152,7 +153,11 @@ pub struct Handle {
     asks: mpsc::Sender<Ask>,
     lease: Option<mpsc::UnboundedSender<Order>>,
     poolers: Option<mpsc::UnboundedSender<bouncer::Order>>,
+    postgres: Option<hart_postgres::Postgres>,
 }
+
+/// How long PostgreSQL's program may take over parameters.
+const VET: Duration = Duration::from_secs(3);
 
 /// How long the lease thread may take over a promise: whoever asks has little time.
 const PROMISE: Duration = Duration::from_millis(500);
@@ -188,6 +193,7 @@ impl Handle {
             asks,
             lease: None,
             poolers: None,
+            postgres: None,
         }
     }
 
@@ -219,6 +225,27 @@ impl Handle {
     #[must_use]
     pub fn with_poolers(self, poolers: Option<mpsc::UnboundedSender<bouncer::Order>>) -> Self {
         Self { poolers, ..self }
+    }
+
+    /// The same with the node's PostgreSQL.
+    #[must_use]
+    pub fn with_postgres(self, postgres: hart_postgres::Postgres) -> Self {
+        Self { postgres: Some(postgres), ..self }
+    }
+
+    /// Which of these parameters this node's PostgreSQL refuses, in its own words. Nothing where it
+    /// cannot be asked.
+    pub async fn refused_parameters(
+        &self,
+        parameters: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let Some(postgres) = self.postgres.as_ref().filter(|_| !parameters.is_empty()) else {
+            return BTreeMap::new();
+        };
+        postgres.vet(parameters, VET).await.unwrap_or_else(|error| {
+            tracing::info!("the parameters cannot be tried: {error}");
+            BTreeMap::new()
+        })
     }
 
     /// Has the poolers of this host paused, or lets them go on. Its answer comes in the time that the

@@ -37,6 +37,8 @@ pub struct Postgresql {
     pub authentication: Authentication,
     /// Server parameters of this node.
     pub parameters: Map<String, Value>,
+    /// Shared settings may name programs, libraries and logins; see [`crate::is_command`].
+    pub allow_commands_from_dcs: bool,
     /// Lines of `pg_hba.conf`; they win over the shared ones.
     pub pg_hba: Option<Vec<String>>,
     /// Lines of `pg_ident.conf`; they win over the shared ones.
@@ -102,6 +104,14 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key("postgresql.pgpass", Kind::Path, "The passfile that hart writes for child processes.")
         .env("POSTGRESQL_PGPASS"),
     key("postgresql.parameters", Kind::Map, "Server parameters of this node."),
+    key(
+        "postgresql.allow_commands_from_dcs",
+        Kind::Flag,
+        "Take archive_command, restore_command, preloaded libraries, pg_hba and the like from the \
+         shared settings in Consul too; false: from this file only.",
+    )
+    .default("true")
+    .env("POSTGRESQL_ALLOW_COMMANDS_FROM_DCS"),
     key("postgresql.pg_hba", Kind::List, "Lines of pg_hba.conf; they win over the shared ones."),
     key(
         "postgresql.pg_ident",
@@ -168,19 +178,19 @@ impl Postgresql {
         let section = top.section("postgresql");
         let flag = |key: &str| section.flag(key).unwrap_or(false);
         let listen: Listen = section.address("listen").unwrap_or_default();
-        let data_dir = section.file("data_dir").unwrap_or_default();
         let local = Self {
             connect_address: connect_address(&section, &listen),
             listen,
             proxy_address: section.address("proxy_address"),
             // Patroni's sample has a relative one. Empty only after a problem.
-            data_dir: std::path::absolute(&data_dir).unwrap_or(data_dir),
-            config_dir: section.file("config_dir"),
-            bin_dir: section.file("bin_dir"),
+            data_dir: section.place("data_dir").unwrap_or_default(),
+            config_dir: section.place("config_dir"),
+            bin_dir: section.place("bin_dir"),
             bin_name: bin_names(&section),
-            pgpass: section.file("pgpass"),
+            pgpass: section.place("pgpass"),
             authentication: Authentication::read(&section),
             parameters: section.map("parameters").unwrap_or_default(),
+            allow_commands_from_dcs: section.flag("allow_commands_from_dcs").unwrap_or(true),
             pg_hba: section.maybe_list("pg_hba"),
             pg_ident: section.maybe_list("pg_ident"),
             use_unix_socket: flag("use_unix_socket"),
@@ -200,7 +210,7 @@ impl Postgresql {
             callbacks: section.texts("callbacks"),
             pre_promote: section.text("pre_promote"),
             before_stop: section.text("before_stop"),
-            custom_conf: section.file("custom_conf"),
+            custom_conf: section.place("custom_conf"),
         };
         warn_of_shared(&section);
         warn_of_methods(&section);

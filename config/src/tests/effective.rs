@@ -108,3 +108,63 @@ fn commits_that_do_not_wait_in_synchronous_mode_are_warned_of() {
         assert_eq!(warnings(json!(true), waits), [""; 0], "{waits}");
     }
 }
+/// As PostgreSQL reads them since version 12.
+#[test]
+fn numbers_may_have_fractions() {
+    for (name, given, expected) in [
+        ("wal_keep_size", json!("1.5GB"), "1.5GB"),
+        ("wal_keep_size", json!("17900.0MB"), "17900.0MB"),
+        ("wal_keep_size", json!("0.5"), "128MB"),
+        ("wal_keep_size", json!("3TBB"), "128MB"),
+        ("wal_keep_size", json!("2048TB"), "128MB"),
+        ("max_connections", json!(100.0), "100"),
+        ("max_connections", json!("250.4"), "250"),
+        ("max_connections", json!(262_144), "100"),
+        ("max_connections", json!("inf"), "100"),
+        ("max_wal_senders", json!("1e2"), "100"),
+    ] {
+        let got = effective("pgpass: /p", json!({"parameters": {name: given}}));
+        assert_eq!(got.parameters[name], expected, "{name}: {given}");
+        assert_eq!(
+            got.warnings.is_empty(),
+            expected != "128MB" && given != 262_144 && given != "inf"
+        );
+    }
+}
+
+#[test]
+fn a_node_may_refuse_commands_from_consul() {
+    let shared = json!({"pg_hba": ["host all all all trust"], "parameters": {
+        "archive_command": "rm -rf /", "Shared_Preload_Libraries": "x", "work_mem": "1MB"}});
+    let taken = effective("pgpass: /p", shared.clone());
+    assert_eq!(taken.parameters["archive_command"], "rm -rf /");
+    assert_eq!((taken.pg_hba.is_some(), taken.warnings), (true, vec![]));
+    let local = "allow_commands_from_dcs: false, parameters: {archive_command: 'cp %p /a'}";
+    let got = effective(local, shared);
+    assert_eq!(got.parameters["archive_command"], "cp %p /a");
+    assert_eq!(got.parameters["work_mem"], "1MB");
+    assert!(!got.parameters.contains_key("shared_preload_libraries"));
+    assert_eq!(got.pg_hba, None);
+    assert_eq!(got.warnings.len(), 3, "{:?}", got.warnings);
+}
+
+#[test]
+fn what_hart_sets_itself_is_left_out_with_a_word() {
+    let names = json!({"synchronous_standby_names": "*", "recovery_target_time": "now"});
+    let got = effective("pgpass: /p", json!({"parameters": names}));
+    assert!(!got.parameters.contains_key("synchronous_standby_names"));
+    assert!(!got.parameters.contains_key("recovery_target_time"));
+    assert!(
+        got.warnings.iter().any(|line| line.contains("synchronous_mode")),
+        "{:?}",
+        got.warnings
+    );
+    assert_eq!(got.warnings.len(), 2);
+}
+
+#[test]
+fn directives_are_no_parameters() {
+    let got = effective("parameters: {include: /x}", json!({"parameters": {"Include_Dir": "/y"}}));
+    assert!(got.parameters.keys().all(|name| !name.starts_with("include")));
+    assert_eq!(got.warnings.len(), 2);
+}

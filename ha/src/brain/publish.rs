@@ -62,7 +62,10 @@ impl Brain {
                 origins.map(|(timeline, term)| (*timeline, *term)).collect()
             }),
             to_be_copied: self.to_be_copied,
-            problem: turn.found_problem().map(str::to_owned),
+            problem: turn
+                .found_problem()
+                .map(str::to_owned)
+                .or_else(|| turn.obs.local.complaint.clone()),
             instance: self.settings.instance.clone(),
             pause_ms: u64::try_from(self.settings.pause.as_millis()).unwrap_or(u64::MAX),
             hart: env!("CARGO_PKG_VERSION").to_owned(),

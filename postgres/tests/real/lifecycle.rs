@@ -201,3 +201,38 @@ async fn the_oom_killer_spares_the_postmaster_and_not_its_backends() {
     assert_eq!((read(&postmaster).as_str(), read(&backend).as_str()), ("150", "0"));
     node.stop(Signal::SIGINT).await;
 }
+
+/// PostgreSQL is asked before there is a data directory.
+#[tokio::test]
+async fn parameters_that_would_keep_the_server_from_starting_are_found() {
+    let node = Node::new("n1");
+    let parameters = [
+        ("work_mem", "8MB"),
+        ("wrok_mem", "8MB"),
+        ("max_wal_size", "abc"),
+        ("wal_keep_size", "1.5GB"),
+        ("statement_timeout", "-7"),
+        ("log_min_messages", "loud"),
+        ("timezone", "Mars"),
+        ("server_version", "9"),
+        ("zero_damaged_pages", "on"),
+        ("lc_messages", "C"),
+        ("my.own", "x"),
+        ("archive_command", "cp '%p' \\x"),
+    ];
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let refused = node.postgres.vet(&parameters.into(), LONG).await.unwrap();
+    let names: Vec<&str> = refused.keys().map(String::as_str).collect();
+    let expected = [
+        "log_min_messages",
+        "max_wal_size",
+        "server_version",
+        "statement_timeout",
+        "timezone",
+        "wrok_mem",
+    ];
+    assert_eq!(names, expected, "{refused:?}");
+    assert!(refused["wrok_mem"].contains("unrecognized"), "{refused:?}");
+    assert_eq!(node.postgres.vet(&Default::default(), LONG).await.unwrap(), Default::default());
+    assert!(!node.dir.join("data").exists(), "nothing was made");
+}

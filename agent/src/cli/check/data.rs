@@ -1,5 +1,6 @@
 //! PostgreSQL's programs and the data directory.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hart_config::{Config, effective_postgresql};
@@ -11,6 +12,7 @@ use crate::cli::fail::with_causes;
 /// How long a look may take: programs on a network file system are slow.
 const LOOK: Duration = Duration::from_secs(20);
 const PROGRAMS: &str = "programs";
+const PARAMETERS: &str = "parameters";
 const DATA: &str = "data directory";
 
 /// What was found.
@@ -28,11 +30,13 @@ impl Live {
         settings.bin_dir.clone_from(&config.postgresql.bin_dir);
         settings.run_as = owner;
         let postgres = Postgres::new(settings);
-        let mut items: Vec<Item> = effective_postgresql(config, &config.bootstrap.dynamic)
+        let effective = effective_postgresql(config, &config.bootstrap.dynamic);
+        let mut items: Vec<Item> = effective
             .warnings
             .into_iter()
-            .map(|text| Item::warn("parameters", text, "take it out of the file"))
+            .map(|text| Item::warn(PARAMETERS, text, "take it out of the file"))
             .collect();
+        items.extend(refused(&postgres, &effective.parameters).await);
         let version = postgres.version(LOOK).await;
         items.push(programs(&version));
         let mut postmaster = None;
@@ -48,6 +52,17 @@ impl Live {
         }
         Self { items, postmaster }
     }
+}
+
+/// What the agent would leave out.
+async fn refused(postgres: &Postgres, parameters: &BTreeMap<String, String>) -> Vec<Item> {
+    // Without programs there is a line about that.
+    let refused = postgres.vet(parameters, LOOK).await.unwrap_or_default();
+    let item = |(name, why): (String, String)| {
+        let found = format!("{name} is left out, PostgreSQL would not start with it: {why}");
+        Item::warn(PARAMETERS, found, "mend it, or take it out of the file")
+    };
+    refused.into_iter().map(item).collect()
 }
 
 fn programs(version: &hart_postgres::Result<Version>) -> Item {

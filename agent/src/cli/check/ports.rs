@@ -23,6 +23,12 @@ pub async fn check(config: &Config, postmaster: Option<i32>) -> Vec<Item> {
             (Err(ErrorKind::AddrInUse), Some(_)) => {
                 Item::ok(SUBJECT, format!("{host}:{port} is PostgreSQL's"))
             }
+            (Err(ErrorKind::AddrNotAvailable), _) if config.postgresql.listen.hosts.len() > 1 => {
+                let found = format!("{host} is no address of this machine now");
+                let remedy = "PostgreSQL listens there only if it is there when PostgreSQL starts; for an \
+                              address that moves, listen on * or set net.ipv4.ip_nonlocal_bind to 1";
+                Item::warn(SUBJECT, found, remedy)
+            }
             (result, _) => item(host, port, "postgresql.listen", result),
         });
     }

@@ -7,9 +7,32 @@ use hart_config::Config;
 use super::item::Item;
 
 const SUBJECT: &str = "restapi";
+const COMMANDS: &str = "commands";
+const REMEDY: &str = "guard REST and Consul's keys, or set postgresql.allow_commands_from_dcs to false and \
+                      give them in each node's file";
 
 /// Looks at the configuration only.
-pub fn check(config: &Config) -> Item {
+pub fn check(config: &Config) -> Vec<Item> {
+    vec![changes(config), commands(config)]
+}
+
+/// Whoever may change the shared settings may then run programs here.
+fn commands(config: &Config) -> Item {
+    if !config.postgresql.allow_commands_from_dcs {
+        let found = "programs, libraries and logins come from this file only, never from Consul";
+        return Item::ok(COMMANDS, found);
+    }
+    let found = "the shared settings may name programs, libraries and logins \
+                 (postgresql.allow_commands_from_dcs): whoever may write hart's keys in Consul, or PATCH \
+                 /config, can run commands here as PostgreSQL's user";
+    if config.restapi.is_guarded() {
+        Item::ok(COMMANDS, found)
+    } else {
+        Item::warn(COMMANDS, found, REMEDY)
+    }
+}
+
+fn changes(config: &Config) -> Item {
     let (api, remedy) = (&config.restapi, "set restapi.authentication or restapi.allowlist");
     let host = &api.listen.host;
     let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
@@ -45,7 +68,7 @@ mod tests {
                 "scope: ha\nname: n1\nconsul: {{}}\nrestapi: {{{restapi}}}\n\
                  postgresql: {{listen: '127.0.0.1:5432', data_dir: /d}}\n"
             );
-            check(&hart_config::load_text("t.yml", &text, []).unwrap().config).level
+            changes(&hart_config::load_text("t.yml", &text, []).unwrap().config).level
         };
         let lan = "listen: '10.0.0.21:8008'";
         assert_eq!(level("listen: '127.0.0.1:8008'"), Level::Ok);

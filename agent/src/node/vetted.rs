@@ -1,0 +1,60 @@
+//! Parameters that this node's PostgreSQL would not start with are left out of its configuration: one
+//! misspelt name in the shared settings must not take the whole cluster down at the next restart.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hart_postgres::{Postgres, Settings};
+
+use super::store_task::chain;
+
+/// How long PostgreSQL's program may take over it.
+const LOOK: Duration = Duration::from_secs(5);
+
+type Parameters = BTreeMap<String, String>;
+
+/// What was asked last, and what was refused of it.
+#[derive(Clone, Debug, Default)]
+pub struct Vetted {
+    asked: Option<Parameters>,
+    refused: Parameters,
+}
+
+impl Vetted {
+    /// The settings without what PostgreSQL refuses. What is left out is logged once.
+    pub async fn pass(&mut self, postgres: &Postgres, mut settings: Settings) -> Settings {
+        if self.asked.as_ref() != Some(&settings.parameters) {
+            match postgres.vet(&settings.parameters, LOOK).await {
+                Ok(refused) => {
+                    self.tell(&refused);
+                    self.refused = refused;
+                    self.asked = Some(settings.parameters.clone());
+                }
+                // As ever: PostgreSQL itself will say what it does not like.
+                Err(error) => tracing::info!("the parameters cannot be tried: {}", chain(&error)),
+            }
+        }
+        settings
+            .parameters
+            .retain(|name, _| !self.refused.contains_key(&name.to_ascii_lowercase()));
+        settings
+    }
+
+    fn tell(&self, refused: &Parameters) {
+        for (name, why) in refused.iter().filter(|(name, why)| self.refused.get(*name) != Some(why))
+        {
+            tracing::warn!(
+                "parameter {name} is left out, PostgreSQL would not start with it: {why}; mend it in the \
+                 shared settings (PATCH /config) or in this node's file"
+            );
+        }
+    }
+
+    /// In a sentence, where there are any.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let names: Vec<&str> = self.refused.keys().map(String::as_str).collect();
+        (!names.is_empty())
+            .then(|| format!("PostgreSQL refuses, and hart leaves out: {}", names.join(", ")))
+    }
+}

@@ -1,0 +1,155 @@
+//! Which parameters this version of PostgreSQL would not start with. The program itself is asked, with a
+//! configuration file that holds nothing else; it works without a data directory, and starts no server.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::binaries;
+use crate::command::{Limits, Tool};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::parameters::belongs_in_conf;
+use crate::postgres::Postgres;
+use crate::quote::conf_value;
+use crate::settings::Settings;
+
+/// It decides in which language the program complains, so it is tried on its own.
+const LANGUAGE: &str = "lc_messages";
+/// PostgreSQL complains about at most so many at a time.
+const ROUNDS: usize = 50;
+
+impl Postgres {
+    /// Those of `parameters` that this version does not know, or whose values it refuses, with its own
+    /// words. One line in `postgresql.conf` that it cannot read keeps the whole server from starting.
+    ///
+    /// # Errors
+    /// The program cannot be run, or not within the time, or fails for another reason.
+    pub async fn vet(
+        &self,
+        parameters: &BTreeMap<String, String>,
+        within: Duration,
+    ) -> Result<BTreeMap<String, String>> {
+        let settings = self.settings();
+        let until = Instant::now() + within;
+        let conf = |name: &&String| belongs_in_conf(name) && *name != LANGUAGE;
+        let mut left: BTreeMap<&String, &String> =
+            parameters.iter().filter(|(name, _)| conf(name)).collect();
+        let mut refused = BTreeMap::new();
+        let scratch = Scratch::new(&settings)?;
+        for _ in 0..ROUNDS {
+            let found = scratch.try_with(&settings, &left, until).await?;
+            if found.is_empty() {
+                break;
+            }
+            left.retain(|name, _| !found.contains_key(*name));
+            refused.extend(found);
+        }
+        if let Some(language) = parameters.get_key_value(LANGUAGE) {
+            let alone = BTreeMap::from([language]);
+            refused.extend(scratch.try_with(&settings, &alone, until).await.unwrap_or_default());
+        }
+        Ok(refused)
+    }
+}
+
+/// A directory for the file, gone with the value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Values may be secret: nobody else may read the directory.
+    fn new(settings: &Settings) -> Result<Self> {
+        let uuid = Path::new("/proc/sys/kernel/random/uuid");
+        let uuid = fs::read_to_string(uuid).map_err(Error::io("read", uuid))?;
+        let state = settings.state_dir();
+        let above = if state.is_dir() { state } else { std::env::temp_dir() };
+        let dir = above.join(format!("vet-{}", uuid.trim()));
+        fs::DirBuilder::new().mode(0o700).create(&dir).map_err(Error::io("create", &dir))?;
+        let scratch = Self(dir);
+        files::give(&scratch.0, settings.run_as)?;
+        Ok(scratch)
+    }
+
+    /// What PostgreSQL complains about, by lower-case name.
+    async fn try_with(
+        &self,
+        settings: &Settings,
+        parameters: &BTreeMap<&String, &String>,
+        until: Instant,
+    ) -> Result<BTreeMap<String, String>> {
+        let path = self.0.join("postgresql.conf");
+        let lines =
+            parameters.iter().map(|(name, value)| format!("{name} = {}\n", conf_value(value)));
+        let _ = files::remove_if_there(&path)?;
+        files::write_new(&path, lines.collect::<String>().as_bytes(), 0o600, settings.run_as)?;
+        let program = binaries::program(settings, "postgres")?;
+        // -C has to come first where this is run by root; it only shows a parameter.
+        let tool = Tool::new("postgres -C", program, settings)
+            .in_english()
+            .arg("-C")
+            .arg("port")
+            .arg("-D")
+            .arg(&self.0)
+            .arg("-c")
+            .arg(format!("config_file={}", path.display()));
+        let left = until.saturating_duration_since(Instant::now());
+        let mut found = BTreeMap::new();
+        let mut hint = |line: &str| {
+            let complaint = complaint(line).filter(|(name, _)| parameters.contains_key(name));
+            found.extend(complaint);
+        };
+        let output = tool.run(Limits::total(left), &mut hint).await?;
+        if output.status.success() {
+            // What it says all the same is no reason not to start.
+            return Ok(BTreeMap::new());
+        }
+        if found.is_empty() { output.or_fail("postgres -C").map(|_| found) } else { Ok(found) }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The parameter that a line of PostgreSQL's log complains about, and its words.
+fn complaint(line: &str) -> Option<(String, String)> {
+    let (_, words) = line.split_once("LOG:  ").or_else(|| line.split_once("FATAL:  "))?;
+    let name = match words.split_once("parameter \"") {
+        Some((_, rest)) => rest.split('"').next()?,
+        // 99 is outside the valid range for parameter "x" has it, too; a few put the name first.
+        None => words.strip_prefix('"')?.split('"').next()?,
+    };
+    let words = words.split(" in file \"").next().unwrap_or(words);
+    Some((name.to_ascii_lowercase(), words.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_name_the_parameter() {
+        let name = |line: &str| complaint(line).map(|(name, _)| name);
+        let unknown = "2026-11-29 14:34:45.026 GMT [1] LOG:  unrecognized configuration parameter \
+                       \"wrok_mem\" in file \"/x/c.conf\" line 2";
+        assert_eq!(
+            complaint(unknown),
+            Some(("wrok_mem".into(), "unrecognized configuration parameter \"wrok_mem\"".into()))
+        );
+        assert_eq!(
+            name("LOG:  invalid value for parameter \"TimeZone\": \"Mars\""),
+            Some("timezone".into())
+        );
+        let range =
+            "LOG:  1 kB is outside the valid range for parameter \"work_mem\" (64 .. 2147483647)";
+        assert_eq!(name(range), Some("work_mem".into()));
+        assert_eq!(name("LOG:  skipping missing configuration file \"/x\""), None);
+        assert_eq!(name("HINT:  Available values: a, b."), None);
+    }
+}
