@@ -129,12 +129,14 @@ impl Postgres {
         const PROVER: &str = "pg_receivewal";
         let settings = self.settings();
         let program = binaries::program(&settings, PROVER)?;
-        let s = settings.clone();
-        let prepare = move || pgpass::write(&s).and_then(|_| making::make_state_dir(&s));
+        let (s, from) = (settings.clone(), source.clone());
+        let major = self.version(FILES).await?.major;
+        let prepare =
+            move || pgpass::write(&s, Some(&from)).and_then(|_| making::make_state_dir(&s));
         let dir = blocking("writing the password file", FILES, prepare).await?;
         let who = &settings.replication;
         let label = format!("{} look", settings.name);
-        let conninfo = conf::connect_string(&settings, who, source, &label, None);
+        let conninfo = conf::connect_string(&settings, who, source, &label, None, major);
         let output = Tool::new(PROVER, program, &settings)
             .in_english()
             .option("--directory", &dir)

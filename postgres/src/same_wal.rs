@@ -102,7 +102,8 @@ impl Postgres {
         let who = self.settings();
         let until = Instant::now() + within;
         let failed = || Error::sql("reading WAL of the upstream");
-        let session = Session::open_remote(who.rewind_credentials(), upstream, within);
+        let role = who.rewind_credentials();
+        let session = Session::open_remote(&who, role, upstream, self.major(), within);
         let session = session.await.map_err(failed())?;
         let mut same = None;
         for file in names_there(part, timeline, theirs) {
@@ -143,7 +144,8 @@ impl Postgres {
         let who = self.settings();
         let until = Instant::now() + within;
         let failed = || Error::sql("looking for WAL of the upstream");
-        let session = Session::open_remote(who.rewind_credentials(), upstream, within);
+        let role = who.rewind_credentials();
+        let session = Session::open_remote(&who, role, upstream, self.major(), within);
         let session = session.await.map_err(failed())?;
         for file in names_there(part, timeline, theirs) {
             let path = literal(&format!("pg_wal/{file}"));

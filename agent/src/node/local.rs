@@ -209,7 +209,7 @@ fn on_timeline(sql: Sql, streamed: Option<(Timeline, Lsn)>) -> Sql {
 
 /// As the brain has it, of one answer.
 pub fn newest_timeline(probe: &Probe, streamed: Option<(Timeline, Lsn)>) -> Timeline {
-    on_timeline(sql(hart_ha::time::Time::ZERO, probe), streamed).timeline
+    on_timeline(sql(Time::ZERO, Time::ZERO, probe), streamed).timeline
 }
 
 /// What a streaming standby proves about its timeline.

@@ -45,7 +45,7 @@ pub fn postgres(config: &Config, dynamic: &DynamicConfig) -> (Settings, Vec<Stri
     settings.port = file.listen.port;
     settings.socket_dir = match effective.parameters.get("unix_socket_directories") {
         Some(dirs) => hart_postgres::first_socket_dir(dirs, &file.data_dir),
-        None => default_socket_dir(&home_dir(config), settings.port),
+        None => default_socket_dir(&state_dir::find(config), settings.port),
     };
     settings.connect_host = Some(file.connect_address.host.clone());
     settings.account = hart_guard::privilege::home_and_name().to_vec();
