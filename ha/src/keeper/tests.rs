@@ -297,7 +297,8 @@ fn a_takeover_is_read_back_until_it_is_worth_nothing() {
     let first = keeper.tick(at(LATE)).unwrap();
     let second = keeper.tick(at(2 * LATE)).unwrap();
     assert_eq!(keeper.acquire(at(2 * LATE), &plan()), None, "it may hold the lease already");
-    assert!(keeper.promise(at(2 * LATE), &question()).is_err());
+    let why = keeper.promise(at(2 * LATE), &question(), true).unwrap_err().why;
+    assert!(why.contains("taking the lease over"), "{why}");
     let shown = view(Some(written(&takeover)), Some("s1"));
     assert_eq!(keeper.read_back(at(2100), first.id, None), None, "the other read is under way");
     assert_eq!(keeper.read_back(at(2200), second.id, Some(&shown)), None);
@@ -305,7 +306,8 @@ fn a_takeover_is_read_back_until_it_is_worth_nothing() {
 }
 
 fn question() -> Question {
-    Question { holder: "n9".into(), term: 2, ttl: TTL }
+    let to = keeper().identity();
+    Question { to, holder: "n9".into(), instance: "i-n9".into(), term: 2, ttl: TTL }
 }
 
 #[test]
