@@ -65,6 +65,12 @@ pub enum Command {
     Checkpoint,
     /// Follow this server, by a reload.
     Follow(Upstream),
+    /// Let a standby rest with `synchronous_standby_names` that nobody bears, or without any: what is
+    /// promoted past hart then acknowledges nothing in synchronous mode.
+    RestNames {
+        /// Names that nobody bears.
+        nobody: bool,
+    },
     /// Keep physical slots for these members, drop those of others; none else is touched.
     Slots {
         /// Members, and slots of members that are away for a short time.

@@ -25,7 +25,7 @@ impl Awake {
         self.0.store(matches!(role, Role::Primary), Ordering::SeqCst);
     }
 
-    fn is_awake(&self) -> bool {
+    pub(crate) fn is_awake(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 }

@@ -19,7 +19,7 @@ use crate::link::Session;
 use crate::link_error::LinkError;
 use crate::postgres::Postgres;
 use crate::postmaster;
-use crate::settings::Settings;
+use crate::settings::{Role, Settings};
 use crate::sync_file::SyncFile;
 
 const NAMES: &[&str] = &["synchronous_standby_names"];
@@ -61,6 +61,41 @@ impl Postgres {
         let _turn = self.sync_turn(within).await?;
         let file = Closing(self.sync_file(within).await?);
         file.0.write(value, within).await
+    }
+
+    /// Lets a running standby rest with names that nobody bears, or without any. Nothing is done where
+    /// it is a primary, or is about to be.
+    ///
+    /// # Errors
+    /// The server cannot be asked, or the file cannot be written.
+    pub async fn rest_names(&self, nobody: bool, within: Duration) -> Result<()> {
+        let _turn = self.sync_turn(within).await?;
+        let asked = self.query("SELECT pg_is_in_recovery()", within).await;
+        let rows = asked.map_err(Error::sql("asking whether the server is a standby"))?;
+        let standby = rows.first().and_then(|row| row.first()?.as_deref()) == Some("t");
+        if self.awake().is_awake() || !standby {
+            return Ok(());
+        }
+        let value = if nobody { NOBODY } else { "" };
+        let file = Closing(self.sync_file(within).await?);
+        file.0.write(value, within).await?;
+        self.reload(within).await
+    }
+
+    /// For a standby that is about to be promoted: its first commits wait for nobody. Until PostgreSQL
+    /// has ended it is not put to rest any more.
+    ///
+    /// # Errors
+    /// The file cannot be written, or the server not be told.
+    pub async fn wake_names(&self, within: Duration) -> Result<()> {
+        let _turn = self.sync_turn(within).await?;
+        self.awake().note(&Role::Primary);
+        let file = Closing(self.sync_file(within).await?);
+        if file.0.has("") {
+            return Ok(());
+        }
+        file.0.write("", within).await?;
+        self.reload(within).await
     }
 
     /// One change at a time; they would restore each other's values.

@@ -24,6 +24,10 @@ impl Postgres {
     }
 }
 
+fn content(value: &str) -> String {
+    format!("{HEADER}\n{}", sync_line(value))
+}
+
 fn sync_line(value: &str) -> String {
     format!("synchronous_standby_names = {}\n", conf_value(value))
 }
@@ -40,7 +44,7 @@ pub(crate) struct SyncFile {
 impl SyncFile {
     /// Writes a new value.
     pub(crate) async fn write(self: &Arc<Self>, value: &str, within: Duration) -> Result<()> {
-        let content = format!("{HEADER}\n{}", sync_line(value));
+        let content = content(value);
         let file = self.clone();
         blocking("writing synchronous_standby_names", within, move || {
             let _held = file.lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,6 +54,11 @@ impl SyncFile {
             file.put(content.as_bytes())
         })
         .await
+    }
+
+    /// Was this value in the file?
+    pub(crate) fn has(&self, value: &str) -> bool {
+        self.former == content(value).as_bytes()
     }
 
     /// Lets no later write through.

@@ -92,6 +92,8 @@ pub enum Mutation {
     SourceNotProved,
     /// The holder takes the lock of another program for its own.
     ForeignLockTakenBack,
+    /// In synchronous mode standbys rest without names.
+    StandbysRestWithoutNames,
 }
 
 /// All of them, with the rule's text for the table.
@@ -145,6 +147,7 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::CopiesAtOnce, "one member at a time throws its data away"),
     (Mutation::SourceNotProved, "data goes only when what replaces it is there to be copied"),
     (Mutation::ForeignLockTakenBack, "a lock of another program's is a lost lease"),
+    (Mutation::StandbysRestWithoutNames, "what is promoted by hand acknowledges nothing"),
 ];
 
 impl Mutation {
@@ -174,6 +177,7 @@ impl Mutation {
             Self::DownReportedEarly => {
                 any(&["a second server", "gives the lease up", "reports a fence", "two primaries"])
             }
+            Self::StandbysRestWithoutNames => any(&["although sync names"]),
             Self::StrayNotLookedFor => any(&["two primaries", "did not heal"]),
             Self::PromiseToAnybody => any(&["has promised a stranger"]),
             Self::ForeignLockTakenBack => any(&["takes the lock from"]),
@@ -223,6 +227,7 @@ impl Mutation {
             }
             Self::StrayNotLookedFor => &[Kind::StrayPostgres, Kind::PostgresKilled],
             Self::RestIsWritable => &[Kind::StrayPostgres, Kind::AgentKilled],
+            Self::StandbysRestWithoutNames => &[Kind::PromotedByHand],
             _ => &[],
         }
     }

@@ -65,6 +65,8 @@ pub enum Effect {
     Looked(Result<Option<String>, String>),
     /// It is gone.
     StrayEnded,
+    /// The names of this standby were written.
+    NamesRest,
     /// The lease was given up, or what is in the way of that.
     GaveUp(Option<Obstacle>),
     /// Whether another node answers at this one's own REST address.
@@ -99,6 +101,7 @@ pub struct Agent {
     /// What a standby without a connection said of its timeline when it was last looked into.
     pub(super) doubted: Option<(Timeline, Lsn)>,
     pub(super) follow_pending: bool,
+    pub(super) names_pending: bool,
     pub(super) fencing: bool,
     pub(super) strays: Strays,
     /// Why this node must not lead, for want of a required watchdog.
@@ -285,6 +288,7 @@ impl Agent {
                 }
                 Effect::Namesake(alive) => self.meet(alive),
                 Effect::Looked(found) => self.looked(found),
+                Effect::NamesRest => self.names_pending = false,
                 Effect::StrayEnded => self.stray_ended(),
                 Effect::GaveUp(obstacle) => self.gave_up(obstacle),
                 Effect::OwnAddress(problem) => self.known.misled = problem,

@@ -170,6 +170,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         known: Known::new(),
         doubted: None,
         follow_pending: false,
+        names_pending: false,
         fencing: false,
         strays: super::strays::Strays::default(),
         unfit: unfit::problem(&config),

@@ -99,9 +99,10 @@ impl Agent {
             Command::Abort => self.jobs.abort(),
             Command::Fence => self.fence(),
             Command::EndStray => self.end_stray(),
-            Command::Promote => self.promote(observation),
+            Command::Promote => self.promote(step, observation),
             Command::Checkpoint => self.checkpoint(),
             Command::Follow(upstream) => self.follow(upstream, step),
+            Command::RestNames { nobody } => self.rest_names(nobody),
             Command::Slots { members, gone, reserve } => self.slots(&members, &gone, reserve),
             // The loop is woken when it is on the disk.
             Command::Remember { term } => {
@@ -176,6 +177,7 @@ impl Agent {
         let sync = config.synchronous_mode != SynchronousMode::Off;
         let how = How {
             slot: config.postgresql.use_slots.then(|| self.own_slot()).flatten(),
+            sync,
             strict: sync && config.synchronous_mode_strict,
             sync_within: (config.ttl / 2).max(SYNC_AT_LEAST),
             replace: matches!(observation.local.data, Data::Cluster { .. }),
@@ -211,12 +213,15 @@ impl Agent {
         });
     }
 
-    fn promote(&self, observation: &Observation) {
+    fn promote(&self, step: &Step, observation: &Observation) {
         let Some(hold) = observation.lease.hold else { return };
+        let config = &step.config;
+        let sync = config.synchronous_mode != SynchronousMode::Off;
+        let strict = sync && config.synchronous_mode_strict;
         let (server, monitor) = (self.server.clone(), self.monitor.orders.clone());
         let (effects, wake) = (self.effects.0.clone(), self.wake.clone());
         tokio::spawn(async move {
-            match server.promote(hold.term).await {
+            match server.promote(hold.term, strict).await {
                 Ok(()) => tracing::info!("PostgreSQL was told to promote"),
                 Err(NotPromoted::Ends(error)) => tracing::info!("promote: {error}"),
                 Err(NotPromoted::Failed(error)) => tracing::warn!("promote: {error}"),
@@ -257,6 +262,29 @@ impl Agent {
                 tokio::time::sleep(FOLLOW_AGAIN).await;
             }
             let _ = effects.send(Effect::Followed(upstream, result));
+            wake.notify_one();
+        });
+    }
+
+    fn rest_names(&mut self, nobody: bool) {
+        if std::mem::replace(&mut self.names_pending, true) {
+            return;
+        }
+        let (postgres, monitor) = (self.postgres.clone(), self.monitor.orders.clone());
+        let (effects, wake) = (self.effects.0.clone(), self.wake.clone());
+        tokio::spawn(async move {
+            match postgres.rest_names(nobody, QUICK).await {
+                Ok(()) => {
+                    // The server takes them up at its next turn.
+                    tokio::time::sleep(FOLLOW_AGAIN).await;
+                    let _ = monitor.send(MonitorOrder::Now(None));
+                }
+                Err(error) => {
+                    tracing::info!("synchronous_standby_names of the standby: {}", chain(&error));
+                    tokio::time::sleep(NOTE_AGAIN).await;
+                }
+            }
+            let _ = effects.send(Effect::NamesRest);
             wake.notify_one();
         });
     }
@@ -414,6 +442,7 @@ fn sentence(decision: &Decision) -> Option<String> {
         | Command::Origins(_)
         | Command::NoteList(_)
         | Command::Slots { .. }
+        | Command::RestNames { .. }
         | Command::Probe(_)
         | Command::Exit(_)
         | Command::Write(Write::Member(_)) => return None,

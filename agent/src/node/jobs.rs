@@ -51,6 +51,8 @@ pub struct Ended {
 pub struct How {
     /// This member's slot on the primary, where slots are used.
     pub slot: Option<String>,
+    /// Synchronous mode is on: standbys rest with names that nobody bears.
+    pub sync: bool,
     /// Commits wait for standbys from the first one after a promotion on.
     pub strict: bool,
     /// How long a change of the synchronous standbys may take.
@@ -292,7 +294,8 @@ impl Worker {
     }
 
     async fn start_standby(&self, leader: Option<&Upstream>) -> Worked {
-        let names = if self.how.strict { NOBODY } else { "" };
+        // So that what somebody promotes past hart acknowledges nothing.
+        let names = if self.how.sync { NOBODY } else { "" };
         self.postgres.write_synchronous_standby_names(names, QUICK).await.map_err(|e| chain(&e))?;
         let slot = self.how.slot.clone().filter(|_| leader.is_some());
         let role = Role::Standby { upstream: leader.map(address), slot };

@@ -31,9 +31,10 @@ pub struct Strays {
 }
 
 impl Strays {
-    /// PostgreSQL has gone.
+    /// PostgreSQL has gone. A start or a hand-over that follows at once asks by itself.
     pub fn went_down(&mut self) {
-        self.down = Some(hart_clock::now());
+        let now = Some(hart_clock::now());
+        (self.down, self.looked) = (now, now);
     }
 
     /// Nothing may be begun in the data directory: what was started past the guard is being killed.

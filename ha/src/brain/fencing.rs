@@ -10,10 +10,12 @@ use crate::store::Snapshot;
 impl Brain {
     /// A PostgreSQL that was started past the guard goes first: it may write without a deadline, and
     /// while it works in the data directory nothing else can be started and no lease given up.
-    pub(super) fn ends_stray(&self, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn ends_stray(&mut self, turn: &mut Turn<'_>) -> bool {
         let Some(stray) = turn.obs.local.stray.as_ref().filter(|_| !turn.is_running()) else {
             return false;
         };
+        // A start beside it that ended at once has failed because of it.
+        self.jobs.forget_starts();
         turn.phase("ending a PostgreSQL that was started past the agent");
         turn.problem(format!("PostgreSQL was started past the agent: {stray}"));
         turn.push(Command::EndStray, stray.clone());
@@ -43,7 +45,13 @@ impl Brain {
         }
         let leader = snapshot.leader_name().unwrap_or("nobody").to_owned();
         turn.phase("fencing PostgreSQL");
-        turn.push(Command::Fence, format!("PostgreSQL is primary without a lease; {leader} leads"));
+        let reason = if turn.obs.local.armed.is_none() {
+            format!("PostgreSQL was promoted past hart, as by pg_promote(); {leader} leads")
+        } else {
+            format!("PostgreSQL is primary without a lease; {leader} leads")
+        };
+        turn.problem(reason.clone());
+        turn.push(Command::Fence, reason);
         true
     }
 

@@ -7,7 +7,7 @@ use super::jobs::Found;
 use super::lead::STARTS_MAX;
 use super::turn::Turn;
 use crate::command::{Command, Job};
-use crate::kv::{Member, Role, State};
+use crate::kv::{Member, Role, State, SynchronousMode};
 use crate::lsn::{Lsn, Timeline};
 use crate::observation::{Control, Data, Sql, Upstream};
 use crate::store::Snapshot;
@@ -211,6 +211,7 @@ impl Brain {
             return turn.wake_soon();
         };
         self.keep_slots(turn, snapshot, false);
+        rest_names(turn, sql);
         if let Some(proof) = another_of_a_number(turn, member) {
             return self.suspects(turn, &upstream.name, &proof);
         }
@@ -327,6 +328,16 @@ impl Brain {
             )),
         }
         false
+    }
+}
+
+/// In synchronous mode a standby that somebody promotes by hand must acknowledge nothing: nobody waits
+/// for its standbys' words, and the leader's own names are no business of its.
+fn rest_names(turn: &mut Turn<'_>, sql: &Sql) {
+    let nobody = turn.config.synchronous_mode != SynchronousMode::Off;
+    if sql.in_recovery && sql.waits != nobody {
+        let reason = "what is promoted past hart must acknowledge nothing in synchronous mode";
+        turn.push(Command::RestNames { nobody }, reason);
     }
 }
 

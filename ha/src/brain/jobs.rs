@@ -40,6 +40,9 @@ pub(super) enum Found {
     WalGone(String),
 }
 
+/// The jobs that start a server, by name.
+const STARTS: [&str; 2] = ["start as primary", "start as standby"];
+
 #[derive(Clone, Debug)]
 struct Failures {
     count: u32,
@@ -100,6 +103,12 @@ impl JobLog {
         let Some(kind) = self.starting.take() else { return };
         let count = self.failures.get(kind).map_or(0, |failures| failures.count) + times;
         self.failures.insert(kind, Failures { count, last: now, error: error.to_owned() });
+    }
+
+    /// What kept the server from starting was not its own fault.
+    pub fn forget_starts(&mut self) {
+        self.starting = None;
+        self.failures.retain(|kind, _| !STARTS.contains(kind));
     }
 
     fn record(&mut self, finished: &FinishedJob, now: Time) {

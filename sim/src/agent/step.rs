@@ -129,6 +129,7 @@ impl World {
             Command::EndStray => self.end_stray(n),
             Command::Promote => self.promote(n),
             Command::Follow(upstream) => self.follow(n, &upstream),
+            Command::RestNames { nobody } => self.rest_names(n, nobody),
             Command::Slots { .. } => {}
             Command::Checkpoint => self.after(n, 200 * MS, AtAgent::Checkpoint),
             Command::Remember { term } => {

@@ -109,13 +109,9 @@ impl World {
     }
 
     pub(crate) fn start_standby(&mut self, n: usize, from: Option<&Upstream>) -> Worked {
-        // In strict mode commits wait from the first one after a promotion on.
         let applied = self.nodes[n].agent.as_ref().and_then(|agent| agent.applied.as_ref());
-        let strict = applied.is_some_and(|config| {
-            config.synchronous_mode_strict && config.synchronous_mode != SynchronousMode::Off
-        });
-        let nobody = strict.then(|| "__hart_nobody__".to_owned());
-        self.nodes[n].disk.sync_file = Waits::all(nobody.into_iter().collect());
+        let sync = applied.is_some_and(|config| config.synchronous_mode != SynchronousMode::Off);
+        self.nodes[n].disk.sync_file = self.resting_names(sync);
         let target = from.and_then(|u| self.names.iter().position(|name| *name == u.name));
         self.start_server(n, Some(target), None)
     }

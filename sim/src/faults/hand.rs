@@ -1,8 +1,10 @@
 //! What a person does to PostgreSQL behind the agent's back.
 
-use crate::clock::MS;
+use crate::clock::{MS, SEC};
+use crate::event::AtServer;
+use crate::faults::Kind;
 use crate::mutation::Mutation;
-use crate::node::{LOOP, POSTGRES};
+use crate::node::{GUARD, LOOP, POSTGRES};
 use crate::pg::{Content, Stage};
 use crate::world::World;
 
@@ -45,5 +47,25 @@ impl World {
             self.nodes[n].disk.signal = signal;
         }
         self.start_stray(n, quick);
+    }
+
+    /// `pg_promote()`, `pg_ctl promote`.
+    pub(crate) fn promoted_by_hand(&mut self, n: usize) -> bool {
+        let t = self.t;
+        // Standbys take the resting names of a new mode up at their next look.
+        if self.plan.kinds.contains(&Kind::SyncChanged) {
+            return false;
+        }
+        let node = &mut self.nodes[n];
+        let leads = node.agent.as_ref().is_some_and(|agent| agent.hold.is_some());
+        let standby = node.server.stage == Stage::Up && node.server.recovery;
+        if !standby || leads || node.guard.is_none() || node.is_frozen(GUARD, t) {
+            return false;
+        }
+        if !node.server.promoting {
+            node.server.by_hand = Some(t + SEC);
+        }
+        self.at_server_later(n, MS, AtServer::Promote);
+        true
     }
 }

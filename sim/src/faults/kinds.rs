@@ -68,6 +68,7 @@ kinds! {
     ConsulFar => "Consul far away",
     StatusDeleted => "status deleted",
     ForeignLock => "lock of another program",
+    PromotedByHand => "promotion by hand",
 }
 
 /// Kinds that must not make the primary change.

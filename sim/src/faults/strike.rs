@@ -96,6 +96,7 @@ impl World {
             ConsulFar => return self.consul_far(),
             StatusDeleted => return self.status_deleted(lasts),
             ForeignLock => return self.foreign_lock(until),
+            PromotedByHand => return self.promoted_by_hand(n),
             _ => return self.person(kind, n),
         }
         true

@@ -1,7 +1,9 @@
 //! PostgreSQL's processes: start, recovery, promotion, stop, end.
 
 use hart_ha::keeper::Hold;
+use hart_ha::kv::SynchronousMode;
 use hart_ha::observation::JobDone;
+use hart_ha::waits::Waits;
 
 use crate::agent::lease::Order;
 use crate::clock::{MS, SEC, Us};
@@ -153,6 +155,14 @@ impl World {
         if let Some(guard) = &mut self.nodes[n].guard {
             guard.promotes = true;
         }
+        let applied = self.nodes[n].agent.as_ref().and_then(|agent| agent.applied.as_ref());
+        let strict = applied.is_some_and(|config| {
+            config.synchronous_mode_strict && config.synchronous_mode != SynchronousMode::Off
+        });
+        if !strict {
+            self.nodes[n].disk.sync_file = Waits::nobody();
+        }
+        self.nodes[n].server.by_hand = None;
         let delay = self.rng.skewed(MS, 100 * MS);
         self.at_server_later(n, delay, AtServer::Promote);
     }

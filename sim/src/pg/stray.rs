@@ -1,6 +1,7 @@
 //! PostgreSQL that was started past the guard, and what the agent does about it.
 
 use hart_ha::observation::JobDone;
+use hart_ha::waits::Waits;
 
 use crate::clock::{MS, SEC, Us};
 use crate::event::{AtAgent, AtServer, Cause, Event};
@@ -13,6 +14,24 @@ const PAUSE: Us = 250 * MS;
 const WORDS: &str = "postmaster 4711";
 
 impl World {
+    /// The names that a standby rests with.
+    pub(crate) fn resting_names(&self, nobody: bool) -> Waits {
+        let nobody = nobody && !self.mutated(Mutation::StandbysRestWithoutNames);
+        Waits::all(nobody.then(|| "__hart_nobody__".to_owned()).into_iter().collect())
+    }
+
+    /// A reload of a standby; a primary, or what is about to be one, is left alone.
+    pub(crate) fn rest_names(&mut self, n: usize, nobody: bool) {
+        let names = self.resting_names(nobody);
+        let server = &self.nodes[n].server;
+        if server.stage != Stage::Up || !server.recovery || server.promoting {
+            return;
+        }
+        self.nodes[n].disk.sync_file = names;
+        let delay = self.t % (200 * MS) + MS;
+        self.at_server_later(n, delay, AtServer::SyncApplied);
+    }
+
     /// A postmaster that no guard started; read-only where the directory has `standby.signal`.
     pub(crate) fn start_stray(&mut self, n: usize, unseen: bool) {
         let (quick, slow) = (self.rng.range(30 * MS, 200 * MS), self.rng.skewed(100 * MS, 3 * SEC));

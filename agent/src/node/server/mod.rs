@@ -31,7 +31,7 @@ mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hart_guard::{Client, ClientError, ExitRecord, News, Status, WatchdogSpec};
@@ -104,6 +104,8 @@ pub struct Server {
     /// One kills at a time.
     killing: Arc<Mutex<()>>,
     kills: Kills,
+    /// This agent has asked PostgreSQL to end since it came up.
+    asked: Arc<AtomicBool>,
     ladder: Arc<watch::Sender<Ladder>>,
     traffic: Traffic,
     wake: Arc<Notify>,
@@ -121,6 +123,7 @@ impl Server {
             generation: Arc::default(),
             killing: Arc::default(),
             kills: Kills::new(wake.clone()),
+            asked: Arc::default(),
             ladder: Arc::new(watch::Sender::new(Ladder::default())),
             traffic: Traffic::default(),
             wake,
@@ -165,6 +168,7 @@ impl Server {
         self.tell_of_the_watchdog(&status);
         self.status.send_replace(Some(status));
         self.generation.fetch_add(1, Ordering::Relaxed);
+        self.asked.store(false, Ordering::Relaxed);
         self.traffic.allow();
         self.life.send_replace(Life::Up { since: hart_clock::now(), armed });
         self.wake.notify_one();
@@ -207,7 +211,7 @@ impl Server {
             return;
         }
         match end {
-            Ok(record) => report(&record),
+            Ok(record) => report(&record, self.asked.load(Ordering::Relaxed)),
             Err(error) => {
                 tracing::error!("the guard is gone: {}", chain(&error));
                 self.traffic.cut();
@@ -234,9 +238,11 @@ impl Server {
     }
 }
 
-fn report(record: &ExitRecord) {
+fn report(record: &ExitRecord, asked: bool) {
     if record.fenced {
         tracing::warn!("PostgreSQL was fenced: {record}");
+    } else if record.exit.is_clean() && !asked {
+        tracing::info!("PostgreSQL has stopped, and not at this agent's word: pg_ctl, or a signal");
     } else if record.exit.is_clean() {
         tracing::info!("PostgreSQL has stopped");
     } else {

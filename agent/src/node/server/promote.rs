@@ -33,20 +33,37 @@ impl Server {
     /// deadline must not have passed; from then on it counts PostgreSQL as writable. Then the file
     /// `promote` is written, and the guard sends the signal at which the postmaster looks for it. It
     /// must not be there before the leave is given: the postmaster also looks for it when one of its
-    /// children sends that signal.
+    /// children sends that signal. Between the two the names are written by which the first commits wait
+    /// for nobody, unless the mode is `strict`: in synchronous mode a standby rests with names that
+    /// nobody bears.
     ///
     /// # Errors
     /// See [`NotPromoted`].
-    pub async fn promote(&self, term: u64) -> Result<(), NotPromoted> {
+    pub async fn promote(&self, term: u64, strict: bool) -> Result<(), NotPromoted> {
         let mut guard =
             Client::connect(&self.paths.socket, TALK).await.map_err(|error| failed(&error))?;
         guard.promote(term, TALK).await.map_err(|error| self.refused(&error))?;
-        self.postgres.write_promote_file(WRITE).await.map_err(|error| failed(&error))?;
+        let (file, ()) = tokio::join!(self.postgres.write_promote_file(WRITE), self.wake(strict));
+        if let Err(error) = file {
+            self.postgres.has_ended();
+            return Err(failed(&error));
+        }
         let Err(error) = guard.promote(term, TALK).await else { return Ok(()) };
+        self.postgres.has_ended();
         if let Err(left) = self.postgres.remove_promote_file(WRITE).await {
             tracing::warn!("the promote file was not removed: {}", chain(&left));
         }
         Err(self.refused(&error))
+    }
+
+    /// Where it fails, commits wait until the synchronous standbys are set, which comes next.
+    async fn wake(&self, strict: bool) {
+        if strict {
+            return;
+        }
+        if let Err(error) = self.postgres.wake_names(WRITE).await {
+            tracing::info!("the names of the synchronous standbys: {}", chain(&error));
+        }
     }
 
     fn refused(&self, error: &ClientError) -> NotPromoted {

@@ -3,6 +3,7 @@
 //! in the end. Where somebody else may lead soon, the brain asks for a fence instead, and that does
 //! not wait for anything.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hart_guard::{Client, ClientError, Signal};
@@ -56,6 +57,7 @@ impl Server {
     /// Stops PostgreSQL, and returns when its last process is gone.
     pub async fn stop(&self) {
         self.traffic.cut();
+        self.asked.store(true, Ordering::Relaxed);
         let Ladder { fast, immediate } = *self.ladder.borrow();
         for (signal, patience) in [(Signal::Fast, fast), (Signal::Immediate, immediate)] {
             match self.signal_and_wait(signal, patience).await {

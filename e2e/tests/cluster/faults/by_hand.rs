@@ -115,3 +115,39 @@ async fn somebody_starts_postgresql_where_the_agent_was_stopped() -> Result<()> 
 async fn somebody_starts_postgresql_where_the_agent_was_killed() -> Result<()> {
     started_without_an_agent(true).await
 }
+
+/// Somebody promotes a replica. It is fenced and led back; the cluster keeps its primary.
+async fn promoted(drill: &Drill, primary: &str) -> Result<String> {
+    let replica = drill.other_than(primary)?;
+    let asked = drill.pg_ctl(&replica, &["-W", "promote"])?;
+    ensure!(asked.status.success(), "{asked:?}");
+    until("the fence", DEADLINE, async || {
+        let node = drill.cluster.node(&replica);
+        node.is_ok_and(|node| node.log_contains("promoted past hart")).then_some(())
+    })
+    .await
+    .with_context(|| drill.logs())?;
+    Ok(replica)
+}
+
+#[tokio::test]
+async fn a_replica_is_promoted_by_hand() -> Result<()> {
+    let mut drill = Drill::asynchronous().await?;
+    let primary = drill.cluster.wait_primary(DEADLINE).await?;
+    let replica = promoted(&drill, &primary).await?;
+    let last = drill.finish(Loss::None, &[FENCED]).await?;
+    ensure!(last == primary && drill.in_recovery(&replica).await?, "{}", drill.logs());
+    Ok(())
+}
+
+/// Nothing is acknowledged by it, not for a moment.
+#[tokio::test]
+async fn a_replica_is_promoted_by_hand_synchronous() -> Result<()> {
+    let mut drill = Drill::synchronous().await?;
+    let primary = drill.write().await?;
+    let replica = promoted(&drill, &primary).await?;
+    drill.written().await?;
+    let last = drill.finish(Loss::None, &[FENCED]).await?;
+    ensure!(last == primary && drill.in_recovery(&replica).await?, "{}", drill.logs());
+    Ok(())
+}

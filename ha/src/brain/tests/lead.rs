@@ -243,3 +243,28 @@ fn a_stray_in_the_way_is_no_failed_start() {
         assert_eq!(commands(&mut brain, &seen), [Command::EndStray], "round {round}");
     }
 }
+
+/// Two postmasters were started at once, and the guard's one came second.
+#[test]
+fn a_start_that_ends_beside_a_stray_is_no_failed_start() {
+    let mut brain = brain("n1");
+    for round in 0..10 {
+        let now = 100 + 20 * round;
+        let hold = Hold { term: 5, deadline: at(5000) };
+        let look = |now| {
+            let mut seen = down(sees("n1", now, cluster(), primary(0)), true, false);
+            seen = holding(seen, false);
+            seen.lease.hold = Some(hold);
+            seen
+        };
+        let job = Job::StartPrimary { hold, sync: all(&[]) };
+        assert_eq!(commands(&mut brain, &look(now)), [Command::Begin(job.clone())], "{round}");
+        let mut begun = look(now + 5);
+        begun.finished = vec![FinishedJob { job, result: Ok(JobDone::Done) }];
+        begun.local.process = Process::Running { since: at(now) };
+        commands(&mut brain, &begun);
+        let mut ended = look(now + 10);
+        ended.local.stray = Some("postmaster 4711".into());
+        assert_eq!(commands(&mut brain, &ended), [Command::EndStray], "{round}");
+    }
+}

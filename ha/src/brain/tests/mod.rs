@@ -199,6 +199,7 @@ pub(super) fn commands(brain: &mut Brain, seen: &Observation) -> Vec<Command> {
                 | Command::Carry(_)
                 | Command::Origins(_)
                 | Command::NoteList(_)
+                | Command::RestNames { .. }
                 | Command::Slots { .. }
         )
     };

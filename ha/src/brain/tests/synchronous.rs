@@ -443,3 +443,22 @@ fn altered_names_are_led_back_while_a_switchover_is_prepared() {
     let got = commands(&mut brain("n1"), &seen);
     assert!(!got.iter().any(|c| matches!(c, Command::Begin(Job::Sync(_)))), "it stops: {got:?}");
 }
+
+/// A standby that somebody promotes past hart then acknowledges nothing.
+#[test]
+fn standbys_rest_with_names_that_nobody_bears() {
+    let rests = |snapshot: Snapshot, waits| {
+        let seen = sees("n2", 100, snapshot, Sql { waits, ..standby(1000) });
+        let decisions = brain("n2").step(&seen).decisions;
+        let names = decisions.into_iter().filter_map(|decision| match decision.command {
+            Command::RestNames { nobody } => Some(nobody),
+            _ => None,
+        });
+        names.collect::<Vec<_>>()
+    };
+    let (on, off) = (with_sync(cluster(), "n1", &["n2"]), cluster());
+    assert_eq!(rests(on.clone(), false), [true]);
+    assert_eq!(rests(on, true), [] as [bool; 0]);
+    assert_eq!(rests(off.clone(), true), [false]);
+    assert_eq!(rests(off, false), [] as [bool; 0]);
+}
