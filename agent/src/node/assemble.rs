@@ -73,8 +73,10 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let socket = paths.socket.clone();
     let server = Server::new(paths, postgres.clone(), wake.clone());
     server.find().await.map_err(StartError::Refused)?;
-    // Before anything else here, which may take its time.
-    if *server.life().borrow() == Life::Down && !server.guard_lives() {
+    // Before anything else here, which may take its time; not in a directory that has never been this
+    // cluster's.
+    let ours = home.memory(&config.scope).term > 0;
+    if ours && *server.life().borrow() == Life::Down && !server.guard_lives() {
         server.put_to_rest().await;
     }
 

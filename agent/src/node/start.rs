@@ -361,7 +361,7 @@ mod tests {
         port_is_free(&config).err().map(|error| error.to_string())
     }
 
-    /// 192.0.2.0/24 (RFC 5737) is nobody's.
+    /// 198.51.100.0/24 (RFC 5737) is nobody's.
     #[test]
     fn one_address_that_is_there_is_enough() {
         let held = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -370,9 +370,9 @@ mod tests {
             let probe = TcpListener::bind("127.0.0.1:0").unwrap();
             probe.local_addr().unwrap().port()
         };
-        assert_eq!(problem(&format!("127.0.0.1,192.0.2.1:{free}")), None);
-        assert!(problem(&format!("192.0.2.1:{free}")).is_some());
-        assert!(problem(&format!("192.0.2.1,192.0.2.2:{free}")).is_some());
-        assert!(problem(&format!("192.0.2.1,127.0.0.1:{taken}")).is_some());
+        assert_eq!(problem(&format!("127.0.0.1,198.51.100.1:{free}")), None);
+        assert!(problem(&format!("198.51.100.1:{free}")).is_some());
+        assert!(problem(&format!("198.51.100.1,198.51.100.2:{free}")).is_some());
+        assert!(problem(&format!("198.51.100.1,127.0.0.1:{taken}")).is_some());
     }
 }

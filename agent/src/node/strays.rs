@@ -44,9 +44,14 @@ impl Strays {
 }
 
 impl Agent {
+    /// Has this node ever been part of the cluster? Else the data may be anybody's, and is not touched.
+    fn is_ours(&self) -> bool {
+        self.home.memory(&self.config.scope).term > 0
+    }
+
     /// What this agent leaves when it ends is at rest, too.
     pub(super) async fn leave(&self) {
-        if self.known.life == Life::Down && !self.server.guard_lives() {
+        if self.is_ours() && self.known.life == Life::Down && !self.server.guard_lives() {
             self.server.put_to_rest().await;
         }
     }
@@ -54,7 +59,7 @@ impl Agent {
     /// While PostgreSQL is believed to be down, the system is asked at each look. A job works in the
     /// data directory itself.
     pub(super) fn look_for_strays(&mut self) {
-        let now = hart_clock::now();
+        let (now, ours) = (hart_clock::now(), self.is_ours());
         let strays = &mut self.strays;
         let due = strays.looked.is_none_or(|last| now.since(last) >= PAUSE);
         let busy = strays.looking || strays.ending || self.jobs.running().is_some();
@@ -64,7 +69,7 @@ impl Agent {
         (strays.looking, strays.looked) = (true, Some(now));
         let (server, effects, wake) =
             (self.server.clone(), self.effects.0.clone(), self.wake.clone());
-        let rests = strays.down.is_none_or(|since| now.since(since) >= REST_AFTER);
+        let rests = strays.down.is_none_or(|since| now.since(since) >= REST_AFTER) && ours;
         tokio::spawn(async move {
             let found = server.stray().await;
             if rests && found == Ok(None) {

@@ -222,7 +222,8 @@ mod tests {
         assert_eq!(url("consul.example:80").unwrap(), "http://consul.example:80");
         assert_eq!(url("https://[fd00::1]:8501/").unwrap(), "https://[fd00::1]:8501");
         assert_eq!(url("[fd00::1]").unwrap(), "http://[fd00::1]:8500");
-        for text in ["", "ftp://a", "a:b", "http://u:p@a", "a/b", "http://", "fd00::1"] {
+        assert_eq!(url("fd00::1").unwrap(), "http://[fd00::1]:8500");
+        for text in ["", "ftp://a", "a:b", "http://u:p@a", "a/b", "http://"] {
             assert_eq!(url(text), None, "{text}");
         }
     }

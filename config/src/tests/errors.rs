@@ -102,8 +102,8 @@ fn everything_missing_is_named_at_once_and_a_misspelt_key_beside_it() {
     let text = "name: n1\npostgresql:\n  listen: '*:5432'\n  data_dri: /d\n";
     assert_eq!(
         load_text("n1.yml", text, []).unwrap_err().to_string(),
-        "n1.yml: missing: scope, restapi.listen, consul, postgresql.data_dir, \
-         postgresql.connect_address\n  \
+        "n1.yml: missing: scope, restapi.listen, consul, postgresql.connect_address, \
+         postgresql.data_dir\n  \
          hint: add what is missing, or give it in the environment (HART_SCOPE, HART_NAME, …)\n\
          warning: n1.yml:4: unknown key \"postgresql.data_dri\" is ignored; did you mean \"data_dir\"?"
     );

@@ -108,7 +108,13 @@ async fn a_cluster_lives_over_tls_alone() -> Result<()> {
 
     let replica = drill.other_than(&third)?;
     hart(&drill.cluster, &third, &["reinit", "ha", &replica, "--force", "--wait"])?;
-    let announced = ["PostgreSQL was fenced", "Consul cannot be read", "failsafe", "lease"];
+    let announced = [
+        "thrown away and copied anew",
+        "PostgreSQL was fenced",
+        "Consul cannot be read",
+        "failsafe",
+        "lease",
+    ];
     let last = drill.finish(Loss::Some, &announced).await?;
     let sql = drill.cluster.sql(&last).await?;
     let plain = "select count(*) filter (where not ssl) || ' of ' || count(*) \

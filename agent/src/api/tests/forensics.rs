@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hart_ha::brain::{Refusal, Verdict};
 use hart_ha::kv::{State, SynchronousMode};
-use hart_ha::observation::{Local, Observation, Upstream};
+use hart_ha::observation::{Local, Observation, Sql, Upstream};
 use serde_json::json;
 
 use super::{Node, View, primary, replica};
@@ -98,7 +98,8 @@ async fn what_is_lost_is_shown() {
 #[tokio::test]
 async fn an_observation_comes_back_as_it_was() {
     let mut view = primary();
-    let local = Local { sql: view.sql.clone(), ..Local::default() };
+    let sql = view.sql.clone().map(|sql| Sql { asked: sql.at, ..sql });
+    let local = Local { sql, ..Local::default() };
     view.observation = observation(local.clone(), &view);
     let node = Node::new(view);
     let observed: Observed = serde_json::from_value(node.get("/observe").await.json()).unwrap();
