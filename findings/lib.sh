@@ -92,3 +92,16 @@ same() {
     exit 1
   fi
 }
+
+# debian NAME VERSION: unpacks that package of the distribution into $work/root.
+debian() {
+  mkdir -p "$work/root" "$work/get"
+  (cd "$work/get" && apt-get download -q -o APT::Sandbox::User=root "$1=$2" >/dev/null && dpkg -x "$1"_*.deb "$work/root")
+}
+
+# python PACKAGE==VERSION...: an interpreter with these in $python.
+python() {
+  python3 -m venv "$work/venv"
+  python="$work/venv/bin/python"
+  "$python" -m pip install --quiet --disable-pip-version-check "$@"
+}

@@ -24,18 +24,22 @@ pub async fn run(handle: Handle, mut stop: watch::Receiver<bool>) {
         id: format!("{}/{}", handle.file.scope, handle.file.name),
         handle,
         complaint: None,
+        away: false,
+        checks_made: 0,
     };
     let mut changes = services.handle.changes();
     let mut registered: Option<(ServiceRegistration, tokio::time::Instant)> = None;
     let mut failures = 0;
     loop {
+        let view = services.handle.view();
+        services.see(view.store_reachable);
         let last = registered.as_ref().map(|(service, _)| service);
-        if let Some(wanted) = services.wanted(&services.handle.view(), last) {
+        if let Some(wanted) = services.wanted(&view, last) {
             let fresh = registered
                 .as_ref()
                 .is_some_and(|(service, at)| *service == wanted && at.elapsed() < LOOK_AFTER);
             if !fresh {
-                if services.ensure(&wanted, registered.as_ref().map(|(s, _)| s)).await {
+                if services.ensure(&wanted, last).await {
                     registered = Some((wanted, tokio::time::Instant::now()));
                     failures = 0;
                 } else {
@@ -70,9 +74,21 @@ struct Services {
     id: String,
     /// What was said last about a registration that failed.
     complaint: Option<String>,
+    /// Consul does not answer.
+    away: bool,
+    /// Counts the outages of Consul that are over: each makes the check a new one.
+    checks_made: u64,
 }
 
 impl Services {
+    /// A Consul agent that was restarted has the service from its disk, but as critical until its next
+    /// check, and a registration of a check that it knows keeps the status that it has (Consul 1.8.7). So
+    /// long nobody would find this node by Consul's DNS. A check of another name is as it is registered.
+    fn see(&mut self, reachable: bool) {
+        self.checks_made += u64::from(self.away && reachable);
+        self.away = !reachable;
+    }
+
     /// A running node in a settled role. Otherwise the old registration stays, and its check fails;
     /// but a primary that is none any more is not found as one from that moment on.
     fn wanted(
@@ -107,6 +123,7 @@ impl Services {
             meta: [("member".to_owned(), file.name.clone())].into(),
             enable_tag_override: true,
             checks,
+            replace_existing_checks: true,
             ..ServiceRegistration::default()
         })
     }
@@ -114,6 +131,7 @@ impl Services {
     fn check(&self, path: &str, view: &View) -> Check {
         let file = &self.handle.file;
         Check {
+            id: Some(check_id(&self.id, self.checks_made)),
             name: format!("{} is {path}", file.name),
             http: Some(file.restapi.url(&format!("/{path}"))),
             interval: Some(file.consul.service_check_interval),
@@ -182,6 +200,14 @@ fn without_role(last: &ServiceRegistration) -> Option<ServiceRegistration> {
     })
 }
 
+/// The check of an instance, as Consul itself would call it; after an outage another one.
+fn check_id(instance: &str, number: u64) -> String {
+    match number {
+        0 => format!("service:{instance}"),
+        number => format!("service:{instance}:{number}"),
+    }
+}
+
 /// The name of a cluster's service. Consul's are DNS labels: Patroni's rule for the rest.
 #[must_use]
 pub fn service_name(scope: &str) -> String {
@@ -208,6 +234,12 @@ mod tests {
         assert_eq!(left.tags, ["own"]);
         assert_eq!(left.checks[0].status, Some(HealthStatus::Critical));
         assert_eq!(without_role(&left), None);
+    }
+
+    #[test]
+    fn a_check_after_an_outage_is_another_one() {
+        let ids: Vec<_> = (0..3).map(|number| check_id("ha/n1", number)).collect();
+        assert_eq!(ids, ["service:ha/n1", "service:ha/n1:1", "service:ha/n1:2"]);
     }
 
     #[test]

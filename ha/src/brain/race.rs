@@ -80,8 +80,13 @@ impl Brain {
     }
 
     fn without_leader(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
-        if turn.obs.job.is_some() {
-            return turn.phase("busy");
+        match &turn.obs.job {
+            // It may wait for long for a leader that is silent, and nothing here rests on it.
+            Some(running) if matches!(running.job, Job::CheckHistory(_)) => {
+                turn.push(Command::Abort, "nobody leads: there is nothing to compare with");
+            }
+            Some(running) => return turn.phase(format!("no leader; {}", running.job.name())),
+            None => {}
         }
         if has_data_of_a_cluster(turn, snapshot) {
             self.race(turn, snapshot);

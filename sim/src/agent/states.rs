@@ -38,7 +38,7 @@ pub const STATES: &[&str] = &[
     "Consul does not answer",
     "Consul has lost the lease",
     "Consul shows a reign of the past",
-    "busy",
+    "no leader; ",
     "base backup",
     "start",
     "rewind",

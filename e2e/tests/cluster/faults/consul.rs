@@ -1,9 +1,10 @@
 //! Consul's own troubles, with three servers and an agent on each host: nobody who writes notices, and
 //! nobody changes the role.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hart_e2e::DEADLINE;
-use hart_testkit::Options;
+use hart_testkit::{Cluster, Options, Rest, eventually};
+use serde_json::{Map, Value};
 
 use super::{AWAY, longer_than_a_lease};
 use crate::Drill;
@@ -39,6 +40,39 @@ async fn the_local_consul_agents_are_restarted() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// A restarted Consul agent has the service on its disk, but critical until it has been checked, and
+/// Consul's DNS names nobody who is critical. Here the next check is ten minutes away.
+#[tokio::test]
+async fn the_primary_is_in_consuls_catalogue_as_soon_as_its_consul_agent_is_back() -> Result<()> {
+    let mut cluster = Cluster::prepare(3, &Options::three_servers()).await?;
+    for name in ["n1", "n2", "n3"] {
+        cluster.node_mut(name)?.set_env("HART_CONSUL_SERVICE_CHECK_INTERVAL", "600");
+    }
+    cluster.start_nodes()?;
+    let mut drill = Drill::around(cluster).await?;
+    let primary = drill.write_patiently().await?;
+    eventually("the service", DEADLINE, async || is_found(&mut drill, &primary).await).await?;
+    drill.local_consul(&primary)?.restart().await?;
+    eventually("the service again", DEADLINE, async || is_found(&mut drill, &primary).await)
+        .await
+        .with_context(|| drill.logs())?;
+    let last = drill.finish(Loss::None, &ANNOUNCED).await?;
+    ensure!(last == primary && drill.timeline(&last).await? == 1, "{last}\n{}", drill.logs());
+    Ok(())
+}
+
+/// What the Consul agent of the primary's host says of the service: all of its checks pass.
+async fn is_found(drill: &mut Drill, primary: &str) -> Result<()> {
+    let url = drill.local_consul(primary)?.url("/v1/agent/checks");
+    let checks = Rest::new()?.get(&url).await?.json()?;
+    let of_service = |check: &&Value| check["ServiceID"] == format!("ha/{primary}");
+    let checks: Vec<&Value> = checks.as_object().into_iter().flat_map(Map::values).collect();
+    let ours: Vec<_> = checks.iter().copied().filter(of_service).collect();
+    let passes = |check: &&Value| check["Status"] == "passing";
+    ensure!(!ours.is_empty() && ours.iter().all(passes), "{checks:?}");
+    Ok(())
 }
 
 /// The other members promise that they will not take the lease.

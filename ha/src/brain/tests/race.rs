@@ -1,7 +1,9 @@
 //! Taking over and taking back, and who may not.
 
 use super::*;
+use crate::kv::HistoryEntry;
 use crate::kv::{COUNT_MAX, HistoryEntry, TERM_LEAP, TERM_LEAP_OF_PEERS};
+use crate::observation::RunningJob;
 
 #[test]
 fn a_replica_waits_for_the_whole_lease_then_compares_then_takes_over() {
@@ -28,6 +30,27 @@ fn a_beat_seen_in_between_starts_the_wait_anew() {
     let mut seen = sees("n2", 4000, renewed, standby(1000));
     brain.step(&seen);
     seen.now = at(100 + FREE_MS);
+    assert_eq!(commands(&mut brain, &seen), []);
+}
+
+/// A comparison with a leader that is silent waits for its answer far longer than the lease lasts.
+#[test]
+fn a_comparison_of_timelines_does_not_bar_the_race() {
+    let mut brain = brain("n2");
+    let mut seen = sees("n2", 100, cluster(), standby(1000));
+    brain.step(&seen);
+    let job = Job::CheckHistory(upstream("n1"));
+    seen.job = Some(RunningJob { job, since: at(3000) });
+    seen.now = at(100 + FREE_MS - 400);
+    let asked = Command::Probe(addresses(&["n1", "n3"]));
+    assert_eq!(commands(&mut brain, &seen), [Command::Abort, asked]);
+    peers(&mut seen, &[("n1", None), ("n3", Some(answer(1000)))]);
+    seen.now = at(100 + FREE_MS);
+    let decided = commands(&mut brain, &seen);
+    assert!(matches!(decided[..], [Command::Abort, Command::Acquire(_)]), "{decided:?}");
+    // What makes or moves data does: this node cannot lead meanwhile.
+    let job = Job::Rewind(upstream("n1"));
+    seen.job = Some(RunningJob { job, since: at(3000) });
     assert_eq!(commands(&mut brain, &seen), []);
 }
 
