@@ -184,7 +184,7 @@ impl Brain {
         control: &Control,
         leader: &Member,
     ) -> Option<String> {
-        another_of_a_number(turn, leader).or_else(|| made_the_same_timeline(control, leader))
+        another_of_a_number(turn, leader).or_else(|| made_the_same_timeline(turn, control, leader))
     }
 
     /// What is streamed from the leader began when the leader's timelines did.
@@ -377,9 +377,13 @@ fn may_follow_at_once(turn: &Turn<'_>, control: &Control, leader: &Member) -> bo
 }
 
 /// This node wrote its timeline as primary; the leader began its own with a promotion that did
-/// not know of it. Then equal numbers are a coincidence, and a lower one is no ancestor.
-fn made_the_same_timeline(control: &Control, leader: &Member) -> Option<String> {
+/// not know of it. Then equal numbers are a coincidence, and a lower one is no ancestor. But where the
+/// leader's lower one is known to be ours, ours began there: it was promoted past hart, and is rewound.
+fn made_the_same_timeline(turn: &Turn<'_>, control: &Control, leader: &Member) -> Option<String> {
     let theirs = leader.timeline.filter(|theirs| *theirs <= control.timeline)?;
+    if theirs < control.timeline && is_the_same(turn, leader, theirs) {
+        return None;
+    }
     (control.was_primary && is_ready(leader)).then(|| {
         format!(
             "this node wrote timeline {} as primary, and the leader, which is on timeline {theirs}, \

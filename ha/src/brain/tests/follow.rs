@@ -324,6 +324,23 @@ fn a_standby_on_another_timeline_of_the_same_number_is_cloned_anew() {
     assert_eq!(its_turn(&mut brain, seen, &[]), [clone]);
 }
 
+/// Somebody promoted this node by hand, from the timeline on which the leader still is.
+#[test]
+fn what_was_promoted_past_hart_is_compared_and_rewound() {
+    let mut snapshot = cluster();
+    snapshot.members.get_mut("n1").unwrap().value.timeline_terms = [(1, 1)].into();
+    let mut seen = down(sees("n2", 100, snapshot, standby(0)), true, false);
+    seen.local.control.as_mut().unwrap().timeline = 2;
+    let twin = |seen: &Observation| brain("n2").step(seen).member.problem;
+    assert!(twin(&seen).unwrap().contains("began its own without it"), "nothing is known of it");
+    seen.local.memory.origins = [(1, 1)].into();
+    let check = Job::CheckHistory(upstream("n1"));
+    let mut brain = brain("n2");
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(check.clone())]);
+    let rewind = Command::Begin(Job::Rewind(upstream("n1")));
+    assert_eq!(after(&mut brain, seen, check, JobDone::Diverged(true)), [rewind]);
+}
+
 #[test]
 fn the_term_of_a_timeline_is_noted_by_who_makes_it_and_by_who_streams_it() {
     let origins = |name: &str, seen: &Observation| -> Vec<Command> {

@@ -1,7 +1,6 @@
 //! Taking over and taking back, and who may not.
 
 use super::*;
-use crate::kv::HistoryEntry;
 use crate::kv::{COUNT_MAX, HistoryEntry, TERM_LEAP, TERM_LEAP_OF_PEERS};
 use crate::observation::RunningJob;
 
