@@ -343,7 +343,10 @@ impl Agent {
             return;
         }
         let answer = self.monitor.answer.borrow().probe.clone();
-        let primary = answer.is_some_and(|(_, probe)| !probe.in_recovery);
+        // One that does not answer yet, or does not let us in: what runs under an armed guard is, or is about
+        // to be, primary. With a standby's files beside it a backend's crash would end it as one.
+        let armed = self.lease.standing.borrow().armed.is_some();
+        let primary = answer.map_or(armed, |(_, probe)| !probe.in_recovery);
         let role = if primary { Role::Primary } else { self.standby_role() };
         let written = self.postgres.write_config(&role, QUICK).await;
         if let Err(error) = written {
