@@ -260,6 +260,12 @@ impl Keeper {
         due
     }
 
+    /// The reign that nothing prolongs any more.
+    #[must_use]
+    pub fn abandoned(&self) -> Option<Term> {
+        self.abandoned
+    }
+
     fn is_abandoned(&self, term: Term) -> bool {
         self.abandoned == Some(term)
     }

@@ -62,6 +62,8 @@ pub struct LeaseStanding {
     pub pact: u64,
     /// This node has promised not to take the lease.
     pub promised: Option<Promise>,
+    /// The reign that nothing prolongs any more, by the brain's word or because its loop stood still.
+    pub abandoned: Option<Term>,
 }
 
 /// This node's PostgreSQL.

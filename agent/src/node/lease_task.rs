@@ -392,6 +392,7 @@ impl LeaseTask {
             by_promises,
             pact: self.keeper.pact(),
             promised: self.keeper.promised(now).cloned(),
+            abandoned: self.keeper.abandoned(),
         };
         let standing = Standing { lease, armed: self.armed };
         let changed = self.sender.send_if_modified(|old| {

@@ -124,7 +124,6 @@ impl Services {
             enable_tag_override: true,
             checks,
             replace_existing_checks: true,
-            ..ServiceRegistration::default()
         })
     }
 

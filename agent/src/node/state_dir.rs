@@ -77,7 +77,7 @@ pub fn check(config: &Config) -> Result<(), String> {
         ));
     }
     let former = [Some(beside(config)), other(config)].into_iter().flatten();
-    let former = former.filter(|former| *former != dir && former.join(FACTS).exists()).last();
+    let former = former.filter(|former| *former != dir && former.join(FACTS).exists()).next_back();
     match former {
         Some(former) if config.state_dir.is_some() && !dir.join(FACTS).exists() => Err(format!(
             "this node's state is in {}, and state_dir is {}; stop the agent and PostgreSQL, then move \

@@ -75,13 +75,21 @@ impl Brain {
         self.given_up.as_ref().is_some_and(|(given_up, ..)| *given_up == term)
     }
 
-    /// The keeper may have been busy. A hand-over that does not come through becomes a release.
-    pub(super) fn give_up_again(&self, turn: &mut Turn<'_>) {
-        let Some((_, since, how)) = &self.given_up else { return };
+    /// The keeper may have been busy. A hand-over that does not come through becomes a release; and what
+    /// is given up is not renewed for as long as it takes, for the look that has to come first may hang on
+    /// a disk: this reign is over in any case.
+    pub(super) fn give_up_again(&mut self, turn: &mut Turn<'_>) {
+        let Some((term, since, how)) = self.given_up.clone() else { return };
         turn.phase("giving the lease up");
         turn.wake_soon();
-        let late = turn.now().since(*since) > turn.config.ttl / 2;
-        let command = if late { Command::Release } else { how.clone() };
+        let late = turn.now().since(since) > turn.config.ttl / 2;
+        if late {
+            self.abandoned = Some(term);
+            let reason =
+                "it has been given up, and who works in the data directory is not known yet";
+            turn.push(Command::Abandon { term }, reason);
+        }
+        let command = if late { Command::Release } else { how };
         if !turn.is_primary() {
             turn.push(command, "");
         }

@@ -171,6 +171,8 @@ pub struct Brain {
     must_clone: Option<(String, String)>,
     /// This node wants its data copied anew.
     to_be_copied: bool,
+    /// It was this node's turn, and it has been stopped for the copy.
+    copy_begun: bool,
     /// Since when Consul has shown so.
     copy_said: Option<Time>,
 }
@@ -219,6 +221,7 @@ impl Brain {
             roles_done: false,
             must_clone: None,
             to_be_copied: false,
+            copy_begun: false,
             copy_said: None,
         }
     }
@@ -263,7 +266,9 @@ impl Brain {
         let misled = observation.local.misled.clone();
         problem.into_iter().chain(misled).for_each(|problem| turn.warn(problem));
         self.follows = None;
-        self.to_be_copied = false;
+        self.copy_begun &= self.to_be_copied;
+        // What was said holds while the job that it led to runs.
+        self.to_be_copied &= observation.job.is_some();
         if let Some(why) = &observation.local.refused {
             turn.problem(format!("{REFUSES}: {why}"));
         }
@@ -296,6 +301,8 @@ impl Brain {
     }
 
     fn learn(&mut self, observation: &Observation) {
+        // The lease thread may have done it, while this loop stood still.
+        self.abandoned = self.abandoned.max(observation.lease.abandoned);
         self.jobs.learn(observation);
         for finished in &observation.finished {
             self.after_job(finished);

@@ -35,7 +35,9 @@ impl Brain {
     fn take_back(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
         let Some(lease) = snapshot.lease() else { return false };
         let has_data = matches!(turn.obs.local.data, Data::Cluster { .. });
-        if !self.is_mine(lease) || !has_data || self.foreign_lock(snapshot).is_some() {
+        // A reign from before another one that this node knows of is no one's to go on with.
+        let past = lease.term < turn.obs.local.memory.term;
+        if !self.is_mine(lease) || past || !has_data || self.foreign_lock(snapshot).is_some() {
             return false;
         }
         if self.abandoned == Some(lease.term) {

@@ -296,6 +296,7 @@ impl World {
             by_promises: agent.keeper.rests_on_promises(),
             pact: agent.keeper.pact(),
             promised: agent.keeper.promised(now).cloned(),
+            abandoned: agent.keeper.abandoned(),
         };
         let changed = agent.standing != standing;
         agent.hold = ghost;

@@ -335,6 +335,7 @@ impl Node {
             by_promises: self.keeper.rests_on_promises(),
             pact: self.keeper.pact(),
             promised: self.keeper.promised(now).cloned(),
+            abandoned: self.keeper.abandoned(),
         };
         let observation = Observation {
             now,

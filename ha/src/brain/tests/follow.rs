@@ -1,6 +1,7 @@
 //! Following, and data that does not fit.
 
 use super::*;
+use crate::observation::RunningJob;
 
 #[test]
 fn a_replica_that_follows_has_nothing_to_do() {
@@ -128,6 +129,41 @@ fn two_members_are_never_copied_anew_at_once() {
         let mut seen = sees("n3", ms, keys, standby(1000));
         seen.asked.reinit = true;
         assert_eq!(commands(&mut brain, &seen), [], "n2 comes first");
+    }
+}
+
+/// Who is at rest for its copy has it before anybody else is stopped for one.
+#[test]
+fn a_member_that_has_been_stopped_for_its_copy_goes_first() {
+    let mut brain = brain("n3");
+    let sees_n2 = |ms, state, wants, mine| {
+        let mut keys = beats(ms);
+        let n2 = &mut keys.members.get_mut("n2").unwrap().value;
+        (n2.state, n2.to_be_copied) = (state, wants);
+        let n3 = &mut keys.members.get_mut("n3").unwrap().value;
+        (n3.state, n3.to_be_copied) = (mine, true);
+        let mut seen = sees("n3", ms, keys, standby(1000));
+        seen.asked.reinit = true;
+        seen
+    };
+    assert_eq!(commands(&mut brain, &sees_n2(100, State::Running, false, State::Running)), []);
+    let seen = sees_n2(2100, State::Running, false, State::Running);
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Stop)]);
+    let mut seen = sees_n2(2200, State::Running, true, State::Stopping);
+    seen.job = Some(RunningJob { job: Job::Stop, since: at(2100) });
+    assert!(brain.step(&seen).member.to_be_copied, "it is still said while the job runs");
+    let seen = down(sees_n2(2300, State::Running, true, State::Stopped), false, true);
+    assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Clone(upstream("n1")))]);
+
+    let mut n2 = super::brain("n2");
+    for ms in (100..60_000).step_by(500) {
+        let mut keys = beats(ms);
+        keys.members.get_mut("n2").unwrap().value.to_be_copied = true;
+        let n3 = &mut keys.members.get_mut("n3").unwrap().value;
+        (n3.state, n3.to_be_copied) = (State::Stopping, true);
+        let mut seen = sees("n2", ms, keys, standby(1000));
+        seen.asked.reinit = true;
+        assert_eq!(commands(&mut n2, &seen), [], "n3 is on its way");
     }
 }
 
@@ -264,8 +300,13 @@ fn a_lease_of_the_past_is_not_taken_back() {
     }
     assert_eq!(commands(&mut brain, &past(33_399)), []);
     let got = commands(&mut brain, &past(33_400));
-    let quiet = "Consul has answered all the time, and had nothing new";
-    assert!(matches!(got[..], [Command::Acquire(_)]), "{quiet}: {got:?}");
+    let quiet = "Consul has answered all the time, and had nothing new: it races, for a new term";
+    assert!(matches!(got[..], [Command::Begin(Job::StartStandby(_))]), "{quiet}: {got:?}");
+    let mut seen = sees("n1", 33_500, cluster(), standby(1000));
+    (seen.local.memory.term, seen.store.arrived) = (6, at(100));
+    peers(&mut seen, &[("n2", None), ("n3", None)]);
+    let got = commands(&mut brain, &seen);
+    assert!(matches!(&got[..], [Command::Acquire(plan)] if plan.term == 7), "{got:?}");
 }
 
 #[test]

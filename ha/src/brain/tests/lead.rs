@@ -199,6 +199,34 @@ fn an_agent_that_waits_looks_again_when_the_deadline_of_the_guard_comes() {
     }
 }
 
+/// Who works in the data directory cannot be told on a disk that hangs, so the order to release the lease
+/// never leaves; the lease is not kept for that.
+#[test]
+fn a_lease_that_was_given_up_is_not_renewed_however_long_that_takes() {
+    let mut brain = brain("n1");
+    let mut seen = holding(down(sees("n1", 100, cluster(), primary(1000)), true, true), false);
+    seen.local.data = Data::Empty;
+    assert_eq!(commands(&mut brain, &seen), [Command::Release]);
+    seen.now = at(100 + TTL_MS / 2);
+    assert_eq!(commands(&mut brain, &seen), [Command::Release]);
+    seen.now = at(101 + TTL_MS / 2);
+    assert_eq!(commands(&mut brain, &seen), [Command::Abandon { term: 5 }, Command::Release]);
+}
+
+/// The lease thread has done it, while the loop stood still.
+#[test]
+fn a_reign_that_the_lease_thread_abandoned_is_not_taken_back() {
+    let mut brain = brain("n1");
+    let mut seen = down(sees("n1", 100, cluster(), primary(1000)), true, true);
+    seen.lease.abandoned = Some(5);
+    assert_eq!(commands(&mut brain, &seen), []);
+    let step = brain.step(&seen);
+    assert_eq!(step.phase, "waiting until the lease that was given up is over");
+    seen.now = at(100 + FREE_MS);
+    assert!(!commands(&mut brain, &seen).iter().any(|c| matches!(c, Command::Acquire(_))));
+    assert!(!brain.step(&seen).phase.contains("taking the lease back"));
+}
+
 /// Nothing is started, handed over or copied beside it, whoever leads and whether Consul answers.
 #[test]
 fn a_postgresql_that_was_started_past_the_guard_is_ended_first() {
