@@ -58,7 +58,10 @@ impl NetNs {
         procfs::in_namespace(self.inode)
     }
 
+    /// All at one moment, as far as they can tell: they are stopped before the first one is killed, so that
+    /// none has a last word about another one's end. Whose number is the lowest is chance.
     pub(super) fn kill_processes(&self) -> Result<()> {
+        procfs::freeze_all(|| self.processes())?;
         procfs::kill_all(|| self.processes())
     }
 
