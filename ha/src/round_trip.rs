@@ -23,18 +23,27 @@ pub fn borne(ttl: Duration) -> Duration {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoundTrip {
     measured: Option<Duration>,
+    /// The last measurement, and the one before it.
+    last: [Option<Duration>; 2],
     too_long: u32,
 }
 
 impl RoundTrip {
-    /// A call took so long. It is believed at once where it is longer than before, else by and by.
+    /// A call took so long. What counts is the middle one of the last three: a single one may be long
+    /// because the agent stood still, or a packet was lost, and all deadlines would be long for it.
     pub fn took(&mut self, time: Duration, ttl: Duration) {
-        let before = self.measured.unwrap_or(time);
-        self.measured = Some(time.max((before * 3 + time) / 4));
         self.too_long = if time > borne(ttl) { self.too_long.saturating_add(1) } else { 0 };
+        let time = time.min(LONGEST);
+        let [last, before] = self.last;
+        self.measured = Some(match (last, before) {
+            (None, _) => time,
+            (Some(last), None) => last.min(time),
+            (Some(last), Some(before)) => last.min(before).max(last.max(before).min(time)),
+        });
+        self.last = [Some(time), last];
     }
 
-    /// The last measurements, the longest of them first.
+    /// As the last measurements have it, never more than [`LONGEST`].
     #[must_use]
     pub fn measured(&self) -> Option<Duration> {
         self.measured
@@ -71,15 +80,31 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_longer_is_believed_at_once() {
+    fn what_takes_longer_is_believed_when_it_is_seen_twice() {
         let mut trip = RoundTrip::default();
+        for (took, measured) in [(100, 100), (900, 100), (800, 800), (900, 900), (100, 800)] {
+            trip.took(ms(took), ms(3000));
+            assert_eq!(trip.measured(), Some(ms(measured)), "after {took}");
+        }
+        assert_eq!(patience(ms(1000), trip.measured()), ms(2400));
         trip.took(ms(100), ms(3000));
-        trip.took(ms(900), ms(3000));
-        assert_eq!(trip.measured(), Some(ms(900)));
-        trip.took(ms(100), ms(3000));
-        assert_eq!(trip.measured(), Some(ms(700)));
-        assert_eq!(patience(ms(1000), trip.measured()), ms(2100));
+        assert_eq!(trip.measured(), Some(ms(100)));
         assert_eq!(patience(ms(1000), None), ms(1000));
+    }
+
+    /// The agent, or its machine, stood still while a call was under way.
+    #[test]
+    fn a_standstill_makes_no_slow_store() {
+        let mut trip = RoundTrip::default();
+        for took in [10, 3_600_000, 10, 10] {
+            trip.took(ms(took), ms(3000));
+            assert_eq!(patience(ms(1000), trip.measured()), ms(1000), "after {took}");
+        }
+        let mut trip = RoundTrip::default();
+        trip.took(ms(3_600_000), ms(3000));
+        assert_eq!(trip.measured(), Some(LONGEST));
+        trip.took(ms(10), ms(3000));
+        assert_eq!(trip.measured(), Some(ms(10)));
     }
 
     #[test]
