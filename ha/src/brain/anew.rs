@@ -13,8 +13,10 @@ use crate::kv::{Member, Role, State};
 use crate::observation::Upstream;
 use crate::store::Snapshot;
 
-/// Who has been seen to want a copy for so long has seen everybody who wants one, too.
-const SETTLE: Duration = Duration::from_secs(2);
+/// Who has been seen to want a copy for so long, and saw nobody else in all that time, has seen everybody
+/// who wants one: also where Consul's answers are of the past, as those of a server that has just lost
+/// the leadership, and the other one's are as well.
+const SETTLE: Duration = Duration::from_secs(5);
 
 impl Brain {
     /// The data here is of no use beside this leader, and may go.
@@ -107,6 +109,7 @@ impl Brain {
             copied || member.to_be_copied && name.as_str() < me && !waits
         };
         if let Some((name, _)) = others.find(first) {
+            self.copy_said = None;
             return Some(format!("{name} has been"));
         }
         if turn.now().since(since) < SETTLE {

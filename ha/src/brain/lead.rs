@@ -123,7 +123,10 @@ impl Brain {
                 turn.wake_soon();
                 return turn.phase("making sure of the published synchronous set");
             };
-            Job::StartPrimary { hold, sync }
+            // Whoever was promoted by hand before its turn has taken nothing over: as a standby it is
+            // promoted by all the rules.
+            let early = self.sync_is_anothers(turn, snapshot);
+            if early { Job::StartStandby(None) } else { Job::StartPrimary { hold, sync } }
         } else {
             Job::StartStandby(None)
         };
@@ -243,6 +246,13 @@ impl Brain {
         let write = Write::Sync { standbys: BTreeSet::new(), quorum: 0, at };
         turn.push(Command::Write(write), "before the promotion: nobody else may lead after it");
         false
+    }
+
+    /// The synchronous set is still that of another primary.
+    fn sync_is_anothers(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
+        let on = turn.config.synchronous_mode != SynchronousMode::Off;
+        let leader = snapshot.sync.as_ref().and_then(|sync| sync.value.leader.as_deref());
+        on && !turn.obs.local.memory.bootstrapping && leader.is_some_and(|name| !self.is_me(name))
     }
 
     fn lead_primary(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql, hold: Hold) {

@@ -147,6 +147,8 @@ pub struct Brain {
     sync_beat: Option<(Term, u64)>,
     /// Since when this node, as the holder, waits for the word of the quorum.
     voting: sync::Voting,
+    /// When the lease was given back because too few voters followed.
+    unheard: Option<Time>,
     /// Of a replica: the term whose leader is the only one that it gets WAL from.
     follows: Option<Term>,
     /// Whether standbys confirm what is written.
@@ -209,6 +211,7 @@ impl Brain {
             proof_is_void: false,
             sync_beat: None,
             voting: None,
+            unheard: None,
             follows: None,
             confirmations: sync::Confirmations::default(),
             comeback: sync::Comeback::default(),

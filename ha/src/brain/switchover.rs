@@ -122,6 +122,13 @@ impl Brain {
             }
             return shutdown;
         };
+        if shutdown && self.altered(turn, snapshot).is_some() {
+            // What is acknowledged now may be here alone: nobody is paused, nor looked for before.
+            self.switch = Some(switch);
+            let reason = "asked to stop, and synchronous_standby_names was changed past hart";
+            turn.begin(Job::Stop, reason);
+            return true;
+        }
         turn.phase("choosing who leads next");
         let others = self.others();
         if !turn.probed(&others, switch.probes_since, "to choose who leads next") {

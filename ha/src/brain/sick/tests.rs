@@ -221,7 +221,9 @@ fn a_replica_whose_wal_is_gone_is_copied_anew_when_it_has_nothing_of_its_own() {
     let mut stopped = down(Observation { finished: vec![], ..same }, false, true);
     let mut keys = cluster();
     keys.members.get_mut("n2").unwrap().value.to_be_copied = true;
-    (stopped.now, stopped.store.snapshot) = (at(2300), Some(keys.into()));
+    keys.status.as_mut().unwrap().value.lease.as_mut().unwrap().beat += 9;
+    (stopped.now, stopped.store.snapshot) = (at(5300), Some(keys.into()));
+    stopped.store.arrived = stopped.now;
     let clone = Command::Begin(Job::Clone(upstream("n1")));
     assert_eq!(commands(&mut brain, &stopped), [clone]);
     let mut done = stopped.clone();

@@ -33,28 +33,38 @@ fn fit(names: &str, published: &Voters) -> bool {
 
 impl Brain {
     /// Also while a switchover is prepared, which may take its time; not where the agent stops, for
-    /// PostgreSQL stops with it. True: that is all for now.
+    /// PostgreSQL stops with it, and then at once. True: that is all for now.
     pub(in crate::brain) fn leads_names_back(
         &mut self,
         turn: &mut Turn<'_>,
         snapshot: &Snapshot,
     ) -> bool {
-        let on = turn.config.synchronous_mode != SynchronousMode::Off && !turn.obs.shutdown;
-        let sql = turn.obs.local.sql.as_ref().filter(|sql| on && !sql.in_recovery);
-        let Some(sql) = sql.filter(|_| turn.is_running() && self.has_sync(snapshot)) else {
+        if turn.obs.shutdown {
             return false;
-        };
-        self.are_struck_off(turn, snapshot, sql)
+        }
+        let sql = self.altered(turn, snapshot).cloned();
+        sql.is_some_and(|sql| self.are_struck_off(turn, snapshot, &sql))
+    }
+
+    /// What PostgreSQL says, where others than hart's own names are in force.
+    pub(in crate::brain) fn altered<'a>(
+        &self,
+        turn: &Turn<'a>,
+        snapshot: &Snapshot,
+    ) -> Option<&'a Sql> {
+        let on = turn.config.synchronous_mode != SynchronousMode::Off;
+        let sql = turn.obs.local.sql.as_ref().filter(|sql| on && !sql.in_recovery)?;
+        if !turn.is_running() || !self.has_sync(snapshot) {
+            return None;
+        }
+        let proved = turn.obs.local.waits_for.is_some();
+        let fits = || proved || fit(&sql.names, &self.published_voters(snapshot));
+        (self.proof_is_void || !fits()).then_some(sql)
     }
 
     /// Strikes the published standbys off.
     fn are_struck_off(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql) -> bool {
         let published = self.published_voters(snapshot);
-        let proved = turn.obs.local.waits_for.is_some();
-        let changed = self.proof_is_void || !proved && !fit(&sql.names, &published);
-        if !changed {
-            return false;
-        }
         let problem = format!(
             "synchronous_standby_names was changed past hart, to {:?}: commits do not wait for whom \
              hart has them wait",

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Brain;
+use super::super::eligible::may_lead;
 use super::super::turn::Turn;
 use crate::keeper::Hold;
 use crate::kv::{State, SynchronousMode, Term};
@@ -36,6 +37,9 @@ impl Brain {
         snapshot: &Snapshot,
     ) -> Option<String> {
         let voters = self.electorate(turn, snapshot)?;
+        if self.gives_way(turn) {
+            return Some("too few voters followed this node: another one may try".to_owned());
+        }
         let mine = position(turn.obs.local.sql.as_ref()?);
         let no_more = |peer: &PeerAnswer| peer.state == State::Running && place(peer) <= mine;
         let count = heard(turn, &voters.names).filter(|(_, peer)| no_more(peer)).count();
@@ -84,9 +88,18 @@ impl Brain {
         if self.voted_long_enough(turn, hold.term) {
             let reason =
                 "the voters of the synchronous set do not follow this node, or have more WAL";
+            self.unheard = Some(turn.now());
             self.release(turn, reason.to_owned());
         }
         false
+    }
+
+    /// Whoever is placed worse waits for a ttl for this node, which must not be at it all that time:
+    /// the published primary itself needs nobody's word.
+    fn gives_way(&self, turn: &Turn<'_>) -> bool {
+        let time = turn.config.ttl * 2 + turn.config.loop_wait;
+        let lately = self.unheard.is_some_and(|at| turn.now() < at + time);
+        lately && turn.answers().any(|(_, peer)| may_lead(peer))
     }
 
     /// Another one may be heard by more, or have more.

@@ -83,10 +83,22 @@ pub(in crate::brain) fn its_turn(
     seen.store.snapshot = Some(keys.into());
     seen.finished.clear();
     assert_eq!(commands(brain, &seen), [], "others may want it as well");
-    seen.now = seen.now + Duration::from_millis(1999);
-    assert_eq!(commands(brain, &seen), []);
-    seen.now = seen.now + Duration::from_millis(1);
+    for ms in [2500, 2499] {
+        later(&mut seen, ms);
+        assert_eq!(commands(brain, &seen), []);
+    }
+    later(&mut seen, 1);
     commands(brain, &seen)
+}
+
+/// The leader has renewed its lease meanwhile.
+pub(super) fn later(seen: &mut Observation, ms: u64) {
+    let mut keys = (**seen.store.snapshot.as_ref().unwrap()).clone();
+    let lease = keys.status.as_mut().and_then(|status| status.value.lease.as_mut());
+    lease.into_iter().for_each(|lease| lease.beat += 1);
+    seen.store.snapshot = Some(keys.into());
+    seen.now = seen.now + Duration::from_millis(ms);
+    seen.store.arrived = seen.now;
 }
 
 #[test]
@@ -147,12 +159,12 @@ fn a_member_that_has_been_stopped_for_its_copy_goes_first() {
         seen
     };
     assert_eq!(commands(&mut brain, &sees_n2(100, State::Running, false, State::Running)), []);
-    let seen = sees_n2(2100, State::Running, false, State::Running);
+    let seen = sees_n2(5100, State::Running, false, State::Running);
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Stop)]);
-    let mut seen = sees_n2(2200, State::Running, true, State::Stopping);
-    seen.job = Some(RunningJob { job: Job::Stop, since: at(2100) });
+    let mut seen = sees_n2(5200, State::Running, true, State::Stopping);
+    seen.job = Some(RunningJob { job: Job::Stop, since: at(5100) });
     assert!(brain.step(&seen).member.to_be_copied, "it is still said while the job runs");
-    let seen = down(sees_n2(2300, State::Running, true, State::Stopped), false, true);
+    let seen = down(sees_n2(5300, State::Running, true, State::Stopped), false, true);
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Clone(upstream("n1")))]);
 
     let mut n2 = super::brain("n2");
@@ -165,6 +177,24 @@ fn a_member_that_has_been_stopped_for_its_copy_goes_first() {
         seen.asked.reinit = true;
         assert_eq!(commands(&mut n2, &seen), [], "n3 is on its way");
     }
+}
+
+/// A picture of the past may leave the other one's wish out.
+#[test]
+fn who_has_seen_another_one_that_comes_first_waits_anew() {
+    let mut brain = brain("n3");
+    let mut sees_n2 = |ms: u64, wants: bool| {
+        let mut keys = beats(ms);
+        keys.members.get_mut("n3").unwrap().value.to_be_copied = true;
+        keys.members.get_mut("n2").unwrap().value.to_be_copied = wants;
+        let mut seen = sees("n3", ms, keys, standby(1000));
+        seen.asked.reinit = true;
+        commands(&mut brain, &seen)
+    };
+    for (ms, wants) in [(0, false), (4900, true), (5000, false), (9900, false)] {
+        assert_eq!(sees_n2(ms, wants), [], "{ms}");
+    }
+    assert_eq!(sees_n2(10_000, false), [Command::Begin(Job::Stop)]);
 }
 
 #[test]

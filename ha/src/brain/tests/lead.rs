@@ -35,6 +35,24 @@ fn in_synchronous_mode_the_winner_enters_itself_before_its_promotion() {
     assert_eq!(commands(&mut brain("n1"), &seen), [Command::Write(write)]);
 }
 
+/// Somebody promoted the heir before it could enter itself, and it was fenced.
+#[test]
+fn whoever_was_promoted_by_hand_before_its_turn_is_promoted_by_all_the_rules() {
+    let lead = |leader: &str| {
+        let snapshot = with_sync(cluster(), leader, &["n1"]);
+        let seen = holding(down(sees("n1", 100, snapshot, primary(0)), true, false), false);
+        let mut got = commands(&mut brain("n1"), &seen);
+        let begun = got.pop();
+        assert_eq!(got, []);
+        begun
+    };
+    assert_eq!(lead("n3"), Some(Command::Begin(Job::StartStandby(None))));
+    assert!(matches!(
+        lead("n1"),
+        Some(Command::Begin(Job::StartPrimary { .. }) | Command::Write(_))
+    ));
+}
+
 /// PostgreSQL has been a standby since, and waits for nobody when it is promoted.
 #[test]
 fn what_was_published_in_an_earlier_reign_is_withdrawn_before_the_promotion() {

@@ -79,6 +79,32 @@ fn without_the_word_the_lease_goes_back_for_others_to_try() {
     assert!(got.contains(&Command::Release), "{got:?}");
 }
 
+/// The others wait for whoever is better placed, as long as it could take the lease: with the voters
+/// promoted by hand it would take it again and again, and nobody would ever lead.
+#[test]
+fn who_gave_the_lease_back_for_want_of_voters_leaves_it_to_the_others_for_a_while() {
+    let mut brain = brain("n2");
+    let mut seen = elected(1000);
+    peers(&mut seen, &[("n1", None), ("n3", follows(5, 1001))]);
+    commands(&mut brain, &seen);
+    seen.now = at(100 + TTL_MS + 1001);
+    seen.lease.hold = Some(Hold { term: 5, deadline: seen.now + Duration::from_secs(3) });
+    assert!(commands(&mut brain, &seen).contains(&Command::Release));
+    let mut takes = |after: u64, other: Option<PeerAnswer>| {
+        let now = 100 + TTL_MS + 1001 + after;
+        let mut given_back = lease("n2", 2, LeaseState::Released);
+        given_back.term = 5;
+        let keys = with_lease(cluster(), Some(given_back));
+        let mut seen = sees("n2", now, voted(keys), standby(1000));
+        peers(&mut seen, &[("n1", other), ("n3", Some(answer(1000)))]);
+        let got = commands(&mut brain, &seen);
+        got.iter().any(|command| matches!(command, Command::Acquire(_)))
+    };
+    assert!(!takes(100, Some(answer(900))));
+    assert!(!takes(2 * TTL_MS, Some(answer(900))));
+    assert!(takes(2 * TTL_MS + 1001, Some(answer(900))));
+}
+
 #[test]
 fn who_published_the_voters_needs_nobodys_word() {
     let seen = leads(voted(cluster()), standby(1000));
@@ -183,7 +209,9 @@ fn a_voter_is_made_anew_only_when_the_leader_is_there_to_be_copied() {
     keys.members.get_mut("n3").unwrap().value.to_be_copied = true;
     primary.store.snapshot = Some(keys.into());
     assert_eq!(commands(&mut brain, &primary), [], "the others see it");
-    primary.now = at(2100);
+    super::follow::later(&mut primary, 2500);
+    assert_eq!(commands(&mut brain, &primary), []);
+    super::follow::later(&mut primary, 2500);
     assert_eq!(commands(&mut brain, &primary), [Command::Begin(Job::Stop)]);
 }
 

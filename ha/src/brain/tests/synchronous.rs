@@ -441,7 +441,11 @@ fn altered_names_are_led_back_while_a_switchover_is_prepared() {
     assert_eq!(commands(&mut brain("n1"), &seen), [out, again]);
     seen.shutdown = true;
     let got = commands(&mut brain("n1"), &seen);
-    assert!(!got.iter().any(|c| matches!(c, Command::Begin(Job::Sync(_)))), "it stops: {got:?}");
+    assert_eq!(
+        got,
+        [Command::Begin(Job::Stop)],
+        "it stops at once: nobody is asked or paused before"
+    );
 }
 
 /// A standby that somebody promotes past hart then acknowledges nothing.
