@@ -62,6 +62,8 @@ pub struct World {
     pub over: bool,
     /// When a link was mended last.
     pub mended: Us,
+    /// So long after the faults have ceased the calls that were under way are over.
+    pub aftermath: Us,
     /// When the lease last changed in the store.
     pub renewed: Us,
     /// When a request that names a candidate was last there.
@@ -134,6 +136,7 @@ impl World {
             faults: BTreeMap::new(),
             over: false,
             mended: 0,
+            aftermath: 0,
             renewed: 0,
             requested: 0,
             healthy_since: None,

@@ -15,7 +15,7 @@ use crate::consul::micros;
 use crate::faults::Kind;
 use crate::mutation::Mutation;
 use crate::node::{LEASE, LOOP, POSTGRES};
-use crate::pg::Stage;
+use crate::pg::{Content, Stage};
 use crate::world::World;
 
 /// What was sent before a lease was abandoned may be under way for so long.
@@ -92,7 +92,9 @@ impl World {
         let keys = self.keys();
         let Some(config) = keys.config.as_ref().map(|config| &config.value) else { return };
         let hung = (0..self.nodes.len()).filter(|n| self.hang(*n).is_some()).count();
-        let leads = self.nodes.iter().any(|node| node.writes(self.t));
+        // Who has no copy yet cannot lead.
+        let copied = self.nodes.iter().all(|node| node.disk.content == Content::Cluster);
+        let leads = !copied || self.nodes.iter().any(|node| node.writes(self.t));
         let off = config.synchronous_mode == SynchronousMode::Off;
         if !only || hung != 1 || leads || self.nodes.len() < 3 || !off || config.pause {
             self.leaderless = None;

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::clock::{SEC, Us};
+use crate::consul::WRITE;
 use crate::event::Event;
 use crate::faults::kinds::Kind::*;
 use crate::faults::plan::Heal;
@@ -15,8 +16,10 @@ const HEAL_BOUND: Us = 150 * SEC;
 const STEADY: Us = 12 * SEC;
 /// After this long it must stay as it is.
 const SETTLED: Us = 3 * SEC;
-/// Every call that was under way when the faults ceased is over then.
+/// Every call that was under way when the faults ceased is over then, with a Consul that was fast.
 const AFTERMATH: Us = 6 * SEC;
+/// A blocking query's wait, and the pause behind a failure.
+const BESIDE: Us = 4 * SEC;
 /// A commit that waits longer than this hangs.
 const HANGS: Us = 2 * SEC;
 
@@ -39,6 +42,8 @@ impl World {
     pub fn calm(&mut self) {
         let nobody = self.consul();
         self.say(nobody, || "ALL FAULTS CEASE".to_owned());
+        let longest = (0..self.nodes.len()).map(|n| self.patience(n, WRITE)).max().unwrap_or(0);
+        self.aftermath = AFTERMATH.max(longest + BESIDE);
         self.net.mend();
         self.store.down_until = self.store.down_until.min(self.t);
         (self.plan.stale, self.plan.raft_unsure, self.plan.job_failures) = (0, 0, 0);
@@ -81,7 +86,8 @@ impl World {
         if self.is_settled(since) {
             self.must_stay("all was well");
         }
-        if self.t > since + STEADY {
+        let late = self.aftermath.saturating_sub(AFTERMATH);
+        if self.t > since.max(self.plan.calm_at + late) + STEADY {
             self.over = true;
         }
     }
@@ -105,7 +111,7 @@ impl World {
 
     /// Nothing that was sent or lost before the faults ceased can still make a difference.
     fn is_settled(&self, since: Us) -> bool {
-        self.t >= (since + SETTLED).max(self.plan.calm_at + AFTERMATH)
+        self.t >= (since + SETTLED).max(self.plan.calm_at + self.aftermath)
     }
 
     /// From now on the primary has no reason to stop.

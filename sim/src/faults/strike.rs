@@ -1,6 +1,7 @@
 //! Each fault, as it strikes.
 
 use hart_consul_dev::model::{Behavior, Put, Request as Call, SessionSpec};
+use hart_ha::kv::DynamicConfig;
 use hart_ha::round_trip::borne;
 use hart_ha::waits::Waits;
 
@@ -181,10 +182,13 @@ impl World {
     }
 
     /// Its answers take as long as the ttl can bear, from now on to the end: the cluster must get along.
+    /// So must it with the ttl of the bootstrap, which is in force again when the store has been wiped.
     pub(crate) fn consul_far(&mut self) -> bool {
         let Some(ttl) = self.keys().config.as_ref().map(|config| config.value.ttl) else {
             return false;
         };
+        let first = DynamicConfig::from_raw(self.bootstrap.clone()).unwrap_or_default().ttl;
+        let ttl = ttl.min(first);
         let longest = crate::consul::micros(borne(ttl)).saturating_sub(10 * MS);
         self.net.far = self.rng.range(longest / 4, longest / 2);
         true

@@ -39,14 +39,15 @@ impl World {
         self.confirm(n);
     }
 
-    /// The agent has asked the server since other names than its own are in force, and is free to do
-    /// something about it: from now on it knows.
+    /// The agent has asked the server since other names than its own are in force, is free to do
+    /// something about it, and has read in Consul who is published: from now on it knows.
     pub(crate) fn note_altered(&mut self, n: usize) {
         let node = &mut self.nodes[n];
         let Some((since, None)) = node.server.altered else { return };
         let Some(agent) = &node.agent else { return };
         let looked = agent.seen.local.sql.as_ref().map(|sql| node.clock.true_at(sql.asked));
-        if agent.job.is_none() && looked.is_some_and(|at| at > since) {
+        let reads = agent.seen.store.snapshot.is_some();
+        if agent.job.is_none() && reads && looked.is_some_and(|at| at > since) {
             node.server.altered = Some((since, Some(self.t)));
         }
     }

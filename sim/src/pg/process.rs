@@ -61,6 +61,8 @@ impl World {
         if let Some(agent) = &mut node.agent {
             (agent.up_since, agent.first_armed, agent.stale) = (Some(local), hold, true);
             (agent.seen.local.sql, agent.proof) = (None, None);
+            // A kill that met nothing, while this start was under way, is none of this server.
+            agent.killing = None;
         }
         self.queue.push(self.t + took, Event::Server(n, life, AtServer::Started));
         self.lease_turn(n, Some(Order::GuardChanged));
