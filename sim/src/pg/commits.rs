@@ -40,14 +40,14 @@ impl World {
     }
 
     /// The agent has asked the server since other names than its own are in force, is free to do
-    /// something about it, and has read in Consul who is published: from now on it knows.
+    /// something about it: it leads, and has read in Consul who is published. From now on it knows.
     pub(crate) fn note_altered(&mut self, n: usize) {
         let node = &mut self.nodes[n];
         let Some((since, None)) = node.server.altered else { return };
         let Some(agent) = &node.agent else { return };
         let looked = agent.seen.local.sql.as_ref().map(|sql| node.clock.true_at(sql.asked));
-        let reads = agent.seen.store.snapshot.is_some();
-        if agent.job.is_none() && reads && looked.is_some_and(|at| at > since) {
+        let leads = agent.hold.is_some() && agent.seen.store.snapshot.is_some();
+        if agent.job.is_none() && leads && looked.is_some_and(|at| at > since) {
             node.server.altered = Some((since, Some(self.t)));
         }
     }
