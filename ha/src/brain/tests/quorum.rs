@@ -209,9 +209,9 @@ fn a_voter_is_made_anew_only_when_the_leader_is_there_to_be_copied() {
     keys.members.get_mut("n3").unwrap().value.to_be_copied = true;
     primary.store.snapshot = Some(keys.into());
     assert_eq!(commands(&mut brain, &primary), [], "the others see it");
-    super::follow::later(&mut primary, 2500);
+    follow::later(&mut primary, 2500);
     assert_eq!(commands(&mut brain, &primary), []);
-    super::follow::later(&mut primary, 2500);
+    follow::later(&mut primary, 2500);
     assert_eq!(commands(&mut brain, &primary), [Command::Begin(Job::Stop)]);
 }
 
