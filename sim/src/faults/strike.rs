@@ -1,5 +1,7 @@
 //! Each fault, as it strikes.
 
+use std::time::Duration;
+
 use hart_consul_dev::model::{Behavior, Put, Request as Call, SessionSpec};
 use hart_ha::kv::DynamicConfig;
 use hart_ha::round_trip::borne;
@@ -182,13 +184,16 @@ impl World {
     }
 
     /// Its answers take as long as the ttl can bear, from now on to the end: the cluster must get along.
-    /// So must it with the ttl of the bootstrap, which is in force again when the store has been wiped.
+    /// So must it with the ttl of the bootstrap, or the last one that a node knows: when the store has been
+    /// wiped, one of them is in force again.
     pub(crate) fn consul_far(&mut self) -> bool {
         let Some(ttl) = self.keys().config.as_ref().map(|config| config.value.ttl) else {
             return false;
         };
         let first = DynamicConfig::from_raw(self.bootstrap.clone()).unwrap_or_default().ttl;
-        let ttl = ttl.min(first);
+        let agents = self.nodes.iter().filter_map(|node| node.agent.as_ref());
+        let known = agents.filter_map(|agent| agent.applied.as_ref()).map(|config| config.ttl);
+        let ttl = known.fold(ttl.min(first), Duration::min);
         let longest = crate::consul::micros(borne(ttl)).saturating_sub(10 * MS);
         self.net.far = self.rng.range(longest / 4, longest / 2);
         true
