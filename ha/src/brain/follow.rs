@@ -119,6 +119,9 @@ impl Brain {
                 let job = Job::StartStandby(Some(upstream));
                 self.start_when_ready(turn, job, "its history contains ours");
             }
+            None if self.jobs.is_suspected(&upstream) && is_ready(member) => {
+                self.compare(turn, member, upstream);
+            }
             None if may_follow_at_once(turn, control, member) => {
                 let job = Job::StartStandby(Some(upstream));
                 self.start_when_ready(turn, job, "there is a leader to follow");

@@ -59,6 +59,8 @@ pub(super) struct JobLog {
     /// A server that was started and has not answered yet.
     starting: Option<&'static str>,
     compared: Option<Compared>,
+    /// A comparison as it ran has shown that our WAL is not this leader's.
+    suspected: Option<Upstream>,
 }
 
 impl JobLog {
@@ -74,7 +76,14 @@ impl JobLog {
     fn learn_of_rest(&mut self, observation: &Observation) {
         let running = matches!(observation.local.process, Process::Running { .. });
         if !running {
-            self.compared = self.compared.take().filter(Compared::outlasts_a_stop);
+            let (kept, dropped) = match self.compared.take() {
+                Some(compared) if !compared.outlasts_a_stop() => (None, Some(compared)),
+                compared => (compared, None),
+            };
+            self.compared = kept;
+            let differs = |found: &Found| matches!(found, Found::Diverged | Found::Twin(_));
+            let suspicion = dropped.filter(|compared| differs(&compared.found));
+            self.suspected = suspicion.map(|compared| compared.with).or(self.suspected.take());
         }
         let ends = observation.finished.iter().any(|f| matches!(f.job, Job::CheckHistory(_)));
         let compares =
@@ -139,6 +148,9 @@ impl JobLog {
         let at_rest = !self.suspects;
         let compared =
             |with: &Upstream, found| Some(Compared { with: with.clone(), found, at, at_rest });
+        if !matches!(job, Job::Checkpoint | Job::Sync(_) | Job::Stop) {
+            self.suspected = None;
+        }
         match (job, done) {
             (Job::CheckHistory(with), JobDone::Twin(proof)) => {
                 self.compared = compared(with, Found::Twin(proof.clone()));
@@ -157,6 +169,11 @@ impl JobLog {
             (Job::CheckHistory(_) | Job::Checkpoint | Job::Sync(_) | Job::Stop, _) => {}
             _ => self.compared = None,
         }
+    }
+
+    /// Is it to be compared with this leader at rest, whatever is known of their timelines?
+    pub fn is_suspected(&self, with: &Upstream) -> bool {
+        self.suspected.as_ref() == Some(with)
     }
 
     /// How often this kind has failed in a row.

@@ -52,6 +52,23 @@ fn what_a_running_server_lets_suspect_is_compared_again_at_rest() {
     assert_eq!(after(&mut brain, rest, check, JobDone::Diverged(false)), [start]);
 }
 
+/// Else it would be stopped and started for ever: what is known of the timelines says that they are one.
+#[test]
+fn what_differs_by_its_bytes_is_compared_at_rest_whatever_is_known_of_the_timelines() {
+    let mut brain = brain("n2");
+    let twin = JobDone::Twin("the bytes differ".into());
+    assert_eq!(suspicious(&mut brain, &twin), [Command::Begin(Job::Stop)]);
+    let terms = std::collections::BTreeMap::from([(1, 1)]);
+    let mut keys = on_timeline(1);
+    keys.members.get_mut("n1").unwrap().value.timeline_terms = terms.clone();
+    let mut rest = down(sees("n2", 20_100, keys, standby(0)), false, true);
+    rest.local.memory.origins = terms;
+    let start = Command::Begin(Job::StartStandby(Some(upstream("n1"))));
+    assert_eq!(commands(&mut super::brain("n2"), &rest), [start], "without a suspicion");
+    let check = Command::Begin(Job::CheckHistory(upstream("n1")));
+    assert_eq!(commands(&mut brain, &rest), [check]);
+}
+
 #[test]
 fn a_rewind_that_had_nothing_to_do_is_followed_by_a_start() {
     for allowed in [false, true] {
