@@ -57,7 +57,9 @@ impl Brain {
     /// Deals with a hand-over, if one is due. True: nothing else is to be done in this step.
     pub(super) fn handing_over(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
         let Some(purpose) = self.purpose(turn, snapshot) else {
-            self.switch = None;
+            let rests = rests_for_a_moment(turn, snapshot);
+            let time = turn.config.ttl + turn.config.loop_wait;
+            self.switch.take_if(|switch| !rests || turn.now() > switch.probes_since + time);
             return false;
         };
         if let Purpose::Asked { index, .. } = purpose
@@ -385,6 +387,13 @@ fn heir_of(snapshot: &Snapshot, name: &str) -> Result<Heir, String> {
 
 /// The list of standbys is older than the request: one that has come since is not missing. A server
 /// that does not answer is not waited for for long.
+/// With a slow Consul a lease rests on promises again and again until its renewal is answered: a request
+/// that is being looked into would begin anew each time, and never be done or refused.
+fn rests_for_a_moment(turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
+    let asked = snapshot.failover.as_ref().is_some_and(|request| !request.value.is_empty());
+    asked && turn.is_running() && turn.obs.lease.by_promises && turn.obs.store.reachable
+}
+
 fn looked_before(turn: &Turn<'_>, switch: &Switch) -> bool {
     let old = turn.obs.local.sql.as_ref().is_some_and(|sql| sql.at < switch.probes_since);
     let patience = turn.config.loop_wait + turn.config.ttl / 4;

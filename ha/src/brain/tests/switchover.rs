@@ -27,6 +27,29 @@ fn switchover_checkpoints_stops_waits_for_the_wal_and_hands_over() {
     assert_eq!(commands(&mut brain, &seen), [Command::HandOver(heir)]);
 }
 
+/// With a slow Consul the lease rests on promises for a moment before each renewal is answered.
+#[test]
+fn a_request_is_looked_into_across_moments_of_promises() {
+    for (moment, goes_on) in [(600, true), (30_000, false)] {
+        let mut brain = brain("n1");
+        let mut seen = leads(asked_for(failover_to("n3")), primary(2000));
+        stream(&mut seen, &["n2", "n3"]);
+        assert_eq!(commands(&mut brain, &seen), [Command::Probe(addresses(&["n2", "n3"]))]);
+        seen.now = at(300);
+        peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", Some(answer(2000)))]);
+        seen.lease.by_promises = true;
+        for ms in [300, moment] {
+            seen.now = at(ms);
+            commands(&mut brain, &seen);
+        }
+        seen.lease.by_promises = false;
+        seen.now = at(moment + 10);
+        seen.lease.hold = Some(Hold { term: 5, deadline: at(60_000) });
+        let got = commands(&mut brain, &seen);
+        assert_eq!(got.contains(&Command::Begin(Job::Checkpoint)), goes_on, "{moment}: {got:?}");
+    }
+}
+
 /// These stream from this primary.
 pub(super) fn stream(seen: &mut Observation, names: &[&str]) {
     let row =
