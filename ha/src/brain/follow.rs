@@ -106,7 +106,11 @@ impl Brain {
             turn.phase("reading the control file");
             return turn.wake_soon();
         };
-        if let Some(proof) = self.numbers_collide(turn, control, member) {
+        // A comparison that found where the two part knows more than the numbers tell, also when a repair that
+        // begins has had what was known of the timelines forgotten.
+        let parts = matches!(self.jobs.found(&upstream), Some(Found::Diverged));
+        let collide = || made_the_same_timeline(turn, control, member).filter(|_| !parts);
+        if let Some(proof) = another_of_a_number(turn, member).or_else(collide) {
             return self.is_twin(turn, &upstream.name, proof);
         }
         if control.fresh_backup {
@@ -178,16 +182,6 @@ impl Brain {
             return self.give_data_up(turn, leader, proof);
         }
         turn.keep(format!("this node cannot follow {leader}: {proof}"), DIVERGED);
-    }
-
-    /// Two timelines of one number, by what is kept of them.
-    fn numbers_collide(
-        &self,
-        turn: &Turn<'_>,
-        control: &Control,
-        leader: &Member,
-    ) -> Option<String> {
-        another_of_a_number(turn, leader).or_else(|| made_the_same_timeline(turn, control, leader))
     }
 
     /// What is streamed from the leader began when the leader's timelines did.
