@@ -34,10 +34,13 @@ impl World {
     /// False: nothing runs there that could hang.
     pub(crate) fn disk_hangs(&mut self, n: usize) -> bool {
         let until = (self.t + self.rng.range(12 * SEC, 70 * SEC)).min(self.plan.calm_at);
-        let since = self.local(n);
         if self.nodes[n].server.stage != Stage::Up {
             return false;
         }
+        // One that hangs already goes on hanging.
+        let before = self.hang(n);
+        let since = before.map_or_else(|| self.local(n), |hang| hang.since);
+        let until = before.map_or(until, |hang| hang.until.max(until));
         self.freeze(n, &[POSTGRES], until);
         self.nodes[n].hang = Some(Hang { since, until });
         true
