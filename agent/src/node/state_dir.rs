@@ -76,8 +76,8 @@ pub fn check(config: &Config) -> Result<(), String> {
             data.display()
         ));
     }
-    let former = [Some(beside(config)), other(config)].into_iter().flatten();
-    let former = former.filter(|former| *former != dir && former.join(FACTS).exists()).next_back();
+    let mut former = [Some(beside(config)), other(config)].into_iter().flatten();
+    let former = former.rfind(|former| *former != dir && former.join(FACTS).exists());
     match former {
         Some(former) if config.state_dir.is_some() && !dir.join(FACTS).exists() => Err(format!(
             "this node's state is in {}, and state_dir is {}; stop the agent and PostgreSQL, then move \

@@ -22,6 +22,7 @@ impl Brain {
     /// The data here is of no use beside this leader, and may go.
     pub(super) fn give_data_up(&mut self, turn: &mut Turn<'_>, leader: &str, proof: String) {
         self.must_clone = Some((leader.to_owned(), proof));
+        self.never_ran = false;
         turn.wake_soon();
     }
 

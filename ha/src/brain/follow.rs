@@ -146,6 +146,7 @@ impl Brain {
         let error = self.jobs.error(&job).unwrap_or("no error");
         let proof = format!("a base backup that never ran failed to start {failed} times: {error}");
         self.give_data_up(turn, &name, proof);
+        self.never_ran = true;
     }
 
     fn compare(&self, turn: &mut Turn<'_>, member: &Member, upstream: Upstream) {
@@ -243,6 +244,9 @@ impl Brain {
     fn streaming(&mut self, turn: &mut Turn<'_>, sql: &Sql) {
         // What was found before holds no longer.
         self.jobs.forget_comparison();
+        if std::mem::take(&mut self.never_ran) {
+            self.must_clone = None;
+        }
         let Some(silence) = &mut self.silent_since else { return };
         let since = *silence.streams.get_or_insert(turn.now());
         if sql.replay_lsn > silence.replayed || turn.now().since(since) >= SILENCE {

@@ -239,6 +239,7 @@ impl Brain {
                 let name = &from.name;
                 let proof = format!("pg_rewind can never bring it to {name}'s history: {why}");
                 self.must_clone = Some((name.clone(), proof));
+                self.never_ran = false;
             }
             _ => {}
         }

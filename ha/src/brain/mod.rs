@@ -171,6 +171,8 @@ pub struct Brain {
     roles_done: bool,
     /// The data directory must be made anew: the leader that it does not fit, and the proof.
     must_clone: Option<(String, String)>,
+    /// The proof is that a base backup does not start.
+    never_ran: bool,
     /// This node wants its data copied anew.
     to_be_copied: bool,
     /// It was this node's turn, and it has been stopped for the copy.
@@ -223,6 +225,7 @@ impl Brain {
             unreadable_since: None,
             roles_done: false,
             must_clone: None,
+            never_ran: false,
             to_be_copied: false,
             copy_begun: false,
             copy_said: None,

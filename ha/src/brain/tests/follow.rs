@@ -214,6 +214,25 @@ fn who_has_seen_another_one_that_comes_first_waits_anew() {
     assert_eq!(sees_n2(10_000, false), [Command::Begin(Job::Stop)]);
 }
 
+/// It did not start three times, and waits for its turn to be copied anew: now it runs after all.
+#[test]
+fn a_base_backup_that_streams_after_all_is_kept() {
+    let mut brain = brain("n2");
+    let mut rest = down(sees("n2", 100, beats(100), standby(0)), false, true);
+    rest.local.control.as_mut().unwrap().fresh_backup = true;
+    let job = Job::StartStandby(Some(upstream("n1")));
+    let failed = |_| FinishedJob { job: job.clone(), result: Err("no memory".into()) };
+    rest.finished = (0..3).map(failed).collect();
+    assert_eq!(commands(&mut brain, &rest), []);
+    assert!(brain.must_clone.is_some(), "{:?}", brain.must_clone);
+    let mut runs = sees("n2", 200, beats(200), Sql { streaming: false, ..standby(1000) });
+    assert_eq!(commands(&mut brain, &runs), []);
+    assert!(brain.must_clone.is_some(), "it runs, and gets nothing yet");
+    runs.local.sql.as_mut().unwrap().streaming = true;
+    commands(&mut brain, &runs);
+    assert_eq!(brain.must_clone, None);
+}
+
 #[test]
 fn what_does_not_fit_one_leader_may_fit_the_next() {
     let mut brain = brain("n2");
