@@ -375,6 +375,26 @@ fn an_agent_that_starts_anew_believes_only_names_that_fit_what_is_published() {
     }
 }
 
+/// PostgreSQL was restarted, and waits for n3, whom the present version publishes. A picture of the past that
+/// names n2 must not have commits wait for n2 alone.
+#[test]
+fn a_picture_of_the_past_changes_no_names() {
+    let mut brain = brain("n1");
+    let shows = |published: &[&str], index, now| {
+        let mut seen = altered(published, "1 (\"n3\")", now);
+        seen.local.waits_for = None;
+        let keys = Arc::make_mut(seen.store.snapshot.as_mut().unwrap());
+        keys.sync.as_mut().unwrap().index = index;
+        seen
+    };
+    brain.step(&shows(&["n3"], 9, 10_500));
+    let past = commands(&mut brain, &shows(&["n2"], 7, 11_000));
+    let out = Command::Write(Write::Sync { standbys: names(&[]), quorum: 0, at: 7 });
+    assert_eq!(past, [out], "it fails, for version 7 is of the past");
+    let present = brain.step(&shows(&["n3"], 9, 11_500));
+    assert!(!present.member.problem.unwrap_or_default().contains("past hart"));
+}
+
 #[test]
 fn with_a_quorum_as_many_are_waited_for_again_as_the_voters_need() {
     let mut seen = altered(&[], "ANY 1 (\"n2\",\"n3\")", 11_000);
