@@ -61,7 +61,6 @@ impl Brain {
             }
             return turn.phase(format!("to be copied anew ({why}); waiting until {what}"));
         }
-        self.copy_begun = true;
         self.copy_over(turn, member, upstream, why);
     }
 
@@ -98,16 +97,17 @@ impl Brain {
             return Some("Consul shows that it wants to be".to_owned());
         }
         let since = *self.copy_said.get_or_insert(turn.now());
-        let begun = self.copy_begun;
+        let runs = turn.is_running();
         let mut others = snapshot.members.iter().filter(|(name, _)| *name != me && *name != leader);
         let first = |(name, entry): &(&String, &crate::store::Versioned<Member>)| {
             let member = &entry.value;
             let copied = member.state == State::CreatingReplica
                 || member.role == Role::Uninitialized
                 || member.to_be_copied && member.state == State::Stopping;
-            // Who still runs while this node is at rest for its copy can wait for it.
-            let waits = begun && member.state == State::Running;
-            copied || member.to_be_copied && name.as_str() < me && !waits
+            // Who is at rest goes before who still runs; of two alike the first by name.
+            let rests = member.state != State::Running;
+            let before = if runs == rests { runs } else { name.as_str() < me };
+            copied || member.to_be_copied && before
         };
         if let Some((name, _)) = others.find(first) {
             self.copy_said = None;

@@ -175,8 +175,6 @@ pub struct Brain {
     never_ran: bool,
     /// This node wants its data copied anew.
     to_be_copied: bool,
-    /// It was this node's turn, and it has been stopped for the copy.
-    copy_begun: bool,
     /// Since when Consul has shown so.
     copy_said: Option<Time>,
 }
@@ -227,7 +225,6 @@ impl Brain {
             must_clone: None,
             never_ran: false,
             to_be_copied: false,
-            copy_begun: false,
             copy_said: None,
         }
     }
@@ -272,7 +269,6 @@ impl Brain {
         let misled = observation.local.misled.clone();
         problem.into_iter().chain(misled).for_each(|problem| turn.warn(problem));
         self.follows = None;
-        self.copy_begun &= self.to_be_copied;
         // What was said holds while the job that it led to runs.
         self.to_be_copied &= observation.job.is_some();
         if let Some(why) = &observation.local.refused {

@@ -78,7 +78,9 @@ impl World {
         let late = self.nodes[n].guard.as_ref().is_some_and(|guard| guard.late);
         let forgotten = [Kind::SyncChanged, Kind::StoreWiped];
         let switched = self.plan.kinds.iter().any(|kind| forgotten.contains(kind));
-        if self.is_altered(n) {
+        // With the mode switched off they are hart's own business no more, until it is on again.
+        let off = self.nodes[n].server.altered.is_some() && !crate::oracle::sync_is_on(&keys);
+        if self.is_altered(n) || off {
             return;
         }
         if late && (switched || self.nodes[n].server.sync.is_nobody()) {
