@@ -19,6 +19,7 @@ mod answers;
 mod failsafe;
 #[cfg(test)]
 mod failsafe_tests;
+mod late;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -78,6 +79,8 @@ struct Attempt {
     intent: Intent,
     /// It takes the lock, rather than rests on it.
     locks: bool,
+    /// Version of `status` that must still be there.
+    at: Index,
     sent: Time,
     /// The lease record it writes.
     lease: Lease,
@@ -149,6 +152,8 @@ pub struct Keeper {
     waiting: Waiting,
     /// Attempts whose outcome is not known; a late answer or a read-back settles them.
     unsettled: Vec<Attempt>,
+    /// Attempts that a read-back did not show: the store may still apply them.
+    late: Vec<Attempt>,
     /// A read-back that failed is not tried again before.
     read_at: Time,
     round_trip: RoundTrip,
@@ -175,6 +180,7 @@ impl Keeper {
             holding: None,
             waiting: Waiting::Nothing,
             unsettled: Vec::new(),
+            late: Vec::new(),
             read_at: Time::ZERO,
             round_trip: RoundTrip::default(),
             probe_at: Time::ZERO,

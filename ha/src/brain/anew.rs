@@ -9,7 +9,7 @@ use super::follow::is_ready;
 use super::jobs::Found;
 use super::turn::Turn;
 use crate::command::Job;
-use crate::kv::{Member, Role, State};
+use crate::kv::{Member, Role, State, SynchronousMode};
 use crate::observation::Upstream;
 use crate::store::Snapshot;
 
@@ -24,6 +24,40 @@ impl Brain {
         self.must_clone = Some((leader.to_owned(), proof));
         self.never_ran = false;
         turn.wake_soon();
+    }
+
+    /// Does what was proved against a leader's data bind this node? Whoever is named in a published set
+    /// that is not that leader's has every acknowledged commit, which that leader then has not.
+    pub(super) fn data_is_given_up(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
+        let Some((with, _)) = &self.must_clone else { return false };
+        !self.is_published(turn, snapshot, with)
+    }
+
+    /// Named in a published set, and not in one of this leader's.
+    fn is_published(&self, turn: &Turn<'_>, snapshot: &Snapshot, leader: &str) -> bool {
+        let on = turn.config.synchronous_mode != SynchronousMode::Off;
+        let sync = snapshot.sync.as_ref().filter(|_| on).map(|sync| &sync.value);
+        sync.is_some_and(|sync| {
+            let others = sync.leader.as_deref().is_some_and(|name| name != leader);
+            others && sync.names(&self.settings.name)
+        })
+    }
+
+    /// Nothing of a published set is thrown away for a leader that is not of it.
+    pub(super) fn keeps_what_is_published(
+        &self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        leader: &str,
+    ) -> bool {
+        let keeps = self.is_published(turn, snapshot, leader);
+        if keeps {
+            turn.phase(format!(
+                "the data here is kept: the synchronous set names this node, and {leader} did not \
+                 publish it"
+            ));
+        }
+        keeps
     }
 
     /// Why what is here is to be made anew from this leader.
@@ -54,6 +88,9 @@ impl Brain {
         upstream: Upstream,
         why: &str,
     ) {
+        if self.keeps_what_is_published(turn, snapshot, &upstream.name) {
+            return;
+        }
         self.to_be_copied = true;
         if let Some(what) = self.not_my_turn(turn, snapshot, &upstream.name) {
             if turn.is_running() {

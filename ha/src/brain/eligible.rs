@@ -95,14 +95,15 @@ impl Brain {
         (!tags.may_fail_over()).then(|| refuse("tags", which, "remove the tag and reload"))
     }
 
-    fn has_data(&self, turn: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {
+    fn has_data(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Verdict> {
         let local = &turn.obs.local;
         let remedy = "see the agent's log for why PostgreSQL is not ready";
+        let given_up = self.data_is_given_up(turn, snapshot);
         match (&local.data, &local.sql) {
             (Data::Unknown | Data::Empty | Data::HalfMade, _) => {
                 Some(refuse("data", "no complete data directory", remedy))
             }
-            _ if self.must_clone.is_some() => Some(refuse("data", "must be cloned anew", remedy)),
+            _ if given_up => Some(refuse("data", "must be cloned anew", remedy)),
             (_, None) => Some(refuse("running", "PostgreSQL does not answer", remedy)),
             _ => None,
         }

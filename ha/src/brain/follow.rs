@@ -117,7 +117,7 @@ impl Brain {
             return self.start_backup(turn, upstream);
         }
         match self.jobs.found(&upstream).cloned() {
-            Some(Found::Diverged) => self.repair(turn, upstream),
+            Some(Found::Diverged) => self.repair(turn, snapshot, upstream),
             Some(Found::Twin(proof)) => self.is_twin(turn, &upstream.name, proof),
             Some(Found::Contained | Found::WalGone(_)) => {
                 let job = Job::StartStandby(Some(upstream));
@@ -158,8 +158,11 @@ impl Brain {
     }
 
     /// Our WAL has what the leader's has not, compared on a server at rest.
-    fn repair(&mut self, turn: &mut Turn<'_>, upstream: Upstream) {
+    fn repair(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, upstream: Upstream) {
         let name = upstream.name.clone();
+        if self.keeps_what_is_published(turn, snapshot, &name) {
+            return;
+        }
         if turn.config.postgresql.use_pg_rewind {
             let job = Job::Rewind(upstream);
             if let Some((count, error)) = self.jobs.rewind_fails(&job) {

@@ -110,7 +110,8 @@ impl Brain {
 
     fn lead_down(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, hold: Hold) {
         self.promoting = None;
-        if !matches!(turn.obs.local.data, Data::Cluster { .. }) || self.must_clone.is_some() {
+        let given_up = self.data_is_given_up(turn, snapshot);
+        if !matches!(turn.obs.local.data, Data::Cluster { .. }) || given_up {
             turn.phase("giving the lease up");
             return self.release(turn, "there is no data directory to lead with".to_owned());
         }

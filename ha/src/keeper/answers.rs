@@ -17,7 +17,7 @@ impl Keeper {
         let attempt = match &self.waiting {
             Waiting::Txn(attempt) if attempt.id == id => attempt.clone(),
             _ => {
-                self.answered_late(id, outcome);
+                self.answered_late(now, id, outcome);
                 return None;
             }
         };
@@ -34,28 +34,7 @@ impl Keeper {
         None
     }
 
-    /// The answer that was late has come. What it was about may have been settled by a read meanwhile;
-    /// a read that is under way still tells what else there is.
-    fn answered_late(&mut self, id: u64, outcome: Outcome) {
-        let Some(at) = self.unsettled.iter().position(|attempt| attempt.id == id) else { return };
-        match outcome {
-            Outcome::Applied(Some(index)) => {
-                let attempt = self.unsettled.swap_remove(at);
-                self.waiting = Waiting::Nothing;
-                self.applied(&attempt, index);
-            }
-            Outcome::NotSent | Outcome::Rejected => {
-                let attempt = self.unsettled.swap_remove(at);
-                if let Some(holding) = &mut self.holding {
-                    holding.doubtful |=
-                        outcome == Outcome::Rejected && attempt.intent == Intent::Renew;
-                }
-            }
-            Outcome::Applied(None) | Outcome::Unknown => {}
-        }
-    }
-
-    fn applied(&mut self, attempt: &Attempt, index: u64) {
+    pub(super) fn applied(&mut self, attempt: &Attempt, index: u64) {
         if matches!(attempt.intent, Intent::HandOver | Intent::Release) {
             return;
         }
@@ -116,8 +95,12 @@ impl Keeper {
         // One that is far beyond all that can have come in between is nobody's.
         let limit = self.holding.as_ref().map(|holding| holding.term.saturating_add(TERM_LEAP));
         let lease = lease.filter(|lease| limit.is_none_or(|limit| lease.term <= limit));
-        if let Some(attempt) = lease.and_then(|lease| find(&unsettled, lease)) {
-            self.applied(attempt, index);
+        let mut attempts = std::mem::take(&mut self.late);
+        attempts.extend(unsettled);
+        let found = lease.and_then(|lease| find(&attempts, lease)).cloned();
+        self.keep_late(now, attempts, index);
+        if let Some(attempt) = found {
+            self.applied(&attempt, index);
         }
         self.holding.as_ref()?;
         match lease {
@@ -198,8 +181,8 @@ impl Keeper {
 }
 
 /// The attempt that wrote `lease`. Hand-overs and releases are no longer of interest.
-fn find<'a>(unsettled: &'a [Attempt], lease: &Lease) -> Option<&'a Attempt> {
-    let mut attempts = unsettled.iter();
+fn find<'a>(attempts: &'a [Attempt], lease: &Lease) -> Option<&'a Attempt> {
+    let mut attempts = attempts.iter();
     attempts.find(|attempt| {
         attempt.lease == *lease && matches!(attempt.intent, Intent::Acquire | Intent::Renew)
     })

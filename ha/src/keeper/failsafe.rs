@@ -348,7 +348,8 @@ impl Keeper {
         }
         let takes = |intent: Intent| intent == Intent::Acquire;
         let under_way = matches!(&self.waiting, Waiting::Txn(attempt) if takes(attempt.intent));
-        if under_way || self.unsettled.iter().any(|attempt| takes(attempt.intent)) {
+        let mut unknown = self.unsettled.iter().chain(&self.late);
+        if under_way || unknown.any(|attempt| takes(attempt.intent) && now < attempt.worth()) {
             return Err(format!("{} may be taking the lease over at this moment", self.name));
         }
         if question.ttl > TTL_MAX {

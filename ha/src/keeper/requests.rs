@@ -177,6 +177,7 @@ impl Keeper {
     /// Where nothing is held, what can make no lease any more is of no interest.
     fn forget_worthless(&mut self, now: Time) {
         self.unsettled.retain(|attempt| now < attempt.worth());
+        self.late.retain(|attempt| now < attempt.worth());
         let over = match &self.waiting {
             Waiting::Nothing => false,
             Waiting::Txn(attempt) => now >= attempt.worth(),
@@ -265,8 +266,10 @@ impl Keeper {
             }
         }
         let id = self.new_id();
-        let locks = matches!(txn, LeaseTxn::Lock { .. });
-        self.waiting = Waiting::Txn(Attempt { id, intent, locks, sent: now, lease, session });
+        let (LeaseTxn::Renew { at, .. } | LeaseTxn::Lock { at, .. } | LeaseTxn::Release { at, .. }) =
+            &txn;
+        let (at, locks) = (*at, matches!(txn, LeaseTxn::Lock { .. }));
+        self.waiting = Waiting::Txn(Attempt { id, intent, locks, at, sent: now, lease, session });
         Request { id, call: Call::Txn(txn) }
     }
 }

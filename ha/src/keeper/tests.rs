@@ -417,3 +417,71 @@ fn a_lock_of_a_former_session_of_ours_is_made_anew() {
     let Call::Txn(LeaseTxn::Lock { unlock, session, .. }) = &lock.call else { panic!("{lock:?}") };
     assert_eq!((unlock.as_deref(), session.as_str()), (Some("s2"), "s3"));
 }
+
+/// The store is slow to write and quick to read: the read shows what was before.
+fn slow_to_write(keeper: &mut Keeper, request: &Request, late: u64, before: &LeaseView) {
+    let read = keeper.tick(at(late)).unwrap();
+    assert_eq!(read.call, Call::Read);
+    assert_eq!(keeper.read_back(at(late + 10), read.id, Some(before)), None);
+    assert!(keeper.late.iter().any(|attempt| attempt.id == request.id));
+}
+
+fn shown_before(keeper: &Keeper, index: u64) -> LeaseView {
+    let lease = Lease { beat: 41, ..lease_of(keeper) };
+    let status = Status { lease: Some(lease), ..Status::default() };
+    let mut shown = view(Some(status), Some("s1"));
+    shown.status.as_mut().unwrap().index = index;
+    shown
+}
+
+#[test]
+fn a_renewal_that_no_read_has_shown_counts_when_its_answer_comes() {
+    let mut keeper = holder(0);
+    let before = shown_before(&keeper, 11);
+    let renewal = keeper.tick(at(1000)).unwrap();
+    slow_to_write(&mut keeper, &renewal, 1000 + LATE, &before);
+    assert_eq!(keeper.hold(at(2100)).unwrap().deadline, at(CERTAIN));
+    let again = keeper.tick(at(2100)).unwrap();
+    assert_eq!(keeper.answered(at(2600), renewal.id, Outcome::Applied(Some(12))), None);
+    assert_eq!(keeper.hold(at(2600)).unwrap().deadline, at(1000 + CERTAIN));
+    let next = keeper.tick(at(2600)).unwrap();
+    assert!(matches!(next.call, Call::Txn(LeaseTxn::Renew { at: 12, .. })), "{next:?}");
+    assert_eq!(keeper.answered(at(2700), again.id, Outcome::Rejected), None, "as it had to be");
+    assert_eq!(keeper.answered(at(2800), next.id, Outcome::Applied(Some(13))), None);
+    assert_eq!(keeper.hold(at(2800)).unwrap().deadline, at(2600 + CERTAIN));
+}
+
+#[test]
+fn a_takeover_that_no_read_has_shown_counts_when_its_answer_comes() {
+    let mut keeper = keeper();
+    let takeover = keeper.acquire(at(0), &plan()).unwrap();
+    slow_to_write(&mut keeper, &takeover, LATE, &view(None, None));
+    let why = keeper.promise(at(1100), &question(), true).unwrap_err().why;
+    assert!(why.contains("taking the lease over"), "{why}");
+    assert_eq!(keeper.answered(at(1500), takeover.id, Outcome::Applied(Some(11))), None);
+    assert_eq!(keeper.hold(at(1500)), Some(Hold { term: 3, deadline: at(CERTAIN) }));
+}
+
+#[test]
+fn of_two_renewals_upon_one_version_the_one_that_a_read_shows_counts() {
+    let mut keeper = holder(0);
+    let before = shown_before(&keeper, 11);
+    let renewal = keeper.tick(at(1000)).unwrap();
+    slow_to_write(&mut keeper, &renewal, 1000 + LATE, &before);
+    let again = keeper.tick(at(2100)).unwrap();
+    let read = keeper.answered(at(2200), again.id, Outcome::Rejected).unwrap();
+    let shown = view(Some(written(&renewal)), Some("s1"));
+    assert_eq!(keeper.read_back(at(2300), read.id, Some(&shown)), None);
+    assert_eq!(keeper.hold(at(2300)).unwrap().deadline, at(1000 + CERTAIN));
+}
+
+#[test]
+fn a_release_is_not_undone_by_a_late_answer() {
+    let mut keeper = holder(0);
+    let before = shown_before(&keeper, 11);
+    let renewal = keeper.tick(at(1000)).unwrap();
+    slow_to_write(&mut keeper, &renewal, 1000 + LATE, &before);
+    assert!(keeper.release(at(2050)).is_some());
+    assert_eq!(keeper.answered(at(2100), renewal.id, Outcome::Applied(Some(12))), None);
+    assert_eq!(keeper.hold(at(2100)), None);
+}

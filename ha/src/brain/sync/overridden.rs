@@ -70,10 +70,13 @@ impl Brain {
              hart has them wait",
             sql.names
         );
-        turn.warn(problem.clone());
-        turn.phase(format!("leading; {problem}"));
         let at = snapshot.sync.as_ref().map_or(0, |sync| sync.index);
         self.sync_doubt.see(at);
+        if self.proof_is_void || !self.sync_doubt.is_at(at) {
+            // Where this version is in doubt, the picture may be older than the names.
+            turn.warn(problem.clone());
+            turn.phase(format!("leading; {problem}"));
+        }
         if published == Voters::nobody() && !self.may_come_true(at, &BTreeSet::new()) {
             return false;
         }

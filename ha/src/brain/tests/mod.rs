@@ -1,5 +1,6 @@
 //! Exact commands for exact pictures: what the pictures are made of.
 
+mod anew;
 mod bootstrap;
 pub(super) mod follow;
 mod lead;
