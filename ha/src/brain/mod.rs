@@ -275,7 +275,10 @@ impl Brain {
             turn.problem(format!("{REFUSES}: {why}"));
         }
         match observation.store.snapshot.as_ref() {
-            Some(snapshot) => self.decide(&mut turn, snapshot),
+            Some(snapshot) => {
+                self.decide(&mut turn, snapshot);
+                self.tell_of_voters(&mut turn);
+            }
             None => self.decide_blind(&mut turn),
         }
         if !self.to_be_copied {

@@ -7,9 +7,10 @@
 //! no quorum any more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::super::Brain;
-use super::super::eligible::may_lead;
+use super::super::eligible::{Verdict, may_lead, refuse};
 use super::super::turn::Turn;
 use crate::keeper::Hold;
 use crate::kv::{State, SynchronousMode, Term};
@@ -94,12 +95,28 @@ impl Brain {
         false
     }
 
-    /// Whoever is placed worse waits for a ttl for this node, which must not be at it all that time:
-    /// the published primary itself needs nobody's word.
+    /// Whoever is placed worse waits for a ttl for this node, which must not be at it all that time: the
+    /// published primary itself needs nobody's word. Each that may lead has its turn first.
     fn gives_way(&self, turn: &Turn<'_>) -> bool {
+        let others = turn.answers().filter(|(_, peer)| may_lead(peer)).count();
+        let turns = u32::try_from(others).unwrap_or(u32::MAX);
+        let time =
+            (turn.config.ttl + turn.config.loop_wait).saturating_mul(turns) + turn.config.ttl;
+        others > 0 && self.was_unheard_within(turn, time)
+    }
+
+    /// The others do not wait for a node that has just found no voters.
+    pub(in crate::brain) fn tell_of_voters(&self, turn: &mut Turn<'_>) {
         let time = turn.config.ttl * 2 + turn.config.loop_wait;
-        let lately = self.unheard.is_some_and(|at| turn.now() < at + time);
-        lately && turn.answers().any(|(_, peer)| may_lead(peer))
+        if turn.verdict == Verdict::MayLead && self.was_unheard_within(turn, time) {
+            let value = "too few voters of the synchronous set followed this node a moment ago";
+            let remedy = "bring the missing voters back, or wait for another node to lead";
+            turn.verdict = refuse("voters", value, remedy);
+        }
+    }
+
+    fn was_unheard_within(&self, turn: &Turn<'_>, time: Duration) -> bool {
+        self.unheard.is_some_and(|at| turn.now() < at + time)
     }
 
     /// Another one may be heard by more, or have more.

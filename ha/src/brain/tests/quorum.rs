@@ -96,13 +96,41 @@ fn who_gave_the_lease_back_for_want_of_voters_leaves_it_to_the_others_for_a_whil
         given_back.term = 5;
         let keys = with_lease(cluster(), Some(given_back));
         let mut seen = sees("n2", now, voted(keys), standby(1000));
-        peers(&mut seen, &[("n1", other), ("n3", Some(answer(1000)))]);
+        let n3 = PeerAnswer { may_lead: Some(false), ..answer(1000) };
+        peers(&mut seen, &[("n1", other), ("n3", Some(n3))]);
         let got = commands(&mut brain, &seen);
         got.iter().any(|command| matches!(command, Command::Acquire(_)))
     };
     assert!(!takes(100, Some(answer(900))));
     assert!(!takes(2 * TTL_MS, Some(answer(900))));
     assert!(takes(2 * TTL_MS + 1001, Some(answer(900))));
+}
+
+/// Two that find no voters would take turns for ever, and the published primary, which needs nobody's word, would
+/// never come before either of them.
+#[test]
+fn whoever_found_no_voters_is_waited_for_by_nobody_and_lets_each_other_node_try() {
+    let mut brain = brain("n2");
+    let mut seen = elected(1000);
+    peers(&mut seen, &[("n1", None), ("n3", follows(5, 1001))]);
+    commands(&mut brain, &seen);
+    seen.now = at(100 + TTL_MS + 1001);
+    seen.lease.hold = Some(Hold { term: 5, deadline: seen.now + Duration::from_secs(3) });
+    assert!(commands(&mut brain, &seen).contains(&Command::Release));
+    let mut later = |after: u64| {
+        let now = 100 + TTL_MS + 1001 + after;
+        let mut given_back = lease("n2", 2, LeaseState::Released);
+        given_back.term = 5;
+        let keys = with_lease(cluster(), Some(given_back));
+        let mut seen = sees("n2", now, voted(keys), standby(1000));
+        peers(&mut seen, &[("n1", Some(answer(900))), ("n3", Some(answer(1000)))]);
+        let step = brain.step(&seen);
+        let takes = step.decisions.iter().any(|d| matches!(d.command, Command::Acquire(_)));
+        (step.verdict.may_lead(), takes)
+    };
+    assert_eq!(later(100), (false, false));
+    assert_eq!(later(2 * TTL_MS + 1001), (true, false), "two others have their turn");
+    assert_eq!(later(3 * TTL_MS + 2001), (true, true));
 }
 
 #[test]
