@@ -15,6 +15,8 @@ pub struct Net {
     misled: Vec<Option<usize>>,
     /// Delay of each message to and from Consul, for the rest of the run.
     pub far: Us,
+    /// How long Consul's servers take to write: their disks are slow, and reads are not.
+    pub slow_writes: Us,
     /// Messages of a thousand that are lost, on all links.
     pub loss: u64,
     /// Messages of a thousand that arrive twice, on all links.
@@ -33,6 +35,7 @@ impl Net {
             slow: vec![0; links],
             misled: vec![None; nodes],
             far: 0,
+            slow_writes: 0,
             loss: 0,
             twice: 0,
         }
@@ -82,6 +85,7 @@ impl Net {
         self.loss > 0
             || self.misled.iter().any(Option::is_some)
             || self.far > 0
+            || self.slow_writes > 0
             || self.cut.iter().any(|cuts| *cuts > 0)
             || self.slow.iter().any(|slow| *slow > 0)
     }

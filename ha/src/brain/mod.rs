@@ -63,7 +63,7 @@ pub use turn::{Decision, Step};
 
 use crate::command::{Command, Exit};
 use crate::kv::{DynamicConfig, Lease, Member, Tags, Term};
-use crate::observation::{Data, Observation};
+use crate::observation::{Data, Observation, SyncProof};
 use crate::store::{Index, Snapshot};
 use crate::time::Time;
 use jobs::JobLog;
@@ -141,8 +141,8 @@ pub struct Brain {
     sync_doubt: sync::Doubt,
     /// When settings that were overridden were last put in force again.
     taken_back: Option<Time>,
-    /// Others than the names that were proved are in force.
-    proof_is_void: bool,
+    /// What was proved, where other names are in force.
+    void_proof: Option<SyncProof>,
     /// The latest term and beat of the lease in a picture in which `sync` was this node's.
     sync_beat: Option<(Term, u64)>,
     /// Since when this node, as the holder, waits for the word of the quorum.
@@ -208,7 +208,7 @@ impl Brain {
             sync_sent: None,
             sync_doubt: sync::Doubt::default(),
             taken_back: None,
-            proof_is_void: false,
+            void_proof: None,
             sync_beat: None,
             voting: None,
             unheard: None,
@@ -236,8 +236,8 @@ impl Brain {
 
     /// One look at the world: what is to be done, and why.
     pub fn step(&mut self, observation: &Observation) -> Step {
-        self.proof_is_void = sync::is_void(observation);
-        if !self.proof_is_void {
+        self.void_proof = sync::void_proof(observation).cloned();
+        if self.void_proof.is_none() {
             return self.look(observation);
         }
         let mut without = observation.clone();

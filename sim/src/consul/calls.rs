@@ -34,6 +34,7 @@ impl World {
         let to_agent = |answer| Event::Agent(n, life, AtAgent::Answer(id, answer));
         match self.net.send(&mut self.rng, n, consul) {
             Some(delay) => {
+                let delay = delay + if writes(&what) { self.net.slow_writes } else { 0 };
                 let what = Box::new(what);
                 if watch.is_none() && !once && self.rng.chance(self.net.twice) {
                     let later = self.t + delay + self.rng.skewed(MS, 3 * SEC);
@@ -205,4 +206,8 @@ impl World {
 #[must_use]
 pub fn micros(by: Duration) -> Us {
     u64::try_from(by.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn writes(what: &Call) -> bool {
+    !matches!(what, Call::Get(_) | Call::List(_) | Call::SessionInfo(_))
 }

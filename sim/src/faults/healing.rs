@@ -33,6 +33,7 @@ impl World {
             Heal::Home(n) => self.net.mislead(n, None),
             Heal::NoLoss => self.net.loss = 0,
             Heal::NoTwice => self.net.twice = 0,
+            Heal::SwiftWrites => self.net.slow_writes = 0,
             Heal::StrangerGone => self.stranger_goes(),
             Heal::Resume => self.configure("pause", json!(false)),
         }

@@ -69,6 +69,7 @@ kinds! {
     StatusDeleted => "status deleted",
     ForeignLock => "lock of another program",
     PromotedByHand => "promotion by hand",
+    WritesSlow => "Consul slow to write",
 }
 
 /// Kinds that must not make the primary change.

@@ -22,6 +22,8 @@ pub enum Heal {
     Home(usize),
     /// The pause ends.
     Resume,
+    /// Consul writes quickly again.
+    SwiftWrites,
     /// The other program's session ends.
     StrangerGone,
 }

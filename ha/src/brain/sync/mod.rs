@@ -28,7 +28,7 @@ use crate::waits::{Voters, Waits};
 pub(super) use comeback::Comeback;
 pub(super) use confirmations::Confirmations;
 use confirmations::suspect_after;
-pub(super) use overridden::is_void;
+pub(super) use overridden::void_proof;
 pub(super) use vote::Voting;
 
 /// May the version of `sync` that is seen be an old one, or may a write rest on it that this run does
@@ -62,7 +62,7 @@ impl Doubt {
     }
 
     /// This version may vanish yet.
-    fn of(&mut self, at: Index) {
+    pub(in crate::brain) fn of(&mut self, at: Index) {
         self.see(at);
         self.at = Some(at);
     }
@@ -166,7 +166,7 @@ impl Brain {
             return;
         }
         let wanted = self.wanted(turn, snapshot, sql, &published);
-        if wanted.is_empty() && stay_alone(turn, sql) && !self.proof_is_void {
+        if wanted.is_empty() && stay_alone(turn, sql) && self.void_proof.is_none() {
             return;
         }
         if quorum {

@@ -12,16 +12,16 @@ use crate::brain::Brain;
 use crate::brain::turn::Turn;
 use crate::command::Job;
 use crate::kv::SynchronousMode;
-use crate::observation::{Observation, Sql};
+use crate::observation::{Observation, Sql, SyncProof};
 use crate::store::Snapshot;
 use crate::waits::{NOBODY, Voters, Waits};
 
-/// Other names than those that were proved are in force.
-pub(in crate::brain) fn is_void(observation: &Observation) -> bool {
-    let (sql, proof) = (&observation.local.sql, &observation.local.waits_for);
-    let Some((sql, proof)) = sql.as_ref().zip(proof.as_ref()) else { return false };
+/// Which names were proved, where others are in force now.
+pub(in crate::brain) fn void_proof(observation: &Observation) -> Option<&SyncProof> {
+    let sql = observation.local.sql.as_ref().filter(|sql| !sql.in_recovery)?;
+    let proof = observation.local.waits_for.as_ref()?;
     // An answer from before the proof may show the names of before.
-    !sql.in_recovery && sql.asked >= proof.at && sql.names != proof.names
+    (sql.asked >= proof.at && sql.names != proof.names).then_some(proof)
 }
 
 /// Do all names that hart may have left in force hold commits back for whoever is published?
@@ -59,7 +59,7 @@ impl Brain {
         }
         let proved = turn.obs.local.waits_for.is_some();
         let fits = || proved || fit(&sql.names, &self.published_voters(snapshot));
-        (self.proof_is_void || !fits()).then_some(sql)
+        (self.void_proof.is_some() || !fits()).then_some(sql)
     }
 
     /// Strikes the published standbys off.
@@ -72,7 +72,7 @@ impl Brain {
         );
         let at = snapshot.sync.as_ref().map_or(0, |sync| sync.index);
         self.sync_doubt.see(at);
-        if self.proof_is_void || !self.sync_doubt.is_at(at) {
+        if self.void_proof.is_some() || !self.sync_doubt.is_at(at) {
             // Where this version is in doubt, the picture may be older than the names.
             turn.warn(problem.clone());
             turn.phase(format!("leading; {problem}"));
@@ -80,13 +80,18 @@ impl Brain {
         if published == Voters::nobody() && !self.may_come_true(at, &BTreeSet::new()) {
             return false;
         }
-        let again = Job::Sync(self.waits_that_fit(published, at));
         let doubtful = self.sync_doubt.is_at(at);
+        let fit = self.waits_that_fit(published, at);
         self.write_sync(turn, Voters::nobody(), at, problem);
-        if doubtful {
+        let again = match &self.void_proof {
             // A picture of the past, perhaps: others than those that it shows may be published.
-            return true;
-        }
+            _ if !doubtful => fit,
+            // What was proved held commits back for whoever is published, and for whom a write of ours
+            // that is under way may publish.
+            Some(proof) => Waits::all(fit.of.union(&proof.waits.of).cloned().collect()),
+            None => return true,
+        };
+        let again = Job::Sync(again);
         let ready = self.jobs.ready_at(&again);
         if turn.now() < ready {
             turn.wake_at(ready);

@@ -489,3 +489,19 @@ fn standbys_rest_with_names_that_nobody_bears() {
     assert_eq!(rests(off.clone(), true), [false]);
     assert_eq!(rests(off, false), [] as [bool; 0]);
 }
+
+/// Consul is silent, and whether it has applied what strikes n2 off is not known: n2 may be published for as
+/// long as that lasts, and must get every commit.
+#[test]
+fn names_that_somebody_altered_are_put_back_also_while_a_write_of_the_set_is_under_way() {
+    let mut brain = brain("n1");
+    assert_eq!(commands(&mut brain, &altered(&["n2"], "1 (\"n2\")", 10_500)), []);
+    let at_once = altered(&["n2"], "", 11_000);
+    let again = Command::Begin(Job::Sync(all(&["n2"])));
+    assert!(commands(&mut brain, &at_once).contains(&again));
+    brain.sync_doubt.of(7);
+    let in_doubt = commands(&mut brain, &altered(&["n2"], "", 11_100));
+    assert!(in_doubt.contains(&again), "{in_doubt:?}");
+    let past = commands(&mut brain, &altered(&["n3"], "", 11_200));
+    assert!(past.contains(&Command::Begin(Job::Sync(all(&["n2", "n3"])))), "{past:?}");
+}
