@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hart_ha::kv::{LeaseState, SynchronousMode};
 use hart_ha::lease::{challenger_wait, margin};
+use hart_ha::lsn::Lsn;
 use hart_ha::observation::{Killing, Trouble};
 use hart_ha::store::Snapshot;
 use hart_ha::time::Time;
@@ -14,7 +15,7 @@ use crate::clock::{SEC, Us};
 use crate::consul::micros;
 use crate::faults::Kind;
 use crate::mutation::Mutation;
-use crate::node::{LEASE, LOOP, POSTGRES};
+use crate::node::{LEASE, LOOP, Node, POSTGRES};
 use crate::pg::{Content, Stage};
 use crate::world::World;
 
@@ -97,7 +98,17 @@ impl World {
         let hung = (0..self.nodes.len()).filter(|n| self.hang(*n).is_some()).count();
         // Who has no copy yet cannot lead.
         let copied = self.nodes.iter().all(|node| node.disk.content == Content::Cluster);
-        let leads = !copied || self.nodes.iter().any(|node| node.writes(self.t));
+        // Nor can who lies too far behind, unless a person says so.
+        let optime = keys.status.as_ref().and_then(|status| status.value.optime);
+        let lags = |node: &Node| {
+            let lag = optime.map_or(0, |end| end.bytes_since(Lsn(node.disk.pos.lsn)));
+            lag > config.maximum_lag_on_failover
+        };
+        let near = (0..self.nodes.len()).any(|n| {
+            let node = &self.nodes[n];
+            self.hang(n).is_none() && node.server.recovery && node.server.answers() && !lags(node)
+        });
+        let leads = !copied || !near || self.nodes.iter().any(|node| node.writes(self.t));
         let off = config.synchronous_mode == SynchronousMode::Off;
         if !only || hung != 1 || leads || self.nodes.len() < 3 || !off || config.pause {
             self.leaderless = None;

@@ -33,9 +33,9 @@ impl Server {
     /// deadline must not have passed; from then on it counts PostgreSQL as writable. Then the file
     /// `promote` is written, and the guard sends the signal at which the postmaster looks for it. It
     /// must not be there before the leave is given: the postmaster also looks for it when one of its
-    /// children sends that signal. Between the two the names are written by which the first commits wait
-    /// for nobody, unless the mode is `strict`: in synchronous mode a standby rests with names that
-    /// nobody bears.
+    /// children sends that signal. Beside that the names are written by which commits wait for nobody,
+    /// unless the mode is `strict`: in synchronous mode a standby rests with names that nobody bears, and
+    /// commits that come before the others are in force wait for them.
     ///
     /// # Errors
     /// See [`NotPromoted`].
@@ -43,13 +43,16 @@ impl Server {
         let mut guard =
             Client::connect(&self.paths.socket, TALK).await.map_err(|error| failed(&error))?;
         guard.promote(term, TALK).await.map_err(|error| self.refused(&error))?;
-        let (file, ()) = tokio::join!(self.postgres.write_promote_file(WRITE), self.wake(strict));
-        if let Err(error) = file {
+        let (told, ()) = tokio::join!(self.tell(&mut guard, term), self.wake(strict));
+        if told.is_err() {
             self.postgres.has_ended();
-            return Err(failed(&error));
         }
+        told
+    }
+
+    async fn tell(&self, guard: &mut Client, term: u64) -> Result<(), NotPromoted> {
+        self.postgres.write_promote_file(WRITE).await.map_err(|error| failed(&error))?;
         let Err(error) = guard.promote(term, TALK).await else { return Ok(()) };
-        self.postgres.has_ended();
         if let Err(left) = self.postgres.remove_promote_file(WRITE).await {
             tracing::warn!("the promote file was not removed: {}", chain(&left));
         }

@@ -20,6 +20,10 @@ use crate::store::Snapshot;
 use crate::time::Time;
 use crate::waits::Voters;
 
+/// A standby that can follow does within that: it tries every 5 s to connect
+/// (`wal_retrieve_retry_interval`).
+const TRIAL_MAX: Duration = Duration::from_secs(12);
+
 impl Brain {
     /// Whose word this node needs before it leads; `None`: of nobody.
     fn electorate(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Voters> {
@@ -100,14 +104,13 @@ impl Brain {
     fn gives_way(&self, turn: &Turn<'_>) -> bool {
         let others = turn.answers().filter(|(_, peer)| may_lead(peer)).count();
         let turns = u32::try_from(others).unwrap_or(u32::MAX);
-        let time =
-            (turn.config.ttl + turn.config.loop_wait).saturating_mul(turns) + turn.config.ttl;
+        let time = trial(turn).saturating_mul(turns) + turn.config.ttl;
         others > 0 && self.was_unheard_within(turn, time)
     }
 
     /// The others do not wait for a node that has just found no voters.
     pub(in crate::brain) fn tell_of_voters(&self, turn: &mut Turn<'_>) {
-        let time = turn.config.ttl * 2 + turn.config.loop_wait;
+        let time = trial(turn) + turn.config.ttl;
         if turn.verdict == Verdict::MayLead && self.was_unheard_within(turn, time) {
             let value = "too few voters of the synchronous set followed this node a moment ago";
             let remedy = "bring the missing voters back, or wait for another node to lead";
@@ -126,7 +129,7 @@ impl Brain {
             _ => turn.now(),
         };
         self.voting = Some((term, since));
-        turn.now().since(since) > turn.config.ttl + turn.config.loop_wait
+        turn.now().since(since) > trial(turn)
     }
 
     fn addresses_of(&self, names: &BTreeSet<String>) -> BTreeMap<String, String> {
@@ -155,6 +158,11 @@ fn heard<'t>(
 ) -> impl Iterator<Item = (&'t String, &'t PeerAnswer)> {
     let is_it = |name: &str, peer: &PeerAnswer| names.contains(name) && turn.is_itself(name, peer);
     turn.answers().filter(move |(name, peer)| is_it(name, peer))
+}
+
+/// For how long a holder waits for its voters.
+fn trial(turn: &Turn<'_>) -> Duration {
+    (turn.config.ttl + turn.config.loop_wait).min(TRIAL_MAX)
 }
 
 fn place(peer: &PeerAnswer) -> (Timeline, Lsn) {
