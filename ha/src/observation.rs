@@ -178,6 +178,8 @@ pub struct Sql {
     pub replay_lsn: Lsn,
     /// The WAL receiver is streaming.
     pub streaming: bool,
+    /// The command that recovery waits for.
+    pub recovery_command: Option<RecoveryCommand>,
     /// From which host and port the WAL receiver of a standby gets its WAL, where it is connected
     /// (`pg_stat_wal_receiver`).
     pub receives_from: Option<(String, u16)>,
@@ -194,6 +196,15 @@ pub struct Sql {
     /// Where `synchronous_commit` is set so, in a file or for a database, that commits do not wait for
     /// a standby's disk.
     pub lax_commits: Vec<String>,
+}
+
+/// A command that recovery runs, and waits for: `restore_command` or `recovery_end_command`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveryCommand {
+    /// Its name, or both where it cannot be told.
+    pub name: String,
+    /// When it was started: another time, another call.
+    pub began: Time,
 }
 
 impl Sql {

@@ -69,10 +69,15 @@ fn origin(pid: i32) -> String {
     }
 }
 
-fn parent(pid: i32) -> Option<i32> {
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    stat(pid, 4)
+}
+
+/// A field of `/proc/<pid>/stat` behind the name, by its number in proc(5).
+pub(crate) fn stat<T: std::str::FromStr>(pid: i32, field: usize) -> Option<T> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name is in parentheses and may contain some itself.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(field.checked_sub(3)?)?.parse().ok()
 }
 
 fn name(pid: i32) -> Option<String> {

@@ -10,6 +10,7 @@ use crate::link_error::LinkError;
 use crate::parameters;
 use crate::postgres::Postgres;
 use crate::quote::literal;
+use crate::recovery_command::{self, RecoveryCommand, Startup};
 
 /// The one statement of a probe. `$LOADED$` stands for when the configuration was loaded at the last
 /// probe: all 350 settings are only looked through when that changed.
@@ -48,6 +49,12 @@ pub struct Probe {
     pub last_replayed_at: Option<String>,
     /// `pg_stat_wal_receiver`, where there is one.
     pub receiver: Option<Receiver>,
+    /// The process that replays WAL; only on a standby.
+    #[serde(default)]
+    pub startup: Option<Startup>,
+    /// The command that it waits for.
+    #[serde(skip)]
+    pub recovery_command: Option<RecoveryCommand>,
     /// `pg_stat_replication`, base backups included (`state` = `backup`).
     pub standbys: Vec<StandbyRow>,
     /// The value in force.
@@ -166,7 +173,9 @@ impl Postgres {
             answer = self.probes().query(&settings, &sql, within).await;
         }
         let text = answer?.into_iter().next().and_then(|row| row.into_iter().next().flatten());
-        self.read_probe(&text.unwrap_or_default())
+        let mut probe = self.read_probe(&text.unwrap_or_default())?;
+        probe.recovery_command = probe.startup.as_ref().and_then(recovery_command::look);
+        Ok(probe)
     }
 
     fn read_probe(&self, text: &str) -> Result<Probe, LinkError> {

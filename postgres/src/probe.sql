@@ -18,6 +18,9 @@ SELECT json_build_object(
   'replay_paused', CASE WHEN r THEN pg_is_wal_replay_paused() ELSE false END,
   'last_replayed_at', to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC',
                               'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+  'startup', CASE WHEN r THEN (SELECT json_build_object('pid', a.pid, 'command', CASE a.wait_event
+          WHEN 'RestoreCommand' THEN 'restore_command' WHEN 'RecoveryEndCommand' THEN 'recovery_end_command' END)
+      FROM pg_stat_get_activity(NULL) a WHERE a.backend_type = 'startup') END,
   'receiver', (SELECT json_build_object(
       'status', w.status, 'sender_host', w.sender_host, 'sender_port', w.sender_port,
       'slot', w.slot_name, 'timeline', w.received_tli)

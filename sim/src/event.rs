@@ -123,6 +123,8 @@ pub enum AtServer {
     Started,
     /// `pg_promote()` arrives.
     Promote,
+    /// A call of `restore_command` has ended.
+    CommandEnded,
     /// The promotion is done.
     Promoted,
     /// The guard looks at its deadline.

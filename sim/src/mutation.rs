@@ -94,6 +94,8 @@ pub enum Mutation {
     ForeignLockTakenBack,
     /// In synchronous mode standbys rest without names.
     StandbysRestWithoutNames,
+    /// Nobody looks what a promotion waits for.
+    ArchiveNotSeen,
 }
 
 /// All of them, with the rule's text for the table.
@@ -148,6 +150,7 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::SourceNotProved, "data goes only when what replaces it is there to be copied"),
     (Mutation::ForeignLockTakenBack, "a lock of another program's is a lost lease"),
     (Mutation::StandbysRestWithoutNames, "what is promoted by hand acknowledges nothing"),
+    (Mutation::ArchiveNotSeen, "a promotion that waits for its archive is none that stands still"),
 ];
 
 impl Mutation {
@@ -178,6 +181,7 @@ impl Mutation {
                 any(&["a second server", "gives the lease up", "reports a fence", "two primaries"])
             }
             Self::StandbysRestWithoutNames => any(&["although sync names"]),
+            Self::ArchiveNotSeen => any(&["waits for its archive"]),
             Self::StrayNotLookedFor => any(&["two primaries", "did not heal"]),
             Self::PromiseToAnybody => any(&["has promised a stranger"]),
             Self::ForeignLockTakenBack => any(&["takes the lock from"]),
@@ -228,6 +232,7 @@ impl Mutation {
             Self::StrayNotLookedFor => &[Kind::StrayPostgres, Kind::PostgresKilled],
             Self::RestIsWritable => &[Kind::StrayPostgres, Kind::AgentKilled],
             Self::StandbysRestWithoutNames => &[Kind::PromotedByHand],
+            Self::ArchiveNotSeen => &[Kind::ArchiveSlow, Kind::NodeCrashed],
             _ => &[],
         }
     }

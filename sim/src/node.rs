@@ -9,7 +9,7 @@ use hart_ha::lsn::Timeline;
 use crate::clock::{NodeClock, Us};
 use crate::faults::Hang;
 use crate::pg::wal::Pos;
-use crate::pg::{Content, Disk, Server, Stage};
+use crate::pg::{Archive, Content, Disk, Server, Stage};
 
 use crate::agent::state::Agent;
 /// What the agent keeps beside the data directory.
@@ -78,6 +78,8 @@ pub struct Node {
     pub slow_until: Us,
     /// Fences take long until then.
     pub slow_fence_until: Us,
+    /// How slow its archive is.
+    pub archive: Archive,
     /// Its disk hangs.
     pub hang: Option<Hang>,
     /// The system's service manager starts the agent again.

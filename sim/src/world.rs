@@ -18,7 +18,7 @@ use crate::net::Net;
 use crate::node::{Facts, Node};
 use crate::oracle::Oracle;
 use crate::pg::wal::Wal;
-use crate::pg::{Disk, Server};
+use crate::pg::{Archive, Disk, Server};
 use crate::queue::Queue;
 use crate::rng::Rng;
 
@@ -212,6 +212,7 @@ fn node(name: &str, rng: &mut Rng) -> Node {
         frozen: [0; 4],
         slow_until: 0,
         slow_fence_until: 0,
+        archive: Archive::default(),
         hang: None,
         wanted: true,
     }

@@ -263,6 +263,7 @@ impl SeenSql {
             replay_lsn: self.replay_lsn,
             streaming: self.streaming,
             receives_from: None,
+            recovery_command: None,
             standbys: self.standbys.iter().map(row).collect(),
             pending_restart: false,
             waits: self.waits,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use hart_ha::keeper::Hold;
 use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::{
-    Asked, Control, Data, Killing, Local, Memory, Process, Sql, Standby, SyncProof, Upstream,
+    Asked, Control, Data, Killing, Local, Memory, Process, RecoveryCommand, Sql, Standby,
+    SyncProof, Upstream,
 };
 use hart_ha::time::Time;
 use hart_postgres::{ClusterState, DataDir, Postgres, Probe, StandbyRow};
@@ -188,6 +189,10 @@ fn sql(at: Time, asked: Time, probe: &Probe) -> Sql {
             .receiver
             .as_ref()
             .and_then(|receiver| Some((receiver.sender_host.clone()?, receiver.sender_port?))),
+        recovery_command: probe
+            .recovery_command
+            .as_ref()
+            .map(|found| RecoveryCommand { name: found.name.clone(), began: found.began }),
         standbys: probe.standbys.iter().filter_map(standby).collect(),
         pending_restart: !probe.pending_restart.is_empty(),
         waits: !probe.synchronous_standby_names.is_empty(),

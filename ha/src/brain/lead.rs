@@ -57,7 +57,8 @@ impl Brain {
             turn.problem(format!("{name} is not run by hart: see docs/patroni.md"));
         }
         if let Some(problem) = turn.found_problem().map(str::to_owned) {
-            turn.phase(format!("leading; {problem}"));
+            let doing = if turn.is_replica() { "promoting" } else { "leading" };
+            turn.phase(format!("{doing}; {problem}"));
         }
     }
 
@@ -220,6 +221,9 @@ impl Brain {
         // A cluster that is not complete is nobody else's yet, and the key would be taken for another's.
         if !turn.obs.local.memory.bootstrapping && !self.sync_is_mine(turn, snapshot) {
             return turn.phase("taking over the synchronous set");
+        }
+        if let Some(waits) = self.promotion_waits_for(turn) {
+            turn.phase(format!("promoting; {waits}"));
         }
         let asked = self.promoting.filter(|(term, _)| *term == hold.term);
         if asked.is_some_and(|(_, at)| turn.now().since(at) < PROMOTE_AGAIN) {

@@ -103,6 +103,34 @@ async fn promotion_works_when_sql_does_not() {
     replica.until("it is promoted", |p| (!p.in_recovery).then_some(())).await;
 }
 
+/// A promotion that waits for its archive is told from one that stands still.
+#[tokio::test]
+async fn a_restore_command_that_recovery_waits_for_is_seen() {
+    let primary = Node::primary("n1").await;
+    let mut replica = Node::replica("n2", &primary).await;
+    assert_eq!(replica.postgres.probe(LONG).await.unwrap().recovery_command, None, "it streams");
+    replica.stop(Signal::SIGINT).await;
+    let (calls, go_on) = (replica.dir.join("calls"), replica.dir.join("go-on"));
+    std::fs::write(&go_on, "").unwrap();
+    let [calls, flag] = [&calls, &go_on].map(|path| path.display().to_string());
+    let command = format!("echo %f >>{calls}; until test -e {flag}; do sleep 0.05; done; false");
+    replica.change(|s| drop(s.recovery.insert("restore_command".into(), command)));
+    replica.start(&standby_of(&primary)).await;
+    replica.streaming().await;
+    std::fs::remove_file(&go_on).unwrap();
+    let before = hart_clock::now();
+    replica.postgres.promote(LONG).await.unwrap();
+    let waits = replica.until("it waits", |probe| probe.recovery_command.clone()).await;
+    // To a hundredth of a second.
+    assert!(waits.began + Duration::from_millis(20) > before, "{waits:?}, {before:?}");
+    assert!(waits.began <= hart_clock::now() && waits.name == "restore_command", "{waits:?}");
+    let same = replica.postgres.probe(LONG).await.unwrap();
+    assert!(same.in_recovery && same.recovery_command == Some(waits), "{same:?}");
+    std::fs::write(&go_on, "").unwrap();
+    let promoted = replica.until("it is promoted", |p| (!p.in_recovery).then(|| p.clone())).await;
+    assert_eq!(promoted.recovery_command, None);
+}
+
 #[tokio::test]
 async fn a_standby_starts_with_the_primarys_larger_limits() {
     let mut primary = Node::primary("n1").await;

@@ -75,6 +75,7 @@ impl World {
             names: server.sync.names(),
             overridden: Vec::new(),
             lax_commits: Vec::new(),
+            recovery_command: self.recovery_command(n),
         };
         self.ask_in_doubt(n, timeline);
         let Some(agent) = &mut self.nodes[n].agent else { return };

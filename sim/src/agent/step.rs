@@ -59,6 +59,7 @@ impl World {
         if self.trace.is_some() {
             self.tell(n, &step);
         }
+        self.must_be_stuck(n, &step);
         self.apply_config(n, &step);
         for decision in std::mem::take(&mut step.decisions) {
             self.perform(n, decision.command, &step);

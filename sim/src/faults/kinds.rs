@@ -70,6 +70,7 @@ kinds! {
     ForeignLock => "lock of another program",
     PromotedByHand => "promotion by hand",
     WritesSlow => "Consul slow to write",
+    ArchiveSlow => "slow archive",
 }
 
 /// Kinds that must not make the primary change.

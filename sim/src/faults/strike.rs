@@ -48,6 +48,7 @@ impl World {
             PostgresKilled => self.kill_server(n),
             PostgresFrozen => self.freeze(n, &[POSTGRES], until),
             PostgresSlow => self.nodes[n].slow_until = until,
+            ArchiveSlow => self.archive_is_slow(n, until),
             SlowFence => self.nodes.iter_mut().for_each(|node| node.slow_fence_until = until),
             NodeCrashed => self.node_crashed(n, lasts),
             NodeFrozen => self.freeze(n, &[LOOP, LEASE, GUARD, POSTGRES], until),

@@ -1,5 +1,6 @@
 //! PostgreSQL and its guard.
 
+mod archive;
 mod commits;
 mod guard;
 mod process;
@@ -8,5 +9,6 @@ mod stray;
 mod stream;
 pub mod wal;
 
+pub use archive::Archive;
 pub use guard::ARM_TIMEOUT;
 pub use state::{Content, Disk, Receiver, Sender, Server, Stage, Waiting};

@@ -79,6 +79,7 @@ impl World {
         match what {
             AtServer::Started if stage == Stage::Starting => self.started(n),
             AtServer::Promote if stage == Stage::Up => self.promote_begins(n),
+            AtServer::CommandEnded if stage == Stage::Up => self.promotes(n, false),
             AtServer::Promoted if stage == Stage::Up => self.promoted(n),
             AtServer::Deadline => self.deadline(n),
             AtServer::FenceAsked => {
@@ -170,12 +171,10 @@ impl World {
     }
 
     pub(crate) fn promote_begins(&mut self, n: usize) {
-        let slow = self.t < self.nodes[n].slow_until;
         let server = &mut self.nodes[n].server;
         if server.recovery && !std::mem::replace(&mut server.promoting, true) {
-            let took = self.rng.skewed(15 * MS, if slow { 3 * SEC } else { 300 * MS });
             self.cut_receiver(n);
-            self.at_server_later(n, took, AtServer::Promoted);
+            self.promotes(n, true);
         }
     }
 

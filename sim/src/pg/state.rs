@@ -1,5 +1,6 @@
 //! One PostgreSQL: its data directory, which outlives everything, and its processes.
 
+use hart_ha::time::Time;
 use hart_ha::waits::Waits;
 
 use crate::clock::Us;
@@ -136,6 +137,10 @@ pub struct Server {
     pub closed: bool,
     /// Told to promote.
     pub promoting: bool,
+    /// Since when it waits for a call of `restore_command`, by the node's clock.
+    pub command: Option<Time>,
+    /// How many calls are yet to come.
+    pub calls: u32,
     /// `primary_conninfo`.
     pub upstream: Option<usize>,
     /// Connection to the upstream.
@@ -161,6 +166,8 @@ impl Default for Server {
             recovery: true,
             closed: true,
             promoting: false,
+            command: None,
+            calls: 0,
             upstream: None,
             receiver: None,
             senders: Vec::new(),

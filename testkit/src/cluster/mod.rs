@@ -78,6 +78,7 @@ impl Cluster {
             }
             options.dcs.iter().for_each(|(key, value)| config.dcs(key, value.clone()));
             config.open = options.open;
+            config.parameters.clone_from(&options.parameters);
             config.extra.clone_from(&options.extra);
             nodes.push(Node::new(&dir, Some(host), config)?);
         }

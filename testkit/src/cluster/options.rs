@@ -7,6 +7,8 @@ use serde_json::Value;
 pub struct Options {
     /// Entries of `bootstrap.dcs` that differ from [`crate::NodeConfig::new`].
     pub dcs: Vec<(String, Value)>,
+    /// Server parameters of every node.
+    pub parameters: Vec<(String, String)>,
     /// Lines appended to every configuration file.
     pub extra: String,
     /// How many Consul servers there are, each on a host of its own: `consul`, `consul2`, ….
@@ -28,6 +30,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             dcs: Vec::new(),
+            parameters: Vec::new(),
             extra: String::new(),
             servers: 1,
             consul_agents: false,
@@ -49,6 +52,13 @@ impl Options {
     #[must_use]
     pub fn dcs(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.dcs.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Sets a server parameter in every node's file.
+    #[must_use]
+    pub fn parameter(mut self, name: &str, value: &str) -> Self {
+        self.parameters.push((name.to_owned(), value.to_owned()));
         self
     }
 

@@ -37,6 +37,8 @@ pub struct NodeConfig {
     pub open: bool,
     /// PostgreSQL listens on all addresses, also on those that come later.
     pub listen_everywhere: bool,
+    /// Server parameters of this node beside its socket's directory.
+    pub parameters: Vec<(String, String)>,
     /// Lines appended at the end: further sections in YAML.
     pub extra: String,
 }
@@ -61,6 +63,7 @@ impl NodeConfig {
             replication_password: "rep".into(),
             open: true,
             listen_everywhere: false,
+            parameters: Vec::new(),
             extra: String::new(),
         };
         for (key, value) in [("ttl", 3), ("loop_wait", 1), ("retry_timeout", 1)] {
@@ -143,15 +146,23 @@ impl NodeConfig {
              superuser: {{username: postgres, password: postgres}}\n    \
              replication: {{username: replicator, password: {replication}}}\n    \
              rewind: {{username: rewinder, password: rew}}\n  \
-             parameters: {{unix_socket_directories: {home}}}\n  \
+             parameters: {{unix_socket_directories: {home}{parameters}}}\n  \
              pg_hba: [\"local all all trust\", \"host all all 0.0.0.0/0 md5\", \
              \"host replication replicator 0.0.0.0/0 md5\"]\n",
             listen = self.listen(),
+            parameters = self.more_parameters(),
             address = self.address,
             data = data.display(),
             bin = self.bin_dir.display(),
             replication = self.replication_password,
         )
+    }
+
+    fn more_parameters(&self) -> String {
+        // A JSON string is one of YAML.
+        let entry =
+            |(name, value): &(String, String)| format!(", {name}: {}", Value::from(&**value));
+        self.parameters.iter().map(entry).collect()
     }
 
     fn listen(&self) -> String {
@@ -211,6 +222,15 @@ profile: fast
         config.dcs("synchronous_mode", "quorum".into());
         config.extra = "profile: fast\n".into();
         assert_eq!(config.render(), EXPECTED);
+    }
+
+    #[test]
+    fn parameters_are_quoted() {
+        let mut config = NodeConfig::new("n1", Ipv4Addr::LOCALHOST, "a:1", "/bin".into());
+        config.parameters.push(("archive_command".into(), "echo \"%p\"".into()));
+        let rendered = config.render();
+        let wanted = r#"{unix_socket_directories: , archive_command: "echo \"%p\""}"#;
+        assert!(rendered.contains(wanted), "{rendered}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! `docs/failures.md` names the test for each row.
 
 mod altered;
+mod archive;
 mod by_hand;
 mod clocks;
 mod consul;

@@ -1,14 +1,14 @@
 //! Sick, not dead: the server runs, the lease is renewed, and no client gets its work done.
 //!
-//! What is wrong is found out by the agent ([`Trouble`]); a promotion that stands still is seen here.
+//! What is wrong is found out by the agent ([`Trouble`]); a promotion that stands still is seen in
+//! `promotion.rs`.
 //! A holder that is sick for `unhealthy_timeout` gives the lease up in favour of a healthy node, by
 //! the usual order: PostgreSQL down to the last process, then the release. Where no other node may
 //! lead nothing is done: a sick primary is better than none.
 
+mod promotion;
 #[cfg(test)]
 mod tests;
-
-use std::time::Duration;
 
 use super::Brain;
 use super::eligible::{Verdict, may_lead, refuse};
@@ -16,8 +16,7 @@ use super::turn::Turn;
 use crate::command::{Command, Job, Write};
 use crate::keeper::Hold;
 use crate::kv::{SynchronousMode, Term};
-use crate::lsn::{Lsn, Timeline};
-use crate::observation::{Sql, Trouble};
+use crate::observation::Trouble;
 use crate::store::Snapshot;
 use crate::time::Time;
 
@@ -26,8 +25,8 @@ use crate::time::Time;
 pub(super) struct Sickness {
     /// Of which reign the rest is told.
     term: Term,
-    /// Where the promotion stood, and since when.
-    promotion: Option<((Timeline, Lsn), Time)>,
+    /// How the promotion gets on.
+    promotion: promotion::Progress,
     /// The answers of the others that count are not older.
     asked_since: Option<Time>,
     /// When the server was last seen to answer.
@@ -53,7 +52,8 @@ impl Brain {
         hold: Hold,
     ) -> bool {
         if self.sick.term != hold.term {
-            self.sick = Sickness { term: hold.term, ..Sickness::default() };
+            let promotion = self.sick.promotion.next();
+            self.sick = Sickness { term: hold.term, promotion, ..Sickness::default() };
         }
         self.sick.last_answer =
             turn.obs.local.sql.as_ref().map_or(self.sick.last_answer, |sql| sql.at);
@@ -78,7 +78,10 @@ impl Brain {
         if !turn.obs.store.reachable || !self.somebody_is_healthy(turn, snapshot) {
             return false;
         }
-        let reason = format!("sick for {} s: {}", patience.as_secs(), trouble.what);
+        let waits = self.sick.promotion.gives_up();
+        let sick =
+            if waits { String::new() } else { format!("sick for {} s: ", patience.as_secs()) };
+        let reason = format!("{sick}{}", trouble.what);
         self.sick.gives_up = Some(reason.clone());
         turn.phase(format!("giving the lease up: {}", trouble.what));
         self.refuse_request(turn, snapshot, &reason);
@@ -119,26 +122,14 @@ impl Brain {
         self.release(turn, reason);
     }
 
-    fn trouble_of_holder(&mut self, turn: &Turn<'_>) -> Option<Trouble> {
+    fn trouble_of_holder(&mut self, turn: &mut Turn<'_>) -> Option<Trouble> {
         let sql = turn.obs.local.sql.as_ref().filter(|_| turn.is_running());
         let stuck = sql.and_then(|sql| self.stuck_promotion(turn, sql));
-        turn.obs.local.trouble.clone().filter(|_| turn.is_running()).or(stuck)
-    }
-
-    /// A promotion goes on as long as WAL is replayed.
-    fn stuck_promotion(&mut self, turn: &Turn<'_>, sql: &Sql) -> Option<Trouble> {
-        if !sql.in_recovery || self.promoting.is_none() {
-            self.sick.promotion = None;
-            return None;
+        let found = turn.obs.local.trouble.clone().filter(|_| turn.is_running());
+        if found.is_some() {
+            self.sick.promotion.is_not_all();
         }
-        let here = (sql.timeline, sql.replay_lsn);
-        let known = self.sick.promotion.filter(|(there, _)| *there == here);
-        let (_, since) = *self.sick.promotion.insert(known.unwrap_or((here, turn.now())));
-        let stuck = turn.now().since(since) > STUCK;
-        let what = "the promotion does not get on".to_owned();
-        // Nobody has written here in this reign, so the kill loses nothing, and an orderly stop would
-        // wait for the process that does not get on.
-        stuck.then_some(Trouble { since, what, silent: true })
+        found.or(stuck)
     }
 
     /// By their own word, asked lately; in synchronous mode only those that have everything.
@@ -169,6 +160,3 @@ impl Brain {
         Some(refuse("health", trouble.what.clone(), remedy))
     }
 }
-
-/// A promotion that replays nothing for so long is said to be stuck.
-const STUCK: Duration = Duration::from_secs(5);

@@ -7,7 +7,9 @@ use crate::brain::tests::follow::its_turn;
 use crate::brain::tests::*;
 use crate::command::{Command, Job, Write};
 use crate::kv::{DynamicConfig, FailoverRequest, SyncState};
-use crate::observation::{FinishedJob, JobDone, Observation, PeerAnswer, Process, Sql, Trouble};
+use crate::observation::{
+    FinishedJob, JobDone, Observation, PeerAnswer, Process, RecoveryCommand, Sql, Trouble,
+};
 
 fn trouble(since: u64, silent: bool) -> Option<Trouble> {
     Some(Trouble { since: at(since), what: "it takes no connections".into(), silent })
@@ -154,6 +156,85 @@ fn a_promotion_that_stands_still_is_given_up() {
     assert!(!commands(&mut brain, &still(38_000)).contains(&Command::Fence));
     assert_eq!(commands(&mut brain, &still(39_100)), [Command::Fence], "no stop would end it");
     assert_eq!(commands(&mut brain, &down(still(39_200), false, true)), [Command::Release]);
+}
+
+/// n1 promotes, has replayed everything, and restore_command runs since `began`.
+fn asks_its_archive(now: u64, began: u64) -> Observation {
+    let answers = [("n2", Some(answer(1000))), ("n3", Some(answer(1000)))];
+    let call = RecoveryCommand { name: "restore_command".into(), began: at(began) };
+    let sql = Sql { recovery_command: Some(call), streaming: false, ..standby(1000) };
+    candidates(holding(sees("n1", now, cluster(), sql), true), &answers)
+}
+
+fn fences(brain: &mut crate::brain::Brain, seen: &Observation) -> bool {
+    commands(brain, seen).contains(&Command::Fence)
+}
+
+#[test]
+fn a_promotion_that_waits_for_its_archive_goes_on() {
+    let mut brain = brain("n1");
+    assert_eq!(commands(&mut brain, &asks_its_archive(10_000, 9_000)), [Command::Promote]);
+    // Seven calls of 29 s, one after the other, and nothing is replayed.
+    for call in 0..7 {
+        let began = 10_100 + call * 29_100;
+        for now in (began..began + 29_000).step_by(1000) {
+            assert!(!fences(&mut brain, &asks_its_archive(now, began)), "{now}");
+        }
+    }
+    let step = brain.step(&asks_its_archive(212_000, 184_700));
+    let words = "the promotion waits for its archive: call 7 of restore_command";
+    assert_eq!(step.phase, format!("promoting; {words}"));
+    assert_eq!(step.member.problem.as_deref(), Some(words));
+    // Nothing runs any more, and it still does not get on.
+    let mut still = asks_its_archive(214_000, 0);
+    still.local.sql.as_mut().unwrap().recovery_command = None;
+    assert!(!fences(&mut brain, &still));
+    (still.now, still.lease.hold.as_mut().unwrap().deadline) = (at(224_100), at(227_000));
+    peers(&mut still, &[("n2", Some(answer(1000))), ("n3", Some(answer(1000)))]);
+    assert!(fences(&mut brain, &still));
+}
+
+/// The archive may be out of reach from here only; but where it is as slow for everybody, the lease must
+/// not go round for ever.
+#[test]
+fn an_archive_that_never_answers_costs_the_lease_later_each_time() {
+    let mut brain = brain("n1");
+    let mut now = 10_000;
+    for limit in [30_000, 60_000, 120_000] {
+        assert_eq!(commands(&mut brain, &asks_its_archive(now, now)), [Command::Promote]);
+        let begun = now + 100;
+        assert!(!fences(&mut brain, &asks_its_archive(begun, begun)));
+        assert!(!fences(&mut brain, &asks_its_archive(begun + limit - 1, begun)));
+        let step = brain.step(&asks_its_archive(begun + limit, begun));
+        let fence = step.decisions.iter().find(|decision| decision.command == Command::Fence);
+        let words = format!("restore_command has not come back for {} s", limit / 1000);
+        assert!(fence.is_some_and(|fence| fence.reason.contains(&words)), "{step:?}");
+        let gone = down(asks_its_archive(begun + limit + 100, begun), false, true);
+        assert_eq!(commands(&mut brain, &gone), [Command::Release]);
+        now = begun + limit + 1000;
+        // The next reign.
+        (brain.sick.term, brain.given_up, brain.promoting) = (0, None, None);
+    }
+    // It has led since.
+    commands(&mut brain, &holding(sees("n1", now, cluster(), primary(2000)), true));
+    brain.promoting = None;
+    assert_eq!(commands(&mut brain, &asks_its_archive(now + 1000, now)), [Command::Promote]);
+    assert!(!fences(&mut brain, &asks_its_archive(now + 1100, now)));
+    assert!(fences(&mut brain, &asks_its_archive(now + 31_200, now)));
+}
+
+#[test]
+fn a_promotion_that_waits_for_its_archive_waits_on_where_nobody_else_may_lead() {
+    let mut brain = brain("n1");
+    let alone = |now| {
+        let mut seen = asks_its_archive(now, 10_000);
+        peers(&mut seen, &[("n2", None), ("n3", None)]);
+        seen
+    };
+    assert_eq!(commands(&mut brain, &alone(10_000)), [Command::Promote]);
+    for now in (10_100..600_000).step_by(5000) {
+        assert!(!fences(&mut brain, &alone(now)), "{now}");
+    }
 }
 
 /// Otherwise everybody would wait for it, and it would try again and again.
