@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::keeper::{AcquirePlan, Heir, Hold, Pact, Payload};
+use crate::keeper::{AcquirePlan, Addressee, Heir, Hold, Pact, Payload};
 use crate::kv::{Failsafe, History, Member, Term};
 use crate::lsn::Timeline;
 use crate::observation::Upstream;
@@ -37,10 +37,10 @@ pub enum Command {
     Probe(BTreeMap<String, String>),
     /// Begin a long action; there is none under way.
     Begin(Job),
-    /// Have the poolers of these members (name → REST address) paused, within this time.
+    /// Have the poolers of these members paused, within this time.
     PausePoolers {
         /// Whom to ask, all at once.
-        members: BTreeMap<String, String>,
+        members: BTreeMap<String, Addressee>,
         /// Grows from one attempt to the next.
         attempt: Time,
         /// How long transactions under way may take to end.
@@ -49,7 +49,7 @@ pub enum Command {
     /// The poolers of these members need not wait any longer for another primary.
     ResumePoolers {
         /// Whom to tell.
-        members: BTreeMap<String, String>,
+        members: BTreeMap<String, Addressee>,
         /// Which attempt is over.
         attempt: Time,
     },

@@ -261,12 +261,14 @@ const CHANGES: &[Route<Change>] = &[
          agents, not for people.",
     )
     .takes(
-        "`name`: who asks; `hart`: `term` of its lease, `attempt` (a number that grows), `pause_ms`: \
-         pause within that time; without it: go on",
+        "`name`: who asks; `hart`: `to` (`name` and `instance` of who is asked), `instance` and `scope` of who \
+         asks, `term` of its lease, `attempt` (a number that grows), `pause_ms`: pause within that time; \
+         without it: go on",
     )
     .answers(
-        "200 when they are paused, or where there are none; 400 if the question is wrong; 503 with \
-         the reason for a no",
+        "200 when they are paused, or where there are none, with `hart`: `by`, `instance`, `scope`, `term`, \
+         `attempt`, `paused`; 400 if the question is wrong, or meant for another; 503 with the reason \
+         for a no",
     ),
 ];
 

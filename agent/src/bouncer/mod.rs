@@ -8,7 +8,7 @@
 //! | `databases` | the file that leads them to the primary |
 //! | `target` | whether those without such a file lead there |
 //! | `last_will` | a process that lets them go on where the agent dies in the middle |
-//! | `question` | what the leader asks over REST |
+//! | `question` | what the leader asks over REST, and the answer |
 //! | `asker` | the leader's end of that |
 //!
 //! A pooler never stays paused: the officer lets it go when the next primary is there, when the
@@ -38,4 +38,4 @@ async fn on_disk<T: Send + 'static>(
 pub use admin::{Admin, AdminError};
 pub use asker::Asker;
 pub use officer::{Officer, Order};
-pub use question::{Question, read_question};
+pub use question::{Question, Who, Word, read_question};

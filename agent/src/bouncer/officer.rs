@@ -17,7 +17,7 @@ use super::admin::{Admin, AdminError};
 use super::databases::Databases;
 use super::last_will::LastWill;
 use super::on_disk;
-use super::question::Question;
+use super::question::{Question, Who};
 use super::target::Looker;
 use crate::node::Seen;
 
@@ -43,7 +43,7 @@ type Outcome = Vec<(usize, Result<(), AdminError>)>;
 /// Poolers that are paused, or are being paused.
 struct Held {
     /// By whose order, and in which reign and attempt.
-    by: String,
+    by: Who,
     term: u64,
     attempt: u64,
     /// They go on then, whatever happens.
@@ -70,7 +70,7 @@ pub struct Officer {
     held: Option<Held>,
     /// The last attempts that are over: whose, and its number. Each by itself, so that nobody can end
     /// with one large number all that are to come.
-    over: VecDeque<(String, u64)>,
+    over: VecDeque<(Who, u64)>,
     /// The databases' file was changed, and not all poolers have read it.
     reload: bool,
     /// What failed is tried again then.
@@ -106,12 +106,12 @@ impl Officer {
         };
         if officer.marker.exists() {
             let over = Some("the agent has begun anew".to_owned());
-            officer.held = Some(Held { over, ..officer.hold(String::new(), 0, 0) });
+            officer.held = Some(Held { over, ..officer.hold(Who::default(), 0, 0) });
         }
         (officer, orders)
     }
 
-    fn hold(&self, by: String, term: u64, attempt: u64) -> Held {
+    fn hold(&self, by: Who, term: u64, attempt: u64) -> Held {
         Held {
             by,
             term,
@@ -226,7 +226,7 @@ impl Officer {
             Some(held) => held,
             None => self.begin(&question, within).await,
         };
-        (held.by, held.term, held.attempt) = (question.name, term, attempt);
+        (held.by, held.term, held.attempt) = (question.who(), term, attempt);
         if held.pausing.is_some() {
             held.waiting.push(reply);
         } else {
@@ -237,20 +237,20 @@ impl Officer {
 
     /// Said by the one that had them paused, or by whoever leads.
     fn goes_on(&mut self, question: &Question) -> Result<(), String> {
-        let (name, attempt) = (&question.name, question.hart.attempt);
-        let held = self.held.as_mut().filter(|held| held.by == *name && held.attempt == attempt);
+        let (who, attempt) = (question.who(), question.hart.attempt);
+        let held = self.held.as_mut().filter(|held| held.by == who && held.attempt == attempt);
         if held.is_none() {
             self.must_lead(question)?;
         }
-        if let Some(held) = self.held.as_mut().filter(|held| held.by == *name) {
-            held.over.get_or_insert_with(|| format!("{name} goes on leading"));
+        if let Some(held) = self.held.as_mut().filter(|held| held.by == who) {
+            held.over.get_or_insert_with(|| format!("{} goes on leading", who.name));
         }
-        self.is_done(name.clone(), attempt);
+        self.is_done(who, attempt);
         Ok(())
     }
 
     /// One that comes late begins nothing again.
-    fn is_done(&mut self, by: String, attempt: u64) {
+    fn is_done(&mut self, by: Who, attempt: u64) {
         if self.over.len() >= ATTEMPTS {
             self.over.pop_front();
         }
@@ -261,16 +261,17 @@ impl Officer {
         let (name, term) = (&question.name, question.hart.term);
         let seen = self.seen.borrow();
         let lease = seen.snapshot.as_ref().and_then(|snapshot| snapshot.lease());
-        let leads = lease.is_some_and(|lease| lease.holder == *name && lease.term == term);
+        let instance = &question.hart.instance;
+        let leads =
+            lease.is_some_and(|lease| lease.is_held_by(name, instance) && lease.term == term);
         let refusal = || format!("{name} does not lead in term {term}, as far as is known here");
         if leads { Ok(()) } else { Err(refusal()) }
     }
 
     fn may_pause(&self, question: &Question) -> Result<(), String> {
         self.must_lead(question)?;
-        let over = |(by, attempt): &(String, u64)| {
-            *by == question.name && *attempt == question.hart.attempt
-        };
+        let asker = question.who();
+        let over = |(by, attempt): &(Who, u64)| *by == asker && *attempt == question.hart.attempt;
         if self.over.iter().any(over) {
             return Err("this attempt is over".to_owned());
         }
@@ -281,8 +282,8 @@ impl Officer {
     /// Everything that lets them go on again comes first.
     async fn begin(&self, question: &Question, within: Duration) -> Held {
         let within = within.min(self.config.pause_timeout);
-        let mut held = self.hold(question.name.clone(), question.hart.term, question.hart.attempt);
-        tracing::info!("pausing PgBouncer: {} hands the lead over", held.by);
+        let mut held = self.hold(question.who(), question.hart.term, question.hart.attempt);
+        tracing::info!("pausing PgBouncer: {} hands the lead over", held.by.name);
         let marker = self.marker.clone();
         if let Err(error) = on_disk(move || std::fs::write(marker, b"")).await {
             tracing::warn!("cannot write {}: {error}", self.marker.display());
@@ -417,7 +418,7 @@ fn leading(snapshot: &Snapshot) -> Option<(String, u64)> {
 mod tests {
     use hart_ha::store::RawEntry;
 
-    use super::super::question::Terms;
+    use super::super::question::{Terms, Whom};
     use super::*;
 
     /// Of a host where n1 is known to lead in term 4.
@@ -428,7 +429,7 @@ mod tests {
                     authentication:\n    superuser: {username: postgres}\n    \
                     replication: {username: replicator}\n";
         let config = hart_config::load_text("test.yml", text, []).unwrap().config;
-        let lease = br#"{"lease":{"holder":"n1","term":4,"ttl_ms":6000,"beat":1,"state":"held"}}"#;
+        let lease = br#"{"lease":{"holder":"n1","instance":"i-n1","term":4,"ttl_ms":6000,"beat":1,"state":"held"}}"#;
         let entry = RawEntry { key: "status", value: lease, index: 7, session: None };
         let snapshot = Some(std::sync::Arc::new(Snapshot::read([entry]).0));
         let (sender, seen) = watch::channel(Seen { snapshot, ..Seen::default() });
@@ -440,7 +441,9 @@ mod tests {
 
     fn question(name: &str, term: u64, attempt: u64, pause: bool) -> Question {
         let pause_ms = pause.then_some(1000);
-        Question { name: name.into(), hart: Terms { term, attempt, pause_ms } }
+        let to = Whom { name: "n2".into(), instance: None };
+        let (instance, scope) = (format!("i-{name}"), "demo".into());
+        Question { name: name.into(), hart: Terms { to, instance, scope, term, attempt, pause_ms } }
     }
 
     #[test]
@@ -459,7 +462,13 @@ mod tests {
         assert_eq!(late, "this attempt is over");
         assert!(officer.may_pause(&question("n1", 4, 8, true)).is_ok());
 
-        officer.held = Some(officer.hold("n1".into(), 4, 8));
+        let mut copy = question("n1", 4, 8, true);
+        copy.hart.instance = "i-copy".into();
+        let refused = officer.may_pause(&copy).unwrap_err();
+        assert!(refused.contains("does not lead"), "{refused}");
+        assert!(officer.goes_on(&copy).is_err(), "another installation of its name");
+
+        officer.held = Some(officer.hold(question("n1", 4, 8, true).who(), 4, 8));
         assert!(go_on(&mut officer, "n3", 4, 8).is_err());
         assert!(officer.held.as_ref().unwrap().over.is_none());
         assert!(go_on(&mut officer, "n1", 5, 8).is_ok(), "its own attempt, though another leads");

@@ -160,11 +160,12 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
             wake: wake.clone(),
         })
     });
+    let me = crate::bouncer::Who { name: config.name.clone(), instance: instance.to_string() };
     let agent = Agent {
         brain: Brain::new(settings::brain(&config, &instance)),
         monitor: monitor::start(postgres.clone(), wake.clone()),
         peers: Peers::new(&config.scope, wake.clone()).map_err(refused)?,
-        poolers: crate::bouncer::Asker::new(&config.name, logins.clone(), wake.clone())
+        poolers: crate::bouncer::Asker::new(me, &config.scope, logins.clone(), wake.clone())
             .map_err(refused)?,
         writes: Writes::new(&client, &keys, &config.name, counters.clone(), wake.clone()),
         jobs: Jobs::new(postgres.clone(), server.clone(), wake.clone()),

@@ -11,7 +11,8 @@ use std::time::Duration;
 use super::Brain;
 use super::turn::Turn;
 use crate::command::Command;
-use crate::kv::Term;
+use crate::keeper::Addressee;
+use crate::kv::{Member, Term};
 use crate::observation::Observation;
 use crate::store::Snapshot;
 use crate::time::Time;
@@ -29,8 +30,8 @@ pub(super) struct Pausing {
     term: Term,
     /// Answers to older questions do not count. It also numbers the attempt.
     since: Time,
-    /// Who was asked: name → REST address.
-    members: BTreeMap<String, String>,
+    /// Who was asked.
+    members: BTreeMap<String, Addressee>,
     /// All answers must be here then.
     until: Time,
     within: Duration,
@@ -97,23 +98,27 @@ impl Brain {
 
 fn begin(now: Time, term: Term, snapshot: &Snapshot, at_most: Duration) -> Option<Pausing> {
     let with_poolers = snapshot.members.iter().filter(|(_, entry)| entry.value.pause_ms > 0);
-    let members: BTreeMap<_, _> = with_poolers
-        .clone()
-        .map(|(name, entry)| (name.clone(), entry.value.api_url.clone()))
-        .collect();
+    let members: BTreeMap<_, _> =
+        with_poolers.clone().map(|(name, entry)| (name.clone(), addressee(&entry.value))).collect();
     let longest = with_poolers.map(|(_, entry)| entry.value.pause_ms).max()?;
     let within = Duration::from_millis(longest).min(LONGEST).min(at_most);
     let until = now + within + ANSWER;
     Some(Pausing { term, since: now, members, until, within, done: false })
 }
 
+/// By its entry: another installation that has come to its address is not meant.
+fn addressee(member: &Member) -> Addressee {
+    let instance = Some(member.instance.clone()).filter(|instance| !instance.is_empty());
+    Addressee { url: member.api_url.clone(), instance }
+}
+
 impl Pausing {
     /// Who has not answered; an error tells who has poolers that could not be paused.
-    fn look(&self, obs: &Observation) -> Result<BTreeMap<String, String>, String> {
+    fn look(&self, obs: &Observation) -> Result<BTreeMap<String, Addressee>, String> {
         let mut missing = BTreeMap::new();
-        for (name, url) in &self.members {
+        for (name, whom) in &self.members {
             match obs.poolers.get(name).filter(|answer| answer.asked >= self.since) {
-                None => drop(missing.insert(name.clone(), url.clone())),
+                None => drop(missing.insert(name.clone(), whom.clone())),
                 Some(answer) => answer.paused.clone().map_err(|why| format!("{name}: {why}"))?,
             }
         }

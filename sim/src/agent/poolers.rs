@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hart_ha::keeper::Addressee;
 use hart_ha::observation::PoolersAnswer;
 use hart_ha::time::Time;
 
@@ -45,7 +46,7 @@ impl World {
     pub fn pause_poolers(
         &mut self,
         n: usize,
-        members: &BTreeMap<String, String>,
+        members: &BTreeMap<String, Addressee>,
         within: Duration,
     ) {
         let asked = self.local(n);

@@ -2,13 +2,15 @@
 
 use super::switchover::stream;
 use super::*;
+use crate::keeper::Addressee;
 use crate::observation::PoolersAnswer;
 
 /// n1 leads, n1 and n3 have poolers, n2 is to lead; all has been done but the pause.
 fn before_pause(brain: &mut Brain, request: FailoverRequest, shutdown: bool) -> Observation {
     let mut snapshot = cluster();
     for name in ["n1", "n3"] {
-        snapshot.members.get_mut(name).unwrap().value.pause_ms = 3000;
+        let member = &mut snapshot.members.get_mut(name).unwrap().value;
+        (member.pause_ms, member.instance) = (3000, format!("i-{name}"));
     }
     if !shutdown {
         snapshot.failover = Some(versioned(request, None));
@@ -33,9 +35,18 @@ fn switchover() -> FailoverRequest {
     FailoverRequest { leader, member, scheduled_at: None }
 }
 
+/// By name, address and installation.
+fn addressees(names: &[&str]) -> BTreeMap<String, Addressee> {
+    let whom = |(name, url)| {
+        let instance = Some(format!("i-{name}"));
+        (name, Addressee { url, instance })
+    };
+    addresses(names).into_iter().map(whom).collect()
+}
+
 fn pause(names: &[&str], within: u64) -> Command {
     let (attempt, within) = (at(200), Duration::from_millis(within));
-    Command::PausePoolers { members: addresses(names), attempt, within }
+    Command::PausePoolers { members: addressees(names), attempt, within }
 }
 
 fn say(seen: &mut Observation, name: &str, asked: u64, paused: Result<(), String>) {
@@ -43,7 +54,7 @@ fn say(seen: &mut Observation, name: &str, asked: u64, paused: Result<(), String
 }
 
 fn resume() -> Command {
-    Command::ResumePoolers { members: addresses(&["n1", "n3"]), attempt: at(200) }
+    Command::ResumePoolers { members: addressees(&["n1", "n3"]), attempt: at(200) }
 }
 
 #[test]
@@ -148,5 +159,5 @@ fn who_pauses_again_in_a_later_reign_asks_again() {
             assert_ne!(Command::Begin(Job::Stop), command, "answers of the past do not count");
         }
     }
-    assert_eq!(asked, addresses(&["n1", "n3"]));
+    assert_eq!(asked, addressees(&["n1", "n3"]));
 }
