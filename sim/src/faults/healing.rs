@@ -54,7 +54,9 @@ impl World {
         for n in 0..self.nodes.len() {
             let node = &mut self.nodes[n];
             node.wanted = true;
-            (node.slow_until, node.slow_fence_until) = (0, 0);
+            // What an agent notices late because of it, it notices from now on.
+            node.slow_until = node.slow_until.min(self.t);
+            node.slow_fence_until = node.slow_fence_until.min(self.t);
             self.queue.push(self.t + SEC, Event::Boot(n));
         }
         self.queue.push(self.t + SEC, Event::Check);
