@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use hart_names::{ForHttp, Names};
 use reqwest::{Url, redirect, retry};
 use tokio::time::Instant;
 
@@ -54,10 +55,13 @@ impl Endpoint {
             .tcp_user_timeout(config.timeout.max(Duration::from_secs(1)))
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS);
+        let mut names = ForHttp::new(Names::system());
         if https && let Some(name) = &config.tls.server_name {
-            builder = builder.dns_resolver(tls::OneHost::new(base.host_str().unwrap_or_default()));
+            // The URL holds the name of the certificate, and the connection goes to the endpoint.
+            names = ForHttp::one_host(Names::system(), base.host_str().unwrap_or_default());
             rename(&mut base, name)?;
         }
+        builder = builder.dns_resolver(names);
         let builder = tls::apply(builder, &config.tls, https)?;
         let http = builder.build().map_err(|source| {
             let hint = if https && config.tls.ca_cert.is_none() && config.tls.verify {

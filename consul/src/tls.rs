@@ -1,9 +1,7 @@
 //! Certificates for `https` endpoints.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Certificate, ClientBuilder, Identity};
 
 use crate::config::Tls;
@@ -74,25 +72,4 @@ fn identity(tls: &Tls) -> Result<Option<Identity>> {
 fn file(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path)
         .map_err(|source| Error::config_from(format!("{} cannot be read", path.display()), source))
-}
-
-/// Resolves every name to one host: with `server_name` the URL holds the name of the certificate,
-/// and the connection goes to the endpoint.
-pub(crate) struct OneHost(Arc<str>);
-
-impl OneHost {
-    /// `host` is a name or an address, IPv6 with or without brackets.
-    pub(crate) fn new(host: &str) -> Self {
-        Self(host.trim_start_matches('[').trim_end_matches(']').into())
-    }
-}
-
-impl Resolve for OneHost {
-    fn resolve(&self, _: Name) -> Resolving {
-        let host = Arc::clone(&self.0);
-        Box::pin(async move {
-            let found: Vec<_> = tokio::net::lookup_host((&*host, 0)).await?.collect();
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
-    }
 }

@@ -1,5 +1,6 @@
 //! A copy of another server.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::binaries;
@@ -12,6 +13,7 @@ use crate::initdb::check_options;
 use crate::making::{self, May};
 use crate::pgpass;
 use crate::postgres::Postgres;
+use crate::reach::NAME;
 use crate::settings::{Credentials, Settings, Upstream};
 
 const TOOL: &str = "pg_basebackup";
@@ -109,7 +111,8 @@ impl Postgres {
         let may = if options.replace { May::Replace } else { May::Fill };
         let marker = self.begin(Work::BaseBackup, may).await?;
         let tool = Tool::new(TOOL, program, &settings).env(RUN_VARIABLE, &marker.run);
-        let tool = with_arguments(tool, &settings, source, options, major);
+        let at = self.look_up(source, NAME).await;
+        let tool = with_arguments(tool, &settings, (source, &at), options, major);
         let limits = Limits { total: None, silence: Some(options.stall) };
         let output =
             tool.run(limits, |line| Progress::parse(line).into_iter().for_each(&mut progress));
@@ -136,7 +139,8 @@ impl Postgres {
         let dir = blocking("writing the password file", FILES, prepare).await?;
         let who = &settings.replication;
         let label = format!("{} look", settings.name);
-        let conninfo = conf::connect_string(&settings, who, source, &label, None, major);
+        let at = self.look_up(source, NAME).await;
+        let conninfo = conf::connect_string(&settings, who, (source, &at), &label, None, major);
         let output = Tool::new(PROVER, program, &settings)
             .in_english()
             .option("--directory", &dir)
@@ -153,7 +157,7 @@ impl Postgres {
 fn with_arguments(
     tool: Tool,
     settings: &Settings,
-    source: &Upstream,
+    source: (&Upstream, &[SocketAddr]),
     options: &BaseBackup,
     major: u32,
 ) -> Tool {
@@ -236,7 +240,8 @@ mod tests {
         let mut settings = Settings::new("demo", "n1", "/srv/data");
         settings.replication = Credentials::new("repl").with_password("geheim");
         let source = Upstream { host: "10.0.0.1".into(), port: 5432 };
-        let text = conf::connect_string(&settings, &settings.replication, &source, "n1", None, 15);
+        let text =
+            conf::connect_string(&settings, &settings.replication, (&source, &[]), "n1", None, 15);
         assert!(text.contains("user=repl") && !text.contains("geheim"), "{text}");
     }
 }

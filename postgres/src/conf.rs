@@ -1,6 +1,7 @@
 //! The configuration files of the server.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::parameters;
 use crate::pgpass;
 use crate::postgres::Postgres;
 use crate::quote::{conf_value, conninfo, hba_name, literal};
+use crate::reach;
 use crate::settings::{Credentials, Role, Settings, Upstream};
 
 /// First line of the files that are generated; by it they are known as ours.
@@ -63,15 +65,26 @@ impl Postgres {
     /// # Errors
     /// The data directory holds no whole cluster, or a file cannot be written.
     pub async fn write_config(&self, role: &Role, within: Duration) -> Result<ConfigChange> {
+        self.write_at(role, self.places(role), within).await
+    }
+
+    async fn write_at(
+        &self,
+        role: &Role,
+        at: Vec<SocketAddr>,
+        within: Duration,
+    ) -> Result<ConfigChange> {
         let (settings, role, lock) = (self.settings(), role.clone(), self.files_lock());
         let postgres = self.clone();
         blocking("writing the configuration", within, move || {
             let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
             postgres.awake().note(&role);
-            match datadir::look(&settings)? {
-                DataDir::Cluster { .. } => write_all(&settings, &role),
+            let change = match datadir::look(&settings)? {
+                DataDir::Cluster { .. } => write_all(&settings, &role, &at),
                 other => Err(other.refuse("writing the configuration", &settings)),
-            }
+            }?;
+            postgres.note_written(&role, at);
+            Ok(change)
         })
         .await
     }
@@ -88,9 +101,10 @@ impl Postgres {
         within: Duration,
     ) -> Result<Follow> {
         let role = Role::Standby { upstream, slot };
-        let change = self.write_config(&role, within).await?;
+        let at = self.places(&role);
+        let change = self.write_at(&role, at.clone(), within).await?;
         let settings = self.settings();
-        let (wanted, slot) = streaming(&settings, &role);
+        let (wanted, slot) = streaming(&settings, &role, &at);
         // The files alone do not tell what the running server has read.
         let sql = format!(
             "SELECT pg_is_in_recovery(), current_setting('primary_conninfo') = {} \
@@ -131,7 +145,7 @@ fn remove_foreign_state(settings: &Settings) -> Result<()> {
     fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))
 }
 
-fn write_all(settings: &Settings, role: &Role) -> Result<ConfigChange> {
+fn write_all(settings: &Settings, role: &Role, at: &[SocketAddr]) -> Result<ConfigChange> {
     let mut change = ConfigChange::default();
     let dir = settings.config_dir();
     let is_standby = matches!(role, Role::Standby { .. });
@@ -142,7 +156,7 @@ fn write_all(settings: &Settings, role: &Role) -> Result<ConfigChange> {
         // First of all: from here on no crash can leave it startable as primary.
         put(&mut change, &settings.data_dir.join(STANDBY_SIGNAL), "", settings)?;
     }
-    put(&mut change, &dir.join("postgresql.conf"), &server_conf(settings, role), settings)?;
+    put(&mut change, &dir.join("postgresql.conf"), &server_conf(settings, role, at), settings)?;
     if !dir.join(SYNC_FILE).exists() {
         // Included by name; its content is not this function's business.
         put(&mut change, &dir.join(SYNC_FILE), &format!("{HEADER}\n"), settings)?;
@@ -222,7 +236,7 @@ pub(crate) fn default_hba(settings: &Settings) -> String {
     )
 }
 
-fn server_conf(settings: &Settings, role: &Role) -> String {
+fn server_conf(settings: &Settings, role: &Role, at: &[SocketAddr]) -> String {
     let base = settings.custom_conf.clone().unwrap_or_else(|| "postgresql.base.conf".into());
     let mut out = format!(
         "{HEADER}\n# Put your own settings into postgresql.base.conf or hart's configuration.\n\
@@ -248,7 +262,7 @@ fn server_conf(settings: &Settings, role: &Role) -> String {
         }
     }
     set("recovery_target_timeline", "latest");
-    let (conninfo, slot) = streaming(settings, role);
+    let (conninfo, slot) = streaming(settings, role, at);
     set("primary_conninfo", &conninfo);
     set("primary_slot_name", &slot);
     out.push_str(&format!("include_if_exists '{SYNC_FILE}'\n"));
@@ -283,39 +297,46 @@ fn defaults(settings: &Settings) -> Vec<(&'static str, String)> {
 }
 
 /// `primary_conninfo` and `primary_slot_name`; both empty where nothing is streamed.
-fn streaming(settings: &Settings, role: &Role) -> (String, String) {
+fn streaming(settings: &Settings, role: &Role, at: &[SocketAddr]) -> (String, String) {
     let Role::Standby { upstream: Some(upstream), slot } = role else {
         return (String::new(), String::new());
     };
     let slot = slot.clone().filter(|_| settings.use_slots).unwrap_or_default();
     let (who, name) = (&settings.replication, &settings.name);
     let major = datadir::major(&settings.data_dir).ok().flatten().unwrap_or_default();
-    (connect_string(settings, who, upstream, name, None, major), slot)
+    (connect_string(settings, who, (upstream, at), name, None, major), slot)
 }
 
 /// A libpq connection string to another server; the password comes from the password file. A dead
-/// peer is noticed by TCP within about ten seconds.
+/// peer is noticed by TCP within about ten seconds, also one that does not answer the first packet: the
+/// WAL receiver does not heed `connect_timeout`.
+///
+/// Where the addresses of the host's name are known, libpq gets them beside the name. It would look the name up by
+/// itself otherwise, and hang for as long as the resolver is silent, deaf to a promotion. Certificates, the password
+/// file and `sender_host` go by the name still.
 pub(crate) fn connect_string(
     settings: &Settings,
     who: &Credentials,
-    to: &Upstream,
+    (to, at): (&Upstream, &[SocketAddr]),
     application: &str,
     database: Option<&str>,
     major: u32,
 ) -> String {
     let (port, passfile) = (to.port.to_string(), settings.pgpass.to_string_lossy());
-    let mut options: Vec<(&str, &str)> = vec![
-        ("user", &who.username),
-        ("passfile", &passfile),
-        ("host", &to.host),
-        ("port", &port),
+    let at = if reach::sets_place(who) { &[] } else { at };
+    let (host, addresses) = reach::for_libpq(&to.host, at);
+    let mut options: Vec<(&str, &str)> =
+        vec![("user", &who.username), ("passfile", &passfile), ("host", &host), ("port", &port)];
+    options.extend(addresses.as_deref().map(|addresses| ("hostaddr", addresses)));
+    options.extend([
         ("application_name", application),
         ("connect_timeout", "5"),
         ("keepalives", "1"),
         ("keepalives_idle", "4"),
         ("keepalives_interval", "2"),
         ("keepalives_count", "3"),
-    ];
+        ("tcp_user_timeout", "10000"),
+    ]);
     options.extend(database.map(|name| ("dbname", name)));
     // The site may have defaults that such a session must not have.
     let session = options_for(major, database.is_none());
@@ -367,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_standby_streams_without_the_password_in_the_file() {
-        let text = server_conf(&settings(), &standby());
+        let text = server_conf(&settings(), &standby(), &[]);
         assert!(text.contains("host=10.0.0.1 port=5433"), "{text}");
         assert!(text.contains("passfile=''/srv/p gpass''"), "{text}");
         assert!(text.contains("application_name=''n\\\\''1''"), "{text}");
@@ -377,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_primary_streams_from_nobody() {
-        let text = server_conf(&settings(), &Role::Primary);
+        let text = server_conf(&settings(), &Role::Primary, &[]);
         assert!(text.contains("primary_conninfo = ''\nprimary_slot_name = ''\n"), "{text}");
     }
 
@@ -387,7 +408,7 @@ mod tests {
         for (name, value) in [("wal_keep_size", "1GB"), ("max_connections", "7"), ("x\ny", "1")] {
             settings.parameters.insert(name.into(), value.into());
         }
-        let text = server_conf(&settings, &Role::Primary);
+        let text = server_conf(&settings, &Role::Primary, &[]);
         assert!(text.contains("wal_keep_size = '1GB'") && !text.contains("128MB"), "{text}");
         assert!(!text.contains("x\ny"), "{text}");
         for (name, value) in parameters::on_command_line(&settings, &Role::Primary, None) {
@@ -401,7 +422,7 @@ mod tests {
         let mut settings = settings();
         let (upstream, who) = (Upstream { host: "db1".into(), port: 5432 }, "n1");
         let text = |settings: &Settings, major| {
-            connect_string(settings, &settings.replication, &upstream, who, None, major)
+            connect_string(settings, &settings.replication, (&upstream, &[]), who, None, major)
         };
         assert!(!text(&settings, 15).contains("require_auth"));
         assert!(text(&settings, 16).contains(" require_auth='!password'"));
@@ -418,12 +439,36 @@ mod tests {
     }
 
     #[test]
+    fn a_name_keeps_its_place_beside_its_addresses() {
+        let mut settings = settings();
+        let upstream = Upstream { host: "db1.example".into(), port: 5432 };
+        let role = Role::Standby { upstream: Some(upstream), slot: None };
+        let text = |settings: &Settings, at: &[&str]| {
+            let at: Vec<SocketAddr> = at.iter().map(|at| at.parse().unwrap()).collect();
+            server_conf(settings, &role, &at)
+        };
+        let none = text(&settings, &[]);
+        assert!(
+            none.contains(" host=db1.example port=5432 ") && !none.contains("hostaddr"),
+            "{none}"
+        );
+        let one = text(&settings, &["198.51.100.1:0"]);
+        assert!(one.contains(" host=db1.example port=5432 hostaddr=198.51.100.1 "), "{one}");
+        let two = text(&settings, &["[2001:db8::1]:0", "198.51.100.1:0"]);
+        let both = " host=db1.example,db1.example port=5432 hostaddr=2001:db8::1,198.51.100.1 ";
+        assert!(two.contains(both), "{two}");
+        settings.replication.conninfo.insert("hostaddr".into(), "203.0.113.9".into());
+        let own = text(&settings, &["198.51.100.1:0"]);
+        assert!(own.contains(" hostaddr=203.0.113.9") && !own.contains("198.51"), "{own}");
+    }
+
+    #[test]
     fn tls_options_pass_and_secrets_do_not() {
         let mut settings = settings();
         let extra = &mut settings.replication.conninfo;
         extra.insert("sslmode".into(), "verify-full".into());
         extra.insert("sslpassword".into(), "geheim".into());
-        let text = server_conf(&settings, &standby());
+        let text = server_conf(&settings, &standby(), &[]);
         assert!(text.contains("sslmode=verify-full") && !text.contains("geheim"), "{text}");
     }
 }

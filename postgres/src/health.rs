@@ -9,7 +9,7 @@ use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::sys::time::TimeSpec;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::error::{Error, Result};
 use crate::files::blocking;
@@ -54,10 +54,11 @@ impl Postgres {
     pub async fn ping(&self, within: Duration) -> std::result::Result<(), LinkError> {
         let settings = self.settings();
         let late = |_| LinkError::Timeout { what: "a new connection", within };
+        let until = Instant::now() + within;
         let asked = async {
             let mut last = Err(LinkError::nowhere(&settings.data_dir));
             for place in local_places(&settings) {
-                last = place.ping().await;
+                last = place.ping(until).await;
                 // A socket that is not there, or another's, may be one that was never made.
                 let (absent, others) = (
                     matches!(last, Err(LinkError::NotListening { .. })),

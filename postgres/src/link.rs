@@ -266,7 +266,7 @@ impl Session {
         let (driver, way) = (self.driver.clone(), self.way.clone());
         tokio::spawn(async move {
             let cancelled = async {
-                if let Ok(wire) = way.again().await {
+                if let Ok(wire) = way.again(Instant::now() + CANCEL).await {
                     let _ = token.cancel_query_raw(wire, Handshaken).await;
                 }
             };

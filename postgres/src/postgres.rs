@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::link::Link;
 use crate::link_error::LinkError;
 use crate::probe::Pending;
+use crate::reach::Written;
 use crate::rest::Awake;
 use crate::settings::Settings;
 
@@ -40,6 +41,8 @@ struct Inner {
     awake: Awake,
     /// What the last probe that looked found to need a restart.
     pending: Mutex<Pending>,
+    /// Where the files say that the upstream is.
+    written: Mutex<Option<Written>>,
 }
 
 impl Postgres {
@@ -59,6 +62,7 @@ impl Postgres {
                 sync: Arc::default(),
                 awake: Awake::default(),
                 pending: Mutex::default(),
+                written: Mutex::default(),
             }),
         }
     }
@@ -110,6 +114,10 @@ impl Postgres {
 
     pub(crate) fn awake(&self) -> &Awake {
         &self.inner.awake
+    }
+
+    pub(crate) fn written(&self) -> &Mutex<Option<Written>> {
+        &self.inner.written
     }
 
     pub(crate) fn pending(&self) -> Pending {

@@ -95,6 +95,12 @@ pub struct Receiver {
     pub slot: Option<String>,
     /// Timeline received.
     pub timeline: Option<Timeline>,
+    /// `hostaddr` of its connection, which is made by one of these: addresses, comma separated.
+    #[serde(default)]
+    pub addresses: Option<String>,
+    /// One of these is not the host's any more, by what its name is known to be.
+    #[serde(skip)]
+    pub elsewhere: bool,
 }
 
 impl Receiver {
@@ -195,6 +201,7 @@ impl Postgres {
                 (probe.overridden, probe.lax_commits) = (overridden, lax_commits);
             }
         }
+        self.compare_places(probe.receiver.as_mut());
         Ok(probe)
     }
 }

@@ -23,7 +23,8 @@ SELECT json_build_object(
       FROM pg_stat_get_activity(NULL) a WHERE a.backend_type = 'startup') END,
   'receiver', (SELECT json_build_object(
       'status', w.status, 'sender_host', w.sender_host, 'sender_port', w.sender_port,
-      'slot', w.slot_name, 'timeline', w.received_tli)
+      'slot', w.slot_name, 'timeline', w.received_tli,
+      'addresses', substring(w.conninfo from '(?:^| )hostaddr=([^ ]*)'))
       FROM pg_stat_wal_receiver w),
   'standbys', (SELECT coalesce(json_agg(json_build_object(
       'pid', p.pid, 'application_name', p.application_name, 'client_addr', host(p.client_addr),

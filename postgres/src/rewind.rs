@@ -19,6 +19,7 @@ use crate::parameters;
 use crate::pgpass;
 use crate::postgres::Postgres;
 use crate::postmaster;
+use crate::reach::NAME;
 use crate::settings::{Role, Settings, Upstream};
 
 const TOOL: &str = "pg_rewind";
@@ -97,8 +98,9 @@ impl Postgres {
         let settings = self.settings();
         let who = settings.rewind_credentials();
         let major = self.version(FILES).await?.major;
-        let conninfo =
-            conf::connect_string(&settings, who, source, "hart", Some("postgres"), major);
+        let at = self.look_up(source, NAME).await;
+        let (to, database) = ((source, &*at), Some("postgres"));
+        let conninfo = conf::connect_string(&settings, who, to, "hart", database, major);
         let mut tool = Tool::new(TOOL, binaries::program(&settings, TOOL)?, &settings)
             .in_english()
             .option("--target-pgdata", &settings.data_dir)

@@ -10,6 +10,7 @@
 mod cluster;
 mod consul;
 mod dir;
+mod dns;
 pub mod lab;
 mod local;
 mod node;
@@ -26,6 +27,7 @@ mod writers;
 pub use cluster::{Cluster, Options};
 pub use consul::Consul;
 pub use dir::TempDir;
+pub use dns::Dns;
 pub use lab::{Host, Lab, Trouble};
 pub use local::LocalNode;
 pub use node::{Node, NodeConfig, hart_binary};

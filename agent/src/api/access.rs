@@ -11,6 +11,8 @@ use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hart_config::Credentials;
+use hart_names::Names;
+use tokio::time::Instant;
 
 use super::browser;
 use super::doors::{Here, all_hosts, member_hosts};
@@ -114,9 +116,10 @@ async fn is_listed(handle: &Handle, peer: Option<SocketAddr>) -> bool {
 
 async fn any_resolves_to(names: &[String], peer: IpAddr) -> bool {
     for name in names {
-        match tokio::net::lookup_host((name.as_str(), 0)).await {
-            Ok(mut found) => {
-                if found.any(|address| address.ip().to_canonical() == peer) {
+        // What was known once lets nobody in.
+        match Names::system().resolve_now(name, Instant::now() + RESOLVE).await {
+            Ok(found) => {
+                if found.iter().any(|address| address.ip().to_canonical() == peer) {
                     return true;
                 }
             }

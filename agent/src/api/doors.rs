@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use hart_ha::brain::host_and_port;
 use hart_ha::time::Time;
+use hart_names::Names;
+use tokio::time::Instant;
 
 use crate::node::view::Handle;
 
@@ -113,9 +115,9 @@ impl Doors {
     async fn refresh(&self, handle: &Handle) {
         let names = all_hosts(handle).into_iter().filter(|host| host.parse::<IpAddr>().is_err());
         for name in names {
-            match tokio::net::lookup_host((name.as_str(), 0)).await {
+            match Names::system().resolve_now(&name, Instant::now() + RESOLVE).await {
                 Ok(found) => {
-                    let found = found.map(|address| address.ip().to_canonical()).collect();
+                    let found = found.iter().map(|address| address.ip().to_canonical()).collect();
                     let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
                     names.insert(name.clone(), found);
                 }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hart_config::Config;
+use hart_names::Names;
 use hart_postgres::{Postgres, Upstream};
-use tokio::net::lookup_host;
+use tokio::time::Instant;
 
 use super::admin::Admin;
 
@@ -65,8 +66,9 @@ impl Looker {
         if ttl.parse::<i64>().is_ok_and(|ttl| ttl <= 0) {
             return Ok(());
         }
-        let found = lookup_host((host, 0)).await.map_err(|error| error.to_string())?;
-        let now: BTreeSet<String> = found.map(|address| address.ip().to_string()).collect();
+        let found = Names::system().resolve_now(host, Instant::now() + LOOK).await;
+        let found = found.map_err(|error| error.to_string())?;
+        let now: BTreeSet<String> = found.iter().map(|address| address.ip().to_string()).collect();
         let known: BTreeSet<_> = remembered.split(',').map(|at| at.trim().to_owned()).collect();
         let same = !known.is_empty() && known.is_subset(&now);
         same.then_some(()).ok_or_else(|| format!("PgBouncer still takes it for {remembered}"))

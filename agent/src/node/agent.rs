@@ -213,6 +213,7 @@ impl Agent {
         self.known.killing = self.server.being_killed();
         let standing = self.lease.standing.borrow_and_update().clone();
         let seen = self.seen.borrow_and_update().clone();
+        self.look_at_names(&answer, seen.snapshot.as_deref());
         self.look_for_slot_holder(seen.snapshot.as_ref()).await;
         let now = hart_clock::now();
         // The lease thread may be late in taking it back, as after a suspend.
@@ -295,7 +296,7 @@ impl Agent {
                 Effect::Followed(upstream, result) => {
                     self.follow_pending = false;
                     if result.is_ok() {
-                        self.known.upstream = Some(upstream);
+                        self.known.follows(Some(upstream));
                     }
                 }
             }
@@ -373,7 +374,7 @@ impl Agent {
                 self.known.proof = ended.proof;
             }
             if let Some(upstream) = ended.upstream {
-                self.known.upstream = upstream;
+                self.known.follows(upstream);
             }
             if let Some(complaint) = ended.complaint {
                 self.known.gets_nothing(complaint);

@@ -1,5 +1,6 @@
 //! Calls to members' REST API: no proxy, no redirect, and no answer without an end.
 
+use hart_names::{ForHttp, Names};
 use reqwest::{Client, ClientBuilder, Response, redirect};
 
 use super::store_task::chain;
@@ -7,11 +8,16 @@ use super::store_task::chain;
 /// A longer answer is none. What members ask each other for has some kilobytes.
 pub const ANSWER_MAX: usize = 256 << 10;
 
-/// A client that goes where it is sent, and nowhere else.
+/// A client that goes where it is sent, and nowhere else. A silent resolver does not hold it up where an
+/// address is known from before.
 pub fn client() -> ClientBuilder {
     // Whoever installed a provider before us installed the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder().no_proxy().redirect(redirect::Policy::none()).tcp_nodelay(true)
+    Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .tcp_nodelay(true)
+        .dns_resolver(ForHttp::new(Names::system()))
 }
 
 /// The whole answer.

@@ -20,6 +20,8 @@ use super::store_task::chain;
 use crate::journal::Journal;
 
 pub(super) const QUICK: Duration = Duration::from_secs(10);
+/// How long a name that nothing is known of is waited for; PostgreSQL gets it alone then.
+const NAME: Duration = Duration::from_secs(2);
 const INITDB: Duration = Duration::from_secs(300);
 pub(super) const CHECKPOINT: Duration = Duration::from_secs(60);
 /// How long an agent that stops waits for a rewind.
@@ -298,6 +300,9 @@ impl Worker {
         let names = if self.how.sync { NOBODY } else { "" };
         self.postgres.write_synchronous_standby_names(names, QUICK).await.map_err(|e| chain(&e))?;
         let slot = self.how.slot.clone().filter(|_| leader.is_some());
+        if let Some(leader) = leader {
+            self.postgres.look_up(&address(leader), NAME).await;
+        }
         let role = Role::Standby { upstream: leader.map(address), slot };
         self.postgres.write_config(&role, QUICK).await.map_err(|e| chain(&e))?;
         outcome(self.server.start(&role, None).await)

@@ -31,6 +31,10 @@ pub struct Known {
     pub stray: Option<String>,
     /// What the server follows.
     pub upstream: Option<Upstream>,
+    /// That one's name leads elsewhere than the server was told.
+    pub moved: bool,
+    /// When members' names were looked at.
+    pub names_looked: Option<Time>,
     /// Why nobody reaches this node at its own REST address.
     pub misled: Option<String>,
     /// Whether the server is of any use.
@@ -51,6 +55,11 @@ impl Known {
     /// Nothing is known yet.
     pub fn new() -> Self {
         Self { stale: true, ..Self::default() }
+    }
+
+    /// The server has been told whom to follow, and where that is.
+    pub fn follows(&mut self, upstream: Option<Upstream>) {
+        (self.upstream, self.moved) = (upstream, false);
     }
 
     /// Reads the data directory and, while the server is down, its control file.
@@ -140,7 +149,7 @@ impl Known {
             stray: self.stray.clone().filter(|_| !up),
             armed: self.armed(armed),
             sql: answered.map(|(at, probe)| on_timeline(sql(*at, answer.asked, probe), streamed)),
-            upstream: self.upstream.clone(),
+            upstream: self.upstream.clone().filter(|_| !self.moved),
             control: self.control.clone().filter(|_| !up),
             waits_for: self.proof.clone(),
             memory,
@@ -188,6 +197,7 @@ fn sql(at: Time, asked: Time, probe: &Probe) -> Sql {
         receives_from: probe
             .receiver
             .as_ref()
+            .filter(|receiver| !receiver.elsewhere)
             .and_then(|receiver| Some((receiver.sender_host.clone()?, receiver.sender_port?))),
         recovery_command: probe
             .recovery_command

@@ -40,6 +40,7 @@ mod monitor;
 mod namesake;
 mod own_address;
 pub mod peers;
+mod place;
 pub mod promises;
 mod pulse;
 mod repair;

@@ -15,6 +15,7 @@ use hart_config::{Cgroup, Config, EXIT_USAGE};
 use hart_guard::cgroup::{self, Owner, Want};
 use hart_guard::privilege::{self, PrivilegeError};
 use hart_ha::command::Exit;
+use hart_names::Names;
 use hart_postgres::{DataDir, Postgres};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -288,6 +289,7 @@ async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, Star
         let hint = "set state_dir to a directory for this node that PostgreSQL's user may write";
         StartError::Refused(format!("{}; {hint}", chain(&error)))
     })?;
+    Names::system().keep_in(dir.join("names"));
     Ok(Prepared { config, file, cgroup, rest, home, vip, dns })
 }
 

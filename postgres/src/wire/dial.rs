@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hart_names::Names;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::{Client, Config, Connection};
@@ -49,16 +50,16 @@ impl Place {
     }
 
     /// Whether somebody takes connections there.
-    pub(crate) async fn ping(&self) -> Result<(), LinkError> {
+    pub(crate) async fn ping(&self, until: Instant) -> Result<(), LinkError> {
         let lost = |source: io::Error| LinkError::Lost { source: Box::new(source) };
-        let mut raw = self.dial().await?;
+        let mut raw = self.dial(until).await?;
         raw.write_all(&TLS_REQUEST).await.map_err(lost)?;
         // Whatever it says, it is there.
         raw.read_u8().await.map(drop).map_err(lost)
     }
 
-    /// A connection on which nothing has been said yet.
-    async fn dial(&self) -> Result<Raw, LinkError> {
+    /// A connection on which nothing has been said yet. A host's addresses share the time.
+    async fn dial(&self, until: Instant) -> Result<Raw, LinkError> {
         let failed = |source| LinkError::unreached(self.name(), source);
         match self {
             Self::Unix { path, owner } => {
@@ -69,23 +70,17 @@ impl Place {
                 }
                 Ok(Raw::Unix(stream))
             }
-            Self::Tcp { host, port, .. } => tcp(host, *port).await.map(Raw::Tcp).map_err(failed),
+            Self::Tcp { host, port, .. } => {
+                tcp(host, *port, until).await.map(Raw::Tcp).map_err(failed)
+            }
         }
     }
 }
 
-async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host((host, port)).await? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+async fn tcp(host: &str, port: u16, until: Instant) -> io::Result<TcpStream> {
+    let stream = hart_names::connect(Names::system(), host, port, until).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// The way that a connection has taken, for its cancel request.
@@ -98,8 +93,8 @@ pub(crate) struct Way {
 
 impl Way {
     /// Another connection by the same way.
-    pub(crate) async fn again(&self) -> Result<Wire, LinkError> {
-        let raw = self.place.dial().await?;
+    pub(crate) async fn again(&self, until: Instant) -> Result<Wire, LinkError> {
+        let raw = self.place.dial(until).await?;
         match &self.tls {
             None => Ok(Wire::new(raw, Watch::new(self.rules.clone()), None)),
             Some(config) => {
@@ -125,7 +120,7 @@ pub(crate) async fn open(
     within: Duration,
 ) -> Result<Opened, LinkError> {
     let options = Options::read(&who.conninfo, home);
-    let login = Login { place, who, options: &options, session };
+    let login = Login { place, who, options: &options, session, until };
     let late = |_| LinkError::Timeout { what: "connecting", within };
     timeout_at(until, login.by_mode()).await.map_err(late)?
 }
@@ -136,6 +131,7 @@ struct Login<'a> {
     who: &'a Credentials,
     options: &'a Options,
     session: &'a str,
+    until: Instant,
 }
 
 impl Login<'_> {
@@ -164,7 +160,7 @@ impl Login<'_> {
     }
 
     async fn plainly(&self) -> Result<Opened, LinkError> {
-        let raw = self.place.dial().await?;
+        let raw = self.place.dial(self.until).await?;
         self.plainly_on(raw).await
     }
 
@@ -187,7 +183,7 @@ impl Login<'_> {
             let why = "sslnegotiation: direct needs sslmode: require or more".to_owned();
             return Err(LinkError::OwnTls { why });
         }
-        match ask_for_tls(self.place, self.place.dial().await?, direct).await? {
+        match ask_for_tls(self.place, self.place.dial(self.until).await?, direct).await? {
             Ok(raw) => {
                 let rules = Rules::new(self.options, true);
                 let wire = shake_hands(self.place, raw, &config, &rules).await?;

@@ -13,6 +13,7 @@ pub use options::Options;
 
 use crate::consul::Consul;
 use crate::dir::TempDir;
+use crate::dns::Dns;
 use crate::lab::{Entered, Host, Lab};
 use crate::node::{Node, NodeConfig};
 use crate::postgres::bin_dir;
@@ -32,6 +33,7 @@ pub struct Cluster {
     nodes: Vec<Node>,
     agents: Vec<Consul>,
     servers: Vec<Consul>,
+    dns: Option<Dns>,
     rest: Rest,
     _in_hub: Entered,
     lab: Lab,
@@ -63,6 +65,7 @@ impl Cluster {
         let servers = Consul::servers_on(&server_hosts(&mut lab, options.servers)?).await?;
         let endpoints: Vec<String> = servers.iter().map(Consul::address).collect();
         let (dir, bin_dir) = (TempDir::new()?, bin_dir()?);
+        let dns = options.by_name.then(|| dns(&mut lab, &dir)).transpose()?;
         let (mut nodes, mut agents) = (Vec::new(), Vec::new());
         for host in hosts {
             let mut found_at = endpoints.clone();
@@ -80,9 +83,18 @@ impl Cluster {
             config.open = options.open;
             config.parameters.clone_from(&options.parameters);
             config.extra.clone_from(&options.extra);
-            nodes.push(Node::new(&dir, Some(host), config)?);
+            if dns.is_some() {
+                config.known_as = Some(Dns::name(&name));
+                config.listen_everywhere = true;
+                config.consul = Dns::name("consul") + ":8500";
+            }
+            let mut node = Node::new(&dir, Some(host), config)?;
+            if let Some(dns) = &dns {
+                node.set_resolver(dns.address());
+            }
+            nodes.push(node);
         }
-        Ok(Self { nodes, agents, servers, rest: Rest::new()?, _in_hub: in_hub, lab, dir })
+        Ok(Self { nodes, agents, servers, dns, rest: Rest::new()?, _in_hub: in_hub, lab, dir })
     }
 
     /// Starts every node.
@@ -97,6 +109,14 @@ impl Cluster {
     #[must_use]
     pub const fn lab(&self) -> &Lab {
         &self.lab
+    }
+
+    /// The DNS server that knows the names of members and Consul.
+    ///
+    /// # Errors
+    /// Without [`Options::by_name`].
+    pub fn dns(&self) -> Result<&Dns> {
+        self.dns.as_ref().context("its members are known by addresses")
     }
 
     /// Adds a host without a node, such as a client's.
@@ -322,6 +342,11 @@ impl Cluster {
         let log = |node: &Node| format!("--- {}\n{}\n", node.name(), node.log_tail());
         self.nodes.iter().map(log).collect()
     }
+}
+
+fn dns(lab: &mut Lab, dir: &TempDir) -> Result<Dns> {
+    let on = lab.add_host("dns")?.clone();
+    Dns::start(&on, lab.hosts(), dir.path())
 }
 
 fn server_hosts(lab: &mut Lab, servers: usize) -> Result<Vec<Host>> {

@@ -24,6 +24,8 @@ pub struct Options {
     /// The seed of a switch in user space between the hosts, instead of the kernel's bridge: see
     /// [`crate::Lab::with_switch`].
     pub switch: Option<u64>,
+    /// Whether members and Consul are known by names, which a DNS server on a host of its own knows.
+    pub by_name: bool,
 }
 
 impl Default for Options {
@@ -37,6 +39,7 @@ impl Default for Options {
             open: true,
             other_endpoints: false,
             switch: None,
+            by_name: false,
         }
     }
 }
@@ -66,6 +69,13 @@ impl Options {
     #[must_use]
     pub const fn on_switch(mut self, seed: u64) -> Self {
         self.switch = Some(seed);
+        self
+    }
+
+    /// Members and Consul are known by names; see [`super::Cluster::dns`].
+    #[must_use]
+    pub const fn by_name(mut self) -> Self {
+        self.by_name = true;
         self
     }
 

@@ -15,6 +15,8 @@ pub struct NodeConfig {
     pub name: String,
     /// Where others reach it.
     pub address: Ipv4Addr,
+    /// The name by which others know it, instead of its address.
+    pub known_as: Option<String>,
     /// Port of the REST API.
     pub rest_port: u16,
     /// Port of PostgreSQL.
@@ -52,6 +54,7 @@ impl NodeConfig {
             scope: "ha".into(),
             name: name.into(),
             address,
+            known_as: None,
             rest_port: 8008,
             postgres_port: 5432,
             consul: consul.into(),
@@ -114,14 +117,18 @@ impl NodeConfig {
 
     fn head(&self) -> String {
         let Self { scope, name, address, rest_port, open, .. } = self;
-        let consul = self.endpoints();
+        let (consul, place) = (self.endpoints(), self.place());
         format!(
             "scope: {scope}\n\
              name: {name}\n\
              restapi: {{listen: \"{address}:{rest_port}\", \
-             connect_address: \"{address}:{rest_port}\", open: {open}}}\n\
+             connect_address: \"{place}:{rest_port}\", open: {open}}}\n\
              consul: {{{consul}, register_service: true}}\n"
         )
+    }
+
+    fn place(&self) -> String {
+        self.known_as.clone().unwrap_or_else(|| self.address.to_string())
     }
 
     fn endpoints(&self) -> String {
@@ -138,7 +145,7 @@ impl NodeConfig {
         format!(
             "postgresql:\n  \
              listen: \"{listen}:{port}\"\n  \
-             connect_address: \"{address}:{port}\"\n  \
+             connect_address: \"{place}:{port}\"\n  \
              data_dir: {data}\n  \
              bin_dir: {bin}\n  \
              pgpass: {home}/pgpass\n  \
@@ -151,7 +158,7 @@ impl NodeConfig {
              \"host replication replicator 0.0.0.0/0 md5\"]\n",
             listen = self.listen(),
             parameters = self.more_parameters(),
-            address = self.address,
+            place = self.place(),
             data = data.display(),
             bin = self.bin_dir.display(),
             replication = self.replication_password,

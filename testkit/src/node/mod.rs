@@ -4,6 +4,7 @@ mod config;
 mod log;
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub struct Node {
     binary: Option<PathBuf>,
     environment: Vec<(String, String)>,
     uptime: Option<u64>,
+    resolver: Option<Ipv4Addr>,
 }
 
 impl Node {
@@ -53,6 +55,7 @@ impl Node {
             binary: None,
             environment: Vec::new(),
             uptime: None,
+            resolver: None,
         })
     }
 
@@ -89,6 +92,12 @@ impl Node {
     /// the agent ends.
     pub const fn set_uptime(&mut self, seconds: u64) {
         self.uptime = Some(seconds);
+    }
+
+    /// Has the node's programs ask this DNS server, and no other, from the next start on: they have an
+    /// `/etc/resolv.conf` of their own, in a mount namespace.
+    pub const fn set_resolver(&mut self, address: Ipv4Addr) {
+        self.resolver = Some(address);
     }
 
     /// Runs another binary than [`hart_binary`] from the next start on, as after an upgrade.
@@ -147,6 +156,9 @@ impl Node {
     /// When the binary is missing or cannot be started.
     pub fn start_with(&mut self, yaml: &str) -> Result<()> {
         self.write_config(yaml)?;
+        if let Some(address) = self.resolver {
+            fs::write(self.resolv_conf(), format!("nameserver {address}\n"))?;
+        }
         let mut command = self.program(self.binary.clone().map_or_else(hart_binary, Ok)?);
         command.arg("agent");
         if crate::is_root() {
@@ -272,11 +284,21 @@ impl Node {
     }
 
     fn program(&self, binary: PathBuf) -> Command {
+        if self.resolver.is_some() {
+            let mut command = Command::new("unshare");
+            let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+            command.args(["--mount", "sh", "-c", script]).arg(self.resolv_conf()).arg(binary);
+            return command;
+        }
         let Some(uptime) = self.uptime else { return Command::new(binary) };
         let (mut command, uptime) = (Command::new("unshare"), uptime.to_string());
         command.args(["--time", "--boottime", &uptime, "--monotonic", &uptime]);
         command.args(["--fork", "--kill-child"]).arg(binary);
         command
+    }
+
+    fn resolv_conf(&self) -> PathBuf {
+        self.home.join("resolv.conf")
     }
 
     fn write_config(&self, yaml: &str) -> Result<()> {

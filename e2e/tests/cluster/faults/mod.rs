@@ -14,6 +14,7 @@ mod frozen;
 mod kept;
 mod primary;
 mod replica;
+mod resolver;
 mod returning;
 mod sick;
 mod slow;

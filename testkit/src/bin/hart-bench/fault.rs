@@ -38,6 +38,11 @@ pub(crate) async fn happen(
             cluster.kill_node(primary)?;
             replaced(cluster, primary).await?;
         }
+        Scenario::ResolverLost => {
+            cluster.dns()?.freeze()?;
+            cluster.kill_node(primary)?;
+            replaced(cluster, primary).await?;
+        }
         Scenario::Partition => {
             cluster.lab().cut(&cluster.host(primary)?)?;
             replaced(cluster, primary).await?;

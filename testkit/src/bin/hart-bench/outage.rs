@@ -68,6 +68,7 @@ pub(crate) async fn beside(scenario: Scenario, runs: usize, baseline: &Path) -> 
 fn options(scenario: Scenario) -> Options {
     let options = match scenario {
         Scenario::ConsulLeader => Options::three_servers(),
+        named if named.by_name() => Options::default().by_name(),
         _ => Options::default(),
     };
     options.dcs("synchronous_mode", scenario.synchronous())
@@ -86,6 +87,9 @@ async fn once(
     happen(scenario, cluster, &primary, &writers).await?;
     let outage = writers.ledger().longest_gap_since_mark(hart_clock::now()).length();
     let ledger = writers.finish()?;
+    if scenario.by_name() {
+        cluster.dns()?.thaw()?;
+    }
     cluster.mend().await?;
     let primary = whole(scenario, cluster).await?;
     settle(cluster, &primary, &ledger, account).await?;

@@ -11,6 +11,7 @@ pub(crate) enum Scenario {
     AgentStopped,
     Crash,
     NodeLost,
+    ResolverLost,
     Partition,
     AgentKilled,
     AgentRestarted,
@@ -41,12 +42,13 @@ pub(crate) struct Yardstick {
 
 impl Scenario {
     /// Everything.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Up,
         Self::Switchover,
         Self::AgentStopped,
         Self::Crash,
         Self::NodeLost,
+        Self::ResolverLost,
         Self::Partition,
         Self::AgentKilled,
         Self::AgentRestarted,
@@ -72,6 +74,7 @@ impl Scenario {
             Self::AgentStopped => "agent-stopped",
             Self::Crash => "crash",
             Self::NodeLost => "node-lost",
+            Self::ResolverLost => "resolver-lost",
             Self::Partition => "partition",
             Self::AgentKilled => "agent-killed",
             Self::AgentRestarted => "agent-restarted",
@@ -91,6 +94,11 @@ impl Scenario {
         matches!(self, Self::SyncSwitchover | Self::SyncNodeLost | Self::SyncKeepersFrozen)
     }
 
+    /// Whether members and Consul are known by names.
+    pub(crate) const fn by_name(self) -> bool {
+        matches!(self, Self::ResolverLost)
+    }
+
     pub(crate) const fn yardstick(self) -> Yardstick {
         let seconds = Goal::at_most;
         match self {
@@ -101,6 +109,9 @@ impl Scenario {
             }
             Self::Crash => row("postmaster SIGKILL", "4.6 s", "2.7 s", seconds(1.0)),
             Self::NodeLost => row("node lost", "26.2 s", "21.8 s", seconds(4.0)),
+            Self::ResolverLost => {
+                row("node and resolver lost, members by name", "-", "-", seconds(4.0))
+            }
             // What one writer has acknowledged in a ttl of 3 s.
             Self::Partition => row(
                 "primary partitioned",
