@@ -43,6 +43,12 @@ impl Brain {
         if self.abandoned == Some(lease.term) {
             return self.waits_for_abandoned(turn, lease);
         }
+        if turn.obs.local.killing.is_some() {
+            // It could only keep the others from leading, for as long as the kill takes.
+            turn.phase("waiting until PostgreSQL has ended");
+            turn.wake_soon();
+            return true;
+        }
         let just_given_up = self.given_up.as_ref().is_some_and(|(term, at, _)| {
             *term == lease.term && turn.now().since(*at) < turn.config.ttl / 4
         });

@@ -94,6 +94,7 @@ impl Brain {
             let reason =
                 "the voters of the synchronous set do not follow this node, or have more WAL";
             self.unheard = Some(turn.now());
+            self.refuse_request(turn, snapshot, reason);
             self.release(turn, reason.to_owned());
         }
         false

@@ -74,3 +74,17 @@ fn a_disk_that_hangs_breaks_a_switchover_off() {
     peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", Some(answer(2000)))]);
     assert_eq!(commands(&mut brain, &seen), [Command::Fence]);
 }
+
+/// Consul was slow, the deadline passed, and the kill hangs on a disk: the lease would be renewed once more, and
+/// keep the others from leading.
+#[test]
+fn a_lease_is_not_taken_back_while_postgresql_is_being_ended() {
+    let takes = |seen: &Observation| {
+        let got = commands(&mut brain("n1"), seen);
+        got.iter().any(|command| matches!(command, Command::Acquire(_)))
+    };
+    let gone = down(sees("n1", 100, cluster(), standby(2000)), true, false);
+    assert!(takes(&gone));
+    assert!(!takes(&killing(gone.clone(), 90)));
+    assert!(!takes(&killing(gone, 0)));
+}
