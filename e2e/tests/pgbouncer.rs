@@ -1,6 +1,9 @@
-//! PgBouncer is paused for a switchover: clients see a delay and no error, and nobody stays paused,
-//! whatever goes wrong. Needs root.
+//! PgBouncer is paused for a switchover, and when the primary is lost: clients see a delay and no error,
+//! and nobody stays paused, whatever goes wrong. Needs root. `HART_PGBOUNCER` names another program than
+//! the one on the path.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -13,6 +16,7 @@ use hart_testkit::{
 };
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 /// Where PgBouncer listens on each host.
 const PORT: u16 = 6432;
@@ -26,14 +30,19 @@ struct Pooled {
     poolers: Vec<Process>,
 }
 
+/// The program.
+fn pgbouncer() -> OsString {
+    std::env::var_os("HART_PGBOUNCER").unwrap_or_else(|| "pgbouncer".into())
+}
+
 impl Pooled {
     /// `pause_timeout`: seconds.
     async fn start(pause_timeout: u32) -> Result<Self> {
-        Self::start_by(pause_timeout, false).await
+        Self::start_by(pause_timeout, pause_timeout + 60, false).await
     }
 
     /// `vip`: PgBouncer knows a virtual address only.
-    async fn start_by(pause_timeout: u32, vip: bool) -> Result<Self> {
+    async fn start_by(pause_timeout: u32, max_pause: u32, vip: bool) -> Result<Self> {
         let mut cluster = Cluster::prepare(3, &Options::default()).await?;
         let [a, b, c, _] = cluster.nodes()[0].host().context("a host")?.address().octets();
         let vip = vip.then_some(Ipv4Addr::new(a, b, c, 200));
@@ -44,7 +53,7 @@ impl Pooled {
             let users = "\"postgres\" \"postgres\"\n\"pgbouncer\" \"secret of the poolers\"\n";
             fs::write(dir.join("users"), users)?;
             run(Command::new("chown").args(["-R", "postgres:postgres"]).arg(&dir))?;
-            let (dir, max_pause) = (dir.display(), pause_timeout + 60);
+            let dir = dir.display();
             let mut extra = format!(
                 "pgbouncer:\n  poolers: [\"{dir}:{PORT}\"]\n  password: secret of the poolers\n  \
                  pause_timeout: {pause_timeout}\n  max_pause: {max_pause}\n"
@@ -106,7 +115,7 @@ impl Pooled {
         run(&mut template)?;
         let mut command = Command::new("setpriv");
         command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]);
-        command.arg("pgbouncer").arg(&file);
+        command.arg(pgbouncer()).arg(&file);
         self.cluster.host(name)?.start(&mut command, &dir.join("pgbouncer.log"))
     }
 
@@ -131,6 +140,54 @@ impl Pooled {
             Ok(())
         });
         written.await.with_context(|| self.logs())
+    }
+
+    /// Clients of these hosts' poolers that have been served and are idle.
+    async fn idle(&self, names: &[&str], each: usize) -> Result<Vec<Sql>> {
+        let mut clients = Vec::new();
+        for name in names {
+            for _ in 0..each {
+                let client = self.client(name).await?;
+                client.value("select 1").await?;
+                clients.push(client);
+            }
+        }
+        Ok(clients)
+    }
+
+    /// Their agents have paused them.
+    async fn wait_paused(&self, names: &[&str]) -> Result<()> {
+        for name in names {
+            eventually("the pause", DEADLINE, async || {
+                ensure!(self.cluster.node(name)?.log_contains("PgBouncer is paused"), "not yet");
+                Ok(())
+            })
+            .await
+            .with_context(|| self.logs())?;
+        }
+        Ok(())
+    }
+
+    /// All write at the same time, and new clients of the same poolers; where each wrote.
+    async fn all_ask(&self, names: &[&str], clients: Vec<Sql>) -> Result<BTreeMap<String, usize>> {
+        const WRITE: &str = "insert into seen values ('asked') returning host(inet_server_addr())";
+        let mut asking = JoinSet::new();
+        for client in clients {
+            asking.spawn(async move { client.value(WRITE).await });
+        }
+        for name in names {
+            let config = sql_config(&self.cluster.host(name)?.address().to_string(), PORT);
+            asking.spawn(async move { Sql::connect(&config).await?.value(WRITE).await });
+        }
+        let mut places = BTreeMap::new();
+        for answer in asking.join_all().await {
+            let at = match answer {
+                Ok(at) => at.context("a row")?,
+                Err(error) => format!("{error:#}"),
+            };
+            *places.entry(at).or_default() += 1;
+        }
+        Ok(places)
     }
 
     async fn all_write(&self) -> Result<()> {
@@ -158,6 +215,15 @@ impl Pooled {
             Ok(())
         })
         .await
+    }
+
+    /// Starts a node again of which everything was killed, its PgBouncer, too.
+    async fn revive(&mut self, name: &str) -> Result<()> {
+        self.cluster.node_mut(name)?.start()?;
+        self.cluster.wait_healthy(3, DEADLINE).await?;
+        let pooler = self.pooler(name).await?;
+        self.poolers.push(pooler);
+        Ok(())
     }
 
     /// Asks for a switchover at the leader; status and text.
@@ -329,7 +395,7 @@ async fn nor_where_poolers_find_the_primary_by_an_address() -> Result<()> {
         eprintln!("not root: nothing was tested");
         return Ok(());
     }
-    nothing_fails(&Pooled::start_by(20, true).await?).await
+    nothing_fails(&Pooled::start_by(20, 80, true).await?).await
 }
 
 #[tokio::test]
@@ -412,5 +478,100 @@ async fn an_agent_that_dies_in_the_middle_leaves_no_pooler_paused() -> Result<()
     pooled.cluster.wait_healthy(3, DEADLINE).await?;
     ensure!(next == by, "{next} leads");
     asking.abort();
+    pooled.all_write().await
+}
+
+/// Everything of the primary's node is killed, and its host goes on: its port refuses.
+#[tokio::test]
+async fn a_lost_primary_makes_clients_wait_for_the_next() -> Result<()> {
+    if !is_root() {
+        eprintln!("not root: nothing was tested");
+        return Ok(());
+    }
+    let mut pooled = Pooled::start(5).await?;
+    let first = pooled.cluster.wait_primary(DEADLINE).await?;
+    let by = other(&[&first])?;
+    let hosts = [by, other(&[&first, by])?];
+    let clients = pooled.idle(&hosts, 6).await?;
+    pooled.cluster.node_mut(&first)?.kill_all()?;
+    pooled.wait_paused(&hosts).await?;
+    let places = pooled.all_ask(&hosts, clients).await?;
+    let next = pooled.cluster.wait_new_primary(&first, DEADLINE).await?;
+    let next = pooled.cluster.host(&next)?.address().to_string();
+    ensure!(places == BTreeMap::from([(next, 14)]), "{places:#?}\n{}", pooled.logs());
+
+    pooled.revive(&first).await?;
+    pooled.all_write().await
+}
+
+/// PostgreSQL crashes, and its agent starts it again: the same primary, no new reign.
+#[tokio::test]
+async fn a_crashed_primary_makes_clients_wait_for_its_return() -> Result<()> {
+    if !is_root() {
+        eprintln!("not root: nothing was tested");
+        return Ok(());
+    }
+    let pooled = Pooled::start(5).await?;
+    let first = pooled.cluster.wait_primary(DEADLINE).await?;
+    let by = other(&[&first])?;
+    let hosts = [by, other(&[&first, by])?, first.as_str()];
+    let clients = pooled.idle(&hosts, 6).await?;
+    pooled.cluster.node(&first)?.kill_postmaster()?;
+    pooled.wait_paused(&hosts).await?;
+    let places = pooled.all_ask(&hosts, clients).await?;
+    let primary = pooled.cluster.primary().await?;
+    let primary = pooled.cluster.host(&primary)?.address().to_string();
+    ensure!(places == BTreeMap::from([(primary, 21)]), "{places:#?}\n{}", pooled.logs());
+    pooled.all_write().await
+}
+
+/// Nobody may lead: clients do not hang for ever.
+#[tokio::test]
+async fn a_cluster_that_finds_no_primary_lets_its_clients_go() -> Result<()> {
+    if !is_root() {
+        eprintln!("not root: nothing was tested");
+        return Ok(());
+    }
+    let mut pooled = Pooled::start_by(2, 4, false).await?;
+    let first = pooled.cluster.wait_primary(DEADLINE).await?;
+    let by = other(&[&first])?;
+    let hosts = [by, other(&[&first, by])?];
+    let pause = json!({ "pause": true });
+    let rest = Rest::with_deadline(DEADLINE)?;
+    let url = pooled.cluster.node(&first)?.url("/config");
+    let answer = rest.call("PATCH", &url, Some(&pause)).await?;
+    ensure!(answer.status == 200, "{}", answer.text);
+    eventually("the pause of the cluster", DEADLINE, async || {
+        for name in NODES {
+            let answer =
+                rest.call("GET", &pooled.cluster.node(name)?.url("/patroni"), None).await?;
+            ensure!(answer.text.contains("\"pause\": true"), "{}", answer.text);
+        }
+        Ok(())
+    })
+    .await?;
+
+    let clients = pooled.idle(&hosts, 3).await?;
+    pooled.cluster.node_mut(&first)?.kill_all()?;
+    pooled.wait_paused(&hosts).await?;
+    // One client of each pooler waits on, by query_wait_timeout; PgBouncer itself lets the others go.
+    let mut asking = JoinSet::new();
+    for client in clients {
+        asking.spawn(async move { client.value("insert into seen values ('in vain')").await });
+    }
+    let refused = tokio::time::timeout(DEADLINE, asking.join_next()).await;
+    let refused = refused.context("all hang")?.context("a client")??;
+    ensure!(refused.is_err(), "{refused:?}\n{}", pooled.logs());
+    for name in hosts {
+        let said = "PgBouncer goes on though no primary accepts: pgbouncer.max_pause is over";
+        ensure!(pooled.cluster.node(name)?.log_contains(said), "{}", pooled.logs());
+    }
+    pooled.nothing_is_left().await?;
+    drop(asking);
+
+    let (url, go_on) = (pooled.cluster.node(by)?.url("/config"), json!({ "pause": null }));
+    let answer = rest.call("PATCH", &url, Some(&go_on)).await?;
+    ensure!(answer.status == 200, "the cluster stays paused: {}", answer.text);
+    pooled.revive(&first).await?;
     pooled.all_write().await
 }

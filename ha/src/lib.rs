@@ -15,6 +15,7 @@ pub mod kv;
 pub mod lease;
 pub mod lsn;
 pub mod observation;
+pub mod pooling;
 pub mod round_trip;
 pub mod store;
 pub mod time;

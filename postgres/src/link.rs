@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -146,7 +146,7 @@ impl Link {
 /// One connection.
 pub(crate) struct Session {
     client: Client,
-    driver: AbortHandle,
+    driver: JoinHandle<()>,
     way: Arc<Way>,
     endpoint: String,
     user: String,
@@ -218,7 +218,6 @@ impl Session {
             let _ = connection.await;
         });
         let (endpoint, user) = (place.name(), who.username.clone());
-        let driver = driver.abort_handle();
         let session = Self { client, driver, way: Arc::new(way), endpoint, user, settings: None };
         if options.major == 0 {
             session.query(NEWER_LIMITS, until, within).await?;
@@ -260,10 +259,15 @@ impl Session {
         Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
     }
 
+    /// Until the connection has ended.
+    pub(crate) async fn ended(&mut self) {
+        let _ = (&mut self.driver).await;
+    }
+
     /// Gives up on what the connection is doing: asks the server to cancel it, and hangs up.
     pub(crate) fn abandon(&self) {
         let token = self.client.cancel_token();
-        let (driver, way) = (self.driver.clone(), self.way.clone());
+        let (driver, way) = (self.driver.abort_handle(), self.way.clone());
         tokio::spawn(async move {
             let cancelled = async {
                 if let Ok(wire) = way.again(Instant::now() + CANCEL).await {

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::{Error, Result};
 use crate::history::History;
+use crate::kept::WRITES;
 use crate::link::Session;
 use crate::postgres::Postgres;
 use crate::quote::literal;
@@ -83,10 +84,9 @@ impl Postgres {
         let failed = || Error::sql("asking whether it accepts writes");
         let opened =
             Session::open_remote(&settings, &settings.superuser, at, self.major(), within).await;
-        // By the transaction, not by the default, which our sessions set.
-        let sql = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool";
-        let value = opened.map_err(failed())?.value(sql, until, within).await.map_err(failed())?;
-        Ok(value.as_deref() == Some("f"))
+        let value =
+            opened.map_err(failed())?.value(WRITES, until, within).await.map_err(failed())?;
+        Ok(value.as_deref() == Some("t"))
     }
 
     /// Waits until a freshly promoted source has finished a checkpoint on its new timeline; before

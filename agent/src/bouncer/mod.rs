@@ -1,10 +1,12 @@
 //! PgBouncers on this host (`pgbouncer` in the configuration): paused for a planned change of the
-//! primary, led to the new one, and let go again.
+//! primary and when it is lost, led to the new one, and let go again.
 //!
 //! | file | does |
 //! |---|---|
 //! | `admin` | PgBouncer's admin console: PAUSE, RESUME, RELOAD |
 //! | `officer` | a task of its own: all poolers of this host, and when they go on |
+//! | `lost` | the same where the primary is lost: they wait by what this host finds |
+//! | `sentinel` | a kept connection to the primary, whose end tells |
 //! | `databases` | the file that leads them to the primary |
 //! | `target` | whether those without such a file lead there |
 //! | `last_will` | a process that lets them go on where the agent dies in the middle |
@@ -19,8 +21,10 @@ mod admin;
 mod asker;
 mod databases;
 pub mod last_will;
+mod lost;
 mod officer;
 mod question;
+mod sentinel;
 mod target;
 
 /// How long a disk may take over a small file: the agent's loop does not wait for one that hangs.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hart_config::{Config, PgBouncer};
 use hart_ha::kv::{Role, State};
+use hart_ha::pooling::Watch;
 use hart_ha::store::Snapshot;
 use hart_ha::time::Time;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,6 +19,7 @@ use super::databases::Databases;
 use super::last_will::LastWill;
 use super::on_disk;
 use super::question::{Question, Who};
+use super::sentinel::{Finding, Sentinel};
 use super::target::Looker;
 use crate::node::Seen;
 
@@ -38,20 +40,24 @@ pub type Reply = oneshot::Sender<Result<(), String>>;
 pub type Order = (Question, Reply);
 
 /// What came of a PAUSE at each pooler, by number.
-type Outcome = Vec<(usize, Result<(), AdminError>)>;
+pub(super) type Outcome = Vec<(usize, Result<(), AdminError>)>;
 
 /// Poolers that are paused, or are being paused.
-struct Held {
+pub(super) struct Held {
     /// By whose order, and in which reign and attempt.
     by: Who,
     term: u64,
     attempt: u64,
+    /// By nobody's order: the primary of that reign is lost.
+    pub(super) lost: bool,
+    /// They do not go on sooner.
+    pub(super) not_before: Time,
     /// They go on then, whatever happens.
     until: Time,
     /// They are to go on, and why.
-    over: Option<String>,
+    pub(super) over: Option<String>,
     /// The poolers concerned, by number.
-    poolers: BTreeSet<usize>,
+    pub(super) poolers: BTreeSet<usize>,
     pausing: Option<JoinHandle<Outcome>>,
     waiting: Vec<Reply>,
     will: Option<LastWill>,
@@ -59,15 +65,18 @@ struct Held {
 
 /// See the module's text.
 pub struct Officer {
-    config: PgBouncer,
-    poolers: Vec<Admin>,
+    pub(super) config: PgBouncer,
+    pub(super) poolers: Vec<Admin>,
     databases: Option<Databases>,
     looker: Looker,
     /// The file that tells the next agent that poolers may be paused.
     marker: PathBuf,
-    seen: watch::Receiver<Seen>,
+    pub(super) seen: watch::Receiver<Seen>,
+    sentinel: Option<Sentinel>,
+    pub(super) findings: watch::Receiver<Finding>,
+    pub(super) watch: Watch,
     inbox: mpsc::UnboundedReceiver<Order>,
-    held: Option<Held>,
+    pub(super) held: Option<Held>,
     /// The last attempts that are over: whose, and its number. Each by itself, so that nobody can end
     /// with one large number all that are to come.
     over: VecDeque<(Who, u64)>,
@@ -89,15 +98,20 @@ impl Officer {
     ) -> (Self, mpsc::UnboundedSender<Order>) {
         let (orders, inbox) = mpsc::unbounded_channel();
         let databases = Databases::new(config, pgbouncer);
+        let looker = Looker::new(config);
+        let (sentinel, findings) = Sentinel::new(looker.postgres(), seen.clone());
         let mut officer = Self {
             config: pgbouncer.clone(),
             poolers: Admin::all(pgbouncer),
             // Whether the last change was read is not known.
             reload: databases.is_some(),
             databases,
-            looker: Looker::new(config),
+            looker,
             marker,
             seen,
+            sentinel: Some(sentinel),
+            findings,
+            watch: Watch::default(),
             inbox,
             held: None,
             over: VecDeque::new(),
@@ -111,11 +125,13 @@ impl Officer {
         (officer, orders)
     }
 
-    fn hold(&self, by: Who, term: u64, attempt: u64) -> Held {
+    pub(super) fn hold(&self, by: Who, term: u64, attempt: u64) -> Held {
         Held {
             by,
             term,
             attempt,
+            lost: false,
+            not_before: hart_clock::now(),
             until: hart_clock::now() + self.config.max_pause,
             over: None,
             poolers: self.all(),
@@ -127,21 +143,24 @@ impl Officer {
 
     /// Until the agent ends and nothing is paused any more.
     pub async fn run(mut self, mut ended: watch::Receiver<bool>) {
+        let sentinel = self.sentinel.take().map(|sentinel| tokio::spawn(sentinel.run()));
         loop {
-            self.turn().await;
             let ending = *ended.borrow();
+            self.turn(ending).await;
             if ending && self.held.is_none() {
+                sentinel.into_iter().for_each(|task| task.abort());
                 return;
             }
             let now = hart_clock::now();
             let held = self.held.as_ref().filter(|held| held.over.is_none());
-            let due = [self.again, held.map(|held| held.until)];
+            let due = [self.again, held.map(|held| held.until), self.lease_ends()];
             let pause = due.into_iter().flatten().min().map(|at| now.until(at));
             let pausing = self.held.as_mut().and_then(|held| held.pausing.as_mut());
             tokio::select! {
                 Some((question, reply)) = self.inbox.recv() => self.asked(question, reply).await,
                 outcome = ended_of(pausing) => self.paused(outcome),
                 Ok(()) = self.seen.changed() => {}
+                Ok(()) = self.findings.changed() => {}
                 () = sleep(pause) => {}
                 Ok(()) = ended.changed(), if !ending => {
                     if let Some(held) = &mut self.held {
@@ -152,8 +171,9 @@ impl Officer {
         }
     }
 
-    async fn turn(&mut self) {
+    async fn turn(&mut self, ending: bool) {
         self.again = None;
+        self.begin_where_lost(ending).await;
         let snapshot = self.seen.borrow_and_update().snapshot.clone();
         let leads = snapshot.as_deref().and_then(leading);
         if let Some(snapshot) = &snapshot {
@@ -174,7 +194,14 @@ impl Officer {
         if hart_clock::now() >= held.until {
             return Some("pgbouncer.max_pause is over".to_owned());
         }
-        let (name, _) = leads.filter(|(_, term)| *term > held.term && !self.reload)?;
+        let (lost, term, not_before) = (held.lost, held.term, held.not_before);
+        if hart_clock::now() < not_before {
+            self.again = Some(not_before);
+            return None;
+        }
+        let next = leads.filter(|(_, its)| *its > term).map(|(name, _)| name);
+        let next = next.or_else(|| if lost { self.accepts(term) } else { None });
+        let name = next.filter(|_| !self.reload)?;
         self.is_led_to(&name).await
     }
 
@@ -226,7 +253,7 @@ impl Officer {
             Some(held) => held,
             None => self.begin(&question, within).await,
         };
-        (held.by, held.term, held.attempt) = (question.who(), term, attempt);
+        (held.by, held.term, held.attempt, held.lost) = (question.who(), term, attempt, false);
         if held.pausing.is_some() {
             held.waiting.push(reply);
         } else {
@@ -279,11 +306,16 @@ impl Officer {
         going_on.map_or(Ok(()), |why| Err(format!("PgBouncer is about to go on: {why}")))
     }
 
-    /// Everything that lets them go on again comes first.
     async fn begin(&self, question: &Question, within: Duration) -> Held {
         let within = within.min(self.config.pause_timeout);
         let mut held = self.hold(question.who(), question.hart.term, question.hart.attempt);
         tracing::info!("pausing PgBouncer: {} hands the lead over", held.by.name);
+        self.pause_all(&mut held, within).await;
+        held
+    }
+
+    /// Everything that lets them go on again comes first.
+    pub(super) async fn pause_all(&self, held: &mut Held, within: Duration) {
         let marker = self.marker.clone();
         if let Err(error) = on_disk(move || std::fs::write(marker, b"")).await {
             tracing::warn!("cannot write {}: {error}", self.marker.display());
@@ -298,7 +330,6 @@ impl Officer {
         let pauses =
             self.each(&self.all(), move |pooler| async move { pooler.pause(within).await });
         held.pausing = Some(tokio::spawn(pauses));
-        held
     }
 
     fn paused(&mut self, outcome: Option<Outcome>) {
@@ -308,6 +339,9 @@ impl Officer {
             held.over = Some("pausing broke off".to_owned());
             return;
         };
+        if held.lost {
+            return Self::paused_for_lost(held, outcome);
+        }
         for (number, result) in outcome {
             match result {
                 Ok(()) => {}
@@ -345,7 +379,13 @@ impl Officer {
         if let Some(error) = resumes.await.into_iter().find_map(|(_, result)| result.err()) {
             return self.complain(&format!("PgBouncer does not go on yet: {error}"));
         }
-        tracing::info!("PgBouncer goes on: {why}");
+        self.watch.waited();
+        match &self.held {
+            Some(held) if held.lost && hart_clock::now() >= held.until => {
+                tracing::warn!("PgBouncer goes on though no primary accepts: {why}");
+            }
+            _ => tracing::info!("PgBouncer goes on: {why}"),
+        }
         let marker = self.marker.clone();
         let _ = on_disk(move || std::fs::remove_file(marker)).await;
         self.said.clear();

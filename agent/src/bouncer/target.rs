@@ -31,6 +31,12 @@ impl Looker {
         Self { postgres: Postgres::new(settings) }
     }
 
+    /// For a look of another kind.
+    #[must_use]
+    pub fn postgres(&self) -> Postgres {
+        self.postgres.clone()
+    }
+
     /// Do all places that this pooler sends clients to accept writes?
     ///
     /// # Errors

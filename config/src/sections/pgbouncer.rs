@@ -86,7 +86,7 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key(
         "pgbouncer",
         Kind::Section,
-        "PgBouncers on this host, paused for a switchover; without this section none are.",
+        "PgBouncers on this host, paused for a switchover and while the primary is lost; without this section none are.",
     ),
     key(
         "pgbouncer.poolers",
