@@ -105,3 +105,24 @@ python() {
   python="$work/venv/bin/python"
   "$python" -m pip install --quiet --disable-pip-version-check "$@"
 }
+
+# ports COUNT: free ones on loopback, in the array $port.
+ports() {
+  port=($(python3 -c 'import socket, sys
+held = [socket.socket() for _ in range(int(sys.argv[1]))]
+for one in held: one.bind(("127.0.0.1", 0))
+print(*(one.getsockname()[1] for one in held))' "$1"))
+}
+
+# commits NAME TABLE: whether a commit there is answered within four seconds.
+commits() {
+  as_user timeout 4 "$bin/psql" -h "$work/$1.sock" -U postgres -AXtqc "insert into $2 values (1)" >/dev/null 2>&1 && echo yes || echo waits
+}
+
+# names NAME VALUE: sets synchronous_standby_names, and waits until the server has them.
+names() {
+  sql "$1" "alter system set synchronous_standby_names to '$2'"
+  sql "$1" "select pg_reload_conf()" >/dev/null
+  until_true 30 is "$1" "show synchronous_standby_names" "$2"
+  sleep 1
+}
