@@ -103,7 +103,12 @@ impl Brain {
     }
 
     /// It was asked that this node lead, and it cannot: nobody shall wait for it.
-    fn refuse_request(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, reason: &str) {
+    pub(in crate::brain) fn refuse_request(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        reason: &str,
+    ) {
         let Some(request) = &snapshot.failover else { return };
         if self.is_named_candidate(snapshot) {
             self.refused = Some(reason.to_owned());
