@@ -72,6 +72,12 @@ impl Tool {
         Self { name, command }
     }
 
+    /// Runs there.
+    pub(crate) fn within_dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
     /// English messages, whatever the machine speaks (they are parsed).
     pub(crate) fn in_english(self) -> Self {
         self.env("LC_ALL", "C")

@@ -127,6 +127,13 @@ impl ControlData {
         (self.state == ClusterState::Shutdown).then_some(self.checkpoint)
     }
 
+    /// Whether the server was a primary when it ended: it was not in recovery, but for one from a crash.
+    #[must_use]
+    pub fn was_primary(&self) -> bool {
+        let recovering = [ClusterState::ShutdownInRecovery, ClusterState::InArchiveRecovery];
+        !recovering.contains(&self.state)
+    }
+
     /// The newest timeline that the control file knows of.
     #[must_use]
     pub fn last_timeline(&self) -> Timeline {

@@ -239,6 +239,19 @@ pub enum Error {
         /// The text, shortened.
         text: String,
     },
+    /// A copy would leave too little room on the disk.
+    #[error(
+        "there is no room in {}: {needed} bytes are needed, with as many to spare, and {free} are free",
+        dir.display()
+    )]
+    NoRoom {
+        /// Where.
+        dir: PathBuf,
+        /// Bytes to be written.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
     /// A file operation failed.
     #[error("cannot {doing} {}", path.display())]
     Io {

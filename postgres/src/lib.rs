@@ -48,6 +48,7 @@ mod settings;
 mod slots;
 mod sync;
 mod sync_file;
+mod unarchived;
 mod upstream;
 mod vet;
 mod wal_behind;
@@ -79,5 +80,6 @@ pub use settings::{
     Credentials, Role, RunAs, Settings, ToolOption, Upstream, default_socket_dir, first_socket_dir,
 };
 pub use slots::SlotChange;
+pub use unarchived::{Archived, Belongs, Course, Waiting};
 pub use upstream::UpstreamState;
 pub use wal_behind::WalBehind;

@@ -1,5 +1,6 @@
 //! A look at the server to follow or to copy from.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hart_ha::lsn::{Lsn, Timeline};
@@ -15,6 +16,9 @@ use crate::settings::Upstream;
 
 /// How often the source of a rewind is asked whether its checkpoint is done.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// So many bytes of a file are compared: segments have 16 MiB, and up to 1 GiB, which no server reads at once.
+pub(crate) const COMPARED: usize = 64 << 20;
 
 /// State of another server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +77,52 @@ impl Postgres {
             state.history = text.map(|text| History::parse(&text)).transpose()?;
         }
         Ok(state)
+    }
+
+    /// The files that the archiver of a primary has before it, as the rewind role sees them.
+    ///
+    /// # Errors
+    /// It cannot be reached or refuses us, or is a standby.
+    pub async fn archiver_queue(
+        &self,
+        of: &Upstream,
+        within: Duration,
+    ) -> Result<BTreeSet<String>> {
+        let (settings, until) = (self.settings(), Instant::now() + within);
+        let failed = || Error::sql("asking the primary what it is about to archive");
+        let who = settings.rewind_credentials();
+        let opened = Session::open_remote(&settings, who, of, self.major(), within).await;
+        let session = opened.map_err(failed())?;
+        let sql = "SELECT pg_is_in_recovery()::text UNION ALL \
+                   SELECT pg_ls_dir('pg_wal/archive_status', true, false)";
+        let rows = session.query(sql, until, within).await.map_err(failed())?;
+        let mut rows = rows.into_iter().flatten().flatten();
+        if rows.next().as_deref() != Some("false") {
+            return Err(Error::parse("the queue of the archiver", "it is a standby"));
+        }
+        Ok(rows.filter_map(|name| Some(name.strip_suffix(".ready")?.to_owned())).collect())
+    }
+
+    /// SHA-256 of the beginning of a file in another server's `pg_wal`, in hexadecimal, as the rewind
+    /// role; `None`: it has no such file any more.
+    ///
+    /// # Errors
+    /// It cannot be reached or refuses us.
+    pub async fn upstream_digest(
+        &self,
+        of: &Upstream,
+        file: &str,
+        within: Duration,
+    ) -> Result<Option<String>> {
+        let (settings, until) = (self.settings(), Instant::now() + within);
+        let failed = || Error::sql("comparing WAL with the primary's");
+        let who = settings.rewind_credentials();
+        let opened = Session::open_remote(&settings, who, of, self.major(), within).await;
+        let path = literal(&format!("pg_wal/{file}"));
+        let sql = format!(
+            "SELECT encode(sha256(pg_read_binary_file({path}, 0, {COMPARED}, true)), 'hex')"
+        );
+        opened.map_err(failed())?.value(&sql, until, within).await.map_err(failed())
     }
 
     /// Whether the server at this place accepts writes, as the superuser sees it.

@@ -71,6 +71,12 @@ pub enum Kind {
     LostWrites,
     /// The data directory is thrown away and copied anew from the leader; the text says why.
     DataReplaced,
+    /// WAL of this node's that waited for the archive was copied beside the data directory.
+    WalKept,
+    /// It is in the archive.
+    WalArchived,
+    /// It is not, and why.
+    WalNotArchived,
     /// Somebody asked for a switchover or failover.
     Request,
     /// A request was refused.

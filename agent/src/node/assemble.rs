@@ -161,9 +161,18 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         })
     });
     let me = crate::bouncer::Who { name: config.name.clone(), instance: instance.to_string() };
+    let monitor = monitor::start(postgres.clone(), wake.clone());
+    let unarchived = super::unarchived::start(
+        postgres.clone(),
+        monitor.answer.clone(),
+        journal.clone(),
+        counters.clone(),
+        wake.clone(),
+    );
     let agent = Agent {
+        unarchived,
         brain: Brain::new(settings::brain(&config, &instance)),
-        monitor: monitor::start(postgres.clone(), wake.clone()),
+        monitor,
         peers: Peers::new(&config.scope, wake.clone()).map_err(refused)?,
         poolers: crate::bouncer::Asker::new(me, &config.scope, logins.clone(), wake.clone())
             .map_err(refused)?,

@@ -78,6 +78,8 @@ pub struct Counters {
     round_trip: AtomicU64,
     /// Requests of both kinds without an answer that could be used.
     pub errors: AtomicU64,
+    /// WAL files that are kept because they are not in the archive yet.
+    unarchived: AtomicU64,
     takeovers: [AtomicU64; Cause::ALL.len()],
 }
 
@@ -97,6 +99,16 @@ impl Counters {
     pub fn round_trip(&self) -> Option<Duration> {
         let micros = self.round_trip.load(Ordering::Relaxed);
         (micros > 0).then(|| Duration::from_micros(micros))
+    }
+
+    /// So many WAL files are kept because they are not in the archive.
+    pub fn set_unarchived(&self, files: usize) {
+        self.unarchived.store(u64::try_from(files).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How many those are.
+    pub fn unarchived(&self) -> u64 {
+        self.unarchived.load(Ordering::Relaxed)
     }
 
     /// How often, for this cause.

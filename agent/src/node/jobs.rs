@@ -296,6 +296,8 @@ impl Worker {
     }
 
     async fn start_standby(&self, leader: Option<&Upstream>) -> Worked {
+        // A standby recycles what waits for the archive.
+        self.keep_unarchived("start as a standby", leader.is_none()).await;
         // So that what somebody promotes past hart acknowledges nothing.
         let names = if self.how.sync { NOBODY } else { "" };
         self.postgres.write_synchronous_standby_names(names, QUICK).await.map_err(|e| chain(&e))?;

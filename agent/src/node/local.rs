@@ -9,7 +9,7 @@ use hart_ha::observation::{
     SyncProof, Upstream,
 };
 use hart_ha::time::Time;
-use hart_postgres::{ClusterState, DataDir, Postgres, Probe, StandbyRow};
+use hart_postgres::{DataDir, Postgres, Probe, StandbyRow};
 
 use super::health::Health;
 use super::monitor::Answer;
@@ -172,10 +172,8 @@ impl Known {
 }
 
 fn read_control(control: &hart_postgres::ControlData, fresh_backup: bool) -> Control {
-    let recovering =
-        matches!(control.state, ClusterState::ShutdownInRecovery | ClusterState::InArchiveRecovery);
     Control {
-        was_primary: !recovering && !fresh_backup,
+        was_primary: control.was_primary() && !fresh_backup,
         fresh_backup,
         clean: control.clean(),
         checkpoint: control.checkpoint,

@@ -52,6 +52,7 @@ mod start;
 mod state_dir;
 mod store_task;
 mod strays;
+mod unarchived;
 mod unfit;
 mod vetted;
 pub mod view;

@@ -40,6 +40,7 @@ impl Worker {
             self.prove_source(from).await?;
             lost::report(&self.postgres, &address(from), &from.name, &self.how.journal).await;
             self.say_what_goes(from);
+            self.keep_unarchived("base backup", false).await;
         }
         let options = BaseBackup { slot: None, replace: self.how.replace, stall: STALL };
         done(self.postgres.base_backup(&address(from), &options, self.report()).await)
@@ -86,6 +87,7 @@ impl Worker {
     pub(super) async fn rewind(&self, from: &Upstream) -> Worked {
         // Before crash recovery, which adds WAL of its own.
         lost::report(&self.postgres, &address(from), &from.name, &self.how.journal).await;
+        self.keep_unarchived("rewind", false).await;
         match self.postgres.rewind(&address(from), self.report(), REWIND).await {
             Ok(Rewound::Done) => Ok(JobDone::Done),
             Ok(Rewound::NotNeeded) => Ok(JobDone::Diverged(false)),

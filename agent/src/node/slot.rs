@@ -38,7 +38,8 @@ impl Agent {
     /// What is wrong with the settings, for people.
     pub(super) fn complaint(&self) -> Option<String> {
         let slot = self.slot_holder.as_ref().map(|other| clash(&self.config.name, other));
-        let all: Vec<String> = slot.into_iter().chain(self.vetted.problem()).collect();
+        let waits = self.unarchived.borrow().clone();
+        let all: Vec<String> = slot.into_iter().chain(self.vetted.problem()).chain(waits).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 }

@@ -165,6 +165,9 @@ fn counted(text: &mut Text, counters: &Counters, events: &[(String, u64)]) {
     let help = "How long Consul takes to answer, as the lease thread measures it; 0: not yet.";
     let trip = counters.round_trip().unwrap_or_default();
     text.gauge("hart_consul_round_trip_seconds", help, trip.as_secs_f64());
+    let help =
+        "WAL files of this node's time as primary that are kept until they are in the archive.";
+    text.gauge("hart_unarchived_wal_files", help, exact(counters.unarchived()));
     let errors = counters.errors.load(std::sync::atomic::Ordering::Relaxed);
     text.counter("hart_consul_errors_total", "Such requests without an answer to use.", errors);
     let help = "How often this node came to lead since the agent began, by cause.";
