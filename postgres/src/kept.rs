@@ -26,7 +26,7 @@ pub enum Found {
 
 /// A connection to a server that accepted writes when it was made.
 pub struct Kept {
-    session: Session,
+    session: Box<Session>,
 }
 
 impl std::fmt::Debug for Kept {
@@ -46,7 +46,9 @@ impl Postgres {
             Err(error) => Err(error),
         };
         match asked {
-            Ok((session, Some(writes))) if writes == "t" => Found::Primary(Kept { session }),
+            Ok((session, Some(writes))) if writes == "t" => {
+                Found::Primary(Kept { session: Box::new(session) })
+            }
             Ok(_) => Found::None("it is no primary".to_owned()),
             Err(error) if takes_nobody(&error) => Found::None(error.to_string()),
             Err(error) => Found::Unknown(error.to_string()),

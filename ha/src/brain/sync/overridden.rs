@@ -89,7 +89,11 @@ impl Brain {
             // What was proved held commits back for whoever is published, and for whom a write of ours
             // that is under way may publish.
             Some(proof) => Waits::all(fit.of.union(&proof.waits.of).cloned().collect()),
-            None => return true,
+            // What is in force may be what a former run of the agent has set.
+            None => {
+                let found = Waits::read(&sql.names).map(|waits| waits.of).unwrap_or_default();
+                Waits::all(fit.of.union(&found).cloned().collect())
+            }
         };
         let again = Job::Sync(again);
         let ready = self.jobs.ready_at(&again);
