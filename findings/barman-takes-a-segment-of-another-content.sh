@@ -25,7 +25,7 @@ streaming_conninfo = host=$work/a.sock user=postgres
 path_prefix = $bin
 C
 barman cron >/dev/null 2>&1
-until_true 30 barman show-servers main
+barman check main >/dev/null 2>&1 || true # It makes the directories.
 segment=000000010000000000000001
 sql a "select pg_switch_wal()" >/dev/null
 cp "$work/a/pg_wal/$segment" "$work/one/"
@@ -42,7 +42,7 @@ for name in "$segment" 00000002.history; do
   same "$name" taken "$(put "$work/one" "$name")"
   barman archive-wal main >/dev/null
   same "$name of another content" taken "$(put "$work/other" "$name")"
-  barman archive-wal main || true; tail -3 "$work/barman.log"; find "$work/store" -type f
+  barman archive-wal main >/dev/null || true
   same "in the archive" one "$(barman get-wal main "$name" 2>/dev/null | cmp -s - "$work/one/$name" && echo one || echo other)"
   same "in errors" 1 "$(find "$work/store/main/errors" -name "$name*duplicate" | wc -l)"
 done
