@@ -133,6 +133,9 @@ fn read_name(top: &Section<'_>, key: &str) -> String {
         "expected a name, found an empty one".to_owned()
     } else if let Some(bad) = name.chars().find(|c| odd(*c)) {
         format!("expected a name, found {bad:?} in it")
+    } else if name == "*" {
+        // Also in quotes it is everybody (`synchronous_standby_names`).
+        "expected a name, found '*', which PostgreSQL takes for every standby".to_owned()
     } else if name.len() > LONGEST_NAME || name == "." || name == ".." {
         format!("expected a name of up to {LONGEST_NAME} bytes, found {} bytes", name.len())
     } else {

@@ -124,8 +124,8 @@ fn in_url(text: &str) -> Option<(usize, usize)> {
 
 fn bearer(text: &str) -> Option<(usize, usize)> {
     let at = text.to_ascii_lowercase().find("bearer ")? + "bearer ".len();
-    let (_, length) = value(&text[at..]);
-    (length > 0).then_some((at, length))
+    let (quote, length) = value(&text[at..]);
+    (length > 0).then_some((at + quote, length))
 }
 
 const ENDS: [&str; 7] =
@@ -152,6 +152,8 @@ mod tests {
             ("curl -T %p https://me:s3cret@h.example/x", "curl -T %p https://me:***@h.example/x"),
             ("x --token abc --password=def %p", "x --token *** --password=*** %p"),
             ("curl -H 'Authorization: Bearer abc' %p", "curl -H 'Authorization: Bearer ***' %p"),
+            ("curl -H \"Authorization: Bearer 'a b¡'\"", "curl -H \"Authorization: Bearer '***'\""),
+            ("Bearer \"¡", "Bearer \"***"),
             ("host=a password=s3cret user=u", "host=a password=*** user=u"),
             (
                 "host all all 0/0 ldap ldapbindpasswd=\"x y\"",

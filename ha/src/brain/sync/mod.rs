@@ -9,6 +9,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+mod alike;
 mod comeback;
 mod confirmations;
 mod overridden;
@@ -158,6 +159,7 @@ impl Brain {
         let quorum = Self::is_quorum(turn, &voters);
         let published = voters.names;
         self.watch_confirmations(turn, sql);
+        alike::tell(turn, snapshot, sql);
         if self.they_come_back(turn, snapshot, sql, &published) {
             if self.sync_doubt.is_at(at) {
                 let same = self.published_voters(snapshot);
@@ -331,6 +333,7 @@ impl Brain {
         let fit = |row: &&Standby| {
             row.streaming
                 && !self.is_me(&row.name)
+                && alike::double(&row.name, snapshot, sql).is_none()
                 && !self.confirmations.lost(&row.name)
                 // Where two hosts die at once, the other one must not be tried in vain.
                 && (published.contains(&row.name)

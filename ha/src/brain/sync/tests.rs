@@ -254,3 +254,16 @@ fn two_rows_of_one_name_are_one_standby() {
     let seen = both(leader(10_000, &[], &[], rows));
     assert_eq!(commands(&mut brain("n1"), &seen), [wait_for(&["n2", "n3"])]);
 }
+
+/// PostgreSQL would let commits go that only the other one has.
+#[test]
+fn whoever_postgresql_takes_for_another_one_is_no_synchronous_standby() {
+    let rows = vec![row("n2", 2000), row("N2", 2000), row("n3", 2000)];
+    let seen = on(leader(10_000, &[], &[], rows));
+    assert_eq!(commands(&mut brain("n1"), &seen), [wait_for(&["n3"])]);
+    let problem = brain("n1").step(&seen).member.problem.unwrap_or_default();
+    assert!(problem.contains("differ in capitals only"), "{problem}");
+    let rows = vec![row("n2", 2000), row("N2", 2000)];
+    let struck = on(leader(10_000, &["n2"], &["n2"], rows));
+    assert_eq!(commands(&mut brain("n1"), &struck), [publish(&[])]);
+}
