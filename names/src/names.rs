@@ -78,7 +78,7 @@ impl Names {
         }
         let Asked { ended, since, known, silent } = self.inner.ask(host);
         let wait = match known {
-            Some(_) if silent => Instant::now(),
+            Some(known) if silent => return Ok(known.to_vec()),
             Some(_) => until.min(since + PATIENCE),
             None => until,
         };
@@ -130,15 +130,8 @@ impl Names {
         mut ended: watch::Receiver<u64>,
         wait: Instant,
     ) -> Option<Result<(), NoAddress>> {
-        let in_time = timeout_at(wait, ended.changed()).await.is_ok();
-        let mut state = self.inner.state();
-        let entry = state.entry(host)?;
-        if in_time {
-            return Some(entry.last.clone());
-        }
-        // Who comes next need not find it out again.
-        entry.silent |= entry.asked.is_some_and(|since| since.elapsed() >= PATIENCE);
-        None
+        timeout_at(wait, ended.changed()).await.ok()?.ok()?;
+        self.inner.state().entry(host).map(|entry| entry.last.clone())
     }
 }
 
@@ -150,12 +143,13 @@ impl Inner {
     fn ask(self: &Arc<Self>, host: &str) -> Asked {
         let now = Instant::now();
         let mut state = self.state();
+        let silent = state.is_silent(now, PATIENCE);
         let (entry, new) = state.ask(host, now);
         let asked = Asked {
             ended: entry.ended.subscribe(),
             since: entry.asked.unwrap_or(now),
             known: entry.known.clone(),
-            silent: entry.silent,
+            silent: silent || entry.silent,
         };
         if new && state.threads < THREADS {
             state.threads += 1;

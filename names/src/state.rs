@@ -23,7 +23,7 @@ pub(crate) struct Entry {
     pub known: Option<Addresses>,
     /// Since when a look-up is under way, or waits for a thread.
     pub asked: Option<Instant>,
-    /// The resolver was too slow for somebody, or failed, since the last answer.
+    /// The resolver has failed since the last answer.
     pub silent: bool,
     /// What the last look-up came to.
     pub last: Result<(), NoAddress>,
@@ -69,6 +69,13 @@ impl State {
             self.queue.push_back(host.to_owned());
         }
         (entry, new)
+    }
+
+    /// Whether somebody's look-up has been under way for so long that nobody else need find that out by waiting.
+    /// There is one resolver for all names.
+    pub fn is_silent(&self, now: Instant, patience: Duration) -> bool {
+        let late = |since: Instant| now.saturating_duration_since(since) >= patience;
+        self.names.values().filter_map(|entry| entry.asked).any(late)
     }
 
     pub fn entry(&mut self, host: &str) -> Option<&mut Entry> {

@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -109,6 +111,24 @@ async fn a_failure_takes_nothing_back_and_no_such_name_does() {
     assert_eq!(names.resolve_now(host, Instant::now() + LONG).await, Err(no_such(host)));
     assert_eq!(ask(&names, host).await, Err(no_such(host)));
     assert!(names.known(host).is_empty());
+}
+
+/// There is one resolver: of a second name nobody waits again.
+#[tokio::test]
+async fn silence_is_found_out_once() {
+    let resolver = Resolver::default();
+    let names = resolver.names();
+    for host in ["db1.example", "db2.example"] {
+        resolver.says(host, Ok(vec!["198.51.100.1"]));
+        assert!(ask(&names, host).await.is_ok());
+    }
+    resolver.is_silent(true);
+    names.refresh("db1.example");
+    assert_eq!(ask(&names, "db1.example").await, ips(&["198.51.100.1"]));
+    let second = pin!(names.resolve("db2.example", Instant::now() + LONG));
+    let at_once = second.poll(&mut Context::from_waker(Waker::noop()));
+    assert_eq!(at_once, Poll::Ready(Ok(vec![address("198.51.100.1")])));
+    resolver.is_silent(false);
 }
 
 #[tokio::test]

@@ -109,9 +109,7 @@ impl Scenario {
             }
             Self::Crash => row("postmaster SIGKILL", "4.6 s", "2.7 s", seconds(1.0)),
             Self::NodeLost => row("node lost", "26.2 s", "21.8 s", seconds(4.0)),
-            Self::ResolverLost => {
-                row("node and resolver lost, members by name", "-", "-", seconds(4.0))
-            }
+            Self::ResolverLost => row("node and resolver lost, ttl 6 s", "-", "-", seconds(8.0)),
             // What one writer has acknowledged in a ttl of 3 s.
             Self::Partition => row(
                 "primary partitioned",
