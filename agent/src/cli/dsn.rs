@@ -1,6 +1,8 @@
-//! `hart dsn`: one connection string with all members, for drivers that know several hosts.
+//! `hart dsn`: one connection string with all members, for drivers that know several hosts, and a function that
+//! tries them for those that do not.
 
 mod formats;
+mod snippets;
 
 use std::process::ExitCode;
 
@@ -37,7 +39,7 @@ pub struct DsnArgs {
     libpq: u16,
 }
 
-/// Prints the string.
+/// Prints the string, or the function.
 ///
 /// # Errors
 /// The cluster cannot be read or has no members.

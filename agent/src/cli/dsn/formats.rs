@@ -23,6 +23,12 @@ pub enum DsnFormat {
     TokioPostgres,
     /// .NET, Npgsql.
     Dotnet,
+    /// Node.js, Postgres.js (the package `postgres`).
+    PostgresJs,
+    /// Node.js, node-postgres (the package `pg`): a function, for it knows one host only.
+    NodePostgres,
+    /// Python, asyncpg: a function, for it never leaves a silent host.
+    Asyncpg,
 }
 
 /// What a connection string is made of.
@@ -41,10 +47,10 @@ pub struct Dsn {
 }
 
 /// Seconds for one connection: a host that does not answer is passed over.
-const CONNECT: u32 = 2;
+pub(super) const CONNECT: u32 = 2;
 /// Seconds of silence, then seconds between probes, then how many: a dead server is noticed after
 /// 5 + 2 × 1 s. With unacknowledged data it is `USER_TIMEOUT`, which keepalives do not cover.
-const IDLE: u32 = 5;
+pub(super) const IDLE: u32 = 5;
 const INTERVAL: u32 = 1;
 const COUNT: u32 = 2;
 /// Milliseconds.
@@ -64,6 +70,9 @@ impl Dsn {
             DsnFormat::Pgx => self.uri("postgres", &self.pgx_options()),
             DsnFormat::TokioPostgres => self.key_values(&self.tokio_postgres_options()),
             DsnFormat::Dotnet => self.dotnet(),
+            DsnFormat::PostgresJs => self.postgres_js(),
+            DsnFormat::NodePostgres => self.node_postgres(),
+            DsnFormat::Asyncpg => self.asyncpg(),
         }
     }
 
@@ -95,6 +104,21 @@ impl Dsn {
         vec![("target_session_attrs", session.to_owned()), ("connect_timeout", CONNECT.to_string())]
     }
 
+    /// Postgres.js passes what it does not know on to the server, which refuses it; with `read-write` it stays on
+    /// a standby.
+    pub(super) fn postgres_js_options(&self) -> Vec<(&'static str, String)> {
+        let session = match self.role {
+            RoleFilter::Primary => Some("primary"),
+            RoleFilter::Replica => Some("standby"),
+            RoleFilter::Any => None,
+        };
+        let mut options: Vec<_> =
+            session.map(|word| ("target_session_attrs", word.to_owned())).into_iter().collect();
+        options
+            .extend([("connect_timeout", CONNECT.to_string()), ("keep_alive", IDLE.to_string())]);
+        options
+    }
+
     /// tokio-postgres counts `tcp_user_timeout` in seconds and has `read-only` for a standby.
     fn tokio_postgres_options(&self) -> Vec<(&'static str, String)> {
         let session = self.word("read-write", "read-only", "any");
@@ -123,7 +147,7 @@ impl Dsn {
         pairs.join(" ")
     }
 
-    fn uri(&self, scheme: &str, options: &[(&'static str, String)]) -> String {
+    pub(super) fn uri(&self, scheme: &str, options: &[(&'static str, String)]) -> String {
         let user = self.username.as_ref().map(|user| format!("{}@", encoded(user)));
         let (user, hosts) = (user.unwrap_or_default(), self.authorities());
         let query: Vec<_> =
@@ -198,7 +222,7 @@ impl Dsn {
     }
 
     /// With one primary there is nothing to spread.
-    fn spreads(&self) -> bool {
+    pub(super) fn spreads(&self) -> bool {
         self.role != RoleFilter::Primary
     }
 }

@@ -89,3 +89,35 @@ fn odd_names_are_quoted() {
     let nobody = Dsn { username: None, ..dsn(RoleFilter::Any) };
     assert!(nobody.render(DsnFormat::Uri).starts_with("postgresql://10.0.0.1:5432,"));
 }
+
+#[test]
+fn postgres_js_has_words_of_its_own() {
+    let four = vec![("10.0.0.1".to_owned(), 5432), ("db2".to_owned(), 5433)];
+    let render = |role| Dsn { hosts: four.clone(), ..dsn(role) }.render(DsnFormat::PostgresJs);
+    let six = "postgres({ host: [\"10.0.0.1\", \"fd00::2\"], port: [5432, 5433], database: \"app\", \
+               username: \"me\", target_session_attrs: \"primary\", connect_timeout: 2, keep_alive: 5 })";
+    assert_eq!(dsn(RoleFilter::Primary).render(DsnFormat::PostgresJs), six);
+    let hosts = "postgres://me@10.0.0.1:5432,db2:5433/app";
+    let primary = format!("{hosts}?target_session_attrs=primary&connect_timeout=2&keep_alive=5");
+    assert_eq!(render(RoleFilter::Primary), primary);
+    assert!(render(RoleFilter::Replica).contains("?target_session_attrs=standby&"));
+    assert!(!render(RoleFilter::Any).contains("target_session_attrs"));
+}
+
+#[test]
+fn a_driver_that_knows_one_host_gets_a_function() {
+    let mut odd = dsn(RoleFilter::Primary);
+    (odd.dbname, odd.username) = ("a\"b\\".into(), Some("O'Neil".into()));
+    let js = odd.render(DsnFormat::NodePostgres);
+    assert!(js.contains("[[\"10.0.0.1\", 5432], [\"fd00::2\", 5433]]"), "{js}");
+    assert!(js.contains(r#"database: "a\"b\\", user: "O'Neil","#), "{js}");
+    assert!(js.contains("if (!rows[0].standby)") && !js.contains("sort("), "{js}");
+    let python = odd.render(DsnFormat::Asyncpg);
+    assert!(python.contains("[(\"10.0.0.1\", 5432), (\"fd00::2\", 5433)]"), "{python}");
+    assert!(python.contains(r#"user="O'Neil", database="a\"b\\","#), "{python}");
+    assert!(python.contains("target_session_attrs=\"primary\"") && !python.contains("random"));
+    let spread = |format| dsn(RoleFilter::Replica).render(format);
+    assert!(spread(DsnFormat::NodePostgres).contains("if (rows[0].standby)"));
+    assert!(spread(DsnFormat::NodePostgres).contains("sort(() => Math.random() - 0.5)"));
+    assert!(spread(DsnFormat::Asyncpg).contains("random.sample(HOSTS, len(HOSTS))"));
+}
