@@ -96,6 +96,8 @@ pub struct Local {
     pub trouble: Option<Trouble>,
     /// Why a server that runs lets the agent ask nothing: it refuses the login, or the statement.
     pub refused: Option<String>,
+    /// What a server that is down said last, where it ended by itself, and what to do about it.
+    pub last_words: Option<String>,
     /// The server's own word that the WAL it needs next is nowhere to be had any more.
     pub wal_gone: Option<String>,
     /// Why nobody reaches this node at its own REST address.

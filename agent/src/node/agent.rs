@@ -340,6 +340,10 @@ impl Agent {
         }
         self.known.life = life;
         self.known.stray = None;
+        self.known.last_words = None;
+        if life == Life::Down {
+            self.note_end();
+        }
         self.known.stale = true;
         self.known.proof = None;
         let armed = match life {
@@ -355,6 +359,22 @@ impl Agent {
         };
         let _ = self.monitor.orders.send(order);
         let _ = self.lease.orders.send(LeaseOrder::GuardChanged(armed));
+    }
+
+    /// It has ended: by itself, or at this agent's word. Nobody waits for a restart that has failed; it is
+    /// tried again all the same.
+    fn note_end(&mut self) {
+        let stops = |job: &Job| matches!(job, Job::Stop | Job::Restart);
+        if self.jobs.running().is_some_and(|running| stops(&running.job)) || self.fencing {
+            return;
+        }
+        self.known.last_words = self.server.last_words();
+        if !self.known.asked.restart
+            && let Some(reply) = self.restarting.take()
+        {
+            let words = self.known.last_words.as_deref().unwrap_or("its log says why");
+            let _ = reply.send(Err(format!("PostgreSQL ended before it answered: {words}")));
+        }
     }
 
     fn take_ended(&mut self) -> Vec<hart_ha::observation::FinishedJob> {
@@ -422,7 +442,7 @@ impl Agent {
             (Job::Sync(_), Err(_)) => self.known.proof = None,
             (_, Ok(JobDone::Stray(words))) => self.known.stray = Some(words.clone()),
             (Job::Restart, Ok(_)) => self.known.asked.restart = false,
-            (Job::Restart, Err(error)) => {
+            (Job::Restart | Job::StartStandby(_) | Job::StartPrimary { .. }, Err(error)) => {
                 self.known.asked.restart = false;
                 if let Some(reply) = self.restarting.take() {
                     let _ = reply.send(Err(error.clone()));

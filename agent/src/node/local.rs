@@ -41,6 +41,8 @@ pub struct Known {
     pub health: Health,
     /// The kill that is under way.
     pub killing: Option<Killing>,
+    /// What a server that has ended by itself said last.
+    pub last_words: Option<String>,
     /// What commits have been proved to wait for.
     pub proof: Option<SyncProof>,
     history: (Timeline, Vec<(Timeline, Lsn, String)>),
@@ -157,6 +159,7 @@ impl Known {
             killing: self.killing.clone(),
             trouble: self.health.trouble.clone().filter(|_| up),
             refused: answer.problem.clone().filter(|_| up && answer.refused),
+            last_words: self.last_words.clone().filter(|_| !up),
             wal_gone: self.health.wal_gone.clone().filter(|_| up),
             misled: self.misled.clone(),
             complaint,

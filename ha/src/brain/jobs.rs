@@ -102,8 +102,10 @@ impl JobLog {
             // Stopped on purpose, or started anew.
             self.starting = None;
         } else if !running {
-            let error = "PostgreSQL ended before it answered; its log says why";
-            self.start_failed(1, observation.now, error);
+            let words = observation.local.last_words.as_deref();
+            let words = words.map_or("; its log says why".to_owned(), |words| format!(": {words}"));
+            let error = format!("PostgreSQL ended before it answered{words}");
+            self.start_failed(1, observation.now, &error);
         }
     }
 

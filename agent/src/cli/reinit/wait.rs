@@ -20,7 +20,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Waits until all of them (name, URL of `/patroni`) stream from the leader.
 ///
 /// # Errors
-/// A member does not answer for a minute.
+/// A member does not answer for a minute, or does not start after the copy.
 pub async fn until_streaming(context: &Context, members: &[(&str, String)]) -> Result<(), Fail> {
     for (name, url) in members {
         let bar = bar(name);
@@ -28,7 +28,7 @@ pub async fn until_streaming(context: &Context, members: &[(&str, String)]) -> R
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         // The old server may still be seen streaming at the first look.
-        let mut begun = false;
+        let (mut begun, mut copied) = (false, false);
         loop {
             ticks.tick().await;
             match context.rest.get_json(url, ANSWER).await {
@@ -36,6 +36,10 @@ pub async fn until_streaming(context: &Context, members: &[(&str, String)]) -> R
                     heard = Instant::now();
                     begun |= !streams(&status);
                     show(&bar, &status);
+                    copied |= status["state"] == "creating replica";
+                    if copied && fails_to_start(&status) {
+                        return Err(does_not_start(name, &status));
+                    }
                     if begun && streams(&status) {
                         break;
                     }
@@ -51,6 +55,17 @@ pub async fn until_streaming(context: &Context, members: &[(&str, String)]) -> R
         eprintln!("{name} streams from the leader");
     }
     Ok(())
+}
+
+fn fails_to_start(status: &Value) -> bool {
+    let phase = status["hart"]["phase"].as_str().unwrap_or_default();
+    phase.starts_with("start as standby failed")
+}
+
+fn does_not_start(name: &str, status: &Value) -> Fail {
+    let doing = status["hart"]["phase"].as_str().unwrap_or("its log says why");
+    Fail::failed(format!("{name} has been copied anew and does not start: {doing}"))
+        .hint("it is tried again; `hart why` shows how that goes")
 }
 
 fn bar(name: &str) -> ProgressBar {
@@ -87,6 +102,15 @@ mod tests {
     #[test]
     fn the_template_is_valid() {
         assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
+    }
+
+    #[test]
+    fn a_start_that_fails_is_not_waited_for() {
+        let phase = "start as standby failed, trying again: PostgreSQL ended before it answered";
+        assert!(fails_to_start(&json!({"state": "stopped", "hart": {"phase": phase}})));
+        assert!(!fails_to_start(
+            &json!({"state": "starting", "hart": {"phase": "start as standby"}})
+        ));
     }
 
     #[test]

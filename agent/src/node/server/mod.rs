@@ -3,6 +3,7 @@
 //!
 //! | file | does |
 //! |---|---|
+//! | `advice` | what to do about words that a server has ended with |
 //! | `find` | what an earlier run left: adopted under its guard, killed without one |
 //! | `start` | a guard, and PostgreSQL under it |
 //! | `stray` | a PostgreSQL that was started past the guard, and who works in the data directory |
@@ -19,6 +20,7 @@
 //! it**: PostgreSQL first, then the guard, whose lock would keep the next one from starting. If the
 //! guard comes back to life in between, two kill, which does no harm.
 
+mod advice;
 mod fence;
 mod find;
 mod killing;
@@ -106,6 +108,8 @@ pub struct Server {
     kills: Kills,
     /// This agent has asked PostgreSQL to end since it came up.
     asked: Arc<AtomicBool>,
+    /// Where in its log the server began that was started last.
+    log_from: Arc<AtomicU64>,
     ladder: Arc<watch::Sender<Ladder>>,
     traffic: Traffic,
     wake: Arc<Notify>,
@@ -124,6 +128,7 @@ impl Server {
             killing: Arc::default(),
             kills: Kills::new(wake.clone()),
             asked: Arc::default(),
+            log_from: Arc::default(),
             ladder: Arc::new(watch::Sender::new(Ladder::default())),
             traffic: Traffic::default(),
             wake,

@@ -70,13 +70,17 @@ impl Server {
 
     async fn spawn_and_watch(&self, spec: &Spec, hold: Option<Hold>) -> Result<(), String> {
         let paths = &*self.paths;
+        self.log_begins();
         let started = hart_guard::spawn(spec, SPAWN).await.map_err(|e| chain(&e))?;
         self.guard_pid.store(started.guard_pid, Ordering::Relaxed);
         let mut client = Client::connect(&paths.socket, TALK).await.map_err(|e| chain(&e))?;
         let status = match client.status(TALK).await {
             Ok(status) => status,
             Err(hart_guard::ClientError::Ended(record)) => {
-                return Err(format!("PostgreSQL ended at once: {record}{}", self.last_words()));
+                return Err(format!(
+                    "PostgreSQL ended at once: {record}{}",
+                    self.last_words_after()
+                ));
             }
             Err(error) => return Err(chain(&error)),
         };

@@ -1,6 +1,7 @@
 //! The WAL archive: slow, behind, or with files of another cluster in it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use hart_e2e::{DEADLINE, owner_of};
 use hart_testkit::{Options, TempDir, bin_dir, until};
 
-use super::{AWAY, FENCED};
+use super::{AWAY, ENDED, FENCED};
 use crate::Drill;
 use crate::drill::Loss;
 use crate::program::hart;
@@ -206,5 +207,40 @@ async fn what_a_lost_primary_had_not_archived_is_archived() -> Result<()> {
     let marks = "select string_agg(i::text, ' ' order by i) from marks";
     let found = archive.restored(&drill, &leads, marks).await?;
     ensure!(found == "0 1 2 3 4 5", "restored: {found}, of {:?}", archive.list());
+    Ok(())
+}
+
+/// Somebody's history file in the archive: a restart and a new copy fail at once, in words that name the
+/// file and what to do; when it is taken away the replica comes up by itself.
+#[tokio::test]
+async fn a_stray_history_file_in_the_archive_is_named() -> Result<()> {
+    let archive = Archive::new()?;
+    let mut drill = Drill::with(&archive.options()).await?;
+    let primary = drill.write().await?;
+    let replica = drill.other_than(&primary)?;
+    let stray = archive.files.join("00000002.history");
+    fs::write(&stray, "1\t0/2000000\tno recovery target specified\n")?;
+    fs::set_permissions(&stray, fs::Permissions::from_mode(0o644))?;
+    let remedy = "00000002.history in the archive that restore_command reads";
+    for command in ["restart", "reinit"] {
+        let args = [command, "ha", &replica, "--force"];
+        let args =
+            if command == "reinit" { [&args[..], &["--wait"]].concat() } else { args.to_vec() };
+        let said = format!("{:#}", hart(&drill.cluster, &primary, &args).expect_err("it fails"));
+        let named = said.contains("requested timeline 2 is not a child") && said.contains(remedy);
+        ensure!(named, "{command}: {said}\n{}", drill.logs());
+    }
+    until("its word in the list", DEADLINE, async || {
+        hart(&drill.cluster, &primary, &["list"])
+            .ok()
+            .filter(|text| text.contains("00000002.history"))
+    })
+    .await
+    .with_context(|| drill.logs())?;
+    fs::remove_file(&stray)?;
+    // PostgreSQL has kept a copy, which is named, too.
+    fs::remove_file(drill.cluster.node(&replica)?.data_dir().join("pg_wal/00000002.history"))?;
+    let last = drill.finish(Loss::None, &[ENDED, "start as standby", "thrown away"]).await?;
+    ensure!(last == primary, "{last} leads\n{}", drill.logs());
     Ok(())
 }
