@@ -96,8 +96,8 @@ pub struct Local {
     pub trouble: Option<Trouble>,
     /// Why a server that runs lets the agent ask nothing: it refuses the login, or the statement.
     pub refused: Option<String>,
-    /// What a server that is down said last, where it ended by itself, and what to do about it.
-    pub last_words: Option<String>,
+    /// What a server that is down said last, where it ended by itself.
+    pub last_words: Option<LastWords>,
     /// The server's own word that the WAL it needs next is nowhere to be had any more.
     pub wal_gone: Option<String>,
     /// Why nobody reaches this node at its own REST address.
@@ -117,6 +117,15 @@ pub struct Trouble {
     pub what: String,
     /// It does not even answer, or has nothing to save, so that an orderly stop has no prospect.
     pub silent: bool,
+}
+
+/// With what a server has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastWords {
+    /// Its own words, and what to do about it, where that is known.
+    pub text: String,
+    /// The cause lies outside the data directory: a copy would end in the same way.
+    pub outside: bool,
 }
 
 /// PostgreSQL is being killed, and its last process is not gone yet.

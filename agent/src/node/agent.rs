@@ -372,7 +372,7 @@ impl Agent {
         if !self.known.asked.restart
             && let Some(reply) = self.restarting.take()
         {
-            let words = self.known.last_words.as_deref().unwrap_or("its log says why");
+            let words = self.known.last_words.as_ref().map_or("its log says why", |w| &w.text);
             let _ = reply.send(Err(format!("PostgreSQL ended before it answered: {words}")));
         }
     }
@@ -444,6 +444,7 @@ impl Agent {
             (Job::Restart, Ok(_)) => self.known.asked.restart = false,
             (Job::Restart | Job::StartStandby(_) | Job::StartPrimary { .. }, Err(error)) => {
                 self.known.asked.restart = false;
+                self.known.last_words = self.server.last_words();
                 if let Some(reply) = self.restarting.take() {
                     let _ = reply.send(Err(error.clone()));
                 }

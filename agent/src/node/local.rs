@@ -5,8 +5,8 @@ use std::time::Duration;
 use hart_ha::keeper::Hold;
 use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::{
-    Asked, Control, Data, Killing, Local, Memory, Process, RecoveryCommand, Sql, Standby,
-    SyncProof, Upstream,
+    Asked, Control, Data, Killing, LastWords, Local, Memory, Process, RecoveryCommand, Sql,
+    Standby, SyncProof, Upstream,
 };
 use hart_ha::time::Time;
 use hart_postgres::{DataDir, Postgres, Probe, StandbyRow};
@@ -42,7 +42,7 @@ pub struct Known {
     /// The kill that is under way.
     pub killing: Option<Killing>,
     /// What a server that has ended by itself said last.
-    pub last_words: Option<String>,
+    pub last_words: Option<LastWords>,
     /// What commits have been proved to wait for.
     pub proof: Option<SyncProof>,
     history: (Timeline, Vec<(Timeline, Lsn, String)>),

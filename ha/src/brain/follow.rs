@@ -140,7 +140,7 @@ impl Brain {
         let name = upstream.name.clone();
         let job = Job::StartStandby(Some(upstream));
         let failed = self.jobs.failed(&job);
-        if failed < STARTS_MAX {
+        if failed < STARTS_MAX || self.jobs.no_copy_helps() {
             return self.start_when_ready(turn, job, "there is a leader to follow");
         }
         let error = self.jobs.error(&job).unwrap_or("no error");

@@ -56,6 +56,8 @@ pub(super) struct JobLog {
     failures: BTreeMap<&'static str, Failures>,
     /// The comparison under way, or that has just ended, found a running server.
     suspects: bool,
+    /// The last start failed for what lies outside the data directory.
+    outside: bool,
     /// A server that was started and has not answered yet.
     starting: Option<&'static str>,
     compared: Option<Compared>,
@@ -68,6 +70,9 @@ impl JobLog {
         self.learn_of_rest(observation);
         for finished in &observation.finished {
             self.record(finished, observation.now);
+            if STARTS.contains(&finished.job.name()) && finished.result.is_err() {
+                self.outside = observation.local.last_words.as_ref().is_some_and(|w| w.outside);
+            }
         }
         self.learn_start(observation);
     }
@@ -102,10 +107,11 @@ impl JobLog {
             // Stopped on purpose, or started anew.
             self.starting = None;
         } else if !running {
-            let words = observation.local.last_words.as_deref();
-            let words = words.map_or("; its log says why".to_owned(), |words| format!(": {words}"));
-            let error = format!("PostgreSQL ended before it answered{words}");
+            let words = observation.local.last_words.as_ref();
+            let said = words.map_or("; its log says why".to_owned(), |w| format!(": {}", w.text));
+            let error = format!("PostgreSQL ended before it answered{said}");
             self.start_failed(1, observation.now, &error);
+            self.outside = words.is_some_and(|words| words.outside);
         }
     }
 
@@ -176,6 +182,11 @@ impl JobLog {
     /// Is it to be compared with this leader at rest, whatever is known of their timelines?
     pub fn is_suspected(&self, with: &Upstream) -> bool {
         self.suspected.as_ref() == Some(with)
+    }
+
+    /// The last start failed for what no copy of the data would mend.
+    pub fn no_copy_helps(&self) -> bool {
+        self.outside
     }
 
     /// How often this kind has failed in a row.

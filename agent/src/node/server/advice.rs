@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// For people.
+/// For people. All that is known here lies outside the data directory.
 pub(super) fn of(words: &str, pg_wal: &Path) -> Option<String> {
     let timeline = foreign_timeline(words)?;
     let file = format!("{timeline:08X}.history");

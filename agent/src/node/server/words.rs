@@ -4,26 +4,28 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use hart_ha::observation::LastWords;
+
 use super::{Life, Server, advice};
 
 impl Server {
     /// The end of PostgreSQL's log, for an error text.
     pub(super) fn last_words_after(&self) -> String {
-        self.last_words().map(|words| format!("; it said: {words}")).unwrap_or_default()
+        self.last_words().map(|words| format!("; it said: {}", words.text)).unwrap_or_default()
     }
 
     /// What PostgreSQL has ended with since it was started last, and what to do about it, where that is
     /// known. Nothing where it does not log to standard error.
     #[must_use]
-    pub fn last_words(&self) -> Option<String> {
+    pub fn last_words(&self) -> Option<LastWords> {
         let from = self.log_from.load(Ordering::Relaxed);
         let (log, begins) = log_end(&self.paths.log, TAIL).ok()?;
         let skipped = usize::try_from(from.saturating_sub(begins)).unwrap_or(usize::MAX);
         let words = fatal(log.get(skipped..).unwrap_or_default())?;
         let dir = self.postgres.settings().data_dir.join("pg_wal");
         Some(match advice::of(&words, &dir) {
-            Some(advice) => format!("{words}; {advice}"),
-            None => words,
+            Some(advice) => LastWords { text: format!("{words}; {advice}"), outside: true },
+            None => LastWords { text: words, outside: false },
         })
     }
 

@@ -1,7 +1,7 @@
 //! Following, and data that does not fit.
 
 use super::*;
-use crate::observation::RunningJob;
+use crate::observation::{LastWords, RunningJob};
 
 #[test]
 fn a_replica_that_follows_has_nothing_to_do() {
@@ -231,6 +231,28 @@ fn a_base_backup_that_streams_after_all_is_kept() {
     runs.local.sql.as_mut().unwrap().streaming = true;
     commands(&mut brain, &runs);
     assert_eq!(brain.must_clone, None);
+}
+
+/// Otherwise it would be copied again and again.
+#[test]
+fn a_base_backup_that_fails_for_what_lies_outside_is_not_copied_again() {
+    let mut brain = brain("n2");
+    let mut rest = down(sees("n2", 100, beats(100), standby(0)), false, true);
+    rest.local.control.as_mut().unwrap().fresh_backup = true;
+    rest.local.last_words = Some(LastWords { text: "a stray history".into(), outside: true });
+    let job = Job::StartStandby(Some(upstream("n1")));
+    let failed = |_| FinishedJob { job: job.clone(), result: Err("a stray history".into()) };
+    rest.finished = (0..5).map(failed).collect();
+    assert_eq!(commands(&mut brain, &rest), []);
+    assert_eq!(brain.must_clone, None);
+    rest.finished.clear();
+    let step = brain.step(&rest);
+    assert_eq!(
+        step.member.problem.as_deref(),
+        Some("start as standby keeps failing: a stray history")
+    );
+    (rest.now, rest.store.arrived) = (at(60_000), at(60_000));
+    assert_eq!(commands(&mut brain, &rest), [Command::Begin(job)], "it is tried again");
 }
 
 #[test]
