@@ -116,9 +116,10 @@ impl Served {
         for (silent, moved) in [(0, "10.0.0.11"), (1, "10.0.0.12")] {
             self.responders[silent].freeze()?;
             for number in 0..30 {
-                // A resolver library asks from a new socket each time. No answer is an error of dig's.
+                // A resolver library asks from a new socket each time, and again where no answer comes. None at
+                // all is an error of dig's.
                 let name = format!("x{silent}-{number}.ha.{ZONE}");
-                let answer = dig_at("127.0.0.1", port, &[&name, "+time=10"]);
+                let answer = dig_at("127.0.0.1", port, &[&name, "+time=10", "+tries=5"]);
                 let answer = answer.with_context(|| format!("{name}: {}", self.logs()))?;
                 ensure!(answer.contains("status: NXDOMAIN"), "{name}: {answer}");
             }
