@@ -123,9 +123,10 @@ async fn a_restore_command_that_recovery_waits_for_is_seen() {
     let waits = replica.until("it waits", |probe| probe.recovery_command.clone()).await;
     // To a hundredth of a second.
     assert!(waits.began + Duration::from_millis(20) > before, "{waits:?}, {before:?}");
-    assert!(waits.began <= hart_clock::now() && waits.name == "restore_command", "{waits:?}");
+    assert!(waits.began <= hart_clock::now() && waits.name.contains("restore_command"), "{waits:?}");
     let same = replica.postgres.probe(LONG).await.unwrap();
-    assert!(same.in_recovery && same.recovery_command == Some(waits), "{same:?}");
+    let began = same.recovery_command.as_ref().map(|command| command.began);
+    assert!(same.in_recovery && began == Some(waits.began), "{same:?}");
     std::fs::write(&go_on, "").unwrap();
     let promoted = replica.until("it is promoted", |p| (!p.in_recovery).then(|| p.clone())).await;
     assert_eq!(promoted.recovery_command, None);
