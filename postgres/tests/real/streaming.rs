@@ -123,7 +123,10 @@ async fn a_restore_command_that_recovery_waits_for_is_seen() {
     let waits = replica.until("it waits", |probe| probe.recovery_command.clone()).await;
     // To a hundredth of a second.
     assert!(waits.began + Duration::from_millis(20) > before, "{waits:?}, {before:?}");
-    assert!(waits.began <= hart_clock::now() && waits.name.contains("restore_command"), "{waits:?}");
+    assert!(
+        waits.began <= hart_clock::now() && waits.name.contains("restore_command"),
+        "{waits:?}"
+    );
     let same = replica.postgres.probe(LONG).await.unwrap();
     let began = same.recovery_command.as_ref().map(|command| command.began);
     assert!(same.in_recovery && began == Some(waits.began), "{same:?}");
