@@ -19,7 +19,7 @@ static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 /// Runs file work on a thread of its own, so that a slow disk does not hold up the caller's other
 /// tasks, and gives up waiting after `within` (the thread goes on; nothing can interrupt a disk). Not
-/// on the runtime's threads: name resolution needs those, also while the disk hangs.
+/// on the runtime's threads: others need those, also while the disk hangs.
 pub(crate) async fn blocking<T: Send + 'static>(
     what: &'static str,
     within: Duration,
@@ -115,6 +115,37 @@ pub(crate) fn write_new(
     file.sync_all().map_err(Error::io("fsync", path))
 }
 
+/// Copies a regular file to where none must be, and fsyncs it. Neither end is followed where it is a
+/// symbolic link: both lie in directories of the user that PostgreSQL runs as, and we may be root.
+pub(crate) fn copy_new(from: &Path, to: &Path, owner: Option<RunAs>) -> Result<()> {
+    let plain = nix::fcntl::OFlag::O_NOFOLLOW.bits() | nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let opened = OpenOptions::new().read(true).custom_flags(plain).open(from);
+    let mut source = opened.map_err(Error::io("open", from))?;
+    if !source.metadata().map_err(Error::io("look at", from))?.is_file() {
+        let odd = io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+        return Err(Error::io("copy", from)(odd));
+    }
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+    let mut file = created.map_err(Error::io("create", to))?;
+    io::copy(&mut source, &mut file).map_err(Error::io("copy", from))?;
+    if let Some(RunAs { uid, gid }) = owner {
+        std::os::unix::fs::fchown(&file, Some(uid), Some(gid))
+            .map_err(Error::io("change the owner of", to))?;
+    }
+    file.sync_all().map_err(Error::io("fsync", to))
+}
+
+/// Gives a directory to the user that PostgreSQL runs as, and nothing that a symbolic link in its place
+/// leads to.
+pub(crate) fn give_dir(dir: &Path, owner: Option<RunAs>) -> Result<()> {
+    let Some(RunAs { uid, gid }) = owner else { return Ok(()) };
+    let plain = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_DIRECTORY;
+    let opened = OpenOptions::new().read(true).custom_flags(plain.bits()).open(dir);
+    let opened = opened.map_err(Error::io("open", dir))?;
+    std::os::unix::fs::fchown(&opened, Some(uid), Some(gid))
+        .map_err(Error::io("change the owner of", dir))
+}
+
 /// Removes a file if it is there. Returns whether it was.
 pub(crate) fn remove_if_there(path: &Path) -> Result<bool> {
     match fs::remove_file(path) {
@@ -150,6 +181,27 @@ pub(crate) fn sync_filesystems(dirs: &[PathBuf]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Root would read a file of its own for the user that PostgreSQL runs as, or write over one.
+    #[test]
+    fn a_copy_follows_no_link_at_either_end() {
+        let dir = std::env::temp_dir().join(format!("hart-copy-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let [file, link, to] = ["file", "link", "to"].map(|name| dir.join(name));
+        fs::write(&file, "secret").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(copy_new(&link, &to, None).is_err() && !to.exists());
+        assert!(copy_new(&file, &link, None).is_err(), "it is there");
+        assert!(copy_new(&dir, &to, None).is_err(), "no regular file");
+        copy_new(&file, &to, None).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"secret");
+        let owner = Some(RunAs { uid: Uid::current().as_raw(), gid: Gid::current().as_raw() });
+        give_dir(&dir, owner).unwrap();
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(&dir, &link).unwrap();
+        assert!(give_dir(&link, owner).is_err());
+        fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn replaces_and_reports_changes() {

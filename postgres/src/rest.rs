@@ -37,6 +37,11 @@ impl Postgres {
         self.settings().data_dir.join(STANDBY_SIGNAL)
     }
 
+    /// A standby is about to be promoted: until it has ended it is not put to rest.
+    pub fn is_to_lead(&self) {
+        self.awake().note(&Role::Primary);
+    }
+
     /// PostgreSQL is gone, or was not started after all: [`Postgres::put_to_rest`] has its way again.
     pub fn has_ended(&self) {
         self.awake().0.store(false, Ordering::SeqCst);

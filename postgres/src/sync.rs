@@ -19,7 +19,7 @@ use crate::link::Session;
 use crate::link_error::LinkError;
 use crate::postgres::Postgres;
 use crate::postmaster;
-use crate::settings::{Role, Settings};
+use crate::settings::Settings;
 use crate::sync_file::SyncFile;
 
 const NAMES: &[&str] = &["synchronous_standby_names"];
@@ -82,16 +82,15 @@ impl Postgres {
         self.reload(within).await
     }
 
-    /// For a standby that is about to be promoted: its first commits wait for nobody. Until PostgreSQL
-    /// has ended it is not put to rest any more.
+    /// For a standby that is promoted ([`Postgres::is_to_lead`]): its first commits wait for nobody. Nothing is
+    /// done where it has ended meanwhile, for it rests then.
     ///
     /// # Errors
     /// The file cannot be written, or the server not be told.
     pub async fn wake_names(&self, within: Duration) -> Result<()> {
         let _turn = self.sync_turn(within).await?;
-        self.awake().note(&Role::Primary);
         let file = Closing(self.sync_file(within).await?);
-        if file.0.has("") {
+        if !self.awake().is_awake() || file.0.has("") {
             return Ok(());
         }
         file.0.write("", within).await?;

@@ -13,7 +13,8 @@ mod command;
 mod place;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -171,18 +172,14 @@ fn keep(settings: &Settings, dir: PathBuf) -> Result<Waiting> {
     }
     making::make_state_dir(settings)?;
     let status = dir.join(STATUS);
-    making::make_dir(&status, settings)?;
-    for made in dir.ancestors().skip(1).take(2) {
-        files::give(made, settings.run_as)?;
-    }
-    files::give(&dir, settings.run_as)?;
+    make_dirs(&status, settings)?;
     is_room(&from, &names, &dir)?;
     for name in &names {
         let to = dir.join(name);
         let path = from.join(name);
-        fs::copy(&path, &to).map_err(Error::io("copy", &path))?;
-        files::give(&to, settings.run_as)?;
-        File::open(&to).and_then(|file| file.sync_all()).map_err(Error::io("sync", &to))?;
+        // What a copy that was broken off has left.
+        files::remove_if_there(&to)?;
+        files::copy_new(&path, &to, settings.run_as)?;
         // Only what is whole is listed.
         let mark = status.join(format!("{name}.ready"));
         files::remove_if_there(&mark)?;
@@ -191,6 +188,21 @@ fn keep(settings: &Settings, dir: PathBuf) -> Result<Waiting> {
     files::sync_path(&dir)?;
     files::sync_path(&status)?;
     Ok(Waiting { names, dir })
+}
+
+/// `unarchived/<system identifier>/pg_wal/archive_status` in the state directory, which is there.
+fn make_dirs(status: &Path, settings: &Settings) -> Result<()> {
+    let mut dirs: Vec<_> = status.ancestors().take(4).collect();
+    dirs.reverse();
+    for dir in dirs {
+        match fs::DirBuilder::new().mode(0o700).create(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("create the directory", dir)(error));
+            }
+            _ => files::give_dir(dir, settings.run_as)?,
+        }
+    }
+    Ok(())
 }
 
 /// Twice as much as is needed: PostgreSQL must not run out of disk because of this.

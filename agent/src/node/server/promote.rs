@@ -43,6 +43,8 @@ impl Server {
         let mut guard =
             Client::connect(&self.paths.socket, TALK).await.map_err(|error| failed(&error))?;
         guard.promote(term, TALK).await.map_err(|error| self.refused(&error))?;
+        // Before the signal: the names may come late, and what has ended by then is at rest.
+        self.postgres.is_to_lead();
         let (told, ()) = tokio::join!(self.tell(&mut guard, term), self.wake(strict));
         if told.is_err() {
             self.postgres.has_ended();

@@ -79,10 +79,8 @@ fn without_the_word_the_lease_goes_back_for_others_to_try() {
     assert!(got.contains(&Command::Release), "{got:?}");
 }
 
-/// The others wait for whoever is better placed, as long as it could take the lease: with the voters
-/// promoted by hand it would take it again and again, and nobody would ever lead.
-#[test]
-fn who_gave_the_lease_back_for_want_of_voters_leaves_it_to_the_others_for_a_while() {
+/// n2, which has just given the lease of term 5 back for want of voters.
+fn unheard() -> Brain {
     let mut brain = brain("n2");
     let mut seen = elected(1000);
     peers(&mut seen, &[("n1", None), ("n3", follows(5, 1001))]);
@@ -90,6 +88,14 @@ fn who_gave_the_lease_back_for_want_of_voters_leaves_it_to_the_others_for_a_whil
     seen.now = at(100 + TTL_MS + 1001);
     seen.lease.hold = Some(Hold { term: 5, deadline: seen.now + Duration::from_secs(3) });
     assert!(commands(&mut brain, &seen).contains(&Command::Release));
+    brain
+}
+
+/// The others wait for whoever is better placed, as long as it could take the lease: with the voters
+/// promoted by hand it would take it again and again, and nobody would ever lead.
+#[test]
+fn who_gave_the_lease_back_for_want_of_voters_leaves_it_to_the_others_for_a_while() {
+    let mut brain = unheard();
     let mut takes = |after: u64, other: Option<PeerAnswer>| {
         let now = 100 + TTL_MS + 1001 + after;
         let mut given_back = lease("n2", 2, LeaseState::Released);
@@ -110,13 +116,7 @@ fn who_gave_the_lease_back_for_want_of_voters_leaves_it_to_the_others_for_a_whil
 /// never come before either of them.
 #[test]
 fn whoever_found_no_voters_is_waited_for_by_nobody_and_lets_each_other_node_try() {
-    let mut brain = brain("n2");
-    let mut seen = elected(1000);
-    peers(&mut seen, &[("n1", None), ("n3", follows(5, 1001))]);
-    commands(&mut brain, &seen);
-    seen.now = at(100 + TTL_MS + 1001);
-    seen.lease.hold = Some(Hold { term: 5, deadline: seen.now + Duration::from_secs(3) });
-    assert!(commands(&mut brain, &seen).contains(&Command::Release));
+    let mut brain = unheard();
     let mut later = |after: u64| {
         let now = 100 + TTL_MS + 1001 + after;
         let mut given_back = lease("n2", 2, LeaseState::Released);
