@@ -57,8 +57,6 @@ pub enum Effect {
     Fenced,
     /// This node cannot lead: it was not promoted, and why.
     Unfit(String),
-    /// The guard of a standby could not be told to forget this term.
-    StillArmed(hart_ha::kv::Term),
     /// Another node of this name answers.
     Namesake(Alive),
     /// A PostgreSQL that was started past the guard, or none; or why it cannot be told.
@@ -106,8 +104,8 @@ pub struct Agent {
     pub(super) strays: Strays,
     /// Why this node must not lead, for want of a required watchdog.
     pub(super) unfit: Option<String>,
-    /// The term that the guard of this standby was told to forget.
-    pub(super) disarmed: Option<hart_ha::kv::Term>,
+    /// The guard of a standby is not told to forget its term again before.
+    pub(super) disarm_at: hart_ha::time::Time,
     pub(super) applied: Option<Arc<hart_ha::kv::DynamicConfig>>,
     pub(super) vetted: Vetted,
     /// Why WAL that is kept cannot be archived.
@@ -286,9 +284,6 @@ impl Agent {
                     self.recorder.fenced();
                 }
                 Effect::Unfit(why) => self.is_unfit(why),
-                Effect::StillArmed(term) => {
-                    self.disarmed = self.disarmed.filter(|told| *told != term);
-                }
                 Effect::Namesake(alive) => self.meet(alive),
                 Effect::Looked(found) => self.looked(found),
                 Effect::NamesRest => self.names_pending = false,
@@ -322,14 +317,9 @@ impl Agent {
         let Some(armed) = armed.filter(|_| standby && lease.hold.is_none() && !lease.busy) else {
             return;
         };
-        if self.disarmed.replace(armed.term) != Some(armed.term) {
-            let (server, effects) = (self.server.clone(), self.effects.0.clone());
-            tokio::spawn(async move {
-                if !server.disarm(armed.term).await {
-                    tokio::time::sleep(DISARM_AGAIN).await;
-                    let _ = effects.send(Effect::StillArmed(armed.term));
-                }
-            });
+        if *now >= self.disarm_at {
+            self.disarm_at = *now + DISARM_AGAIN;
+            let _ = self.lease.orders.send(LeaseOrder::Disarm(armed.term));
         }
     }
 

@@ -186,7 +186,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         fencing: false,
         strays: super::strays::Strays::default(),
         unfit: unfit::problem(&config),
-        disarmed: None,
+        disarm_at: Time::ZERO,
         list_failed: None,
         applied: None,
         unwritten: None,

@@ -1,5 +1,7 @@
 //! The lease has a thread and a runtime of its own: no PostgreSQL work, DNS answer or slow disk
-//! may delay a renewal. The keeper (`hart-ha`) decides; this sends, and arms the guard.
+//! may delay a renewal. The keeper (`hart-ha`) decides; this sends, and arms and disarms the guard.
+
+mod arming;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,6 +53,8 @@ pub enum Order {
     GuardStarts(Term, oneshot::Sender<Option<Hold>>),
     /// A guard was started or found, armed with this: arm it if the lease is ours.
     GuardChanged(Option<Hold>),
+    /// The lease of this term was given up before PostgreSQL was promoted: take the guard's deadline away.
+    Disarm(Term),
 }
 
 /// Where the lease stands, for the loop.
@@ -82,8 +86,6 @@ pub struct Ties {
     pub pulse: Pulse,
 }
 
-/// How long the guard may take to acknowledge; it answers within microseconds unless it hangs.
-const ARM_TIMEOUT: Duration = Duration::from_millis(100);
 /// A lock that could not be asked for is not asked for again at once.
 const NOT_SENT: Duration = Duration::from_millis(100);
 
@@ -276,6 +278,10 @@ impl LeaseTask {
                 (self.guard, self.armed) = (None, armed);
                 None
             }
+            Order::Disarm(term) => {
+                self.disarm(now, term).await;
+                None
+            }
         };
         self.send(request).await;
     }
@@ -364,17 +370,6 @@ impl LeaseTask {
         });
     }
 
-    /// A request with a shorter ttl has cut the deadline: the guard has the cut before it leaves.
-    async fn guard_knows_the_cut(&mut self) -> bool {
-        let hold = self.keeper.hold(hart_clock::now());
-        let (Some(hold), Some(armed)) = (hold, self.armed) else { return true };
-        if armed.deadline <= hold.deadline {
-            return true;
-        }
-        self.arm(hold).await;
-        self.armed == Some(hold)
-    }
-
     /// Arms the guard with what is certain, then tells the loop.
     async fn settle(&mut self) {
         let hold = self.keeper.hold(hart_clock::now());
@@ -402,20 +397,6 @@ impl LeaseTask {
         });
         if changed {
             self.wake.notify_one();
-        }
-    }
-
-    async fn arm(&mut self, hold: Hold) {
-        if self.guard.is_none() {
-            self.guard = hart_guard::Client::connect(&self.socket, ARM_TIMEOUT).await.ok();
-        }
-        let Some(guard) = &mut self.guard else { return };
-        match guard.arm(hold.term, hold.deadline, ARM_TIMEOUT).await {
-            Ok(_) => self.armed = Some(hold),
-            Err(error) => {
-                tracing::debug!(%error, "the guard was not armed");
-                self.guard = None;
-            }
         }
     }
 }

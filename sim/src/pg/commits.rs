@@ -86,6 +86,11 @@ impl World {
         if late && (switched || self.nodes[n].server.sync.is_nobody()) {
             return;
         }
+        // As is one that was started past the guard under an agent that is frozen since.
+        let unseen = self.nodes[n].has_stray() && self.nodes[n].server.by_hand.is_some();
+        if unseen && switched {
+            return;
+        }
         self.check_published(n, waiting.at, &keys);
         self.oracle.acknowledged(self.t, n, &self.names, waiting.at, &keys);
         let pos = |name: &str| {

@@ -10,7 +10,7 @@
 //! | `stop` | the ladder of an orderly stop: fast, immediate, fence |
 //! | `fence` | the kill, through the guard or past it |
 //! | `killing` | since when a kill is under way, and what it has left |
-//! | `promote` | promotion and disarming, which only the guard may do |
+//! | `promote` | promotion, which only the guard may do |
 //! | `traffic` | clients are sent away before anything is stopped |
 //! | `words` | what PostgreSQL's log says |
 //!

@@ -1,4 +1,4 @@
-//! Promotion and disarming: only the guard does either, for only it knows its deadline for sure.
+//! Promotion: only the guard does it, for only it knows its deadline for sure.
 
 use std::time::Duration;
 
@@ -84,25 +84,6 @@ impl Server {
                 NotPromoted::Ends(chain(error))
             }
             _ => failed(error),
-        }
-    }
-
-    /// Takes the deadline of a lease away that was given up before PostgreSQL was promoted: a
-    /// standby need not die at it. The guard refuses where PostgreSQL may write. True: it is done.
-    pub async fn disarm(&self, term: u64) -> bool {
-        let asked = match Client::connect(&self.paths.socket, TALK).await {
-            Ok(mut client) => client.disarm(term, TALK).await.map(drop),
-            Err(error) => Err(error),
-        };
-        match asked {
-            Ok(()) => {
-                tracing::info!("the guard was disarmed: the lease of term {term} is given up");
-                true
-            }
-            Err(error) => {
-                tracing::debug!("the guard stays armed: {}", chain(&error));
-                false
-            }
         }
     }
 }
