@@ -180,7 +180,10 @@ fn seen(node: &Node, t: Us) -> Seen {
 fn noticed(node: &Node, t: Us, since: Us) -> Us {
     match &node.agent {
         None => t,
-        Some(_) => since.max(node.frozen[LOOP]).max(node.slow_until).max(node.born) + NOTICED,
+        Some(_) => {
+            let asleep = node.frozen[LOOP].max(node.frozen[POSTGRES]);
+            since.max(asleep).max(node.slow_until).max(node.born) + NOTICED
+        }
     }
 }
 

@@ -40,14 +40,23 @@ impl World {
     }
 
     /// The agent has asked the server since other names than its own are in force, is free to do
-    /// something about it: it leads, and has read in Consul who is published. From now on it knows.
+    /// something about it: it leads, and has read in Consul who is published, and that the mode is on.
+    /// From now on it knows.
     pub(crate) fn note_altered(&mut self, n: usize) {
         let node = &mut self.nodes[n];
-        let Some((since, None)) = node.server.altered else { return };
+        let Some((since, seen)) = node.server.altered else { return };
         let Some(agent) = &node.agent else { return };
         let looked = agent.seen.local.sql.as_ref().map(|sql| node.clock.true_at(sql.asked));
-        let leads = agent.hold.is_some() && agent.seen.store.snapshot.is_some();
-        if agent.job.is_none() && leads && looked.is_some_and(|at| at > since) {
+        let snapshot = agent.seen.store.snapshot.as_ref();
+        let leads = agent.hold.is_some() && snapshot.is_some();
+        if snapshot.is_some_and(|keys| !crate::oracle::sync_is_on(keys)) {
+            // With the mode off it has nothing to put back.
+            node.server.altered = Some((since, None));
+        } else if seen.is_none()
+            && agent.job.is_none()
+            && leads
+            && looked.is_some_and(|at| at > since)
+        {
             node.server.altered = Some((since, Some(self.t)));
         }
     }
