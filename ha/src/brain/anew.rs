@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Brain;
 use super::follow::is_ready;
 use super::jobs::Found;
+use super::publish::state;
 use super::turn::Turn;
 use crate::command::Job;
 use crate::kv::{Member, Role, State, SynchronousMode};
@@ -119,7 +120,9 @@ impl Brain {
     }
 
     /// What has to come first. Whoever wants a copy says so in its entry before it begins, and the
-    /// first by name of those who want one at the same time begins.
+    /// first by name of those who want one at the same time begins. Who is at rest goes before who still
+    /// runs, so whoever has come to rest says that first, and others have the time to see it. The time
+    /// counts by Consul's answers: whoever does not hear of the others cannot give way to them.
     fn not_my_turn(
         &mut self,
         turn: &mut Turn<'_>,
@@ -128,30 +131,33 @@ impl Brain {
     ) -> Option<String> {
         let me = self.settings.name.as_str();
         let mine = snapshot.member(me);
-        let said = mine.is_some_and(|m| m.to_be_copied && m.instance == self.settings.instance);
+        let at_rest = |state: State| state != State::Running;
+        let rests = at_rest(state(turn));
+        let said = mine.is_some_and(|m| {
+            m.to_be_copied && m.instance == self.settings.instance && at_rest(m.state) == rests
+        });
         if !said || !turn.obs.store.reachable {
             self.copy_said = None;
             return Some("Consul shows that it wants to be".to_owned());
         }
-        let since = *self.copy_said.get_or_insert(turn.now());
-        let runs = turn.is_running();
+        let before = self.copy_said.filter(|(_, rested)| *rested == rests);
+        let (since, _) = *self.copy_said.insert(before.unwrap_or((turn.now(), rests)));
         let mut others = snapshot.members.iter().filter(|(name, _)| *name != me && *name != leader);
         let first = |(name, entry): &(&String, &crate::store::Versioned<Member>)| {
             let member = &entry.value;
             let copied = member.state == State::CreatingReplica
                 || member.role == Role::Uninitialized
                 || member.to_be_copied && member.state == State::Stopping;
-            // Who is at rest goes before who still runs; of two alike the first by name.
-            let rests = member.state != State::Running;
-            let before = if runs == rests { runs } else { name.as_str() < me };
+            // Of two alike the first by name.
+            let alike = at_rest(member.state) == rests;
+            let before = if alike { name.as_str() < me } else { !rests };
             copied || member.to_be_copied && before
         };
         if let Some((name, _)) = others.find(first) {
             self.copy_said = None;
             return Some(format!("{name} has been"));
         }
-        if turn.now().since(since) < SETTLE {
-            turn.wake_at(since + SETTLE);
+        if turn.obs.store.arrived.since(since) < SETTLE {
             return Some("the others have seen it".to_owned());
         }
         None

@@ -175,8 +175,8 @@ pub struct Brain {
     never_ran: bool,
     /// This node wants its data copied anew.
     to_be_copied: bool,
-    /// Since when Consul has shown so.
-    copy_said: Option<Time>,
+    /// Since when Consul has shown so, and whether as of one at rest.
+    copy_said: Option<(Time, bool)>,
 }
 
 /// What a server does that is up, and of no use to the agent.

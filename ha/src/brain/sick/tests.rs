@@ -300,13 +300,10 @@ fn a_replica_whose_wal_is_gone_is_copied_anew_when_it_has_nothing_of_its_own() {
     assert_eq!(commands(&mut brain, &same), [], "it says so first");
     assert_eq!(its_turn(&mut brain, same.clone(), &[]), [Command::Begin(Job::Stop)]);
     let mut stopped = down(Observation { finished: vec![], ..same }, false, true);
-    let mut keys = cluster();
-    keys.members.get_mut("n2").unwrap().value.to_be_copied = true;
-    keys.status.as_mut().unwrap().value.lease.as_mut().unwrap().beat += 9;
-    (stopped.now, stopped.store.snapshot) = (at(5300), Some(keys.into()));
-    stopped.store.arrived = stopped.now;
+    (stopped.now, stopped.store.arrived) = (at(5300), at(5300));
     let clone = Command::Begin(Job::Clone(upstream("n1")));
-    assert_eq!(commands(&mut brain, &stopped), [clone]);
+    assert_eq!(its_turn(&mut brain, stopped.clone(), &[]), [clone]);
+    stopped.now = at(10_300);
     let mut done = stopped.clone();
     done.finished =
         vec![FinishedJob { job: Job::Clone(upstream("n1")), result: Ok(JobDone::Done) }];

@@ -92,7 +92,9 @@ pub(in crate::brain) fn its_turn(
     others: &[(&str, State, bool)],
 ) -> Vec<Command> {
     let mut keys = (**seen.store.snapshot.as_ref().unwrap()).clone();
-    keys.members.get_mut("n2").unwrap().value.to_be_copied = true;
+    let n2 = &mut keys.members.get_mut("n2").unwrap().value;
+    let runs = seen.local.process != Process::Down;
+    (n2.state, n2.to_be_copied) = (if runs { State::Running } else { State::Stopped }, true);
     for (name, state, wants) in others {
         let other = &mut keys.members.get_mut(*name).unwrap().value;
         (other.state, other.to_be_copied) = (*state, *wants);
@@ -181,7 +183,15 @@ fn a_member_that_has_been_stopped_for_its_copy_goes_first() {
     let mut seen = sees_n2(5200, State::Running, true, State::Stopping);
     seen.job = Some(RunningJob { job: Job::Stop, since: at(5100) });
     assert!(brain.step(&seen).member.to_be_copied, "it is still said while the job runs");
-    let seen = down(sees_n2(5300, State::Running, true, State::Stopped), false, true);
+    // The others have to see that it is at rest now.
+    for (ms, mine) in [(5300, State::Running), (5400, State::Stopped), (10_399, State::Stopped)] {
+        let seen = down(sees_n2(ms, State::Running, true, mine), false, true);
+        assert_eq!(commands(&mut brain, &seen), [], "{ms}");
+    }
+    let mut seen = down(sees_n2(10_400, State::Running, true, State::Stopped), false, true);
+    seen.store.arrived = at(10_399);
+    assert_eq!(commands(&mut brain, &seen), [], "it has not heard of the others for so long");
+    seen.store.arrived = at(10_400);
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Clone(upstream("n1")))]);
 
     let mut n2 = super::brain("n2");
