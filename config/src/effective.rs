@@ -17,6 +17,8 @@ const FORBIDDEN: &str = "postgresql.allow_commands_from_dcs is false in this nod
 pub struct EffectivePostgres {
     /// By lower-case name, values as in `postgresql.conf` before quoting.
     pub parameters: BTreeMap<String, String>,
+    /// `synchronous_standby_names` as given, while `synchronous_mode` is off; otherwise hart sets it.
+    pub standby_names: String,
     /// Lines of `pg_hba.conf`, where any are given.
     pub pg_hba: Option<Vec<String>>,
     /// Lines of `pg_ident.conf`, where any are given.
@@ -28,6 +30,11 @@ pub struct EffectivePostgres {
     /// Shared values that are not used, with the reason. (Local ones are reported on loading.)
     pub warnings: Vec<String>,
 }
+
+const NAMES: &str = "synchronous_standby_names";
+/// Why they are not taken then.
+const SETS_NAMES: &str =
+    "hart sets it while synchronous_mode is on; it is taken as given with the mode off";
 
 /// Which values of a controlled parameter are taken.
 #[derive(Clone, Copy)]
@@ -90,9 +97,15 @@ pub fn effective_postgresql(config: &Config, dynamic: &DynamicConfig) -> Effecti
     for (name, value) in &local.parameters {
         free(name, value, &mut parameters, &mut warnings);
     }
-    if dynamic.synchronous_mode != SynchronousMode::Off {
+    let given = [&local.parameters, &shared.parameters].map(|map| find(map, NAMES));
+    let given = given.into_iter().flatten().find_map(written).unwrap_or_default();
+    let standby_names = if dynamic.synchronous_mode == SynchronousMode::Off {
+        given
+    } else {
         warnings.extend(lax(&parameters));
-    }
+        warnings.extend((!given.is_empty()).then(|| format!("{NAMES} is left out: {SETS_NAMES}")));
+        String::new()
+    };
     let lines = |name: &str, given: &Option<Vec<String>>, warnings: &mut Vec<String>| {
         if !allowed && given.is_some() {
             warnings.push(format!("{name}: the shared lines are not used: {FORBIDDEN}"));
@@ -108,6 +121,7 @@ pub fn effective_postgresql(config: &Config, dynamic: &DynamicConfig) -> Effecti
     parameters.insert("cluster_name".to_owned(), config.scope.clone());
     EffectivePostgres {
         parameters,
+        standby_names,
         pg_hba,
         pg_ident,
         use_pg_rewind: local.use_pg_rewind.unwrap_or(shared.use_pg_rewind),
@@ -170,7 +184,7 @@ fn free(
     warnings: &mut Vec<String>,
 ) {
     let name = name.to_ascii_lowercase();
-    if is_controlled(&name) {
+    if is_controlled(&name) || name == NAMES {
         return;
     }
     if let Some(why) = left_out(&name) {
@@ -188,9 +202,6 @@ fn left_out(name: &str) -> Option<&'static str> {
         "include" | "include_dir" | "include_if_exists" => {
             Some("it reads another file and is no parameter")
         }
-        "synchronous_standby_names" => Some(
-            "hart sets it by synchronous_mode (on or quorum); with the mode off commits wait for nobody",
-        ),
         "config_file" | "data_directory" | "primary_conninfo" | "primary_slot_name" => {
             Some("hart sets it itself")
         }

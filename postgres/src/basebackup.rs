@@ -15,6 +15,7 @@ use crate::pgpass;
 use crate::postgres::Postgres;
 use crate::reach::NAME;
 use crate::settings::{Credentials, Settings, Upstream};
+use crate::waldir;
 
 const TOOL: &str = "pg_basebackup";
 /// Small file work before and after.
@@ -110,6 +111,7 @@ impl Postgres {
         let major = self.version(FILES).await?.major;
         let may = if options.replace { May::Replace } else { May::Fill };
         let marker = self.begin(Work::BaseBackup, may).await?;
+        self.clear_waldir(source).await?;
         let tool = Tool::new(TOOL, program, &settings).env(RUN_VARIABLE, &marker.run);
         let at = self.look_up(source, NAME).await;
         let tool = with_arguments(tool, &settings, (source, &at), options, major);
@@ -122,6 +124,18 @@ impl Postgres {
 }
 
 impl Postgres {
+    /// Only where there is something to be copied instead.
+    async fn clear_waldir(&self, source: &Upstream) -> Result<()> {
+        const WHAT: &str = "emptying the WAL directory";
+        let settings = self.settings();
+        let s = settings.clone();
+        let full = blocking(WHAT, FILES, move || Ok(waldir::left_full(&s))).await?;
+        let Some(dir) = full else { return Ok(()) };
+        self.prove_replication(source, FILES).await?;
+        let identifier = self.upstream_state(source, FILES).await?.system_identifier;
+        blocking(WHAT, FILES, move || waldir::clear(&settings, &dir, &identifier)).await
+    }
+
     /// Connects to `source` as a base backup does, with the same login and the same library, and asks
     /// for its identity (`IDENTIFY_SYSTEM`). Neither side writes anything: `pg_receivewal` has its end
     /// behind it before it begins.

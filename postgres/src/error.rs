@@ -184,6 +184,18 @@ pub enum Error {
         /// Why not.
         why: &'static str,
     },
+    /// The directory for WAL is not empty, and what is in it may be somebody's.
+    #[error(
+        "the WAL directory {} (waldir in postgresql.basebackup) is not empty and is left alone: {why}; \
+         empty it, or name another one",
+        dir.display()
+    )]
+    WalDirectory {
+        /// The directory.
+        dir: PathBuf,
+        /// What is in it.
+        why: String,
+    },
     /// An option that would break what this crate does.
     #[error("{tool} option \"{option}\" cannot be set; remove it from {section}")]
     Option {

@@ -52,6 +52,7 @@ mod unarchived;
 mod upstream;
 mod vet;
 mod wal_behind;
+mod waldir;
 mod wire;
 
 pub use at_work::AtWork;

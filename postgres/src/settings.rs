@@ -128,6 +128,9 @@ pub struct Settings {
     pub pg_rewind: Vec<ToolOption>,
     /// Server parameters. Those that must be the same on all members go to the command line.
     pub parameters: BTreeMap<String, String>,
+    /// `synchronous_standby_names` while nobody else is to be waited for, as somebody gives it who has
+    /// the choice made by PostgreSQL; empty: commits wait for nobody.
+    pub standby_names: String,
     /// Recovery parameters, such as `restore_command`.
     pub recovery: BTreeMap<String, String>,
     /// Lines of `pg_hba.conf`; when empty the file that exists is left alone.
@@ -174,6 +177,7 @@ impl Settings {
             basebackup: Vec::new(),
             pg_rewind: Vec::new(),
             parameters: BTreeMap::new(),
+            standby_names: String::new(),
             recovery: BTreeMap::new(),
             pg_hba: Vec::new(),
             pg_ident: Vec::new(),

@@ -63,7 +63,7 @@ impl Postgres {
         file.0.write(value, within).await
     }
 
-    /// Lets a running standby rest with names that nobody bears, or without any. Nothing is done where
+    /// Lets a running standby rest with names that nobody bears, or with those given. Nothing is done where
     /// it is a primary, or is about to be.
     ///
     /// # Errors
@@ -76,13 +76,15 @@ impl Postgres {
         if self.awake().is_awake() || !standby {
             return Ok(());
         }
-        let value = if nobody { NOBODY } else { "" };
+        let settings = self.settings();
+        let value = if nobody { NOBODY } else { &settings.standby_names };
         let file = Closing(self.sync_file(within).await?);
         file.0.write(value, within).await?;
         self.reload(within).await
     }
 
-    /// For a standby that is promoted ([`Postgres::is_to_lead`]): its first commits wait for nobody. Nothing is
+    /// For a standby that is promoted ([`Postgres::is_to_lead`]): its first commits wait for nobody, or
+    /// for whom the given names ([`Settings::standby_names`](crate::Settings)) let them wait. Nothing is
     /// done where it has ended meanwhile, for it rests then.
     ///
     /// # Errors
@@ -90,10 +92,11 @@ impl Postgres {
     pub async fn wake_names(&self, within: Duration) -> Result<()> {
         let _turn = self.sync_turn(within).await?;
         let file = Closing(self.sync_file(within).await?);
-        if !self.awake().is_awake() || file.0.has("") {
+        let settings = self.settings();
+        if !self.awake().is_awake() || file.0.has(&settings.standby_names) {
             return Ok(());
         }
-        file.0.write("", within).await?;
+        file.0.write(&settings.standby_names, within).await?;
         self.reload(within).await
     }
 

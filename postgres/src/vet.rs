@@ -20,6 +20,8 @@ use crate::settings::Settings;
 
 /// It decides in which language the program complains, so it is tried on its own.
 const LANGUAGE: &str = "lc_messages";
+/// It has a file of its own, and is tried all the same.
+const NAMES: &str = "synchronous_standby_names";
 /// PostgreSQL complains about at most so many at a time.
 const ROUNDS: usize = 50;
 
@@ -36,7 +38,8 @@ impl Postgres {
     ) -> Result<BTreeMap<String, String>> {
         let settings = self.settings();
         let until = Instant::now() + within;
-        let conf = |name: &&String| belongs_in_conf(name) && *name != LANGUAGE;
+        let known = |name: &&String| belongs_in_conf(name) || *name == NAMES;
+        let conf = |name: &&String| known(name) && *name != LANGUAGE;
         let mut left: BTreeMap<&String, &String> =
             parameters.iter().filter(|(name, _)| conf(name)).collect();
         let mut refused = BTreeMap::new();

@@ -9,7 +9,7 @@ use hart_ha::brain::{Brain, Step};
 use hart_ha::command::{Exit, Job};
 use hart_ha::kv::Lease;
 use hart_ha::lsn::{Lsn, Timeline};
-use hart_ha::observation::{JobDone, LeaseStanding, Observation, StoreView};
+use hart_ha::observation::{JobDone, LeaseStanding, Local, Observation, StoreView};
 use hart_ha::store::Snapshot;
 use hart_ha::waits::Voters;
 use hart_postgres::Postgres;
@@ -230,13 +230,13 @@ impl Agent {
                 session: seen.session,
             },
             lease: LeaseStanding { hold, ..standing.lease },
-            local: self.known.picture(
+            local: self.as_given(self.known.picture(
                 &answer,
                 standing.armed,
                 self.home.memory(&self.config.scope),
                 self.home.streamed(),
                 self.complaint(),
-            ),
+            )),
             peers: self.peers.probes(),
             poolers: self.poolers.answers(),
             job: self.jobs.running(),
@@ -244,6 +244,14 @@ impl Agent {
             shutdown: *self.stop.borrow(),
             asked: self.known.asked.clone(),
         }
+    }
+
+    /// Names that somebody gives while hart sets none are no business of the brain's.
+    fn as_given(&self, mut local: Local) -> Local {
+        if let Some(sql) = &mut local.sql {
+            sql.waits = sql.names != self.postgres.settings().standby_names;
+        }
+        local
     }
 
     /// What could not be written is said once, not at every try.

@@ -299,7 +299,8 @@ impl Worker {
         // A standby recycles what waits for the archive.
         self.keep_unarchived("start as a standby", leader.is_none()).await;
         // So that what somebody promotes past hart acknowledges nothing.
-        let names = if self.how.sync { NOBODY } else { "" };
+        let settings = self.postgres.settings();
+        let names = if self.how.sync { NOBODY } else { &settings.standby_names };
         self.postgres.write_synchronous_standby_names(names, QUICK).await.map_err(|e| chain(&e))?;
         let slot = self.how.slot.clone().filter(|_| leader.is_some());
         if let Some(leader) = leader {
@@ -318,7 +319,7 @@ impl Worker {
                 if strict {
                     NOBODY.to_owned()
                 } else {
-                    String::new()
+                    self.postgres.settings().standby_names.clone()
                 }
             }
         };

@@ -57,6 +57,7 @@ pub fn postgres(config: &Config, dynamic: &DynamicConfig) -> (Settings, Vec<Stri
     settings.initdb = tool_options(&config.bootstrap.initdb);
     settings.basebackup = tool_options(&file.basebackup);
     settings.parameters = effective.parameters;
+    settings.standby_names = effective.standby_names;
     settings.pg_hba = effective.pg_hba.unwrap_or_else(|| config.bootstrap.pg_hba.clone());
     settings.pg_ident = effective.pg_ident.unwrap_or_default();
     settings.use_slots = effective.use_slots;

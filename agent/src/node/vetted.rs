@@ -11,6 +11,8 @@ use super::store_task::chain;
 /// How long PostgreSQL's program may take over it.
 const LOOK: Duration = Duration::from_secs(5);
 
+const NAMES: &str = "synchronous_standby_names";
+
 type Parameters = BTreeMap<String, String>;
 
 /// What was asked last, and what was refused of it.
@@ -23,12 +25,14 @@ pub struct Vetted {
 impl Vetted {
     /// The settings without what PostgreSQL refuses. What is left out is logged once.
     pub async fn pass(&mut self, postgres: &Postgres, mut settings: Settings) -> Settings {
-        if self.asked.as_ref() != Some(&settings.parameters) {
-            match postgres.vet(&settings.parameters, LOOK).await {
+        let mut all = settings.parameters.clone();
+        all.insert(NAMES.to_owned(), settings.standby_names.clone());
+        if self.asked.as_ref() != Some(&all) {
+            match postgres.vet(&all, LOOK).await {
                 Ok(refused) => {
                     self.tell(&refused);
                     self.refused = refused;
-                    self.asked = Some(settings.parameters.clone());
+                    self.asked = Some(all);
                 }
                 // As ever: PostgreSQL itself will say what it does not like.
                 Err(error) => tracing::info!("the parameters cannot be tried: {}", chain(&error)),
@@ -37,6 +41,9 @@ impl Vetted {
         settings
             .parameters
             .retain(|name, _| !self.refused.contains_key(&name.to_ascii_lowercase()));
+        if self.refused.contains_key(NAMES) {
+            settings.standby_names.clear();
+        }
         settings
     }
 

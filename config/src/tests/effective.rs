@@ -5,8 +5,12 @@ use super::{SAMPLE, with};
 use crate::{EffectivePostgres, effective_postgresql, load_text};
 
 fn effective(local: &str, shared: Value) -> EffectivePostgres {
+    joined(local, &json!({ "postgresql": shared }))
+}
+
+fn joined(local: &str, shared: &Value) -> EffectivePostgres {
     let postgresql = format!("postgresql: {{listen: 'a,b:5432', data_dir: /d, {local}}}");
-    let raw = json!({ "postgresql": shared }).as_object().unwrap().clone();
+    let raw = shared.as_object().unwrap().clone();
     effective_postgresql(&with(&postgresql), &DynamicConfig::from_raw(raw).unwrap())
 }
 
@@ -150,16 +154,26 @@ fn a_node_may_refuse_commands_from_consul() {
 
 #[test]
 fn what_hart_sets_itself_is_left_out_with_a_word() {
-    let names = json!({"synchronous_standby_names": "*", "recovery_target_time": "now"});
+    let names = json!({"primary_conninfo": "host=n1", "recovery_target_time": "now"});
     let got = effective("pgpass: /p", json!({"parameters": names}));
-    assert!(!got.parameters.contains_key("synchronous_standby_names"));
+    assert!(!got.parameters.contains_key("primary_conninfo"));
     assert!(!got.parameters.contains_key("recovery_target_time"));
-    assert!(
-        got.warnings.iter().any(|line| line.contains("synchronous_mode")),
-        "{:?}",
-        got.warnings
-    );
-    assert_eq!(got.warnings.len(), 2);
+    assert_eq!(got.warnings.len(), 2, "{:?}", got.warnings);
+}
+
+#[test]
+fn names_of_standbys_are_taken_as_given_while_the_mode_is_off() {
+    let names = json!({"parameters": {"Synchronous_Standby_Names": "*"}});
+    let got = effective("pgpass: /p", names.clone());
+    assert_eq!((got.standby_names.as_str(), got.warnings), ("*", vec![]));
+    assert!(!got.parameters.contains_key("synchronous_standby_names"));
+    let local = "pgpass: /p, parameters: {synchronous_standby_names: [a, b]}";
+    assert_eq!(effective(local, names.clone()).standby_names, "a,b");
+
+    let shared = json!({"postgresql": names, "synchronous_mode": "quorum"});
+    let got = joined("pgpass: /p", &shared);
+    assert_eq!(got.standby_names, "");
+    assert!(got.warnings.iter().any(|line| line.contains("synchronous_mode is on")), "{got:?}");
 }
 
 #[test]

@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
 
-use crate::control::ControlData;
 use crate::error::{Error, Result};
 use crate::files::{self, blocking};
 use crate::making;
@@ -87,9 +86,10 @@ impl Postgres {
         if !control.was_primary() || blocking(WHAT, within, move || Ok(label.exists())).await? {
             return Ok(Waiting::default());
         }
-        let dir = kept_dir(&settings, &control);
-        blocking("the copy of WAL that waits for the archive", within, move || keep(&settings, dir))
-            .await
+        let dir = kept_dir(&settings, &control.system_identifier);
+        let from = wal(&settings);
+        let copy = move || keep(&settings, &from, dir);
+        blocking("the copy of WAL that waits for the archive", within, copy).await
     }
 
     /// What is kept of this cluster and not archived yet.
@@ -101,7 +101,8 @@ impl Postgres {
         if !blocking(WHAT, within, move || Ok(all.exists())).await? {
             return Ok(Waiting::default());
         }
-        let dir = kept_dir(&self.settings(), &self.control_data(within).await?);
+        let control = self.control_data(within).await?;
+        let dir = kept_dir(&self.settings(), &control.system_identifier);
         blocking(WHAT, within, move || Ok(Waiting { names: ready(&dir)?, dir })).await
     }
 
@@ -136,8 +137,8 @@ impl Postgres {
 
 /// Where files of this cluster are kept, in the form of a `pg_wal`, which some programs for archiving look
 /// for.
-fn kept_dir(settings: &Settings, control: &ControlData) -> PathBuf {
-    settings.state_dir().join(KEPT).join(&control.system_identifier).join("pg_wal")
+fn kept_dir(settings: &Settings, identifier: &str) -> PathBuf {
+    settings.state_dir().join(KEPT).join(identifier).join("pg_wal")
 }
 
 fn wal(settings: &Settings) -> PathBuf {
@@ -162,9 +163,13 @@ fn ready(dir: &Path) -> Result<Vec<String>> {
     Ok(first.into_iter().chain(then).collect())
 }
 
-fn keep(settings: &Settings, dir: PathBuf) -> Result<Waiting> {
-    let from = wal(settings);
-    let mut names = ready(&from)?;
+/// The same of a directory of this cluster's WAL whose data directory has gone.
+pub(crate) fn keep_of(settings: &Settings, from: &Path, identifier: &str) -> Result<usize> {
+    keep(settings, from, kept_dir(settings, identifier)).map(|waiting| waiting.names.len())
+}
+
+fn keep(settings: &Settings, from: &Path, dir: PathBuf) -> Result<Waiting> {
+    let mut names = ready(from)?;
     let known: BTreeSet<_> = ready(&dir)?.into_iter().collect();
     names.retain(|name| !known.contains(name));
     if names.is_empty() {
@@ -173,7 +178,7 @@ fn keep(settings: &Settings, dir: PathBuf) -> Result<Waiting> {
     making::make_state_dir(settings)?;
     let status = dir.join(STATUS);
     make_dirs(&status, settings)?;
-    is_room(&from, &names, &dir)?;
+    is_room(from, &names, &dir)?;
     for name in &names {
         let to = dir.join(name);
         let path = from.join(name);

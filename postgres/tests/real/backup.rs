@@ -122,3 +122,34 @@ async fn attempts_dropped_at_any_moment_do_not_harm_the_next() {
     replica.start(&standby_of(&primary)).await;
     replica.streaming().await;
 }
+
+/// A disk with the data directory was replaced, the one with the WAL was not.
+#[tokio::test]
+async fn a_wal_directory_left_full_is_emptied_where_it_is_this_clusters() {
+    let primary = Node::primary("n1").await;
+    let other = Node::primary("other").await;
+    let replica = Node::new("n2");
+    let wal = replica.dir.join("wal");
+    let option = ToolOption { name: "waldir".into(), value: Some(wal.display().to_string()) };
+    replica.change(|s| s.basebackup = vec![option]);
+    let whole = || async { replica.postgres.inspect(LONG).await.unwrap() };
+    let lose = || {
+        for entry in fs::read_dir(replica.data()).unwrap() {
+            let path = entry.unwrap().path();
+            let is_dir = path.is_dir() && !path.is_symlink();
+            if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+        }
+    };
+    replica.copy(&primary, BaseBackup::default()).await.unwrap();
+    lose();
+    assert!(fs::read_dir(&wal).unwrap().count() > 1);
+
+    // WAL of another cluster, which nothing was replaced for, is somebody's.
+    let error = replica.copy(&other, BaseBackup::default()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, Error::WalDirectory { .. }) && text.contains("identifier"), "{text}");
+    assert!(fs::read_dir(&wal).unwrap().count() > 1, "it was touched");
+
+    replica.copy(&primary, BaseBackup::default()).await.unwrap();
+    assert!(matches!(whole().await, DataDir::Cluster { .. }));
+}
