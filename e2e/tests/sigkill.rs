@@ -77,6 +77,8 @@ async fn wait_postmaster(node: &Node) -> Result<u32> {
     until("the postmaster", DEADLINE, async || node.postmaster()).await
 }
 
+/// Agents that die again and again are to find PostgreSQL still running, also on a slow machine.
+const TTL: u64 = 10;
 /// A whole line: the primary has nothing left to complete.
 const LEADING: &str = "INFO leading\n";
 
@@ -86,6 +88,7 @@ const ANNOUNCED: &[&str] = &["left behind", "left-behind"];
 #[tokio::test]
 async fn a_bootstrap_and_a_clone_survive_the_agents_death() -> Result<()> {
     let mut local = Local::prepare(&["n1", "n2"]).await?;
+    local.node_mut("n1")?.config_mut().dcs("ttl", TTL.into());
     let before = [
         "asking for the right to bootstrap",
         "begin: initdb",
@@ -186,6 +189,7 @@ async fn switch_and_kill<'a>(
 async fn a_promotion_and_a_switchover_survive_the_agents_death() -> Result<()> {
     let mut local = Local::prepare(&["n1", "n2"]).await?;
     for name in ["n1", "n2"] {
+        local.node_mut(name)?.config_mut().dcs("ttl", TTL.into());
         // So that every acknowledged row must be there, whoever leads.
         local.node_mut(name)?.config_mut().dcs("synchronous_mode", true.into());
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::Brain;
 use super::follow::is_ready;
 use super::jobs::Found;
-use super::publish::state;
 use super::turn::Turn;
 use crate::command::Job;
 use crate::kv::{Member, Role, State, SynchronousMode};
@@ -119,47 +118,57 @@ impl Brain {
         self.start_when_ready(turn, Job::Clone(upstream), why);
     }
 
-    /// What has to come first. Whoever wants a copy says so in its entry before it begins, and the
-    /// first by name of those who want one at the same time begins. Who is at rest goes before who still
-    /// runs, so whoever has come to rest says that first, and others have the time to see it. The time
-    /// counts by Consul's answers: whoever does not hear of the others cannot give way to them.
+    /// What has to come first. Whoever wants a copy says so in its entry, and the first by name of those
+    /// who want one at the same time begins. Who begins says that as well, and goes on when Consul
+    /// shows so and nobody else who has: of two, the one whose word came later sees the other's, whatever
+    /// they have heard before.
     fn not_my_turn(
         &mut self,
         turn: &mut Turn<'_>,
         snapshot: &Snapshot,
         leader: &str,
     ) -> Option<String> {
-        let me = self.settings.name.as_str();
-        let mine = snapshot.member(me);
-        let at_rest = |state: State| state != State::Running;
-        let rests = at_rest(state(turn));
-        let said = mine.is_some_and(|m| {
-            m.to_be_copied && m.instance == self.settings.instance && at_rest(m.state) == rests
-        });
-        if !said || !turn.obs.store.reachable {
-            self.copy_said = None;
+        let mine = snapshot.member(&self.settings.name);
+        let mine = mine.filter(|m| m.to_be_copied && m.instance == self.settings.instance);
+        let Some(mine) = mine.filter(|_| turn.obs.store.reachable) else {
+            (self.copy_said, self.copy_begins) = (None, false);
             return Some("Consul shows that it wants to be".to_owned());
-        }
-        let before = self.copy_said.filter(|(_, rested)| *rested == rests);
-        let (since, _) = *self.copy_said.insert(before.unwrap_or((turn.now(), rests)));
-        let mut others = snapshot.members.iter().filter(|(name, _)| *name != me && *name != leader);
-        let first = |(name, entry): &(&String, &crate::store::Versioned<Member>)| {
-            let member = &entry.value;
-            let copied = member.state == State::CreatingReplica
-                || member.role == Role::Uninitialized
-                || member.to_be_copied && member.state == State::Stopping;
-            // Of two alike the first by name.
-            let alike = at_rest(member.state) == rests;
-            let before = if alike { name.as_str() < me } else { !rests };
-            copied || member.to_be_copied && before
         };
-        if let Some((name, _)) = others.find(first) {
-            self.copy_said = None;
+        if let Some(name) = self.comes_first(turn, snapshot, leader) {
+            (self.copy_said, self.copy_begins) = (None, false);
             return Some(format!("{name} has been"));
         }
+        let since = *self.copy_said.get_or_insert(turn.now());
         if turn.obs.store.arrived.since(since) < SETTLE {
             return Some("the others have seen it".to_owned());
         }
-        None
+        // One that runs is stopped first, and says that it stops.
+        if turn.is_running() {
+            return None;
+        }
+        self.copy_begins = true;
+        let shown = mine.state == State::CreatingReplica;
+        (!shown).then(|| "Consul shows that it begins".to_owned())
+    }
+
+    /// Who is being copied, or wants to be and comes before this node: who is at rest goes before who
+    /// still runs; of two alike the first by name.
+    fn comes_first<'s>(
+        &self,
+        turn: &Turn<'_>,
+        snapshot: &'s Snapshot,
+        leader: &str,
+    ) -> Option<&'s str> {
+        let (me, runs) = (self.settings.name.as_str(), turn.is_running());
+        let first = |name: &str, member: &Member| {
+            let copied = member.state == State::CreatingReplica
+                || member.role == Role::Uninitialized
+                || member.to_be_copied && member.state == State::Stopping;
+            let rests = member.state != State::Running;
+            let before = if runs == rests { runs } else { name < me };
+            copied || member.to_be_copied && before
+        };
+        let mut others = snapshot.members.iter().filter(|(name, _)| *name != me && *name != leader);
+        others.find(|(name, entry)| first(name, &entry.value)).map(|(name, _)| name.as_str())
     }
 }

@@ -175,8 +175,10 @@ pub struct Brain {
     never_ran: bool,
     /// This node wants its data copied anew.
     to_be_copied: bool,
-    /// Since when Consul has shown so, and whether as of one at rest.
-    copy_said: Option<(Time, bool)>,
+    /// Since when Consul has shown so.
+    copy_said: Option<Time>,
+    /// It begins as soon as Consul shows that it does.
+    copy_begins: bool,
 }
 
 /// What a server does that is up, and of no use to the agent.
@@ -226,6 +228,7 @@ impl Brain {
             never_ran: false,
             to_be_copied: false,
             copy_said: None,
+            copy_begins: false,
         }
     }
 
@@ -282,7 +285,7 @@ impl Brain {
             None => self.decide_blind(&mut turn),
         }
         if !self.to_be_copied {
-            self.copy_said = None;
+            (self.copy_said, self.copy_begins) = (None, false);
         }
         let member = self.entry(&turn);
         let term = self.watch.term().max(observation.local.memory.term);

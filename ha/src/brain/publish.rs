@@ -44,7 +44,7 @@ impl Brain {
         Member {
             conn_url: self.settings.conn_url.clone(),
             api_url: self.settings.api_url.clone(),
-            state: state(turn),
+            state: if self.copy_begins { State::CreatingReplica } else { state(turn) },
             role: role(turn),
             version: LAYOUT_VERSION.to_owned(),
             tags: self.settings.tags.clone(),

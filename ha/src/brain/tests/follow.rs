@@ -92,9 +92,7 @@ pub(in crate::brain) fn its_turn(
     others: &[(&str, State, bool)],
 ) -> Vec<Command> {
     let mut keys = (**seen.store.snapshot.as_ref().unwrap()).clone();
-    let n2 = &mut keys.members.get_mut("n2").unwrap().value;
-    let runs = seen.local.process != Process::Down;
-    (n2.state, n2.to_be_copied) = (if runs { State::Running } else { State::Stopped }, true);
+    keys.members.get_mut("n2").unwrap().value.to_be_copied = true;
     for (name, state, wants) in others {
         let other = &mut keys.members.get_mut(*name).unwrap().value;
         (other.state, other.to_be_copied) = (*state, *wants);
@@ -107,6 +105,14 @@ pub(in crate::brain) fn its_turn(
         assert_eq!(commands(brain, &seen), []);
     }
     later(&mut seen, 1);
+    let got = commands(brain, &seen);
+    if !got.is_empty() {
+        return got;
+    }
+    // One at rest says that it begins.
+    let mut keys = (**seen.store.snapshot.as_ref().unwrap()).clone();
+    keys.members.get_mut("n2").unwrap().value.state = brain.step(&seen).member.state;
+    seen.store.snapshot = Some(keys.into());
     commands(brain, &seen)
 }
 
@@ -183,15 +189,18 @@ fn a_member_that_has_been_stopped_for_its_copy_goes_first() {
     let mut seen = sees_n2(5200, State::Running, true, State::Stopping);
     seen.job = Some(RunningJob { job: Job::Stop, since: at(5100) });
     assert!(brain.step(&seen).member.to_be_copied, "it is still said while the job runs");
-    // The others have to see that it is at rest now.
-    for (ms, mine) in [(5300, State::Running), (5400, State::Stopped), (10_399, State::Stopped)] {
-        let seen = down(sees_n2(ms, State::Running, true, mine), false, true);
-        assert_eq!(commands(&mut brain, &seen), [], "{ms}");
-    }
-    let mut seen = down(sees_n2(10_400, State::Running, true, State::Stopped), false, true);
-    seen.store.arrived = at(10_399);
-    assert_eq!(commands(&mut brain, &seen), [], "it has not heard of the others for so long");
-    seen.store.arrived = at(10_400);
+    // It begins when Consul shows that it does, and nobody else who has.
+    let at_rest = |ms, other, mine| {
+        let mut seen = down(sees_n2(ms, other, true, mine), false, true);
+        seen.store.arrived = at(ms);
+        seen
+    };
+    let seen = at_rest(5300, State::Running, State::Stopped);
+    assert_eq!(commands(&mut brain, &seen), []);
+    assert_eq!(brain.step(&seen).member.state, State::CreatingReplica);
+    let both = at_rest(5350, State::CreatingReplica, State::CreatingReplica);
+    assert_eq!(commands(&mut brain.clone(), &both), [], "the other one may have begun");
+    let seen = at_rest(5400, State::Running, State::CreatingReplica);
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Clone(upstream("n1")))]);
 
     let mut n2 = super::brain("n2");
@@ -222,6 +231,24 @@ fn who_has_seen_another_one_that_comes_first_waits_anew() {
         assert_eq!(sees_n2(ms, wants), [], "{ms}");
     }
     assert_eq!(sees_n2(10_000, false), [Command::Begin(Job::Stop)]);
+}
+
+/// Cut off from Consul, nobody hears of the others.
+#[test]
+fn the_time_to_see_the_others_counts_by_consuls_answers() {
+    let mut brain = brain("n3");
+    let mut sees = |ms: u64, arrived: u64| {
+        let mut keys = beats(arrived);
+        keys.members.get_mut("n3").unwrap().value.to_be_copied = true;
+        let mut seen = sees("n3", ms, keys, standby(1000));
+        seen.asked.reinit = true;
+        seen.store.arrived = at(arrived);
+        commands(&mut brain, &seen)
+    };
+    for (ms, arrived) in [(100, 100), (5200, 4900), (5900, 4900)] {
+        assert_eq!(sees(ms, arrived), [], "{ms}");
+    }
+    assert_eq!(sees(6000, 6000), [Command::Begin(Job::Stop)]);
 }
 
 /// It did not start three times, and waits for its turn to be copied anew: now it runs after all.
