@@ -77,7 +77,7 @@ async fn wait_postmaster(node: &Node) -> Result<u32> {
     until("the postmaster", DEADLINE, async || node.postmaster()).await
 }
 
-/// Agents that die again and again are to find PostgreSQL still running, also on a slow machine.
+/// An agent that dies again and again is to find PostgreSQL still running, also on a slow machine.
 const TTL: u64 = 10;
 /// A whole line: the primary has nothing left to complete.
 const LEADING: &str = "INFO leading\n";
@@ -189,7 +189,6 @@ async fn switch_and_kill<'a>(
 async fn a_promotion_and_a_switchover_survive_the_agents_death() -> Result<()> {
     let mut local = Local::prepare(&["n1", "n2"]).await?;
     for name in ["n1", "n2"] {
-        local.node_mut(name)?.config_mut().dcs("ttl", TTL.into());
         // So that every acknowledged row must be there, whoever leads.
         local.node_mut(name)?.config_mut().dcs("synchronous_mode", true.into());
     }
