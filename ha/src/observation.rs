@@ -194,8 +194,10 @@ pub struct Sql {
     /// From which host and port the WAL receiver of a standby gets its WAL, where it is connected
     /// (`pg_stat_wal_receiver`).
     pub receives_from: Option<(String, u16)>,
-    /// `pg_stat_replication`.
+    /// `pg_stat_replication`, as far as it is the members'.
     pub standbys: Vec<Standby>,
+    /// Members' names under which somebody else streams as well, or alone: who that is, for people.
+    pub impostors: BTreeMap<String, String>,
     /// Parameters that wait for a restart.
     pub pending_restart: bool,
     /// `synchronous_standby_names` is not empty.

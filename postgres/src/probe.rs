@@ -118,6 +118,9 @@ pub struct StandbyRow {
     pub pid: i32,
     /// The member's name.
     pub application_name: Option<String>,
+    /// The physical slot that it streams with; a temporary one does not count.
+    #[serde(default)]
+    pub slot: Option<String>,
     /// Its address; `None` over the Unix socket.
     pub client_addr: Option<String>,
     /// `startup`, `catchup`, `streaming`, `backup`, `stopping`.

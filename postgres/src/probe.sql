@@ -28,6 +28,8 @@ SELECT json_build_object(
       FROM pg_stat_wal_receiver w),
   'standbys', (SELECT coalesce(json_agg(json_build_object(
       'pid', p.pid, 'application_name', p.application_name, 'client_addr', host(p.client_addr),
+      'slot', (SELECT s.slot_name FROM pg_replication_slots s
+          WHERE s.active_pid = p.pid AND s.slot_type = 'physical' AND NOT s.temporary),
       'state', p.state, 'sync_state', p.sync_state, 'sync_priority', p.sync_priority,
       'sent_lsn', p.sent_lsn - '0/0'::pg_lsn, 'write_lsn', p.write_lsn - '0/0'::pg_lsn,
       'flush_lsn', p.flush_lsn - '0/0'::pg_lsn, 'replay_lsn', p.replay_lsn - '0/0'::pg_lsn,

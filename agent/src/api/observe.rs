@@ -270,6 +270,7 @@ impl SeenSql {
             names: self.names.clone(),
             overridden: Vec::new(),
             lax_commits: Vec::new(),
+            impostors: BTreeMap::new(),
         }
     }
 }

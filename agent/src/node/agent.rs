@@ -124,6 +124,7 @@ pub struct Agent {
     pub(super) restarting: Option<oneshot::Sender<Result<(), String>>>,
     pub(super) hurry: Duration,
     pub(super) namesake: Namesake,
+    pub(super) strangers: super::strangers::Strangers,
     pub(super) last_phase: String,
     pub(super) logins: Logins,
     pub(super) last_warning: Option<String>,
@@ -221,6 +222,14 @@ impl Agent {
         if hold.is_some() {
             self.known.asked.reinit = false;
         }
+        let mut local = self.known.picture(
+            &answer,
+            standing.armed,
+            self.home.memory(&self.config.scope),
+            self.home.streamed(),
+            self.complaint(),
+        );
+        self.tell_strangers_apart(&mut local, &answer, seen.snapshot.as_deref());
         Observation {
             now,
             store: StoreView {
@@ -230,13 +239,7 @@ impl Agent {
                 session: seen.session,
             },
             lease: LeaseStanding { hold, ..standing.lease },
-            local: self.as_given(self.known.picture(
-                &answer,
-                standing.armed,
-                self.home.memory(&self.config.scope),
-                self.home.streamed(),
-                self.complaint(),
-            )),
+            local: self.as_given(local),
             peers: self.peers.probes(),
             poolers: self.poolers.answers(),
             job: self.jobs.running(),

@@ -198,6 +198,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         restarting: None,
         hurry: Duration::from_secs(1),
         namesake: Namesake::default(),
+        strangers: Default::default(),
         last_phase: String::new(),
         last_warning: None,
         lease_seen: None,

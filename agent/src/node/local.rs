@@ -205,6 +205,7 @@ fn sql(at: Time, asked: Time, probe: &Probe) -> Sql {
             .as_ref()
             .map(|found| RecoveryCommand { name: found.name.clone(), began: found.began }),
         standbys: probe.standbys.iter().filter_map(standby).collect(),
+        impostors: Default::default(),
         pending_restart: !probe.pending_restart.is_empty(),
         waits: !probe.synchronous_standby_names.is_empty(),
         names: probe.synchronous_standby_names.clone(),
@@ -234,7 +235,8 @@ pub fn streamed(probe: &Probe) -> Option<(Timeline, Lsn)> {
     Some((receiver.timeline?, probe.receive_lsn?))
 }
 
-fn standby(row: &StandbyRow) -> Option<Standby> {
+/// As the brain has it.
+pub fn standby(row: &StandbyRow) -> Option<Standby> {
     Some(Standby {
         name: row.application_name.clone()?,
         streaming: row.state.as_deref() == Some("streaming"),

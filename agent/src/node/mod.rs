@@ -13,6 +13,7 @@
 //! | `ghosts` | what is left of lost hosts in the catalogue |
 //! | `services` | registration with Consul |
 //! | `strays` | PostgreSQL started past the guard; the question before the lease is given up |
+//! | `strangers` | who streams from here under a member's name |
 //! | `unfit` | a node without the watchdog it needs |
 //! | `pulse` | whether the loop turns, for the lease thread |
 //! | `logging` | the log, which holds nobody up |
@@ -51,6 +52,7 @@ pub mod slot;
 mod start;
 mod state_dir;
 mod store_task;
+mod strangers;
 mod strays;
 mod unarchived;
 mod unfit;

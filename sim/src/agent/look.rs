@@ -75,6 +75,8 @@ impl World {
             names: server.sync.names(),
             overridden: Vec::new(),
             lax_commits: Vec::new(),
+            // Nobody else streams in this world.
+            impostors: <_>::default(),
             recovery_command: self.recovery_command(n),
         };
         self.ask_in_doubt(n, timeline);

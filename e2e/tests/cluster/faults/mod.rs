@@ -18,6 +18,7 @@ mod resolver;
 mod returning;
 mod sick;
 mod slow;
+mod stranger;
 mod synchronous;
 
 use anyhow::{Context, Result};

@@ -160,7 +160,9 @@ impl Brain {
         let published = voters.names;
         self.watch_confirmations(turn, sql);
         alike::tell(turn, snapshot, sql);
-        if self.they_come_back(turn, snapshot, sql, &published) {
+        let waited = turn.obs.local.waits_for.iter().flat_map(|proof| &proof.waits.of);
+        let shared = alike::are_shared(published.iter().chain(waited), snapshot, sql);
+        if self.they_come_back(turn, snapshot, sql, &published) && !shared {
             if self.sync_doubt.is_at(at) {
                 let same = self.published_voters(snapshot);
                 self.write_sync(turn, same, at, RULED_OUT.to_owned());
@@ -168,7 +170,8 @@ impl Brain {
             return;
         }
         let wanted = self.wanted(turn, snapshot, sql, &published);
-        if wanted.is_empty() && stay_alone(turn, sql) && self.void_proof.is_none() {
+        let alone = wanted.is_empty() && stay_alone(turn, sql);
+        if alone && self.void_proof.is_none() && !shared {
             return;
         }
         if quorum {
@@ -333,7 +336,7 @@ impl Brain {
         let fit = |row: &&Standby| {
             row.streaming
                 && !self.is_me(&row.name)
-                && alike::double(&row.name, snapshot, sql).is_none()
+                && !alike::is_shared(&row.name, snapshot, sql)
                 && !self.confirmations.lost(&row.name)
                 // Where two hosts die at once, the other one must not be tried in vain.
                 && (published.contains(&row.name)

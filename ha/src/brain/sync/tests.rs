@@ -176,6 +176,41 @@ fn strict_mode_keeps_waiting_and_keeps_the_standby_that_has_everything() {
     assert_eq!(commands(&mut brain, &free), [wait_for(&[])]);
 }
 
+/// `pg_receivewal` with a member's name confirms for it: PostgreSQL tells them apart by nothing.
+#[test]
+fn a_standby_whose_name_a_stranger_bears_is_struck_off_at_once() {
+    let set = |mut seen: Observation, settings| {
+        let who = BTreeMap::from([("n2".to_owned(), "198.51.100.7".to_owned())]);
+        seen.local.sql.as_mut().unwrap().impostors = who;
+        set(seen, settings)
+    };
+    let modes = [
+        serde_json::json!({"synchronous_mode": true}),
+        serde_json::json!({"synchronous_mode": true, "synchronous_mode_strict": true}),
+        serde_json::json!({"synchronous_mode": "quorum"}),
+    ];
+    for mode in modes {
+        let see = |published: &[&str], waited: &[&str]| {
+            let rows = vec![row("n2", 1500)];
+            set(leader(10_000, published, waited, rows), mode.clone())
+        };
+        let mut brain = brain("n1");
+        let published = see(&["n2"], &["n2"]);
+        assert_eq!(commands(&mut brain, &published), [publish(&[])], "{mode}");
+        let step = brain.step(&published);
+        assert!(step.warning.unwrap().contains("as n2 (198.51.100.7)"), "{mode}");
+        // Where nobody is waited for, strict mode has commits wait for nobody that there is.
+        let out = see(&[], &["n2"]);
+        assert_eq!(commands(&mut self::brain("n1"), &out), [wait_for(&[])], "{mode}");
+        let mut other = see(&[], &["n2"]);
+        other.local.sql.as_mut().unwrap().standbys.push(row("n3", 1400));
+        let got = commands(&mut self::brain("n1"), &other);
+        let alone =
+            matches!(&got[..], [Command::Begin(Job::Sync(waits))] if waits.of == names(&["n3"]));
+        assert!(alone, "{mode}: {got:?}");
+    }
+}
+
 #[test]
 fn falling_back_is_said_and_coming_back_needs_nobody() {
     let mut brain = brain("n1");
