@@ -1,6 +1,8 @@
 //! The built-in templates, rendered and, where the program is here, read by it.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -152,8 +154,8 @@ fn haproxy_reads_what_is_rendered() {
 fn haproxy_has_two_ports_and_cuts_sessions() {
     let text = render(&template("haproxy"), &cluster(), &set(&[("ro_port", "6434")])).unwrap();
     for line in [
-        "    bind *:5433 tcp-ut 30s\n",
-        "    bind *:6434 tcp-ut 30s\n",
+        "    bind *:5433 tcp-ut 19s\n",
+        "    bind *:6434 tcp-ut 19s\n",
         "    server n1 10.0.0.1:5432 check addr 10.0.0.1 port 8008\n",
         "    server n_202_3bx [fd00::2]:5432 check addr [fd00::2] port 8008\n",
         "    http-check send meth OPTIONS uri /primary\n",
@@ -161,6 +163,86 @@ fn haproxy_has_two_ports_and_cuts_sessions() {
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
+}
+
+/// What listens on loopback answers with this, after `hear` has been read.
+fn answers(text: &str, hear: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let text = text.to_owned();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (text, mut heard) = (text.clone(), vec![0; hear]);
+            std::thread::spawn(move || {
+                let Ok(mut stream) = stream else { return };
+                if stream.read(&mut heard).is_ok() {
+                    let _ = stream.write_all(text.as_bytes());
+                }
+            });
+        }
+    });
+    port
+}
+
+/// n2 leads. The first that a client hears is a name.
+fn on_loopback() -> Model {
+    let mut model = cluster();
+    for (member, name) in model.members.iter_mut().zip(["n1", "n2", "n3"]) {
+        let word = if name == "n2" { "200 OK" } else { "503 No" };
+        let said = format!("HTTP/1.0 {word}\r\nContent-Length: 0\r\n\r\n");
+        *member = MemberModel {
+            address: format!("127.0.0.1:{}", answers(name, 8)),
+            api_port: answers(&said, 1000),
+            ..self::member(name, "127.0.0.1", name == "n2")
+        };
+    }
+    model
+}
+
+/// Each server of HAProxy counts as up until its first check.
+#[test]
+fn a_client_that_writes_gets_no_replica_right_after_the_start_of_haproxy() {
+    let dir = Dir::new("haproxy-start");
+    let free =
+        || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let (write, read, stats) = (free(), free(), format!("127.0.0.1:{}", free()));
+    let socket = dir.file("socket", "").with_extension("sock").display().to_string();
+    let settings = set(&[
+        ("bind", "127.0.0.1"),
+        ("rw_port", &write),
+        ("ro_port", &read),
+        ("stats", &stats),
+        ("socket", &socket),
+        ("hold", "3s"),
+    ]);
+    let text = render(&template("haproxy"), &on_loopback(), &settings).unwrap();
+    let text = text.replace("    user haproxy\n    group haproxy\n", "");
+    let file = dir.file("haproxy.cfg", &text);
+    let mut command = Command::new("haproxy");
+    command.args(["-db", "-f", file.to_str().unwrap()]).stderr(std::process::Stdio::null());
+    let Ok(mut haproxy) = command.spawn() else { return };
+    let ask = move |write: &str| {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{write}")).ok()?;
+        stream.write_all(b"startup!").ok()?;
+        let mut said = [0; 2];
+        stream.read_exact(&mut said).ok()?;
+        Some(String::from_utf8_lossy(&said).into_owned())
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let accepts = || TcpStream::connect(format!("127.0.0.1:{write}")).is_ok();
+    while !accepts() && std::time::Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    let asked: Vec<_> = (0..20)
+        .map(|_| {
+            let write = write.clone();
+            std::thread::spawn(move || ask(&write))
+        })
+        .collect();
+    let heard: Vec<_> = asked.into_iter().map(|asked| asked.join().unwrap()).collect();
+    haproxy.kill().unwrap();
+    haproxy.wait().unwrap();
+    assert_eq!(heard, vec![Some("n2".to_owned()); 20]);
 }
 
 #[test]
