@@ -37,6 +37,7 @@ impl Live {
             .map(|text| Item::warn(PARAMETERS, text, "take it out of the file"))
             .collect();
         items.extend(refused(&postgres, &effective.parameters).await);
+        items.extend(archive(&effective.parameters));
         let version = postgres.version(LOOK).await;
         items.push(programs(&version));
         let mut postmaster = None;
@@ -52,6 +53,21 @@ impl Live {
         }
         Self { items, postmaster }
     }
+}
+
+/// A rewound server has files before its archiver that the former primary has archived. A command that fails
+/// for a file that is there would stop the archiver for good as soon as that server leads.
+fn archive(parameters: &BTreeMap<String, String>) -> Option<Item> {
+    let command =
+        parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case("archive_command"))?.1;
+    let refuses = ["! -f", "! -e"].iter().any(|test| command.contains(test));
+    let else_succeeds = command.contains("||") || command.contains("cmp");
+    (refuses && !else_succeeds).then(|| {
+        let found = "archive_command fails for a file that is in the archive already (test ! -f)";
+        let remedy = "have it succeed where that is the same file: test ! -f DIR/%f && cp %p DIR/%f || cmp -s %p \
+                      DIR/%f; else the archiver of a member that was rewound stands still once it leads";
+        Item::warn(PARAMETERS, found, remedy)
+    })
 }
 
 /// What the agent would leave out.
@@ -135,6 +151,18 @@ mod tests {
         assert_eq!(level(DataDir::NotACluster { entry: "x".into() }), Level::Fail);
         assert_eq!(level(DataDir::WrongOwner { uid: 1, expected: 2 }), Level::Fail);
         assert_eq!(level(DataDir::WrongMode { mode: 0o755 }), Level::Fail);
+    }
+
+    #[test]
+    fn an_archive_command_that_fails_for_what_is_there_is_said() {
+        let level = |command: &str| {
+            let parameters = [("archive_command".to_owned(), command.to_owned())].into();
+            archive(&parameters).map(|item| item.level)
+        };
+        assert_eq!(level("test ! -f /a/%f && cp %p /a/%f"), Some(Level::Warn));
+        assert_eq!(level("test ! -f /a/%f && cp %p /a/%f || cmp -s %p /a/%f"), None);
+        assert_eq!(level("pgbackrest --stanza=main archive-push %p"), None);
+        assert_eq!(archive(&BTreeMap::new()), None);
     }
 
     #[test]
