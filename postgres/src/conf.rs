@@ -16,6 +16,7 @@ use crate::postgres::Postgres;
 use crate::quote::{conf_value, conninfo, hba_name, literal};
 use crate::reach;
 use crate::settings::{Credentials, Role, Settings, Upstream};
+use crate::slot_faults;
 
 /// First line of the files that are generated; by it they are known as ours.
 pub(crate) const HEADER: &str = "# Written by hart; changes made here are lost.";
@@ -258,7 +259,7 @@ fn server_conf(settings: &Settings, role: &Role, at: &[SocketAddr]) -> String {
     }
     for (name, value) in settings.parameters.iter().chain(&settings.recovery) {
         if parameters::belongs_in_conf(name) {
-            set(name, value);
+            set(name, &slot_faults::without_own(settings, name, value));
         }
     }
     set("recovery_target_timeline", "latest");

@@ -45,6 +45,7 @@ mod secret;
 mod senders;
 mod server_log;
 mod settings;
+mod slot_faults;
 mod slots;
 mod sync;
 mod sync_file;

@@ -110,6 +110,8 @@ pub struct Agent {
     pub(super) vetted: Vetted,
     /// Why WAL that is kept cannot be archived.
     pub(super) unarchived: watch::Receiver<Option<String>>,
+    /// What is wrong with the slots, as it was found last.
+    pub(super) slot_faults: watch::Sender<Vec<String>>,
     /// The member that has the slot which this node's name gives.
     pub(super) slot_holder: Option<String>,
     /// When the failsafe list could not be written beside the data directory.

@@ -199,6 +199,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         hurry: Duration::from_secs(1),
         namesake: Namesake::default(),
         strangers: Default::default(),
+        slot_faults: Default::default(),
         last_phase: String::new(),
         last_warning: None,
         lease_seen: None,

@@ -300,10 +300,14 @@ impl Agent {
             .map(|name| (slot_name(name), position(name).filter(|_| !reserve)))
             .collect();
         let known: BTreeSet<_> = entries.keys().chain(gone).map(|name| slot_name(name)).collect();
-        let postgres = self.postgres.clone();
+        let (postgres, faults) = (self.postgres.clone(), self.slot_faults.clone());
         tokio::spawn(async move {
             match postgres.sync_slots(&wanted, &known, QUICK).await {
                 Ok(changes) => changes.iter().for_each(|c| tracing::debug!("slots: {c:?}")),
+                Err(error) => tracing::debug!("slots: {}", chain(&error)),
+            }
+            match postgres.slot_faults(QUICK).await {
+                Ok(found) => super::slot::note_faults(&faults, found),
                 Err(error) => tracing::debug!("slots: {}", chain(&error)),
             }
         });

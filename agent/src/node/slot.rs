@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hart_ha::store::Snapshot;
 use hart_postgres::slot_name;
+use tokio::sync::watch;
 
 use super::agent::Agent;
 
@@ -39,9 +40,19 @@ impl Agent {
     pub(super) fn complaint(&self) -> Option<String> {
         let slot = self.slot_holder.as_ref().map(|other| clash(&self.config.name, other));
         let waits = self.unarchived.borrow().clone();
-        let all: Vec<String> = slot.into_iter().chain(self.vetted.problem()).chain(waits).collect();
+        let faults = self.slot_faults.borrow().clone();
+        let all: Vec<String> =
+            slot.into_iter().chain(self.vetted.problem()).chain(waits).chain(faults).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
+}
+
+/// What is new is said; `hart list` has all of it.
+pub fn note_faults(known: &watch::Sender<Vec<String>>, found: Vec<String>) {
+    for fault in found.iter().filter(|fault| !known.borrow().contains(fault)) {
+        tracing::warn!("{fault}");
+    }
+    known.send_replace(found);
 }
 
 /// What follows from it, and the remedy.

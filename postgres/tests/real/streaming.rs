@@ -180,6 +180,10 @@ async fn slots_are_made_used_moved_and_dropped() {
     let at = "SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'n_3'";
     assert!(replica.sql(at).await.parse::<Lsn>().unwrap() > start);
 
+    for node in [&primary, &replica] {
+        // All versions can be asked; what there is to find came with 17.
+        assert_eq!(node.postgres.slot_faults(LONG).await.unwrap(), [""; 0]);
+    }
     replica.stop(Signal::SIGINT).await;
     eventually("the slot is free", || async {
         let sql = "SELECT count(*) FROM pg_replication_slots WHERE active";
