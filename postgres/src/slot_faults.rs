@@ -36,8 +36,8 @@ impl Postgres {
 /// They may hold what no other server has, so they are left to people.
 fn left(slots: &str) -> String {
     format!(
-        "failover slots from the time when this node led ({slots}) stop the synchronisation of slots here, and hold WAL \
-         back: where the primary has slots of these names, drop them on this node (pg_drop_replication_slot)"
+        "failover slots from the time when this node led ({slots}) hold WAL back here, and those of which the primary has \
+         one of the same name stop the synchronisation of all slots: drop these on this node (pg_drop_replication_slot)"
     )
 }
 

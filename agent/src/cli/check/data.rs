@@ -38,6 +38,7 @@ impl Live {
             .collect();
         items.extend(refused(&postgres, &effective.parameters).await);
         items.extend(archive(&effective.parameters));
+        items.extend(idle_slots(&effective.parameters));
         let version = postgres.version(LOOK).await;
         items.push(programs(&version));
         let mut postmaster = None;
@@ -58,8 +59,7 @@ impl Live {
 /// A rewound server has files before its archiver that the former primary has archived. A command that fails
 /// for a file that is there would stop the archiver for good as soon as that server leads.
 fn archive(parameters: &BTreeMap<String, String>) -> Option<Item> {
-    let command =
-        parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case("archive_command"))?.1;
+    let command = given(parameters, "archive_command")?;
     let refuses = ["! -f", "! -e"].iter().any(|test| command.contains(test));
     let else_succeeds = command.contains("||") || command.contains("cmp");
     (refuses && !else_succeeds).then(|| {
@@ -68,6 +68,21 @@ fn archive(parameters: &BTreeMap<String, String>) -> Option<Item> {
                       DIR/%f; else the archiver of a member that was rewound stands still once it leads";
         Item::warn(PARAMETERS, found, remedy)
     })
+}
+
+/// PostgreSQL 18 gives up a slot that nobody has used for so long, whatever the member behind it still needs.
+fn idle_slots(parameters: &BTreeMap<String, String>) -> Option<Item> {
+    const NAME: &str = "idle_replication_slot_timeout";
+    let value = given(parameters, NAME).filter(|value| !value.starts_with('0'))?;
+    let found = format!("{NAME} = {value} gives up the slot of a member that is away for so long");
+    let remedy = "take it out: member_slots_ttl says how long such a slot is kept, and max_slot_wal_keep_size how \
+                  much WAL it may hold";
+    Some(Item::warn(PARAMETERS, found, remedy))
+}
+
+fn given<'p>(parameters: &'p BTreeMap<String, String>, name: &str) -> Option<&'p str> {
+    let found = parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+    Some(found.1.trim())
 }
 
 /// What the agent would leave out.
@@ -163,6 +178,15 @@ mod tests {
         assert_eq!(level("test ! -f /a/%f && cp %p /a/%f || cmp -s %p /a/%f"), None);
         assert_eq!(level("pgbackrest --stanza=main archive-push %p"), None);
         assert_eq!(archive(&BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn a_timeout_of_idle_slots_is_said() {
+        let level = |value: &str| {
+            let name = "idle_replication_slot_timeout".to_owned();
+            idle_slots(&[(name, value.to_owned())].into()).map(|item| item.level)
+        };
+        assert_eq!((level("1h"), level(" 0 "), level("0s")), (Some(Level::Warn), None, None));
     }
 
     #[test]
