@@ -58,8 +58,19 @@ impl Brain {
             return None;
         }
         let proved = turn.obs.local.waits_for.is_some();
-        let fits = || proved || fit(&sql.names, &self.published_voters(snapshot));
+        let fits = || proved || fit(&sql.names, &self.may_be_published(snapshot));
         (self.void_proof.is_some() || !fits()).then_some(sql)
+    }
+
+    /// Those that the picture shows, and those of a write of ours that may still come true, of which each
+    /// may then be the one that counts.
+    fn may_be_published(&self, snapshot: &Snapshot) -> Voters {
+        let Voters { mut names, quorum } = self.published_voters(snapshot);
+        let at = snapshot.sync.as_ref().map_or(0, |sync| sync.index);
+        let sent = self.sync_sent.as_ref().filter(|(index, sent)| *index == at && !sent.is_empty());
+        let Some((_, sent)) = sent else { return Voters { names, quorum } };
+        names.extend(sent.iter().cloned());
+        Voters { names, quorum: 0 }
     }
 
     /// Strikes the published standbys off.
