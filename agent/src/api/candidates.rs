@@ -4,36 +4,17 @@
 use std::time::Duration;
 
 use hart_ha::brain::Verdict;
-use hart_ha::kv::{Role, State, Tags};
+use hart_ha::kv::{Role, State};
 use serde::Deserialize;
-use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::{fresh_view, status_of};
+use crate::node::status::PeerStatus;
 use crate::node::view::Handle;
-use crate::node::{chain, http, peers};
+use crate::node::{chain, http};
 
 /// How long a member may take.
 const DEADLINE: Duration = Duration::from_secs(2);
-
-/// The part of `GET /patroni` that matters here; Patroni's own members answer it as well.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Status {
-    state: State,
-    role: Role,
-    tags: Tags,
-    watchdog_failed: bool,
-    patroni: peers::Who,
-    hart: Option<Own>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Own {
-    may_lead: Option<bool>,
-    why: Value,
-}
 
 /// What speaks against each of them: name and reason, `None` for those that could lead. `led`: the
 /// cluster has a leader, which gives way only to a node that may lead by its own rules.
@@ -49,7 +30,7 @@ pub(super) async fn limitations(
         asked.spawn(async move {
             let answer = ask(&handle, http, &name, &url).await;
             let problem = match answer {
-                Ok(status) => status.limitation(led),
+                Ok(status) => limitation(&status, led),
                 Err(problem) => Some(problem),
             };
             (name, problem)
@@ -82,11 +63,10 @@ async fn ask(
     http: Option<reqwest::Client>,
     name: &str,
     url: &str,
-) -> Result<Status, String> {
-    let unreadable = |error: serde_json::Error| format!("answers what is no status: {error}");
+) -> Result<PeerStatus, String> {
     if name == handle.file.name {
         let view = fresh_view(handle).await;
-        return serde_json::from_value(status_of(handle, &view)).map_err(unreadable);
+        return Ok(status_of(handle, &view));
     }
     let http = http.ok_or("cannot be asked: the HTTP client cannot be set up")?;
     let fetched = async { http.get(url).send().await?.error_for_status() };
@@ -94,35 +74,31 @@ async fn ask(
         tracing::debug!(member = name, "no status: {}", chain(&error));
         "does not answer over REST".to_owned()
     })?;
-    let status: Status = serde_json::from_str(&http::text(answer).await?).map_err(unreadable)?;
+    let status = PeerStatus::read(&http::text(answer).await?)?;
     let other = |who| format!("cannot be asked: {who}");
     status.patroni.must_be(&handle.file.scope, name).map_err(other)?;
     Ok(status)
 }
 
-impl Status {
-    fn limitation(&self, led: bool) -> Option<String> {
-        if self.state != State::Running {
-            return Some(format!("is not running ({})", self.state));
+fn limitation(status: &PeerStatus, led: bool) -> Option<String> {
+    if status.state != State::Running {
+        return Some(format!("is not running ({})", status.state));
+    }
+    if status.role != Role::Replica {
+        return Some(format!("is not a replica ({})", status.role));
+    }
+    if !status.tags.may_fail_over() {
+        return Some("is not allowed to lead by its tags".to_owned());
+    }
+    if status.watchdog_failed {
+        return Some("has no watchdog that works".to_owned());
+    }
+    let own = status.hart.as_ref().filter(|own| led && !own.word.may_lead)?;
+    match &own.why {
+        Some(Verdict::MayNot(refusal)) => {
+            Some(format!("may not lead: {} ({})", refusal.value, refusal.remedy))
         }
-        if self.role != Role::Replica {
-            return Some(format!("is not a replica ({})", self.role));
-        }
-        if !self.tags.may_fail_over() {
-            return Some("is not allowed to lead by its tags".to_owned());
-        }
-        if self.watchdog_failed {
-            return Some("has no watchdog that works".to_owned());
-        }
-        let own = self.hart.as_ref().filter(|own| led && own.may_lead == Some(false))?;
-        match Verdict::deserialize(&own.why) {
-            // Pause forbids what nobody asked for, and somebody asks.
-            Ok(Verdict::MayNot(refusal)) if refusal.rule == "pause" => None,
-            Ok(Verdict::MayNot(refusal)) => {
-                Some(format!("may not lead: {} ({})", refusal.value, refusal.remedy))
-            }
-            _ => Some("may not lead by its own word".to_owned()),
-        }
+        _ => Some("may not lead by its own word".to_owned()),
     }
 }
 
@@ -136,23 +112,26 @@ pub(super) fn listed(limitations: &[(String, Option<String>)]) -> String {
 mod tests {
     use super::*;
 
-    fn limitation(text: &str, led: bool) -> Option<String> {
-        serde_json::from_str::<Status>(text).unwrap().limitation(led)
+    fn of(text: &str, led: bool) -> Option<String> {
+        limitation(&PeerStatus::read(text).unwrap(), led)
     }
 
     #[test]
     fn what_speaks_against_a_candidate() {
         let running = r#""state":"running","role":"replica""#;
-        assert_eq!(limitation(&format!("{{{running}}}"), true), None);
+        assert_eq!(of(&format!("{{{running}}}"), true), None);
         let tagged = format!(r#"{{{running},"tags":{{"nofailover":true}}}}"#);
-        assert!(limitation(&tagged, false).unwrap().contains("tags"));
+        assert!(of(&tagged, false).unwrap().contains("tags"));
         let primary = r#"{"state":"running","role":"primary"}"#;
-        assert_eq!(limitation(primary, true).unwrap(), "is not a replica (primary)");
+        assert_eq!(of(primary, true).unwrap(), "is not a replica (primary)");
         let refusal = r#"{"may_not":{"rule":"lag","value":"9 bytes behind","remedy":"wait"}}"#;
-        let hart = format!(r#"{{{running},"hart":{{"may_lead":false,"why":{refusal}}}}}"#);
-        assert_eq!(limitation(&hart, true).unwrap(), "may not lead: 9 bytes behind (wait)");
-        assert_eq!(limitation(&hart, false), None, "a named candidate may, where nobody leads");
-        let paused = hart.replace("\"lag\"", "\"pause\"");
-        assert_eq!(limitation(&paused, true), None);
+        let word = r#""instance":"i","may_lead":false,"term":1,"follows":null,"lease":null,"armed":null,
+            "promised":null,"failsafe":{},"timeline_term":null"#;
+        let wal = r#""timeline":1,"xlog":{"received_location":1,"replayed_location":1}"#;
+        let hart = format!(r#"{{{running},{wal},"hart":{{{word},"why":{refusal}}}}}"#);
+        assert_eq!(of(&hart, true).unwrap(), "may not lead: 9 bytes behind (wait)");
+        let odd = hart.replace("may_not", "may_perhaps");
+        assert_eq!(of(&odd, true).unwrap(), "may not lead by its own word");
+        assert_eq!(of(&hart, false), None, "a named candidate may, where nobody leads");
     }
 }

@@ -58,8 +58,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use serde_json::Value;
 
+use crate::node::status::PeerStatus;
 use crate::node::view::{Handle, View};
 
 pub use doors::Doors;
@@ -82,9 +82,9 @@ async fn fresh_view(handle: &Handle) -> Arc<View> {
     fresh.unwrap_or_else(|_| handle.view())
 }
 
-/// The status of this node as JSON, at this moment.
-fn status_of(handle: &Handle, view: &View) -> Value {
+/// The status of this node, at this moment.
+fn status_of(handle: &Handle, view: &View) -> PeerStatus {
     let name = &handle.file.name;
     let picture = picture::Picture { view, name, now: hart_clock::now() };
-    status::status_json(handle, &picture)
+    status::status(handle, &picture)
 }

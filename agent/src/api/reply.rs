@@ -6,7 +6,6 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::response::Response;
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::ser::{Formatter, Serializer};
 
 pub(super) use axum::http::StatusCode;
@@ -27,7 +26,7 @@ pub(super) fn with_type(content_type: &'static str, body: String) -> Response {
 }
 
 /// JSON, with a blank after each comma and colon as Patroni writes it, because scripts grep for it.
-pub(super) fn json(status: StatusCode, value: &Value) -> Response {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let mut bytes = Vec::with_capacity(1024);
     let mut serializer = Serializer::with_formatter(&mut bytes, Spaced);
     match value.serialize(&mut serializer) {

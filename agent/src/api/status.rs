@@ -8,96 +8,71 @@ use hart_ha::kv::Role;
 use hart_ha::observation::{Data, Sql};
 use hart_ha::time::Time;
 use hart_postgres::{Probe, StandbyRow};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::picture::Picture;
+use crate::node::status::{Ailment, Guard, Own, PeerStatus, Replication, Who, Xlog};
 use crate::node::view::{Handle, View};
 use crate::node::word::{Deadline, Promised, Word};
 
-/// What it says, in the order in which Patroni says it; hart's own part comes last, as `hart`.
-pub(super) fn status_json(handle: &Handle, picture: &Picture<'_>) -> Value {
-    let mut body = Map::new();
-    let mut put = |key: &str, value: Value| drop(body.insert(key.to_owned(), value));
-    server(picture, &mut put);
-    if picture.view.config.pause {
-        put("pause", json!(true));
-    }
-    if picture.unlocked() {
-        put("cluster_unlocked", json!(true));
-    }
-    put("dcs_last_seen", json!(dcs_last_seen(picture)));
-    if !picture.view.tags.is_empty() {
-        put("tags", json!(picture.view.tags));
-    }
-    if let Some(identifier) = system_identifier(picture) {
-        put("database_system_identifier", json!(identifier));
-    }
-    if picture.view.sql.as_ref().is_some_and(|sql| sql.pending_restart) {
-        put("pending_restart", json!(true));
-    }
-    if picture.view.watchdog_failed {
-        put("watchdog_failed", json!(true));
-    }
-    let file = &handle.file;
-    let patroni = json!({"version": LAYOUT_VERSION, "scope": file.scope, "name": file.name});
-    put("patroni", patroni);
-    put("hart", own_part(handle, picture));
-    Value::Object(body)
-}
-
-/// PostgreSQL's part.
-fn server(picture: &Picture<'_>, put: &mut impl FnMut(&str, Value)) {
+/// What this node says of itself at this moment.
+pub(super) fn status(handle: &Handle, picture: &Picture<'_>) -> PeerStatus {
     let view = picture.view;
-    put("state", json!(view.state));
     let sql = view.sql.as_ref().filter(|_| picture.answers());
     let probe = view.probe.as_deref().filter(|probe| {
         // The two answers may be of different moments; only those that agree are shown together.
         sql.is_some_and(|sql| sql.in_recovery == probe.in_recovery)
     });
-    if let Some(probe) = probe {
-        put("postmaster_start_time", json!(patroni_time(&probe.postmaster_start)));
-    }
-    put("role", json!(view.role));
-    if let Some(probe) = probe {
-        put("server_version", json!(probe.server_version));
-    }
-    let Some(sql) = sql else { return };
-    put("xlog", xlog(picture, sql, probe));
-    if let Some(word) = picture.sync_word() {
-        put(word, json!(true));
-    }
-    put("timeline", json!(sql.timeline));
-    if let Some(state) = picture.replication_state() {
-        put("replication_state", json!(state));
-    }
-    let rows: Vec<_> = probe.iter().flat_map(|probe| &probe.standbys).map(replication).collect();
-    if !rows.is_empty() {
-        put("replication", Value::Array(rows));
+    let file = &handle.file;
+    PeerStatus {
+        state: view.state,
+        postmaster_start_time: probe.map(|probe| patroni_time(&probe.postmaster_start)),
+        role: view.role,
+        server_version: probe.map(|probe| probe.server_version),
+        xlog: sql.map(|sql| xlog(picture, sql, probe)),
+        sync_standby: sql.is_some() && picture.sync_word() == Some("sync_standby"),
+        quorum_standby: sql.is_some() && picture.sync_word() == Some("quorum_standby"),
+        timeline: sql.map(|sql| sql.timeline),
+        replication_state: picture.replication_state().map(str::to_owned),
+        replication: probe.iter().flat_map(|probe| &probe.standbys).map(replication).collect(),
+        pause: view.config.pause,
+        cluster_unlocked: picture.unlocked(),
+        dcs_last_seen: dcs_last_seen(picture),
+        tags: view.tags.clone(),
+        database_system_identifier: system_identifier(picture).map(str::to_owned),
+        pending_restart: view.sql.as_ref().is_some_and(|sql| sql.pending_restart),
+        watchdog_failed: view.watchdog_failed,
+        patroni: Who {
+            version: Some(LAYOUT_VERSION.to_owned()),
+            scope: Some(file.scope.clone()),
+            name: Some(file.name.clone()),
+        },
+        hart: Some(own_part(handle, picture)),
     }
 }
 
-fn xlog(picture: &Picture<'_>, sql: &Sql, probe: Option<&Probe>) -> Value {
+fn xlog(picture: &Picture<'_>, sql: &Sql, probe: Option<&Probe>) -> Xlog {
     if !sql.in_recovery {
         let flushed = probe.and_then(|probe| probe.flush_lsn);
-        return json!({"location": flushed.unwrap_or(sql.write_lsn)});
+        return Xlog::Primary { location: flushed.unwrap_or(sql.write_lsn) };
     }
     let last = probe.and_then(|probe| probe.last_replayed_at.as_deref());
-    json!({
-        "received_location": picture.received(),
-        "replayed_location": picture.replayed(),
-        "replayed_timestamp": last.map(patroni_time),
-        "paused": probe.is_some_and(|probe| probe.replay_paused),
-    })
+    Xlog::Replica {
+        received_location: picture.received(),
+        replayed_location: picture.replayed(),
+        replayed_timestamp: last.map(patroni_time),
+        paused: probe.is_some_and(|probe| probe.replay_paused),
+    }
 }
 
-fn replication(row: &StandbyRow) -> Value {
-    json!({
-        "application_name": row.application_name,
-        "client_addr": row.client_addr,
-        "state": row.state,
-        "sync_state": row.sync_state,
-        "sync_priority": row.sync_priority,
-    })
+fn replication(row: &StandbyRow) -> Replication {
+    Replication {
+        application_name: row.application_name.clone(),
+        client_addr: row.client_addr.clone(),
+        state: row.state.clone(),
+        sync_state: row.sync_state.clone(),
+        sync_priority: row.sync_priority,
+    }
 }
 
 /// Unix seconds of Consul's last answer; 0 before the first.
@@ -116,37 +91,27 @@ fn system_identifier<'a>(picture: &Picture<'a>) -> Option<&'a str> {
     }
 }
 
-fn own_part(handle: &Handle, picture: &Picture<'_>) -> Value {
+fn own_part(handle: &Handle, picture: &Picture<'_>) -> Own {
     let view = picture.view;
     let probe = view.probe.as_ref().filter(|_| view.sql.is_some());
-    let mut own = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "why": view.verdict,
-        "phase": view.phase,
-        "guard": guard(view),
-        "progress": view.progress,
-        "consul_reachable": view.store_reachable,
-        "lost": handle.journal.lost(),
-    });
-    let word = json!(word(handle, picture));
-    if let (Value::Object(own), Value::Object(word)) = (&mut own, word) {
-        own.extend(word);
+    let names = probe.filter(|_| view.role == Role::Primary);
+    Own {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        why: Some(view.verdict.clone()),
+        phase: view.phase.clone(),
+        guard: guard(view),
+        progress: view.progress,
+        consul_reachable: view.store_reachable,
+        lost: handle.journal.lost(),
+        word: word(handle, picture),
+        complaint: view.observation.as_ref().and_then(|seen| seen.local.complaint.clone()),
+        trouble: view.trouble().map(|trouble| Ailment {
+            what: trouble.what.clone(),
+            since_ms: millis(picture.now.since(trouble.since)),
+        }),
+        pending_restart: probe.map(|probe| probe.pending_restart.clone()),
+        synchronous_standby_names: names.map(|probe| probe.synchronous_standby_names.clone()),
     }
-    let complaint = view.observation.as_ref().and_then(|seen| seen.local.complaint.as_ref());
-    if let Some(complaint) = complaint {
-        own["complaint"] = json!(complaint);
-    }
-    if let Some(trouble) = view.trouble() {
-        let millis = picture.now.since(trouble.since).as_millis();
-        own["trouble"] = json!({"what": trouble.what, "since_ms": millis});
-    }
-    if let Some(probe) = probe {
-        own["pending_restart"] = json!(probe.pending_restart);
-        if view.role == Role::Primary {
-            own["synchronous_standby_names"] = json!(probe.synchronous_standby_names);
-        }
-    }
-    own
 }
 
 /// What others' decisions rest on.
@@ -178,9 +143,11 @@ fn promised(picture: &Picture<'_>) -> Option<Promised> {
 
 /// The layers of fencing by name: those that are there, and those that every node should have and
 /// this one has not.
-fn guard(view: &View) -> Value {
-    let Some(layers) = view.layers else { return Value::Null };
-    json!({"layers": layers.names(), "missing": layers.missing(), "watchdog": view.watchdog})
+fn guard(view: &View) -> Option<Guard> {
+    let layers = view.layers?;
+    let owned = |names: Vec<&'static str>| names.into_iter().map(str::to_owned).collect();
+    let (layers, missing) = (owned(layers.names()), owned(layers.missing()));
+    Some(Guard { layers, missing, watchdog: json!(view.watchdog) })
 }
 
 fn hold(hold: Option<Hold>, now: Time) -> Option<Deadline> {

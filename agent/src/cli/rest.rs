@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::cli::fail::{Fail, with_causes};
 use crate::node::http;
+use crate::node::status::PeerStatus;
 
 /// Limit for one connection.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -79,6 +80,15 @@ impl Rest {
     /// No complete answer within the time: the reason as text.
     pub async fn get(&self, url: &str, within: Duration) -> Result<Answer, String> {
         self.call(Method::GET, url, None, within).await
+    }
+
+    /// `GET` of a member's status, whatever the code.
+    ///
+    /// # Errors
+    /// As [`Rest::get`], or the answer is no status.
+    pub async fn get_status(&self, url: &str, within: Duration) -> Result<PeerStatus, String> {
+        let answer = self.get(url, within).await?;
+        PeerStatus::read(&answer.text).map_err(|error| format!("{url}: {error}"))
     }
 
     /// `GET` of a JSON document, whatever the status.

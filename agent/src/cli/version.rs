@@ -28,8 +28,8 @@ pub async fn run(globals: &Globals, args: ClusterArg) -> Result<ExitCode, Fail> 
             "" => format!("Patroni {}", member.value.version),
             hart => format!("hart {hart}"),
         };
-        let server = match context.rest.get_json(&url, ANSWER).await {
-            Ok(status) => server_version(status["server_version"].as_u64()),
+        let server = match context.rest.get_status(&url, ANSWER).await {
+            Ok(status) => server_version(status.server_version),
             Err(reason) => format!("does not answer ({reason})"),
         };
         println!("{name}: {agent}, {server}");
@@ -38,7 +38,7 @@ pub async fn run(globals: &Globals, args: ClusterArg) -> Result<ExitCode, Fail> 
 }
 
 /// From `server_version_num` (10 and newer: two digits of major, four of minor).
-fn server_version(number: Option<u64>) -> String {
+fn server_version(number: Option<u32>) -> String {
     match number {
         Some(number) => format!("PostgreSQL {}.{}", number / 10_000, number % 10_000),
         None => "PostgreSQL is not running".to_owned(),

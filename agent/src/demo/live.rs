@@ -106,8 +106,8 @@ async fn lease_left(demo: &mut Demo) -> Option<u64> {
         return None;
     }
     let url = leader.url("patroni");
-    let status = demo.rest.get_json(&url, ANSWER).await.ok()?;
-    status["hart"]["lease"]["left_ms"].as_u64()
+    let status = demo.rest.get_status(&url, ANSWER).await.ok()?;
+    status.hart?.word.lease.map(|lease| lease.left_ms)
 }
 
 fn frame(demo: &mut Demo, lease_left_ms: Option<u64>, named: Option<String>) -> Frame {

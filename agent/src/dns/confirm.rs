@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use hart_ha::store::Snapshot;
-use serde_json::Value;
 
 use crate::cli::rest::{self, Rest};
+use crate::node::status::PeerStatus;
 
 /// How long it may take to answer.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -25,20 +25,20 @@ pub async fn ask(
     if answer.status != 200 {
         return None;
     }
-    let body: Value = serde_json::from_str(&answer.text).ok()?;
-    if body["patroni"]["name"].as_str() != Some(leader) {
+    let status = PeerStatus::read(&answer.text).ok()?;
+    if status.patroni.name.as_deref() != Some(leader) {
         return None;
     }
-    let instance = body["hart"]["instance"].as_str();
-    if instance.is_some_and(|its| !entry.instance.is_empty() && its != entry.instance) {
+    let instance = status.hart.as_ref().map(|own| &own.word.instance);
+    if instance.is_some_and(|its| !entry.instance.is_empty() && *its != entry.instance) {
         return None;
     }
-    left(&body, patroni_ttl)
+    left(&status, patroni_ttl)
 }
 
-fn left(body: &Value, patroni_ttl: Duration) -> Option<Duration> {
-    match body.get("hart") {
-        Some(own) => own["lease"]["left_ms"].as_u64().map(Duration::from_millis),
+fn left(status: &PeerStatus, patroni_ttl: Duration) -> Option<Duration> {
+    match &status.hart {
+        Some(own) => own.word.lease.as_ref().map(|lease| Duration::from_millis(lease.left_ms)),
         // Patroni answers so only within its own ttl, and looks at the store again before half of it.
         None => Some(patroni_ttl / 2),
     }
@@ -47,14 +47,20 @@ fn left(body: &Value, patroni_ttl: Duration) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::node::status::tests::running;
+    use crate::node::word::Deadline;
 
     #[test]
     fn a_leader_says_for_how_long() {
         let ttl = Duration::from_secs(30);
-        let with = |lease: Value| left(&json!({"hart": {"lease": lease}}), ttl);
-        assert_eq!(with(json!({"left_ms": 900})), Some(Duration::from_millis(900)));
-        assert_eq!(with(Value::Null), None);
-        assert_eq!(left(&json!({"role": "primary"}), ttl), Some(ttl / 2));
+        let with = |lease: Option<Deadline>| {
+            let mut status = running();
+            status.hart.as_mut().unwrap().word.lease = lease;
+            left(&status, ttl)
+        };
+        let lease = Deadline { term: 3, left_ms: 900 };
+        assert_eq!(with(Some(lease)), Some(Duration::from_millis(900)));
+        assert_eq!(with(None), None);
+        assert_eq!(left(&PeerStatus { hart: None, ..running() }, ttl), Some(ttl / 2));
     }
 }

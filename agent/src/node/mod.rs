@@ -7,7 +7,7 @@
 //! | `lease_task` | renewals, on a thread of their own; arms the guard |
 //! | `store_task`, `writes`, `keys` | session, watch and writes in Consul |
 //! | `monitor`, `server`, `jobs`, `local` | PostgreSQL: looked at, as a process, long actions |
-//! | `peers`, `word`, `http`, `logins` | the other members over REST |
+//! | `peers`, `status`, `word`, `http`, `logins` | the other members over REST |
 //! | `promises` | questions and answers of failsafe |
 //! | `namesake`, `own_address` | another node of the same name, or at this one's address |
 //! | `ghosts` | what is left of lost hosts in the catalogue |
@@ -51,6 +51,7 @@ mod settings;
 pub mod slot;
 mod start;
 mod state_dir;
+pub mod status;
 mod store_task;
 mod strangers;
 mod strays;

@@ -4,15 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hart_ha::kv::{Role, State, Tags};
-use hart_ha::lsn::Lsn;
 use hart_ha::observation::{PeerAnswer, Probe};
 use serde::Deserialize;
 use tokio::sync::Notify;
 
 use super::http;
+use super::status::{PeerStatus, Who, Xlog};
 use super::store_task::chain;
-use super::word::Word;
 
 /// How long a member may take. Short enough to fit into the last of a lease.
 const DEADLINE: Duration = Duration::from_millis(350);
@@ -64,7 +62,7 @@ impl Peers {
     async fn ask_one(&self, name: String, url: String) {
         let asked = hart_clock::now();
         let answer = match fetch(&self.http, &url).await {
-            Ok(status) => status.of(&self.scope, &name),
+            Ok(status) => answer(status, &self.scope, &name),
             Err(error) => Err(error),
         };
         if let Err(error) = &answer {
@@ -79,80 +77,28 @@ impl Peers {
     }
 }
 
-async fn fetch(http: &reqwest::Client, url: &str) -> Result<Status, String> {
+async fn fetch(http: &reqwest::Client, url: &str) -> Result<PeerStatus, String> {
     let answer = http.get(url).send().await.map_err(|error| chain(&error))?;
-    let text = http::text(answer).await?;
-    serde_json::from_str(&text).map_err(|error| format!("what it answers is no status: {error}"))
+    PeerStatus::read(&http::text(answer).await?)
 }
 
-/// The part of `GET /patroni` that matters here; Patroni's own members answer it as well.
-#[derive(Deserialize)]
-#[serde(default)]
-#[derive(Default)]
-struct Status {
-    state: State,
-    role: Role,
-    timeline: u32,
-    xlog: Xlog,
-    tags: Tags,
-    patroni: Who,
-    hart: Option<Word>,
+/// The answer, where it is that of this member of this cluster, as far as it says.
+fn answer(status: PeerStatus, scope: &str, name: &str) -> Result<PeerAnswer, String> {
+    status.patroni.must_be(scope, name)?;
+    Ok(status.into())
 }
 
-/// Who answers. Old members of Patroni do not say.
-#[derive(Debug, Deserialize, Default)]
-#[serde(default)]
-pub struct Who {
-    scope: Option<String>,
-    name: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Xlog {
-    location: Option<Lsn>,
-    received_location: Option<Lsn>,
-    replayed_location: Option<Lsn>,
-}
-
-impl Status {
-    /// The answer, where it is that of this member of this cluster, as far as it says.
-    fn of(self, scope: &str, name: &str) -> Result<PeerAnswer, String> {
-        self.patroni.must_be(scope, name)?;
-        Ok(self.into())
-    }
-}
-
-impl Who {
-    /// Is it this member of this cluster, as far as it says?
-    ///
-    /// # Errors
-    /// Who it is.
-    pub fn must_be(&self, scope: &str, name: &str) -> Result<(), String> {
-        let Self { scope: its_scope, name: its_name } = self;
-        let other = its_scope.as_ref().is_some_and(|its| its != scope)
-            || its_name.as_ref().is_some_and(|its| its != name);
-        if !other {
-            return Ok(());
-        }
-        let [its_name, its_scope] = [its_name, its_scope].map(|it| it.as_deref().unwrap_or("?"));
-        Err(format!("{its_name} of the cluster {its_scope} answers at its address"))
-    }
-}
-
-impl From<Status> for PeerAnswer {
-    fn from(status: Status) -> Self {
-        let Xlog { location, received_location, replayed_location } = status.xlog;
-        let position = location.max(received_location).max(replayed_location).unwrap_or_default();
+impl From<PeerStatus> for PeerAnswer {
+    fn from(status: PeerStatus) -> Self {
         let plain = Self {
             state: status.state,
             role: status.role,
-            timeline: status.timeline,
-            position,
+            timeline: status.timeline.unwrap_or_default(),
+            position: status.xlog.as_ref().and_then(Xlog::furthest).unwrap_or_default(),
             tags: status.tags,
             ..Self::default()
         };
-        let Some(hart) = status.hart else { return plain };
+        let Some(hart) = status.hart.map(|own| own.word) else { return plain };
         Self {
             instance: Some(hart.instance),
             timeline_term: hart.timeline_term,
@@ -200,10 +146,13 @@ pub async fn who(url: &str) -> Option<Present> {
 
 #[cfg(test)]
 mod tests {
+    use hart_ha::kv::{Role, State};
+    use hart_ha::lsn::Lsn;
+
     use super::*;
 
     fn read(text: &str) -> PeerAnswer {
-        serde_json::from_str::<Status>(text).unwrap().into()
+        PeerStatus::read(text).unwrap().into()
     }
 
     #[test]
@@ -214,7 +163,7 @@ mod tests {
         );
         assert_eq!((patroni.position, patroni.may_lead, patroni.timeline), (Lsn(7), None, 3));
         assert!(patroni.tags.nofailover);
-        let text = r#"{"role":"master","xlog":{"location":9},
+        let text = r#"{"state":"running","role":"master","timeline":1,"xlog":{"location":9},
             "hart":{"instance":"i","may_lead":false,"term":7,"timeline_term":5,"follows":null,
             "promised":{"to":"n1","term":6,"left_ms":9},"lease":{"term":7,"left_ms":900},"armed":null,
             "failsafe":{"n1":"http://n1:8008/patroni"}}}"#;
@@ -234,28 +183,12 @@ mod tests {
         assert_eq!((armed(0), armed(1)), (false, true));
     }
 
-    /// "No promise" and "no lease" are said; a field that is missing says neither.
-    #[test]
-    fn an_answer_that_leaves_out_what_safety_rests_on_is_none() {
-        let whole = serde_json::json!({"hart": {
-            "instance": "i", "may_lead": true, "term": 7, "timeline_term": null, "follows": null,
-            "promised": null, "lease": null, "armed": null, "failsafe": {},
-        }});
-        assert!(serde_json::from_value::<Status>(whole.clone()).is_ok());
-        for field in whole["hart"].as_object().unwrap().keys() {
-            let mut less = whole.clone();
-            less["hart"].as_object_mut().unwrap().remove(field);
-            let error = serde_json::from_value::<Status>(less).err();
-            assert!(error.is_some_and(|error| error.to_string().contains(field)), "{field}");
-        }
-    }
-
     /// The address of a member that is gone may be the address of another cluster's primary.
     #[test]
     fn a_node_of_another_cluster_or_of_another_name_is_no_answer() {
         let answers = |who: &str| {
-            let text = format!(r#"{{"role":"primary","patroni":{who}}}"#);
-            serde_json::from_str::<Status>(&text).unwrap().of("demo", "n3")
+            let text = format!(r#"{{"state":"running","role":"primary","patroni":{who}}}"#);
+            answer(PeerStatus::read(&text).unwrap(), "demo", "n3")
         };
         assert_eq!(answers(r#"{"scope":"demo","name":"n3"}"#).unwrap().role, Role::Primary);
         assert_eq!(answers(r#"{"version":"2.1"}"#).unwrap().role, Role::Primary);

@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use super::logins::Logins;
+use super::status::Who;
 use super::store_task::chain;
-use super::{http, peers, word};
+use super::{http, word};
 
 /// `POST /failsafe`: Patroni's fields, and hart's own. Patroni's members have no promise to give
 /// that would be of use here: their answer does not have the shape of [`Word`].
@@ -112,7 +113,7 @@ pub fn read_question(scope: &str, body: &Map<String, Value>) -> Result<Question,
 pub async fn vouches(url: &str, scope: &str, question: &Question) -> bool {
     #[derive(Deserialize)]
     struct Said {
-        patroni: peers::Who,
+        patroni: Who,
         hart: word::Word,
     }
     // Whoever asks waits for no longer.

@@ -5,7 +5,7 @@ use hart_ha::kv::Failsafe;
 use serde::{Deserialize, Serialize};
 
 /// See the module's text.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Word {
     /// The identity of the installation.
     pub instance: String,
@@ -33,7 +33,7 @@ pub struct Word {
 }
 
 /// Until when.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deadline {
     /// The reign.
     pub term: u64,
@@ -42,7 +42,7 @@ pub struct Deadline {
 }
 
 /// A promise that binds.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promised {
     /// To whom.
     pub to: String,

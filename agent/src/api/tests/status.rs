@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use hart_ha::brain::{Refusal, Verdict};
-use hart_ha::kv::State;
+use hart_ha::kv::{Role, State};
 use hart_ha::lsn::Lsn;
+use hart_ha::observation::PeerAnswer;
 use hart_postgres::{Probe, StandbyRow};
 use serde_json::{Value, json};
 
 use super::{Ask, Node, SYSTEM, View, config, primary, replica, snapshot};
+use crate::node::status::PeerStatus;
 
 fn probe(in_recovery: bool) -> Probe {
     let text = json!({
@@ -34,9 +36,12 @@ fn standby() -> StandbyRow {
     .unwrap()
 }
 
-/// The status without what changes from call to call.
+/// The status without what changes from call to call. Members read all that is said, as it is said.
 async fn status(node: &Node) -> Value {
-    let mut body = node.get("/health").await.json();
+    let text = node.get("/health").await.body;
+    let mut body: Value = serde_json::from_str(&text).unwrap();
+    let read = PeerStatus::read(&text).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), body);
     let seen = body["dcs_last_seen"].take().as_i64().unwrap();
     assert!((hart_clock::wall().as_second() - seen).abs() < 120, "{seen}");
     for name in ["lease", "armed"] {
@@ -107,7 +112,7 @@ async fn of_a_synchronous_standby() {
 async fn of_a_node_without_server() {
     let view = View {
         state: State::CreatingReplica,
-        role: hart_ha::kv::Role::Uninitialized,
+        role: Role::Uninitialized,
         data: hart_ha::observation::Data::HalfMade,
         sql: None,
         snapshot: Some(snapshot(&[])),
@@ -119,6 +124,22 @@ async fn of_a_node_without_server() {
     assert_eq!(keys, ["state", "role", "cluster_unlocked", "dcs_last_seen", "patroni", "hart"]);
     assert_eq!(body["state"], "creating replica");
     assert_eq!(body["hart"]["progress"], 42);
+}
+
+/// What members decide by is what was said.
+#[tokio::test]
+async fn members_read_what_is_written() {
+    let probed = View { probe: Some(Arc::new(probe(true))), follows: Some(4), ..replica() };
+    let text = Node::new(View { term: 5, ..probed }).get("/health").await.body;
+    let peer = PeerAnswer::from(PeerStatus::read(&text).unwrap());
+    assert_eq!((peer.state, peer.role), (State::Running, Role::Replica));
+    assert_eq!((peer.timeline, peer.position), (2, Lsn(960)));
+    assert_eq!((peer.term, peer.follows), (5, Some(4)));
+    assert_eq!((peer.may_lead, peer.instance.as_deref()), (Some(true), Some("instance-of-test")));
+    assert!(!peer.holds && peer.promised.is_none());
+    let leads = PeerStatus::read(&Node::new(primary()).get("/health").await.body).unwrap();
+    let peer = PeerAnswer::from(leads);
+    assert_eq!((peer.role, peer.holds), (Role::Primary, true));
 }
 
 /// A probe from before a promotion does not lend its positions to the primary.

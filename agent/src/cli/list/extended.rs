@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::cli::cluster::Cluster;
 use crate::cli::context::Context;
 use crate::cli::rest;
+use crate::node::status::{Own, PeerStatus};
 
 /// How long a member may take to answer.
 const ANSWER: Duration = Duration::from_millis(800);
@@ -29,7 +29,7 @@ pub async fn ask_all(context: &Context, cluster: &Cluster) -> Vec<Extended> {
     for (at, member) in cluster.snapshot.members.values().enumerate() {
         let (rest, url) = (context.rest.clone(), rest::url(&member.value.api_url, "patroni"));
         let version = member.value.hart.clone();
-        asked.spawn(async move { (at, read(rest.get_json(&url, ANSWER).await, &version)) });
+        asked.spawn(async move { (at, read(rest.get_status(&url, ANSWER).await, &version)) });
     }
     let mut answers = vec![Extended::default(); cluster.snapshot.members.len()];
     while let Some(joined) = asked.join_next().await {
@@ -40,31 +40,29 @@ pub async fn ask_all(context: &Context, cluster: &Cluster) -> Vec<Extended> {
     answers
 }
 
-fn read(status: Result<Value, String>, version: &str) -> Extended {
+fn read(status: Result<PeerStatus, String>, version: &str) -> Extended {
     let Ok(status) = status else {
         return Extended { agent: "does not answer".to_owned(), ..Extended::default() };
     };
-    let own = &status["hart"];
     let agent = match version {
-        "" => format!("Patroni {}", status["patroni"]["version"].as_str().unwrap_or("?")),
+        "" => format!("Patroni {}", status.patroni.version.as_deref().unwrap_or("?")),
         version => format!("hart {version}"),
     };
-    Extended { lease_left_ms: own["lease"]["left_ms"].as_u64(), fencing: fencing(own), agent }
+    let word = status.hart.as_ref().map(|own| &own.word);
+    let lease_left_ms = word.and_then(|word| Some(word.lease.as_ref()?.left_ms));
+    Extended {
+        lease_left_ms,
+        fencing: status.hart.as_ref().map(fencing).unwrap_or_default(),
+        agent,
+    }
 }
 
 /// `armed: cgroup, mlock; not: realtime` or, on a node that does not lead, `ready: …`; empty where
 /// no guard runs.
-fn fencing(own: &Value) -> String {
-    let names = |list: &Value| {
-        let names = list.as_array().into_iter().flatten().filter_map(Value::as_str);
-        names.collect::<Vec<_>>().join(", ")
-    };
-    let guard = &own["guard"];
-    if !guard.is_object() {
-        return String::new();
-    }
-    let armed = if own["armed"].is_object() { "armed" } else { "ready" };
-    let (there, missing) = (names(&guard["layers"]), names(&guard["missing"]));
+fn fencing(own: &Own) -> String {
+    let Some(guard) = &own.guard else { return String::new() };
+    let armed = if own.word.armed.is_some() { "armed" } else { "ready" };
+    let (there, missing) = (guard.layers.join(", "), guard.missing.join(", "));
     let missing = if missing.is_empty() { missing } else { format!("; not: {missing}") };
     format!("{armed}: {there}{missing}")
 }
@@ -72,7 +70,9 @@ fn fencing(own: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::node::status::tests::running;
+    use crate::node::status::{Guard, Who};
+    use crate::node::word::Deadline;
 
     #[test]
     fn a_silent_member_is_shown_as_such() {
@@ -81,10 +81,13 @@ mod tests {
 
     #[test]
     fn the_layers_of_the_guard_are_named() {
-        let status = json!({"hart": {
-            "lease": {"term": 4, "left_ms": 2149}, "armed": {"term": 4, "left_ms": 2149},
-            "guard": {"layers": ["child-kill", "pdeathsig"], "missing": ["cgroup", "mlock"]},
-        }});
+        let mut status = running();
+        let own = status.hart.as_mut().unwrap();
+        own.word.lease = Some(Deadline { term: 4, left_ms: 2149 });
+        own.word.armed = own.word.lease.clone();
+        let names = |names: [&str; 2]| names.map(str::to_owned).into();
+        let (layers, missing) = (names(["child-kill", "pdeathsig"]), names(["cgroup", "mlock"]));
+        own.guard = Some(Guard { layers, missing, ..Guard::default() });
         let expected = Extended {
             lease_left_ms: Some(2149),
             fencing: "armed: child-kill, pdeathsig; not: cgroup, mlock".into(),
@@ -95,7 +98,8 @@ mod tests {
 
     #[test]
     fn a_patroni_has_no_guard() {
-        let said = read(Ok(json!({"patroni": {"version": "4.1.0"}})), "");
+        let patroni = Who { version: Some("4.1.0".into()), ..Who::default() };
+        let said = read(Ok(PeerStatus { hart: None, patroni, ..running() }), "");
         assert_eq!(said, Extended { agent: "Patroni 4.1.0".into(), ..Extended::default() });
     }
 }

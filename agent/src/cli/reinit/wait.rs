@@ -3,12 +3,13 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use hart_ha::kv::{Role, State};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::cli::context::Context;
 use crate::cli::fail::Fail;
+use crate::node::status::PeerStatus;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -31,12 +32,12 @@ pub async fn until_streaming(context: &Context, members: &[(&str, String)]) -> R
         let (mut begun, mut copied) = (false, false);
         loop {
             ticks.tick().await;
-            match context.rest.get_json(url, ANSWER).await {
+            match context.rest.get_status(url, ANSWER).await {
                 Ok(status) => {
                     heard = Instant::now();
                     begun |= !streams(&status);
                     show(&bar, &status);
-                    copied |= status["state"] == "creating replica";
+                    copied |= status.state == State::CreatingReplica;
                     if copied && fails_to_start(&status) {
                         return Err(does_not_start(name, &status));
                     }
@@ -57,13 +58,12 @@ pub async fn until_streaming(context: &Context, members: &[(&str, String)]) -> R
     Ok(())
 }
 
-fn fails_to_start(status: &Value) -> bool {
-    let phase = status["hart"]["phase"].as_str().unwrap_or_default();
-    phase.starts_with("start as standby failed")
+fn fails_to_start(status: &PeerStatus) -> bool {
+    status.hart.as_ref().is_some_and(|own| own.phase.starts_with("start as standby failed"))
 }
 
-fn does_not_start(name: &str, status: &Value) -> Fail {
-    let doing = status["hart"]["phase"].as_str().unwrap_or("its log says why");
+fn does_not_start(name: &str, status: &PeerStatus) -> Fail {
+    let doing = status.hart.as_ref().map_or("its log says why", |own| &own.phase);
     Fail::failed(format!("{name} has been copied anew and does not start: {doing}"))
         .hint("it is tried again; `hart why` shows how that goes")
 }
@@ -83,21 +83,21 @@ fn bar(name: &str) -> ProgressBar {
 
 const TEMPLATE: &str = "{prefix}: {msg} [{bar:40}] {percent} %";
 
-fn show(bar: &ProgressBar, status: &Value) {
-    bar.set_message(status["state"].as_str().unwrap_or("unknown").to_owned());
-    bar.set_position(status["hart"]["progress"].as_u64().unwrap_or(0));
+fn show(bar: &ProgressBar, status: &PeerStatus) {
+    bar.set_message(status.state.to_string());
+    bar.set_position(status.hart.as_ref().and_then(|own| own.progress).unwrap_or(0).into());
 }
 
-fn streams(status: &Value) -> bool {
-    status["state"] == "running"
-        && status["role"] == "replica"
-        && status["replication_state"] == "streaming"
+fn streams(status: &PeerStatus) -> bool {
+    status.state == State::Running
+        && status.role == Role::Replica
+        && status.replication_state.as_deref() == Some("streaming")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::node::status::tests::running;
 
     #[test]
     fn the_template_is_valid() {
@@ -106,18 +106,23 @@ mod tests {
 
     #[test]
     fn a_start_that_fails_is_not_waited_for() {
-        let phase = "start as standby failed, trying again: PostgreSQL ended before it answered";
-        assert!(fails_to_start(&json!({"state": "stopped", "hart": {"phase": phase}})));
-        assert!(!fails_to_start(
-            &json!({"state": "starting", "hart": {"phase": "start as standby"}})
+        let mut status = running();
+        let mut fails = |phase: &str| {
+            status.hart.as_mut().unwrap().phase = phase.to_owned();
+            fails_to_start(&status)
+        };
+        assert!(fails(
+            "start as standby failed, trying again: PostgreSQL ended before it answered"
         ));
+        assert!(!fails("start as standby"));
     }
 
     #[test]
     fn only_a_streaming_replica_is_done() {
-        let status =
-            json!({"state": "running", "role": "replica", "replication_state": "streaming"});
+        let status = running();
         assert!(streams(&status));
-        assert!(!streams(&json!({"state": "creating replica", "role": "replica"})));
+        assert!(!streams(&PeerStatus { state: State::CreatingReplica, ..status.clone() }));
+        assert!(!streams(&PeerStatus { replication_state: None, ..status.clone() }));
+        assert!(!streams(&PeerStatus { role: Role::Primary, ..status }));
     }
 }
