@@ -25,7 +25,11 @@ async fn without_consul_answers_go_on_but_a_lease_ends() {
 
 #[tokio::test]
 async fn a_primary_that_says_so_itself_stays_named_without_consul() {
-    let body = json!({"patroni": {"name": "n1"}, "hart": {"lease": {"left_ms": 600_000}}});
+    let mut status = crate::node::status::tests::running();
+    status.patroni.name = Some("n1".to_owned());
+    let own = status.hart.as_mut().unwrap();
+    own.word.lease = Some(crate::node::word::Deadline { term: 1, left_ms: 600_000 });
+    let body = json!(status);
     let said = Arc::new(tokio::sync::Notify::new());
     let heard = said.clone();
     let answer = get(move || {
