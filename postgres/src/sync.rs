@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hart_types::Chain;
 use nix::sys::signal::Signal;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep, timeout};
@@ -221,7 +222,7 @@ struct Proof<'a> {
 
 impl Proof<'_> {
     async fn run(&self, names: &str) -> Result<(), String> {
-        let text = |e: Error| chain(&e);
+        let text = |e: Error| Chain(&e).to_string();
         self.file.write(NOBODY, self.within).await.map_err(text)?;
         self.postgres.reload(self.within).await.map_err(text)?;
         let set = "SET synchronous_commit TO on; SELECT pg_backend_pid()";
@@ -299,16 +300,5 @@ impl Proof<'_> {
 }
 
 fn sql(error: LinkError) -> String {
-    chain(&error)
-}
-
-/// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut out = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        out.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    out
+    Chain(&error).to_string()
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use hart_ha::brain::Verdict;
 use hart_ha::kv::{Role, State};
+use hart_types::Chain;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use super::{fresh_view, status_of};
+use crate::node::http;
 use crate::node::status::PeerStatus;
 use crate::node::view::Handle;
-use crate::node::{chain, http};
 
 /// How long a member may take.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -71,7 +72,7 @@ async fn ask(
     let http = http.ok_or("cannot be asked: the HTTP client cannot be set up")?;
     let fetched = async { http.get(url).send().await?.error_for_status() };
     let answer = fetched.await.map_err(|error| {
-        tracing::debug!(member = name, "no status: {}", chain(&error));
+        tracing::debug!(member = name, "no status: {}", Chain(&error));
         "does not answer over REST".to_owned()
     })?;
     let status = PeerStatus::read(&http::text(answer).await?)?;

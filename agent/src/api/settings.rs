@@ -5,11 +5,11 @@ use axum::response::Response;
 use hart_config::{CommandChange, changed_parameters, command_changes};
 use hart_consul::{PutOptions, ReadOptions};
 use hart_ha::kv::DynamicConfig;
+use hart_types::Chain;
 use serde_json::{Map, Value};
 
 use super::reply::{self, StatusCode};
 use super::{actions, secrets, store};
-use crate::node::chain;
 use crate::node::view::Handle;
 
 /// The settings in force: 200, or 502 while the cluster has none.
@@ -56,7 +56,7 @@ async fn stored(handle: &Handle) -> Result<Option<(Map<String, Value>, u64)>, Bo
     let key = store::key(handle, "config");
     let read = client.kv().get(&key, &ReadOptions::consistent()).await;
     let read = read.map_err(|error| {
-        let line = format!("the settings cannot be read: {}", chain(&error));
+        let line = format!("the settings cannot be read: {}", Chain(&error));
         Box::new(reply::text(StatusCode::SERVICE_UNAVAILABLE, line))
     })?;
     Ok(read
@@ -106,7 +106,7 @@ async fn write(
                     "it is not known whether the settings were changed"
                 }
             };
-            let line = format!("{line}: {}", chain(&error));
+            let line = format!("{line}: {}", Chain(&error));
             reply::text(StatusCode::BAD_GATEWAY, line)
         }
     }

@@ -8,13 +8,13 @@ use axum::response::Response;
 use hart_consul::{Outcome as Written, ReadOptions, TxnOp, TxnOutcome};
 use hart_ha::kv::{DynamicConfig, FailoverRequest};
 use hart_ha::store::{Index, Snapshot};
+use hart_types::Chain;
 use serde_json::{Map, Value};
 
 use super::outcome::{Awaited, Outcome};
 use super::reply::{self, StatusCode};
 use super::wish::{Action, Refused, Wish};
 use super::{actions, candidates, store};
-use crate::node::chain;
 use crate::node::view::Handle;
 
 /// Deals with the request and answers when its outcome is known, or after
@@ -53,7 +53,7 @@ async fn run(
 
 async fn read(handle: &Handle) -> Result<Snapshot, Refused> {
     store::cluster(handle).await.map_err(|error| {
-        let line = format!("the cluster cannot be read: {}", chain(&error));
+        let line = format!("the cluster cannot be read: {}", Chain(&error));
         (StatusCode::SERVICE_UNAVAILABLE, line)
     })
 }
@@ -104,10 +104,10 @@ async fn write(handle: &Handle, wish: &Wish, cluster: &Snapshot) -> Result<Index
         Err(error) if error.outcome() == Written::Unknown => {
             match read_back(handle, &request, index).await {
                 Some(written) => Ok(written),
-                None => failed(&format!("it is not known whether it was: {}", chain(&error))),
+                None => failed(&format!("it is not known whether it was: {}", Chain(&error))),
             }
         }
-        Err(error) => failed(&chain(&error)),
+        Err(error) => failed(&Chain(&error).to_string()),
     }
 }
 
@@ -209,6 +209,6 @@ pub(super) async fn delete(handle: &Handle) -> Response {
         Ok(TxnOutcome::RolledBack(_)) => {
             reply::text(StatusCode::CONFLICT, "it was changed by somebody else meanwhile")
         }
-        Err(error) => reply::text(StatusCode::SERVICE_UNAVAILABLE, chain(&error)),
+        Err(error) => reply::text(StatusCode::SERVICE_UNAVAILABLE, Chain(&error).to_string()),
     }
 }

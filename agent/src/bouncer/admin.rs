@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hart_config::{PgBouncer, PoolerAddress, Secret};
+use hart_types::Chain;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::task::AbortHandle;
@@ -266,7 +267,7 @@ impl Admin {
         }
         let why = match error.as_db_error() {
             Some(said) => said.message().to_owned(),
-            None => crate::node::chain(error),
+            None => Chain(error).to_string(),
         };
         AdminError::Failed { at, what, why }
     }

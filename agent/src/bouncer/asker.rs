@@ -8,11 +8,12 @@ use hart_ha::keeper::Addressee;
 use hart_ha::kv::Term;
 use hart_ha::observation::PoolersAnswer;
 use hart_ha::time::Time;
+use hart_types::Chain;
 use tokio::sync::Notify;
 
 use super::question::{Question, Terms, Who, Whom, Word};
+use crate::node::http;
 use crate::node::logins::Logins;
-use crate::node::{chain, http};
 
 /// An agent may take so much longer to answer than its poolers may take to pause.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -125,7 +126,7 @@ async fn said(
     question: &Question,
 ) -> Result<(), String> {
     let answer = logins.send(request).await.map_err(|error| {
-        format!("its agent does not answer, so its PgBouncers are not paused: {}", chain(&error))
+        format!("its agent does not answer, so its PgBouncers are not paused: {}", Chain(&error))
     })?;
     let status = answer.status();
     let text = http::text(answer).await.unwrap_or_default();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hart_config::Config;
 use hart_names::Names;
 use hart_postgres::{Postgres, Upstream};
+use hart_types::Chain;
 use tokio::time::Instant;
 
 use super::admin::Admin;
@@ -55,7 +56,7 @@ impl Looker {
             let why = match self.postgres.accepts_writes(&at, LOOK).await {
                 Ok(true) => None,
                 Ok(false) => Some("it is no primary".to_owned()),
-                Err(error) => Some(crate::node::chain(&error)),
+                Err(error) => Some(Chain(&error).to_string()),
             };
             if let Some(why) = why {
                 return Err(format!("{place}, where PgBouncer sends clients: {why}"));

@@ -12,13 +12,13 @@ use axum::routing::get;
 use clap::Args;
 use hart_config::Dns;
 use hart_dns::{Counters, Publisher, Responder, Server, Sockets};
+use hart_types::Chain;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::rest::Rest;
 use crate::cli::{Fail, Globals, settings};
 use crate::dns::{Alone, Options, first_serial};
-use crate::node::chain;
 
 /// Arguments of `hart dns`.
 #[derive(Args, Clone, Debug)]
@@ -70,7 +70,8 @@ pub async fn run(globals: &Globals, args: DnsArgs) -> Result<ExitCode, Fail> {
     let settings = settings::load(&globals)?;
     let client = crate::node::consul_client(&settings.config)?;
     let rest = Rest::new(&settings.config)?;
-    let sockets = Sockets::bind(&args.listen).map_err(|error| Fail::failed(chain(&error)))?;
+    let sockets =
+        Sockets::bind(&args.listen).map_err(|error| Fail::failed(Chain(&error).to_string()))?;
     let listening = sockets.addresses();
     let options = Options::new(&section(&args), sockets.reachable()).map_err(Fail::usage)?;
     let publisher = Publisher::new(options.settings.clone(), first_serial());
@@ -82,7 +83,7 @@ pub async fn run(globals: &Globals, args: DnsArgs) -> Result<ExitCode, Fail> {
         tokio::spawn(serve_metrics(listener, counters.clone()));
     }
     let _server = Server::start(sockets, Responder::new(publisher.clone(), counters))
-        .map_err(|error| Fail::failed(chain(&error)))?;
+        .map_err(|error| Fail::failed(Chain(&error).to_string()))?;
     for address in listening {
         tracing::info!("DNS answers for {} on {address}", options.settings.zone);
     }

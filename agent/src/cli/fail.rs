@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
+use hart_types::Chain;
+
 /// The exit code for wrong usage or configuration.
 pub const USAGE: u8 = 64;
 
@@ -29,7 +31,7 @@ impl Fail {
     /// The error with its causes, after what was being done.
     #[must_use]
     pub fn from_error(doing: &str, error: &(dyn Error + 'static)) -> Self {
-        Self::failed(format!("{doing}: {}", with_causes(error)))
+        Self::failed(format!("{doing}: {}", Chain(error)))
     }
 
     /// What to do about it.
@@ -69,7 +71,7 @@ impl From<hart_config::Error> for Fail {
 impl From<hart_consul::Error> for Fail {
     fn from(error: hart_consul::Error) -> Self {
         let usage = matches!(error, hart_consul::Error::Config { .. });
-        Self { usage, ..Self::failed(with_causes(&error)) }
+        Self { usage, ..Self::failed(Chain(&error).to_string()) }
     }
 }
 
@@ -77,22 +79,6 @@ impl From<std::io::Error> for Fail {
     fn from(error: std::io::Error) -> Self {
         Self::failed(error.to_string())
     }
-}
-
-/// The error's text followed by those of its causes.
-#[must_use]
-pub fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use hart_config::{Config, Credentials, Ctl};
+use hart_types::Chain;
 use reqwest::{Certificate, Client, Identity, Method, redirect};
 use serde_json::Value;
 
-use crate::cli::fail::{Fail, with_causes};
+use crate::cli::fail::Fail;
 use crate::node::http;
 use crate::node::status::PeerStatus;
 
@@ -68,7 +69,7 @@ impl Rest {
             builder = builder.identity(read_identity(path, keyfile.as_deref())?);
         }
         let http = builder.build().map_err(|error| {
-            Fail::usage(format!("cannot set up calls to the REST API: {}", with_causes(&error)))
+            Fail::usage(format!("cannot set up calls to the REST API: {}", Chain(&error)))
         })?;
         let login = authentication.clone().or_else(|| config.restapi.authentication.clone());
         Ok(Self { http, login })
@@ -123,8 +124,7 @@ impl Rest {
         if let (Some(login), true) = (&self.login, method != Method::GET) {
             request = request.basic_auth(&login.username, Some(login.password.expose()));
         }
-        let failed =
-            |error: reqwest::Error| format!("{url}: {}", with_causes(&error.without_url()));
+        let failed = |error: reqwest::Error| format!("{url}: {}", Chain(&error.without_url()));
         let response = request.send().await.map_err(failed)?;
         let status = response.status().as_u16();
         let text =
@@ -168,7 +168,7 @@ fn read(path: &std::path::Path) -> Result<Vec<u8>, Fail> {
 }
 
 fn unusable(path: &std::path::Path, error: &reqwest::Error) -> Fail {
-    Fail::usage(format!("{} is not usable: {}", path.display(), with_causes(error)))
+    Fail::usage(format!("{} is not usable: {}", path.display(), Chain(error)))
         .hint("it must be PEM, with an unencrypted key")
 }
 

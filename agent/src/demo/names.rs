@@ -8,13 +8,13 @@ use std::time::Duration;
 use hart_config::Config;
 use hart_consul::Client;
 use hart_dns::{Counters, Name, Publisher, Responder, Server, Settings, Sockets};
+use hart_types::Chain;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
 use crate::cli::Fail;
 use crate::cli::rest::Rest;
 use crate::dns::{Alone, Options, first_serial};
-use crate::node::chain;
 
 const ZONE: &str = "pg.test";
 /// How long the picture waits for an answer, which comes from memory.
@@ -37,7 +37,8 @@ impl Names {
     /// No port is free, or the cluster's name makes no name in DNS.
     pub fn start(config: &Config, client: &Client, rest: Rest) -> Result<Self, Fail> {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let sockets = Sockets::bind(&[loopback]).map_err(|error| Fail::failed(chain(&error)))?;
+        let sockets =
+            Sockets::bind(&[loopback]).map_err(|error| Fail::failed(Chain(&error).to_string()))?;
         let address = sockets.addresses().first().copied().unwrap_or(loopback);
         let name = |text: &str| Name::parse(text).map_err(|error| Fail::failed(error.to_string()));
         let mut settings = Settings::new(name(ZONE)?);
@@ -45,7 +46,7 @@ impl Names {
         let publisher = Publisher::new(settings.clone(), first_serial());
         let responder = Responder::new(publisher.clone(), Arc::new(Counters::default()));
         let server = Server::start(sockets, responder);
-        let server = server.map_err(|error| Fail::failed(chain(&error)))?;
+        let server = server.map_err(|error| Fail::failed(Chain(&error).to_string()))?;
         let options = Options { settings, max_lag: MAX_LAG, proxies: Vec::new() };
         let folder = config.namespace.trim_matches('/');
         let alone = Alone::new(client, rest, folder, publisher, options);

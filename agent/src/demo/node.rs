@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use hart_types::Chain;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
@@ -14,7 +15,6 @@ use tokio::time::timeout;
 use super::place::Place;
 use super::procs;
 use crate::cli::Fail;
-use crate::cli::fail::with_causes;
 
 /// How long programs on a slow disk may take to say their version.
 const PROGRAMS: Duration = Duration::from_secs(20);
@@ -97,7 +97,6 @@ bootstrap:
   dcs:
     ttl: 3
     loop_wait: 1
-    retry_timeout: 1
     maximum_lag_on_failover: 1048576
     failsafe_mode: true
     synchronous_mode: true
@@ -234,7 +233,7 @@ pub async fn find_programs(bin_dir: Option<&Path>) -> Result<(), Fail> {
     let mut settings = hart_postgres::Settings::new("demo", "n1", "/nonexistent");
     settings.bin_dir = bin_dir.map(Path::to_owned);
     let version = hart_postgres::Postgres::new(settings).version(PROGRAMS).await;
-    version.map(drop).map_err(|error| Fail::usage(with_causes(&error)))
+    version.map(drop).map_err(|error| Fail::usage(Chain(&error).to_string()))
 }
 
 /// Ports that nobody uses at the moment: PostgreSQL and REST of each of `count` nodes. All are

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hart_types::Chain;
 use hart_workload::{Check, Ledger, Plan, Target, check};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -10,7 +11,6 @@ use tokio_postgres::{Config, NoTls};
 
 use super::node::Node;
 use crate::cli::Fail;
-use crate::cli::fail::with_causes;
 
 /// How long the rows may take to be read at the end.
 const READ: Duration = Duration::from_secs(60);
@@ -76,5 +76,5 @@ pub async fn account(ledger: &Ledger, port: u16) -> Result<Check, Fail> {
     });
     let checked = check(ledger, &client, READ, true).await;
     driver.abort();
-    checked.map_err(|error| Fail::failed(format!("{doing}: {}", with_causes(&error))))
+    checked.map_err(|error| Fail::failed(format!("{doing}: {}", Chain(&error))))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hart_consul::{Client, KvPair, ReadOptions, next_index};
 use hart_dns::Publisher;
 use hart_ha::store::Snapshot;
+use hart_types::{Backoff, Chain};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -14,7 +15,6 @@ use super::options::Options;
 use super::watcher::{Common, Watcher};
 use crate::cli::below_prefix;
 use crate::cli::rest::Rest;
-use crate::node::{back_off, chain};
 
 /// Clusters that are watched; more are read once a second. Consul's `http_max_conns_per_client` is
 /// 200.
@@ -59,19 +59,19 @@ impl Alone {
     /// Goes on until it is dropped.
     pub async fn run(mut self) {
         self.begin().await;
-        let (mut index, mut failures) = (0, 0);
+        let (mut index, mut retries) = (0, Backoff::default());
         loop {
             let options = ReadOptions::default().wait_for(index, WAIT);
             match self.common.client.kv().keys(&self.folder, &options).await {
                 Ok(keys) => {
-                    failures = 0;
+                    retries.succeeded();
                     index = next_index(index, keys.index);
                     self.follow(&scopes(&self.folder, keys.value.iter().map(String::as_str)));
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(_) => {
-                    tokio::time::sleep(back_off(failures)).await;
-                    (index, failures) = (0, failures + 1);
+                    index = 0;
+                    tokio::time::sleep(retries.failed()).await;
                 }
             }
         }
@@ -79,21 +79,20 @@ impl Alone {
 
     /// The first read is one of everything; until then every question is answered with SERVFAIL.
     async fn begin(&mut self) {
-        let mut failures = 0;
+        let mut retries = Backoff::default();
         let pairs = loop {
             let options = ReadOptions::default();
             match self.common.client.kv().get_recurse(&self.folder, &options).await {
                 Ok(answer) => break answer.value,
                 Err(error) => {
-                    if failures == 0 {
+                    if !retries.is_failing() {
                         tracing::warn!(
                             "Consul cannot be read, will keep trying; until then DNS answers \
                              SERVFAIL: {}",
-                            chain(&error)
+                            Chain(&error)
                         );
                     }
-                    tokio::time::sleep(back_off(failures)).await;
-                    failures += 1;
+                    tokio::time::sleep(retries.failed()).await;
                 }
             }
         };

@@ -8,13 +8,13 @@ use hart_config::Config;
 use hart_dns::{Publisher, Responder, Server, Sockets};
 use hart_ha::store::Snapshot;
 use hart_ha::time::Time;
+use hart_types::Chain;
 use tokio::sync::watch;
 
 use super::options::{Options, listen_addresses};
 use super::sight::Sight;
 use super::{confirm, picture};
 use crate::cli::rest::Rest;
-use crate::node::chain;
 use crate::node::view::{Handle, View};
 
 /// The shortest pause between two questions to a leader.
@@ -32,7 +32,8 @@ pub struct Bound {
 /// What of the section cannot be used, or the address that cannot be listened on.
 pub fn bind(config: &Config) -> Result<Option<Bound>, String> {
     let Some(dns) = &config.dns else { return Ok(None) };
-    let sockets = Sockets::bind(&listen_addresses(&dns.listen)?).map_err(|error| chain(&error))?;
+    let sockets = Sockets::bind(&listen_addresses(&dns.listen)?)
+        .map_err(|error| Chain(&error).to_string())?;
     let mut addresses = sockets.reachable();
     if addresses.is_empty() {
         // All addresses: the one at which others reach PostgreSQL is among them.
@@ -63,7 +64,7 @@ pub fn start(bound: Bound, handle: &Handle) -> Result<Server, String> {
         read: None,
         said: BTreeSet::new(),
     };
-    let server = Server::start(sockets, responder).map_err(|error| chain(&error))?;
+    let server = Server::start(sockets, responder).map_err(|error| Chain(&error).to_string())?;
     tokio::spawn(inside.run(handle.changes()));
     Ok(server)
 }

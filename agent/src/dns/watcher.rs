@@ -6,6 +6,7 @@ use std::time::Duration;
 use hart_consul::{Client, ReadOptions, next_index};
 use hart_dns::Publisher;
 use hart_ha::store::Snapshot;
+use hart_types::{Backoff, Chain};
 use tokio::sync::Semaphore;
 
 use super::options::Options;
@@ -13,7 +14,6 @@ use super::sight::Sight;
 use super::{confirm, picture};
 use crate::cli::below_prefix;
 use crate::cli::rest::Rest;
-use crate::node::{back_off, chain};
 
 /// The longest wait of one blocking query: the store's silence must be short beside a ttl.
 const WAIT: Duration = Duration::from_secs(2);
@@ -82,7 +82,7 @@ impl Watcher {
     }
 
     async fn watch(&self) {
-        let (mut index, mut failures) = (0, 0);
+        let (mut index, mut retries) = (0, Backoff::default());
         loop {
             let waiting = self.common.waits.try_acquire().ok();
             let from = if waiting.is_some() { index } else { 0 };
@@ -90,7 +90,7 @@ impl Watcher {
             let options = ReadOptions::default().wait_for(from, WAIT);
             match self.common.client.kv().get_recurse(&self.prefix, &options).await {
                 Ok(answer) => {
-                    failures = 0;
+                    retries.succeeded();
                     self.answered(&answer.value, answer.index != index);
                     index = next_index(index, answer.index);
                     drop(waiting);
@@ -100,15 +100,15 @@ impl Watcher {
                 }
                 Err(error) => {
                     drop(waiting);
-                    if failures == 0 {
+                    if !retries.is_failing() {
                         tracing::warn!(
                             "cluster {} cannot be read, DNS goes on with what it knows: {}",
                             self.scope,
-                            chain(&error)
+                            Chain(&error)
                         );
                     }
-                    tokio::time::sleep(back_off(failures)).await;
-                    (index, failures) = (0, failures + 1);
+                    index = 0;
+                    tokio::time::sleep(retries.failed()).await;
                 }
             }
         }

@@ -13,6 +13,7 @@ use hart_ha::observation::{JobDone, LeaseStanding, Local, Observation, StoreView
 use hart_ha::store::Snapshot;
 use hart_ha::waits::Voters;
 use hart_postgres::Postgres;
+use hart_types::Chain;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -262,7 +263,7 @@ impl Agent {
     /// What could not be written is said once, not at every try.
     fn note_written(&mut self) {
         for super::home::Unwritten { error, vital } in self.home.take_written() {
-            let text = super::store_task::chain(&error);
+            let text = Chain(&error).to_string();
             if self.unwritten.as_ref() != Some(&text) {
                 tracing::error!("{text}");
                 self.unwritten = Some(text.clone());
@@ -426,19 +427,19 @@ impl Agent {
         match (job, result) {
             (Job::Initdb, Ok(JobDone::Made(system_id))) => {
                 if let Err(error) = self.home.set_made(system_id) {
-                    tracing::error!("{}", super::store_task::chain(&error));
+                    tracing::error!("{}", Chain(&error));
                 }
             }
             (Job::Initdb, Err(_)) => {
                 // Whatever comes into the directory now is not ours.
                 if let Err(error) = self.home.set_bootstrapping(false) {
-                    tracing::error!("{}", super::store_task::chain(&error));
+                    tracing::error!("{}", Chain(&error));
                 }
             }
             (Job::Clone(_), Ok(_)) => {
                 self.known.asked.reinit = false;
                 if let Err(error) = self.home.set_bootstrapping(false) {
-                    tracing::error!("{}", super::store_task::chain(&error));
+                    tracing::error!("{}", Chain(&error));
                 }
             }
             // What was acknowledged meanwhile may rest on others than the names that are back.
@@ -466,7 +467,7 @@ impl Agent {
         if let Some(newer) = newer
             && let Err(error) = self.home.set_streamed(newer)
         {
-            tracing::error!("{}", super::store_task::chain(&error));
+            tracing::error!("{}", Chain(&error));
         }
     }
 
@@ -521,7 +522,7 @@ impl Agent {
 
     pub(super) fn on_session(&mut self, session: Option<String>) {
         if let Err(error) = self.home.set_session(session.as_deref()) {
-            tracing::warn!("{}", super::store_task::chain(&error));
+            tracing::warn!("{}", Chain(&error));
         }
         let _ = self.lease.orders.send(LeaseOrder::Session(session));
     }

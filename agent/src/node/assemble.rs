@@ -10,6 +10,7 @@ use hart_ha::kv::{Role, State};
 use hart_ha::observation::Data;
 use hart_ha::time::Time;
 use hart_postgres::Postgres;
+use hart_types::Chain;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -26,7 +27,6 @@ use super::pulse::Pulse;
 use super::server::traffic::Traffic;
 use super::server::{GuardPaths, Life, Server};
 use super::start::{Prepared, StartError};
-use super::store_task::chain;
 use super::vetted::Vetted;
 use super::view::{Handle, View};
 use super::writes::Writes;
@@ -48,7 +48,7 @@ fn last_word(exit: &Exit) -> String {
 }
 
 fn refused(error: impl std::error::Error) -> StartError {
-    StartError::Refused(chain(&error))
+    StartError::Refused(Chain(&error).to_string())
 }
 
 /// Runs the agent to its end.
@@ -263,7 +263,7 @@ async fn leave(client: &hart_consul::Client, keys: &Keys, handle: &Handle, exit:
     };
     let Some(session) = session else { return };
     if let Err(error) = client.session().destroy(&session).await {
-        tracing::info!("the session was left to run out: {}", chain(&error));
+        tracing::info!("the session was left to run out: {}", Chain(&error));
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use hart_ha::lsn::{Lsn, Timeline};
 use hart_postgres::Probe;
+use hart_types::Chain;
 
 use super::agent::Agent;
 use super::local::newest_timeline;
 use super::monitor::{Answer, Order};
-use super::store_task::chain;
 
 const QUICK: Duration = Duration::from_secs(10);
 const RESTARTPOINT: Duration = Duration::from_secs(60);
@@ -28,11 +28,11 @@ impl Agent {
             match postgres.knows_later(doubt.0, QUICK).await {
                 Ok(false) => return,
                 Ok(true) => {}
-                Err(error) => return tracing::debug!("{}", chain(&error)),
+                Err(error) => return tracing::debug!("{}", Chain(&error)),
             }
             match postgres.checkpoint(RESTARTPOINT).await {
                 Ok(()) => drop(monitor.send(Order::Now(None))),
-                Err(error) => tracing::debug!("the restartpoint: {}", chain(&error)),
+                Err(error) => tracing::debug!("the restartpoint: {}", Chain(&error)),
             }
         });
     }

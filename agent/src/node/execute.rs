@@ -11,6 +11,7 @@ use hart_ha::kv::SynchronousMode;
 use hart_ha::observation::{Data, Observation, Upstream};
 use hart_ha::store::Snapshot;
 use hart_postgres::{Follow, Role, slot_name};
+use hart_types::Chain;
 
 use super::agent::{Agent, Effect};
 use super::jobs::How;
@@ -18,7 +19,6 @@ use super::lease_task::Order as LeaseOrder;
 use super::monitor::Order as MonitorOrder;
 use super::server::{Ladder, Life, NotPromoted};
 use super::settings;
-use super::store_task::chain;
 use super::view::View;
 use super::writes::Basis;
 
@@ -107,23 +107,23 @@ impl Agent {
             // The loop is woken when it is on the disk.
             Command::Remember { term } => {
                 if let Err(error) = self.home.remember_term(term) {
-                    self.broken = Some(chain(&error));
+                    self.broken = Some(Chain(&error).to_string());
                 }
             }
             Command::Origins(origins) => {
                 if let Err(error) = self.home.set_origins(origins) {
-                    tracing::error!("{}", chain(&error));
+                    tracing::error!("{}", Chain(&error));
                 }
             }
             Command::NoteList(list) => self.note_list(list, observation.now),
             Command::Bootstrapped => {
                 if let Err(error) = self.home.set_bootstrapping(false) {
-                    tracing::error!("{}", chain(&error));
+                    tracing::error!("{}", Chain(&error));
                 }
             }
             Command::GiveWay => {
                 if let Err(error) = self.home.give_way() {
-                    self.broken = Some(chain(&error));
+                    self.broken = Some(Chain(&error).to_string());
                 }
             }
             Command::TakeBack(names) => self.take_back(names),
@@ -137,7 +137,7 @@ impl Agent {
         tokio::spawn(async move {
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             if let Err(error) = postgres.take_back(&names, QUICK).await {
-                tracing::warn!("{} stays overridden: {}", names.join(", "), chain(&error));
+                tracing::warn!("{} stays overridden: {}", names.join(", "), Chain(&error));
             }
             let _ = monitor.send(MonitorOrder::Now(None));
         });
@@ -162,12 +162,12 @@ impl Agent {
         if matches!(job, Job::Initdb)
             && let Err(error) = self.home.set_bootstrapping(true)
         {
-            return tracing::error!("{}", chain(&error));
+            return tracing::error!("{}", Chain(&error));
         }
         if matches!(job, Job::Initdb | Job::Clone(_) | Job::Rewind(_))
             && let Err(error) = self.home.forget_wal()
         {
-            return tracing::error!("{}", chain(&error));
+            return tracing::error!("{}", Chain(&error));
         }
         if !self.is_noted(&job) {
             // The brain asks again when it is on the disk.
@@ -238,7 +238,7 @@ impl Agent {
         let postgres = self.postgres.clone();
         tokio::spawn(async move {
             if let Err(error) = postgres.checkpoint(CHECKPOINT).await {
-                tracing::info!("the checkpoint after the promotion: {}", chain(&error));
+                tracing::info!("the checkpoint after the promotion: {}", Chain(&error));
             }
         });
     }
@@ -255,7 +255,7 @@ impl Agent {
             let result = match postgres.follow(Some(address), slot, QUICK).await {
                 Ok(Follow::RestartNeeded { why }) => Err(format!("a restart is needed: {why}")),
                 Ok(_) => Ok(()),
-                Err(error) => Err(chain(&error)),
+                Err(error) => Err(Chain(&error).to_string()),
             };
             if let Err(error) = &result {
                 tracing::info!("not following {} yet: {error}", upstream.name);
@@ -280,7 +280,7 @@ impl Agent {
                     let _ = monitor.send(MonitorOrder::Now(None));
                 }
                 Err(error) => {
-                    tracing::info!("synchronous_standby_names of the standby: {}", chain(&error));
+                    tracing::info!("synchronous_standby_names of the standby: {}", Chain(&error));
                     tokio::time::sleep(NOTE_AGAIN).await;
                 }
             }
@@ -304,7 +304,7 @@ impl Agent {
         tokio::spawn(async move {
             match postgres.sync_slots(&wanted, &known, QUICK).await {
                 Ok(changes) => changes.iter().for_each(|c| tracing::debug!("slots: {c:?}")),
-                Err(error) => tracing::debug!("slots: {}", chain(&error)),
+                Err(error) => tracing::debug!("slots: {}", Chain(&error)),
             }
             match postgres.slot_faults(QUICK).await {
                 Ok(found) => super::slot::note_faults(&faults, found),
@@ -354,10 +354,10 @@ impl Agent {
         let role = if primary { Role::Primary } else { self.standby_role() };
         let written = self.postgres.write_config(&role, QUICK).await;
         if let Err(error) = written {
-            return tracing::warn!("PostgreSQL's files were not written: {}", chain(&error));
+            return tracing::warn!("PostgreSQL's files were not written: {}", Chain(&error));
         }
         if let Err(error) = self.postgres.reload(QUICK).await {
-            tracing::warn!("PostgreSQL did not reload: {}", chain(&error));
+            tracing::warn!("PostgreSQL did not reload: {}", Chain(&error));
         }
     }
 
@@ -424,7 +424,7 @@ impl Agent {
         }
         let noted = self.home.set_failsafe(&self.config.scope, list);
         if let Err(error) = &noted {
-            tracing::error!("the failsafe list is not kept: {}", chain(error));
+            tracing::error!("the failsafe list is not kept: {}", Chain(error));
         }
         self.list_failed = noted.is_err().then_some(now);
     }

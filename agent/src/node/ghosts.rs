@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use hart_consul::{Client, HealthStatus, ReadOptions, ServiceHealth};
 use hart_ha::kv::{Role, State};
+use hart_types::Chain;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::services::{DEADLINE, GHOST, pause, service_name};
-use super::store_task::chain;
 use super::view::{Handle, View};
 
 /// How often the leader looks.
@@ -55,7 +55,7 @@ impl Ghosts {
         let options = ReadOptions::default();
         let found = match self.client.health().service(&name, None, false, &options).await {
             Ok(found) => found.value,
-            Err(error) => return tracing::debug!("no look at the catalogue: {}", chain(&error)),
+            Err(error) => return tracing::debug!("no look at the catalogue: {}", Chain(&error)),
         };
         let lost = lost(&self.scope, &found, |name| snapshot.members.contains_key(name));
         self.silent.retain(|instance, _| lost.contains(instance));
@@ -80,7 +80,7 @@ impl Ghosts {
             Err(error) if !std::mem::replace(&mut self.complained, true) => tracing::info!(
                 "{id} stays in Consul's catalogue though it is lost; `consul force-leave {node}` \
                  takes it away: {}",
-                chain(&error)
+                Chain(&error)
             ),
             Err(_) => {}
         }

@@ -9,10 +9,10 @@ use hart_ha::lsn::Lsn;
 use hart_ha::observation::Trouble;
 use hart_ha::time::Time;
 use hart_postgres::{LinkError, Postgres};
+use hart_types::Chain;
 use tokio::sync::{Notify, watch};
 
 use super::monitor::Answer;
-use super::store_task::chain;
 
 /// How long a question may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -166,9 +166,9 @@ impl Doctor {
             Ok(None) => {}
             Ok(Some(what)) => return Err(Finding { what, silent: false }),
             Err(error @ hart_postgres::Error::Deadline { .. }) => {
-                return Err(Finding { what: chain(&error), silent: true });
+                return Err(Finding { what: Chain(&error).to_string(), silent: true });
             }
-            Err(error) => tracing::debug!("{}", chain(&error)),
+            Err(error) => tracing::debug!("{}", Chain(&error)),
         }
         let ends = match self.postgres.wal_ends(PATIENCE).await {
             Ok(ends) => ends,
@@ -231,7 +231,7 @@ impl Doctor {
                 tracing::info!("the log of PostgreSQL was put aside as postgresql.log.1");
             }
             Ok(false) => {}
-            Err(error) => tracing::debug!("{}", chain(&error)),
+            Err(error) => tracing::debug!("{}", Chain(&error)),
         }
     }
 }
@@ -253,7 +253,7 @@ fn sort(answer: Result<(), LinkError>) -> Found {
             if (error.proves_alive() && !storage) || error.is_ours() {
                 return Ok(());
             }
-            Err(Finding { what: chain(&error), silent: !error.proves_alive() })
+            Err(Finding { what: Chain(&error).to_string(), silent: !error.proves_alive() })
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Calls to members' REST API: no proxy, no redirect, and no answer without an end.
 
 use hart_names::{ForHttp, Names};
+use hart_types::Chain;
 use reqwest::{Client, ClientBuilder, Response, redirect};
-
-use super::store_task::chain;
 
 /// A longer answer is none. What members ask each other for has some kilobytes.
 pub const ANSWER_MAX: usize = 256 << 10;
@@ -34,7 +33,7 @@ pub async fn text(answer: Response) -> Result<String, String> {
 /// As [`text`].
 pub async fn text_up_to(mut answer: Response, max: usize) -> Result<String, String> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| chain(&error))? {
+    while let Some(chunk) = answer.chunk().await.map_err(|error| Chain(&error).to_string())? {
         if bytes.len() + chunk.len() > max {
             return Err(format!("its answer is longer than {} KiB", max >> 10));
         }

@@ -11,12 +11,12 @@ use hart_ha::observation::{FinishedJob, JobDone, RunningJob, SyncProof, Upstream
 use hart_ha::time::Time;
 use hart_ha::waits::{NOBODY, Waits};
 use hart_postgres::{LinkError, Postgres, Probe, Progress, Role};
+use hart_types::Chain;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::lease_task::Order as LeaseOrder;
 use super::server::{NotStarted, Server};
-use super::store_task::chain;
 use crate::journal::Journal;
 
 pub(super) const QUICK: Duration = Duration::from_secs(10);
@@ -240,7 +240,7 @@ impl Worker {
     /// Why it is to be believed that the server hangs.
     async fn silence(&self) -> Option<String> {
         match self.postgres.ping(HANG).await {
-            Err(error @ LinkError::Timeout { .. }) => Some(chain(&error)),
+            Err(error @ LinkError::Timeout { .. }) => Some(Chain(&error).to_string()),
             _ => None,
         }
     }
@@ -250,13 +250,13 @@ impl Worker {
         match self.postgres.end_silent_senders(SILENT_STANDBY).await {
             Ok(ended) if ended.is_empty() => {}
             Ok(ended) => tracing::info!("not waiting for silent standbys: {}", ended.join(", ")),
-            Err(error) => tracing::debug!("silent standbys: {}", chain(&error)),
+            Err(error) => tracing::debug!("silent standbys: {}", Chain(&error)),
         }
     }
 
     async fn initdb(&self) -> Worked {
-        self.postgres.initdb(INITDB).await.map_err(|e| chain(&e))?;
-        let made = self.postgres.control_data(QUICK).await.map_err(|e| chain(&e))?;
+        self.postgres.initdb(INITDB).await.map_err(|e| Chain(&e).to_string())?;
+        let made = self.postgres.control_data(QUICK).await.map_err(|e| Chain(&e).to_string())?;
         Ok(JobDone::Made(made.system_identifier))
     }
 
@@ -280,9 +280,12 @@ impl Worker {
         };
         if let Some(names) = names {
             let written = self.postgres.write_synchronous_standby_names(&names, QUICK).await;
-            written.map_err(|e| chain(&e))?;
+            written.map_err(|e| Chain(&e).to_string())?;
         }
-        self.postgres.write_config(&Role::Primary, QUICK).await.map_err(|e| chain(&e))?;
+        self.postgres
+            .write_config(&Role::Primary, QUICK)
+            .await
+            .map_err(|e| Chain(&e).to_string())?;
         // The lease may have been cut short since this start was decided on.
         let (reply, answer) = oneshot::channel();
         let _ = self.how.lease.send(LeaseOrder::GuardStarts(hold.term, reply));
@@ -301,13 +304,16 @@ impl Worker {
         // So that what somebody promotes past hart acknowledges nothing.
         let settings = self.postgres.settings();
         let names = if self.how.sync { NOBODY } else { &settings.standby_names };
-        self.postgres.write_synchronous_standby_names(names, QUICK).await.map_err(|e| chain(&e))?;
+        self.postgres
+            .write_synchronous_standby_names(names, QUICK)
+            .await
+            .map_err(|e| Chain(&e).to_string())?;
         let slot = self.how.slot.clone().filter(|_| leader.is_some());
         if let Some(leader) = leader {
             self.postgres.look_up(&address(leader), NAME).await;
         }
         let role = Role::Standby { upstream: leader.map(address), slot };
-        self.postgres.write_config(&role, QUICK).await.map_err(|e| chain(&e))?;
+        self.postgres.write_config(&role, QUICK).await.map_err(|e| Chain(&e).to_string())?;
         outcome(self.server.start(&role, None).await)
     }
 
@@ -325,9 +331,9 @@ impl Worker {
         };
         if waits.is_nobody() {
             let set = self.postgres.set_synchronous_standby_names(&names, QUICK).await;
-            set.map_err(|e| chain(&e))?;
+            set.map_err(|e| Chain(&e).to_string())?;
         } else {
-            self.postgres.enable_sync(&names, within).await.map_err(|e| chain(&e))?;
+            self.postgres.enable_sync(&names, within).await.map_err(|e| Chain(&e).to_string())?;
         }
         let probe = self.probe_shows(&names).await?;
         let since = probe.write_lsn.unwrap_or_default();
@@ -338,7 +344,7 @@ impl Worker {
     async fn probe_shows(&self, names: &str) -> Result<Probe, String> {
         let until = hart_clock::now() + QUICK;
         loop {
-            let probe = self.postgres.probe(QUICK).await.map_err(|e| chain(&e))?;
+            let probe = self.postgres.probe(QUICK).await.map_err(|e| Chain(&e).to_string())?;
             if probe.synchronous_standby_names == names {
                 return Ok(probe);
             }
@@ -365,7 +371,7 @@ fn has_started(worked: &Worked) -> bool {
 }
 
 pub(super) fn done<T, E: std::error::Error>(result: Result<T, E>) -> Worked {
-    result.map(|_| JobDone::Done).map_err(|error| chain(&error))
+    result.map(|_| JobDone::Done).map_err(|error| Chain(&error).to_string())
 }
 
 pub(super) fn address(upstream: &Upstream) -> hart_postgres::Upstream {

@@ -10,11 +10,11 @@ use hart_ha::observation::{
 };
 use hart_ha::time::Time;
 use hart_postgres::{DataDir, Postgres, Probe, StandbyRow};
+use hart_types::Chain;
 
 use super::health::Health;
 use super::monitor::Answer;
 use super::server::Life;
-use super::store_task::chain;
 
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -80,11 +80,12 @@ impl Known {
 
     async fn read(&mut self, postgres: &Postgres) -> Result<(), String> {
         self.control = None;
-        self.data = match postgres.inspect(LOOK).await.map_err(|e| chain(&e))? {
+        self.data = match postgres.inspect(LOOK).await.map_err(|e| Chain(&e).to_string())? {
             DataDir::Missing | DataDir::Empty => Data::Empty,
             DataDir::Incomplete { .. } => Data::HalfMade,
             DataDir::Cluster { .. } => {
-                let control = postgres.control_data(LOOK).await.map_err(|e| chain(&e))?;
+                let control =
+                    postgres.control_data(LOOK).await.map_err(|e| Chain(&e).to_string())?;
                 let system_id = control.system_identifier.clone();
                 if self.life == Life::Down {
                     let label = postgres.settings().data_dir.join("backup_label");
@@ -127,7 +128,7 @@ impl Known {
                 let entry = |s: hart_postgres::Switch| (s.timeline, s.at, s.reason);
                 self.history = (timeline, switches.into_iter().map(entry).collect());
             }
-            Err(error) => tracing::debug!("timeline {timeline}: {}", chain(&error)),
+            Err(error) => tracing::debug!("timeline {timeline}: {}", Chain(&error)),
         }
     }
 

@@ -70,4 +70,4 @@ pub use services::service_name;
 pub use settings::consul as consul_client;
 pub use settings::postgres as postgres_settings;
 pub use start::run;
-pub use store_task::{Seen, back_off, chain};
+pub use store_task::Seen;

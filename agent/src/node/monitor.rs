@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hart_ha::time::Time;
 use hart_postgres::{Postgres, Probe};
+use hart_types::Chain;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::health::{self, Generation, Health};
@@ -140,7 +141,7 @@ impl Monitor {
             // A server that is too busy to answer is not a server that is gone.
             Err(error) => {
                 let alive = error.proves_alive() || error.is_ours() || is_slow(&error);
-                let problem = Some(super::store_task::chain(&error));
+                let problem = Some(Chain(&error).to_string());
                 // Said twice: in the middle of a change the server may refuse what it does not
                 // mean to refuse.
                 let refused = problem == before.problem && error.is_refusal();

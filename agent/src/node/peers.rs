@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hart_ha::observation::{PeerAnswer, Probe};
+use hart_types::Chain;
 use serde::Deserialize;
 use tokio::sync::Notify;
 
 use super::http;
 use super::status::{PeerStatus, Who, Xlog};
-use super::store_task::chain;
 
 /// How long a member may take. Short enough to fit into the last of a lease.
 const DEADLINE: Duration = Duration::from_millis(350);
@@ -78,7 +78,7 @@ impl Peers {
 }
 
 async fn fetch(http: &reqwest::Client, url: &str) -> Result<PeerStatus, String> {
-    let answer = http.get(url).send().await.map_err(|error| chain(&error))?;
+    let answer = http.get(url).send().await.map_err(|error| Chain(&error).to_string())?;
     PeerStatus::read(&http::text(answer).await?)
 }
 

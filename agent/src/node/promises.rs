@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use hart_ha::keeper::{Identity, Question, Round, ask_timeout};
+use hart_types::Chain;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use super::logins::Logins;
 use super::status::Who;
-use super::store_task::chain;
 use super::{http, word};
 
 /// `POST /failsafe`: Patroni's fields, and hart's own. Patroni's members have no promise to give
@@ -119,8 +119,11 @@ pub async fn vouches(url: &str, scope: &str, question: &Question) -> bool {
     // Whoever asks waits for no longer.
     let within = ask_timeout(question.ttl) / 5 * 4;
     let asked = async {
-        let http = http::client().timeout(within).build().map_err(|error| chain(&error))?;
-        let text = http::text(http.get(url).send().await.map_err(|error| chain(&error))?).await?;
+        let http =
+            http::client().timeout(within).build().map_err(|error| Chain(&error).to_string())?;
+        let text =
+            http::text(http.get(url).send().await.map_err(|error| Chain(&error).to_string())?)
+                .await?;
         let said: Said = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         said.patroni.must_be(scope, &question.holder)?;
         Ok::<_, String>(said.hart)
@@ -233,7 +236,7 @@ async fn fetch(
     question: &Question,
     scope: &str,
 ) -> Result<Identity, String> {
-    let answer = logins.send(request).await.map_err(|error| chain(&error))?;
+    let answer = logins.send(request).await.map_err(|error| Chain(&error).to_string())?;
     let status = answer.status();
     let text = http::text(answer).await?;
     if !status.is_success() {

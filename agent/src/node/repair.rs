@@ -8,10 +8,10 @@ use hart_ha::observation::{JobDone, Upstream};
 use hart_postgres::{
     BaseBackup, Divergence, LocalEnd, Probe, Rewound, UpstreamState, needs_rewind,
 };
+use hart_types::Chain;
 
 use super::jobs::{CHECKPOINT, QUICK, Worked, Worker, address, done};
 use super::local::newest_timeline;
-use super::store_task::chain;
 use crate::journal::{Event, Kind, lost};
 
 const REWIND: Duration = Duration::from_secs(24 * 3600);
@@ -54,7 +54,7 @@ impl Worker {
             return Err(format!("{} is not primary; the data here is kept", from.name));
         }
         let proved = self.postgres.prove_replication(&address(from), QUICK).await;
-        proved.map_err(|e| format!("the data here is kept: {}", chain(&e)))
+        proved.map_err(|e| format!("the data here is kept: {}", Chain(&e)))
     }
 
     fn say_what_goes(&self, from: &Upstream) {
@@ -73,7 +73,7 @@ impl Worker {
     /// As the rewind role. Of the cluster that this node is a member of.
     async fn upstream_state(&self, of: &Upstream) -> Result<UpstreamState, String> {
         let state = self.postgres.upstream_state(&address(of), QUICK).await;
-        let state = state.map_err(|e| chain(&e))?;
+        let state = state.map_err(|e| Chain(&e).to_string())?;
         match self.how.cluster.as_ref().filter(|expected| **expected != state.system_identifier) {
             None => Ok(state),
             Some(expected) => Err(format!(
@@ -92,7 +92,7 @@ impl Worker {
             Ok(Rewound::Done) => Ok(JobDone::Done),
             Ok(Rewound::NotNeeded) => Ok(JobDone::Diverged(false)),
             Err(error) => {
-                let text = chain(&error);
+                let text = Chain(&error).to_string();
                 let hopeless = HOPELESS.iter().any(|words| text.contains(words));
                 if hopeless { Ok(JobDone::Hopeless(text)) } else { Err(text) }
             }
@@ -112,7 +112,7 @@ impl Worker {
         if verdict.needs_rewind() && mine.furthest.is_some() {
             // The control file of a standby names the timeline of its last restartpoint: after one
             // now, that of what was replayed.
-            self.postgres.checkpoint(CHECKPOINT).await.map_err(|e| chain(&e))?;
+            self.postgres.checkpoint(CHECKPOINT).await.map_err(|e| Chain(&e).to_string())?;
             mine = self.mine().await?.ok_or("PostgreSQL has just ended")?;
             verdict = self.compare(&mine.end, &theirs).await?;
         }
@@ -128,7 +128,8 @@ impl Worker {
     }
 
     async fn compare(&self, mine: &LocalEnd, theirs: &UpstreamState) -> Result<Divergence, String> {
-        let history = self.postgres.history(mine.timeline, QUICK).await.map_err(|e| chain(&e))?;
+        let history =
+            self.postgres.history(mine.timeline, QUICK).await.map_err(|e| Chain(&e).to_string())?;
         Ok(needs_rewind(mine, history.as_ref(), theirs.timeline, theirs.history.as_ref()))
     }
 
@@ -159,10 +160,11 @@ impl Worker {
             _ => Some(at),
         };
         let Some(common) = common else { return Ok(None) };
-        let history = self.postgres.history(timeline, QUICK).await.map_err(|e| chain(&e))?;
+        let history =
+            self.postgres.history(timeline, QUICK).await.map_err(|e| Chain(&e).to_string())?;
         let of = history.map_or(timeline, |history| history.timeline_at(timeline, common));
         let same = self.postgres.same_wal(&address(leader), theirs, of, common, QUICK).await;
-        Ok((same.map_err(|e| chain(&e))? == Some(false)).then(|| {
+        Ok((same.map_err(|e| Chain(&e).to_string())? == Some(false)).then(|| {
             format!(
                 "the WAL before {common} on timeline {of} here and that of {name} are not the same: \
                  they made a timeline of one number apart from each other"
@@ -183,10 +185,11 @@ impl Worker {
         if next.at >= theirs.lsn {
             return Ok(None);
         }
-        let history = self.postgres.history(next.timeline, QUICK).await.map_err(|e| chain(&e))?;
+        let history =
+            self.postgres.history(next.timeline, QUICK).await.map_err(|e| Chain(&e).to_string())?;
         let of = history.map_or(next.timeline, |h| h.timeline_at(next.timeline, next.at));
         let there = self.postgres.has_wal(&address(leader), theirs, of, next.at, QUICK).await;
-        if there.map_err(|e| chain(&e))? {
+        if there.map_err(|e| Chain(&e).to_string())? {
             tracing::info!("{} has the WAL at {} on timeline {of}", leader.name, next.at);
             return Ok(None);
         }
@@ -200,7 +203,7 @@ impl Worker {
         if let Ok(probe) = self.postgres.probe(Duration::from_secs(1)).await {
             return Ok(Some(running(&probe, newest_timeline(&probe, self.how.streamed))));
         }
-        let end = self.postgres.local_end(QUICK).await.map_err(|e| chain(&e))?;
+        let end = self.postgres.local_end(QUICK).await.map_err(|e| Chain(&e).to_string())?;
         Ok(end.map(|end| Mine { end, furthest: None }))
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use hart_consul::{Check, Client, Headers, HealthStatus, ServiceRegistration};
 use hart_ha::kv::{Role, State};
+use hart_types::{Backoff, Chain};
 use tokio::sync::watch;
 
-use super::store_task::{back_off, chain};
 use super::view::{Handle, View};
 
 /// How often the registration is looked after.
@@ -29,7 +29,7 @@ pub async fn run(handle: Handle, mut stop: watch::Receiver<bool>) {
     };
     let mut changes = services.handle.changes();
     let mut registered: Option<(ServiceRegistration, tokio::time::Instant)> = None;
-    let mut failures = 0;
+    let mut retries = Backoff::default();
     loop {
         let view = services.handle.view();
         services.see(view.store_reachable);
@@ -41,12 +41,11 @@ pub async fn run(handle: Handle, mut stop: watch::Receiver<bool>) {
             if !fresh {
                 if services.ensure(&wanted, last).await {
                     registered = Some((wanted, tokio::time::Instant::now()));
-                    failures = 0;
+                    retries.succeeded();
                 } else {
-                    if pause(&mut stop, back_off(failures)).await {
+                    if pause(&mut stop, retries.failed()).await {
                         break;
                     }
-                    failures += 1;
                 }
             }
         }
@@ -59,7 +58,7 @@ pub async fn run(handle: Handle, mut stop: watch::Receiver<bool>) {
     if registered.is_some()
         && let Err(error) = services.client.agent().deregister_service(&services.id).await
     {
-        tracing::info!("the service was not deregistered: {}", chain(&error));
+        tracing::info!("the service was not deregistered: {}", Chain(&error));
     }
 }
 
@@ -158,7 +157,7 @@ impl Services {
                 Ok(services) if services.contains_key(&self.id) => return true,
                 Ok(_) => tracing::info!("Consul's agent has lost the service, registering again"),
                 Err(error) => {
-                    tracing::debug!("Consul's agent does not answer: {}", chain(&error));
+                    tracing::debug!("Consul's agent does not answer: {}", Chain(&error));
                     return false;
                 }
             }
@@ -177,7 +176,7 @@ impl Services {
 
     /// Says each problem once.
     fn complain(&mut self, error: &hart_consul::Error) {
-        let text = chain(error);
+        let text = Chain(error).to_string();
         let denied = matches!(error, hart_consul::Error::PermissionDenied { .. });
         match (self.complaint.as_ref() == Some(&text), denied) {
             (true, _) => tracing::debug!("the service is not registered yet: {text}"),

@@ -17,12 +17,12 @@ use hart_guard::privilege::{self, PrivilegeError};
 use hart_ha::command::Exit;
 use hart_names::Names;
 use hart_postgres::{DataDir, Postgres};
+use hart_types::Chain;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
 use super::home::Home;
-use super::store_task::chain;
 use super::{assemble, logging, settings, state_dir};
 use crate::cli::AgentArgs;
 use crate::{dns, vip};
@@ -45,7 +45,7 @@ impl fmt::Display for StartError {
 }
 
 fn refused(error: impl std::error::Error) -> StartError {
-    StartError::Refused(chain(&error))
+    StartError::Refused(Chain(&error).to_string())
 }
 
 /// What is known and prepared before anything is touched.
@@ -287,7 +287,7 @@ async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, Star
     }
     let home = Home::open(&dir).map_err(|error| {
         let hint = "set state_dir to a directory for this node that PostgreSQL's user may write";
-        StartError::Refused(format!("{}; {hint}", chain(&error)))
+        StartError::Refused(format!("{}; {hint}", Chain(&error)))
     })?;
     Names::system().keep_in(dir.join("names"));
     Ok(Prepared { config, file, cgroup, rest, home, vip, dns })

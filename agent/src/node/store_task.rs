@@ -7,6 +7,7 @@ use hart_consul::{Behavior, Client, ReadOptions, SessionRequest, next_index};
 use hart_ha::round_trip::patience;
 use hart_ha::store::{Snapshot, Unreadable};
 use hart_ha::time::Time;
+use hart_types::{Backoff, Chain};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
@@ -34,8 +35,6 @@ const SESSION_RENEW: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(1);
 /// The longest wait of one blocking query.
 const WATCH_WAIT: Duration = Duration::from_secs(2);
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// The session that the node wants.
 pub struct SessionPlan {
@@ -91,12 +90,6 @@ pub fn start(
     (receiver, session_changes)
 }
 
-/// The pause after so many failures in a row, up to about a second.
-pub fn back_off(failures: u32) -> Duration {
-    let pause = (RETRY_FIRST * 2_u32.saturating_pow(failures.min(8))).min(RETRY_MAX);
-    pause.mul_f64(0.75 + fastrand::f64() / 2.0)
-}
-
 /// A slow Consul is no silent one.
 fn patient(client: &Client, counters: &Counters) -> Client {
     client.with_timeout(patience(ANSWER, counters.round_trip()))
@@ -120,7 +113,7 @@ struct Watcher {
 
 impl Watcher {
     async fn run(mut self) {
-        let (mut index, mut failures) = (0, 0);
+        let (mut index, mut retries) = (0, Backoff::default());
         loop {
             let options = ReadOptions::default().wait_for(index, WATCH_WAIT);
             let options = if index == 0 { ReadOptions::consistent() } else { options };
@@ -128,15 +121,14 @@ impl Watcher {
             match client.kv().get_recurse(self.keys.prefix(), &options).await {
                 Ok(answer) => {
                     let arrived = hart_clock::now();
-                    failures = 0;
+                    retries.succeeded();
                     self.answered(arrived, (answer.index != index).then_some(&answer.value));
                     index = next_index(index, answer.index);
                 }
                 Err(error) => {
                     self.failed(&error);
                     index = 0;
-                    tokio::time::sleep(back_off(failures)).await;
-                    failures += 1;
+                    tokio::time::sleep(retries.failed()).await;
                 }
             }
         }
@@ -173,22 +165,11 @@ impl Watcher {
 
     fn failed(&mut self, error: &hart_consul::Error) {
         if !std::mem::replace(&mut self.complained, true) {
-            tracing::warn!("Consul cannot be read, will keep trying: {}", chain(error));
+            tracing::warn!("Consul cannot be read, will keep trying: {}", Chain(error));
         }
         self.seen.send_modify(|seen| seen.reachable = false);
         self.wake.notify_one();
     }
-}
-
-/// An error with its causes, each once.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
 }
 
 struct SessionKeeper {
@@ -209,12 +190,12 @@ struct SessionKeeper {
 
 impl SessionKeeper {
     async fn run(mut self) {
-        let mut failures = 0;
+        let mut retries = Backoff::default();
         let mut complained = false;
         loop {
             match self.keep().await {
                 Ok(()) => {
-                    failures = 0;
+                    retries.succeeded();
                     complained = false;
                     let _ = tokio::time::timeout(SESSION_RENEW, self.doubt.notified()).await;
                 }
@@ -222,13 +203,12 @@ impl SessionKeeper {
                     // The watch says that Consul is away; only what it cannot see is said here.
                     let denied = matches!(error, hart_consul::Error::PermissionDenied { .. });
                     if denied && !std::mem::replace(&mut complained, true) {
-                        tracing::error!("no session: {}", chain(&error));
+                        tracing::error!("no session: {}", Chain(&error));
                     }
                     // Who has doubts had an answer: Consul is back before the pause is over, and the
                     // lease cannot be renewed without a session.
-                    let pause = back_off(failures);
+                    let pause = retries.failed();
                     let _ = tokio::time::timeout(pause, self.doubt.notified()).await;
-                    failures += 1;
                 }
             }
         }

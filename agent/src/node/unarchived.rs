@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hart_postgres::{Archived, Belongs, Course, Postgres, Receiver, Upstream, Waiting};
+use hart_types::Chain;
 use tokio::sync::{Notify, watch};
 
 use super::counters::Counters;
 use super::jobs::{QUICK, Worker};
 use super::monitor::Answer;
-use super::store_task::chain;
 use crate::journal::{Event, Journal, Kind};
 
 /// How long the copy may take: many segments wait where the archive has been away for long.
@@ -50,7 +50,10 @@ impl Worker {
                 tracing::info!("{text}");
                 self.how.journal.add(Event::new(Kind::WalKept, text));
             }
-            Err(error) => self.not_kept(next, &chain(&error)).await,
+            Err(error) => {
+                let why = Chain(&error).to_string();
+                self.not_kept(next, &why).await
+            }
         }
     }
 
@@ -118,7 +121,7 @@ impl Archivist {
             let kept = match self.postgres.kept_unarchived(QUICK).await {
                 Ok(kept) => kept,
                 Err(error) => {
-                    tracing::debug!("{}", chain(&error));
+                    tracing::debug!("{}", Chain(&error));
                     continue;
                 }
             };
@@ -180,12 +183,12 @@ impl Archivist {
         if let Some(leader) = leader {
             // Two may have made a timeline of one number.
             let same = self.postgres.is_upstreams(leader, &kept.dir, name, CALL).await;
-            if same.map_err(|error| chain(&error))? == Some(false) {
+            if same.map_err(|error| Chain(&error).to_string())? == Some(false) {
                 return Ok(Fate::Foreign);
             }
         }
         let archived = self.postgres.archive_kept(&kept.dir, name, CALL).await;
-        match archived.map_err(|error| chain(&error))? {
+        match archived.map_err(|error| Chain(&error).to_string())? {
             Archived::Done | Archived::WasThere => Ok(Fate::Archived),
             Archived::ByServer => Ok(Fate::Others),
             Archived::Not(why) => Err(why),
@@ -204,12 +207,12 @@ impl Archivist {
         let Some((host, port)) = from else { return Err(AWAY.into()) };
         let leader = Upstream { host, port };
         let queue = self.postgres.archiver_queue(&leader, QUICK).await;
-        queue.map(|queue| (Some(leader), queue)).map_err(|error| chain(&error))
+        queue.map(|queue| (Some(leader), queue)).map_err(|error| Chain(&error).to_string())
     }
 
     async fn forget(&self, kept: &Waiting, name: &str, archived: bool) {
         if let Err(error) = self.postgres.forget_kept(&kept.dir, name, archived, QUICK).await {
-            tracing::info!("{}", chain(&error));
+            tracing::info!("{}", Chain(&error));
         }
     }
 

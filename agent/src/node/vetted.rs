@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hart_postgres::{Postgres, Settings};
-
-use super::store_task::chain;
+use hart_types::Chain;
 
 /// How long PostgreSQL's program may take over it.
 const LOOK: Duration = Duration::from_secs(5);
@@ -35,7 +34,7 @@ impl Vetted {
                     self.asked = Some(all);
                 }
                 // As ever: PostgreSQL itself will say what it does not like.
-                Err(error) => tracing::info!("the parameters cannot be tried: {}", chain(&error)),
+                Err(error) => tracing::info!("the parameters cannot be tried: {}", Chain(&error)),
             }
         }
         settings

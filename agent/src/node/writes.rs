@@ -9,13 +9,13 @@ use hart_ha::command::Write;
 use hart_ha::kv::{FailoverRequest, Failsafe, Member, Status, SyncState};
 use hart_ha::round_trip::patience;
 use hart_ha::store::Snapshot;
+use hart_types::{Backoff, Chain};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
 use super::counters::Counters;
 use super::keys::Keys;
-use super::store_task::{back_off, chain};
 
 const DEADLINE: Duration = Duration::from_secs(2);
 /// Somebody else was first: the watch shows it within this time.
@@ -32,10 +32,10 @@ enum WriteError {
 
 type Written = Result<bool, WriteError>;
 
-/// Failures in a row of the writes to one key, and the last one's text.
+/// The pauses between failing writes to one key, and the last failure's text.
 #[derive(Debug, Default)]
 struct Trouble {
-    count: u32,
+    retries: Backoff,
     said: String,
 }
 
@@ -111,9 +111,8 @@ impl Writes {
             }
             Err(error) => error,
         };
-        let (trouble, text) = (troubles.entry(key).or_default(), chain(error));
-        let pause = back_off(trouble.count);
-        trouble.count += 1;
+        let (trouble, text) = (troubles.entry(key).or_default(), Chain(error).to_string());
+        let pause = trouble.retries.failed();
         let known = std::mem::replace(&mut trouble.said, text.clone()) == text;
         let denied =
             matches!(error, WriteError::Consul(hart_consul::Error::PermissionDenied { .. }));

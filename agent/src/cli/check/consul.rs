@@ -8,10 +8,10 @@ use hart_ha::brain::rest_address;
 
 use hart_ha::kv::DynamicConfig;
 use hart_ha::round_trip::borne;
+use hart_types::Chain;
 use tokio::time::Instant;
 
 use super::item::Item;
-use crate::cli::fail::with_causes;
 use crate::node::keys::Keys;
 
 const SUBJECT: &str = "Consul";
@@ -25,7 +25,9 @@ const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 pub async fn check(config: &Config) -> Vec<Item> {
     let client = match crate::node::consul_client(config) {
         Ok(client) => client,
-        Err(error) => return vec![Item::fail(SUBJECT, with_causes(&error), "see section consul")],
+        Err(error) => {
+            return vec![Item::fail(SUBJECT, Chain(&error).to_string(), "see section consul")];
+        }
     };
     let mut items = vec![reachable(&client).await];
     if items.iter().any(|item| item.level == super::Level::Fail) {
@@ -84,7 +86,7 @@ async fn reachable(client: &Client) -> Item {
         }
         Err(error) => {
             let remedy = "start a Consul agent on this machine, or set consul.host";
-            Item::fail(SUBJECT, with_causes(&error), remedy)
+            Item::fail(SUBJECT, Chain(&error).to_string(), remedy)
         }
     }
 }
@@ -157,7 +159,7 @@ fn denied(what: &str, error: &Error) -> Item {
         Error::PermissionDenied { rule, .. } => {
             Item::fail(RIGHTS, what, format!("give the token this ACL rule: {rule}"))
         }
-        other => Item::fail(RIGHTS, format!("{what}: {}", with_causes(other)), "see Consul's log"),
+        other => Item::fail(RIGHTS, format!("{what}: {}", Chain(other)), "see Consul's log"),
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use hart_config::{Config, effective_postgresql};
 use hart_postgres::{DataDir, Postgres, RunAs, Settings, Version};
+use hart_types::Chain;
 
 use super::item::Item;
-use crate::cli::fail::with_causes;
 
 /// How long a look may take: programs on a network file system are slow.
 const LOOK: Duration = Duration::from_secs(20);
@@ -45,7 +45,11 @@ impl Live {
         match postgres.inspect(LOOK).await {
             Ok(state) => items.push(data(config, &state, version.ok().as_ref())),
             Err(error) => {
-                items.push(Item::fail(DATA, with_causes(&error), "let PostgreSQL's user read it"));
+                items.push(Item::fail(
+                    DATA,
+                    Chain(&error).to_string(),
+                    "let PostgreSQL's user read it",
+                ));
             }
         }
         if let Ok(Some(found)) = postgres.postmaster(LOOK).await {
@@ -107,7 +111,7 @@ fn programs(version: &hart_postgres::Result<Version>) -> Item {
         }
         Err(error) => {
             let remedy = "install PostgreSQL's server package, or set postgresql.bin_dir";
-            Item::fail(PROGRAMS, with_causes(error), remedy)
+            Item::fail(PROGRAMS, Chain(error).to_string(), remedy)
         }
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use hart_consul::{ReadOptions, next_index};
+use hart_types::Backoff;
 
 use super::{Output, Work, namespace};
 use crate::cli::cluster::Cluster;
@@ -17,15 +18,15 @@ const WAIT: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(10);
 /// Leases are renewed several times a second: changes are gathered for this long.
 const GATHER: Duration = Duration::from_millis(200);
-/// After a failure the pause grows from the first to the second.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// After a failure the pause grows from the first of these to the second.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// Renders whenever the cluster changes, until a signal ends the process.
 ///
 /// # Errors
 /// The first time fails.
 pub(super) async fn run(context: &Context, work: &Work, output: &Output) -> Result<ExitCode, Fail> {
-    let mut watch = Watch { context, work, output, index: 0, said: String::new(), failures: 0 };
+    let mut watch = Watch { context, work, output, index: 0, said: String::new(), retries: PAUSES };
     watch.turn().await?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
@@ -45,7 +46,7 @@ struct Watch<'a> {
     index: u64,
     /// The last complaint, which is not repeated.
     said: String,
-    failures: u32,
+    retries: Backoff,
 }
 
 impl Watch<'_> {
@@ -55,7 +56,7 @@ impl Watch<'_> {
                 if !std::mem::take(&mut self.said).is_empty() {
                     eprintln!("hart: the file is up to date again");
                 }
-                self.failures = 0;
+                self.retries.succeeded();
                 tokio::time::sleep(GATHER).await;
             }
             Err(fail) => {
@@ -66,9 +67,7 @@ impl Watch<'_> {
                 }
                 // Look afresh: the change that failed must be tried again.
                 self.index = 0;
-                let pause = PAUSES.0 * 2_u32.saturating_pow(self.failures.min(8));
-                self.failures += 1;
-                tokio::time::sleep(pause.min(PAUSES.1)).await;
+                tokio::time::sleep(self.retries.failed()).await;
             }
         }
     }

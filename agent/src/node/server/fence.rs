@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hart_guard::{Client, ClientError, KillError};
+use hart_types::Chain;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::{Server, TALK};
-use crate::node::store_task::chain;
 
 /// The guard answers within microseconds unless it is frozen.
 const ANSWER: Duration = Duration::from_millis(100);
@@ -42,7 +42,7 @@ impl Server {
             Err(ClientError::NoGuard { .. }) => true,
             Err(_) if !self.guard_lives() => true,
             Err(error) => {
-                tracing::warn!("fence: {}", chain(&error));
+                tracing::warn!("fence: {}", Chain(&error));
                 false
             }
         };
@@ -104,7 +104,7 @@ impl Server {
         let deadline = || hart_clock::now() + GONE;
         if let Some(cgroup) = &self.paths.cgroup {
             let killed = hart_guard::cgroup::kill_and_wait(cgroup, deadline()).await;
-            killed.map_err(|e| chain(&e))?;
+            killed.map_err(|e| Chain(&e).to_string())?;
         }
         let pid = self.postgres.postmaster(TALK).await.ok().flatten().map(|found| found.pid);
         let data_dir = self.postgres.settings().data_dir.clone();
@@ -117,7 +117,7 @@ impl Server {
             {
                 Ok(())
             }
-            killed => killed.map(drop).map_err(|e| chain(&e)),
+            killed => killed.map(drop).map_err(|e| Chain(&e).to_string()),
         }
     }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use hart_guard::Client;
 use hart_ha::keeper::Hold;
+use hart_types::Chain;
 
 use super::fence::GONE;
 use super::{Server, TALK};
-use crate::node::store_task::chain;
 
 /// How often a guard that holds its lock is looked for before it is taken for hung.
 const SETTLE_TRIES: u32 = 5;
@@ -25,7 +25,8 @@ impl Server {
             return self.adopt().await;
         }
         self.empty_cgroup().await?;
-        let Some(left) = self.postgres.at_work(TALK).await.map_err(|e| chain(&e))? else {
+        let Some(left) = self.postgres.at_work(TALK).await.map_err(|e| Chain(&e).to_string())?
+        else {
             return Ok(());
         };
         let (count, words) = (left.count, left.words);
@@ -34,7 +35,7 @@ impl Server {
         let data_dir = self.postgres.settings().data_dir.clone();
         let deadline = hart_clock::now() + GONE;
         let killed = hart_guard::kill_tree(Some(left.pid), &data_dir, deadline, || ()).await;
-        killed.map(drop).map_err(|e| chain(&e))
+        killed.map(drop).map_err(|e| Chain(&e).to_string())
     }
 
     /// Without a guard nothing may live in PostgreSQL's cgroup.
@@ -46,15 +47,16 @@ impl Server {
         }
         tracing::warn!("killing what an earlier run left in {}", cgroup.display());
         let deadline = hart_clock::now() + GONE;
-        hart_guard::cgroup::kill_and_wait(cgroup, deadline).await.map_err(|e| chain(&e))
+        hart_guard::cgroup::kill_and_wait(cgroup, deadline).await.map_err(|e| Chain(&e).to_string())
     }
 
     pub(super) async fn adopt(&self) -> Result<(), String> {
-        let mut client = Client::connect(&self.paths.socket, TALK).await.map_err(|e| chain(&e))?;
+        let mut client =
+            Client::connect(&self.paths.socket, TALK).await.map_err(|e| Chain(&e).to_string())?;
         let status = match client.status(TALK).await {
             Ok(status) => status,
             Err(hart_guard::ClientError::Ended(_)) => return Ok(()),
-            Err(error) => return Err(chain(&error)),
+            Err(error) => return Err(Chain(&error).to_string()),
         };
         tracing::info!(postmaster = status.postmaster_pid, "found PostgreSQL under its guard");
         let armed = status.armed.map(|a| Hold { term: a.term, deadline: a.deadline });

@@ -41,6 +41,7 @@ use hart_ha::keeper::Hold;
 use hart_ha::observation::Killing;
 use hart_ha::time::Time;
 use hart_postgres::Postgres;
+use hart_types::Chain;
 use tokio::sync::{Mutex, Notify, watch};
 
 use killing::{Kill, Kills};
@@ -49,8 +50,6 @@ pub use start::NotStarted;
 pub use stop::Ladder;
 pub use stray::Obstacle;
 use traffic::Traffic;
-
-use super::store_task::chain;
 
 /// The process as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -218,7 +217,7 @@ impl Server {
         match end {
             Ok(record) => report(&record, self.asked.load(Ordering::Relaxed)),
             Err(error) => {
-                tracing::error!("the guard is gone: {}", chain(&error));
+                tracing::error!("the guard is gone: {}", Chain(&error));
                 self.traffic.cut();
                 self.kill_what_is_left().await;
             }

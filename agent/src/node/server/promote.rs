@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use hart_guard::{Client, ClientError, Refusal};
+use hart_types::Chain;
 use thiserror::Error;
 
 use super::{Server, TALK};
-use crate::node::store_task::chain;
 
 /// How long the `promote` file may take to be written.
 const WRITE: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ impl Server {
         self.postgres.write_promote_file(WRITE).await.map_err(|error| failed(&error))?;
         let Err(error) = guard.promote(term, TALK).await else { return Ok(()) };
         if let Err(left) = self.postgres.remove_promote_file(WRITE).await {
-            tracing::warn!("the promote file was not removed: {}", chain(&left));
+            tracing::warn!("the promote file was not removed: {}", Chain(&left));
         }
         Err(self.refused(&error))
     }
@@ -67,7 +67,7 @@ impl Server {
             return;
         }
         if let Err(error) = self.postgres.wake_names(WRITE).await {
-            tracing::info!("the names of the synchronous standbys: {}", chain(&error));
+            tracing::info!("the names of the synchronous standbys: {}", Chain(&error));
         }
     }
 
@@ -81,7 +81,7 @@ impl Server {
                 NotPromoted::Unfit(format!("the required watchdog {device}: {state}"))
             }
             (ClientError::Refused { refusal: Refusal::Fenced | Refusal::Ending, .. }, _) => {
-                NotPromoted::Ends(chain(error))
+                NotPromoted::Ends(Chain(error).to_string())
             }
             _ => failed(error),
         }
@@ -89,5 +89,5 @@ impl Server {
 }
 
 fn failed(error: &dyn std::error::Error) -> NotPromoted {
-    NotPromoted::Failed(chain(error))
+    NotPromoted::Failed(Chain(error).to_string())
 }

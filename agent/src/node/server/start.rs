@@ -8,9 +8,9 @@ use hart_guard::{Armed, Client, Spec};
 use hart_ha::keeper::Hold;
 use hart_ha::lease::MARGIN_MIN;
 use hart_postgres::{Error, Role};
+use hart_types::Chain;
 
 use super::{Server, TALK};
-use crate::node::store_task::chain;
 
 /// How long a guard may take to start the postmaster.
 const SPAWN: Duration = Duration::from_secs(10);
@@ -32,8 +32,10 @@ impl Server {
     pub async fn start(&self, role: &Role, hold: Option<Hold>) -> Result<(), NotStarted> {
         let launch = match self.postgres.launch(role, SPAWN).await {
             Ok(launch) => launch,
-            Err(error @ Error::Running { .. }) => return Err(NotStarted::Stray(chain(&error))),
-            Err(error) => return Err(NotStarted::Failed(chain(&error))),
+            Err(error @ Error::Running { .. }) => {
+                return Err(NotStarted::Stray(Chain(&error).to_string()));
+            }
+            Err(error) => return Err(NotStarted::Failed(Chain(&error).to_string())),
         };
         let mut command = vec![launch.program.into_os_string()];
         command.extend(launch.args.into_iter().map(OsString::from));
@@ -71,9 +73,10 @@ impl Server {
     async fn spawn_and_watch(&self, spec: &Spec, hold: Option<Hold>) -> Result<(), String> {
         let paths = &*self.paths;
         self.log_begins();
-        let started = hart_guard::spawn(spec, SPAWN).await.map_err(|e| chain(&e))?;
+        let started = hart_guard::spawn(spec, SPAWN).await.map_err(|e| Chain(&e).to_string())?;
         self.guard_pid.store(started.guard_pid, Ordering::Relaxed);
-        let mut client = Client::connect(&paths.socket, TALK).await.map_err(|e| chain(&e))?;
+        let mut client =
+            Client::connect(&paths.socket, TALK).await.map_err(|e| Chain(&e).to_string())?;
         let status = match client.status(TALK).await {
             Ok(status) => status,
             Err(hart_guard::ClientError::Ended(record)) => {
@@ -82,7 +85,7 @@ impl Server {
                     self.last_words_after()
                 ));
             }
-            Err(error) => return Err(chain(&error)),
+            Err(error) => return Err(Chain(&error).to_string()),
         };
         self.up(hold, status);
         self.watch(client);

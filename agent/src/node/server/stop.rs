@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hart_guard::{Client, ClientError, Signal};
+use hart_types::Chain;
 
 use super::{Life, Server, TALK};
-use crate::node::store_task::chain;
 
 /// PostgreSQL itself kills its children 5 s after an immediate shutdown has begun.
 const IMMEDIATE: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ impl Server {
                 ClientError::Ended(_) | ClientError::NoGuard { .. } | ClientError::Refused { .. },
             ) => {}
             Err(error) => {
-                tracing::warn!("{signal:?}: {}", chain(&error));
+                tracing::warn!("{signal:?}: {}", Chain(&error));
                 return Rung::Silent;
             }
         }

@@ -5,9 +5,9 @@
 //! about the PostgreSQL that it started itself.
 
 use hart_guard::Client;
+use hart_types::Chain;
 
 use super::{Server, TALK};
-use crate::node::store_task::chain;
 
 /// Why the lease is not given up yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Server {
         if self.guard_lives() {
             return Ok(None);
         }
-        let found = self.postgres.at_work(TALK).await.map_err(|e| chain(&e))?;
+        let found = self.postgres.at_work(TALK).await.map_err(|e| Chain(&e).to_string())?;
         // A guard that was started meanwhile has taken its lock first.
         Ok(found.filter(|_| !self.guard_lives()).map(|found| found.words))
     }
@@ -50,7 +50,7 @@ impl Server {
             Ok(None) => Ok(()),
             Ok(Some(found)) if Some(found.pid) == postmaster => Ok(()),
             Ok(Some(found)) => Err(Obstacle::Stray(found.words)),
-            Err(error) => Err(Obstacle::Unknown(chain(&error))),
+            Err(error) => Err(Obstacle::Unknown(Chain(&error).to_string())),
         }
     }
 
@@ -63,7 +63,7 @@ impl Server {
         match asked.await {
             Ok(status) if status.writable => Err(Obstacle::Writable),
             Ok(status) => Ok(status.postmaster_pid),
-            Err(error) => Err(Obstacle::Unknown(chain(&error))),
+            Err(error) => Err(Obstacle::Unknown(Chain(&error).to_string())),
         }
     }
 
@@ -72,7 +72,7 @@ impl Server {
         match self.postgres.put_to_rest(TALK).await {
             Ok(true) => tracing::debug!("the data directory is at rest: it has standby.signal"),
             Ok(false) => {}
-            Err(error) => tracing::info!("the data directory: {}", chain(&error)),
+            Err(error) => tracing::info!("the data directory: {}", Chain(&error)),
         }
     }
 
