@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use hart_ha::kv::{DynamicConfig, SynchronousMode};
+use hart_ha::kv::{DynamicConfig, SynchronousMode, TTL_MAX, TTL_MIN};
 use serde_json::{Map, Value};
 
 use crate::commands::is_command;
 use crate::config::Config;
+use crate::unknown::of_shared;
 
 /// Why a shared command is not taken.
 const FORBIDDEN: &str = "postgresql.allow_commands_from_dcs is false in this node's file";
@@ -128,6 +129,20 @@ pub fn effective_postgresql(config: &Config, dynamic: &DynamicConfig) -> Effecti
         use_slots: shared.use_slots,
         warnings,
     }
+}
+
+/// Shared settings that nobody reads, or that are not taken as they are: in words.
+#[must_use]
+pub fn shared_without_effect(dynamic: &DynamicConfig) -> Vec<String> {
+    let mut found = of_shared(&dynamic.raw);
+    if let Some(asked) = dynamic.ttl_out_of_bounds() {
+        let (asked, ttl) = (asked.as_secs_f64(), dynamic.ttl.as_secs_f64());
+        let (least, most) = (TTL_MIN.as_secs(), TTL_MAX.as_secs());
+        found.push(format!(
+            "ttl: {ttl} s is used instead of {asked} s; a lease lasts {least} to {most} s"
+        ));
+    }
+    found
 }
 
 /// Commits that in synchronous mode do not wait for a standby's disk.

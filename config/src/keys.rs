@@ -87,7 +87,7 @@ pub enum Support {
     Yes,
     /// Known, but not in this version: it is read, and a warning says that it has no effect.
     Later,
-    /// Patroni's key that hart ignores with a warning.
+    /// A key of Patroni's that hart ignores with a warning, which says why where [`KeyDoc::reason`] does.
     No,
 }
 
@@ -118,9 +118,12 @@ pub(crate) const fn key(path: &'static str, kind: Kind, doc: &'static str) -> Ke
     KeyDoc { path, kind, default: "", doc, since: "0.1.0", env: None, required: false, support }
 }
 
+/// What is said of a key that hart ignores, where there is no more to say.
+const PATRONIS: &str = "Patroni's; ignored with a warning.";
+
 /// A key of Patroni that hart ignores.
 pub(crate) const fn ignored(path: &'static str) -> KeyDoc {
-    KeyDoc { support: Support::No, ..key(path, Kind::Map, "Patroni's; ignored with a warning.") }
+    key(path, Kind::Map, PATRONIS).unused()
 }
 
 impl KeyDoc {
@@ -138,6 +141,17 @@ impl KeyDoc {
 
     pub(crate) const fn later(self) -> Self {
         Self { support: Support::Later, ..self }
+    }
+
+    /// Hart does not act on it, for the reason that `doc` gives.
+    pub(crate) const fn unused(self) -> Self {
+        Self { support: Support::No, ..self }
+    }
+
+    /// Why hart does not act on it.
+    #[must_use]
+    pub fn reason(&self) -> Option<&'static str> {
+        (self.support == Support::No && self.doc != PATRONIS).then_some(self.doc)
     }
 
     /// The part after the last dot.

@@ -33,16 +33,18 @@ mod yaml;
 pub use address::{Address, AddressError, Listen};
 pub use commands::{CommandChange, changed_parameters, command_changes, is_command};
 pub use config::Config;
-pub use effective::{EffectivePostgres, effective_postgresql, is_controlled};
+pub use effective::{
+    EffectivePostgres, effective_postgresql, is_controlled, shared_without_effect,
+};
 pub use env::process_env;
 pub use error::{Error, Place, Problem, Problems};
 pub use keys::{KeyDoc, Kind, Support, reference};
 pub use redact::{looks_secret, without_secrets};
 pub use secret::Secret;
 pub use sections::{
-    Account, Authentication, Bootstrap, Cgroup, Consistency, Consul, ConsulToken, Credentials, Ctl,
-    Dns, Guard, Log, LogLevel, LogType, PgBouncer, PoolerAddress, Postgresql, Profile, RestApi,
-    VerifyClient, Vip, VipAddress, VipConflict, Watchdog, WatchdogDriver, WatchdogMode,
+    Account, Authentication, Bootstrap, Cgroup, Consul, ConsulToken, Credentials, Ctl, Dns, Guard,
+    Log, LogLevel, LogType, PgBouncer, PoolerAddress, Postgresql, Profile, RestApi, VerifyClient,
+    Vip, VipAddress, VipConflict, Watchdog, WatchdogDriver, WatchdogMode,
 };
 pub use source::{Loaded, load, load_from_env, load_text};
 pub use warning::{Warning, WarningKind};

@@ -1,9 +1,11 @@
 //! Keys and variables that nobody reads.
 
+use serde_json::{Map, Value};
+
 use crate::env::{Environment, PREFIXES};
 use crate::error::Place;
 use crate::keys::{self, KeyDoc, Kind, Support, reference};
-use crate::tree::{Entry, Node, Tree};
+use crate::tree::{Entry, Node, Tree, flag};
 use crate::warning::{Warning, WarningKind};
 
 /// Warnings about everything that is not read, with the nearest known name.
@@ -47,8 +49,9 @@ impl Search {
                 return self.section(&entry.node, &path);
             }
             Some(KeyDoc { support: Support::Yes, .. }) => return,
+            Some(doc) if is_default(&entry.node, doc) => return,
             Some(KeyDoc { support: Support::Later, .. }) => WarningKind::Later,
-            Some(KeyDoc { support: Support::No, .. }) => WarningKind::Unsupported,
+            Some(doc) => no_effect(doc),
             None if self.methods.contains(&path) => WarningKind::Unsupported,
             // Any tag may be set; only one that looks misspelt is worth a word.
             None if parent == "tags" => match sibling(&entry.key, parent) {
@@ -60,6 +63,57 @@ impl Search {
             None => WarningKind::Unknown { nearest: nearest_key(&entry.key, parent) },
         };
         self.warnings.push(Warning { place: entry.place.clone(), field: path, kind });
+    }
+}
+
+/// What hart does anyway needs no word.
+fn is_default(node: &Node, doc: &KeyDoc) -> bool {
+    let Tree::Scalar { text, .. } = &node.tree else { return false };
+    let said = text.trim();
+    let same = match doc.kind {
+        Kind::Flag => flag(said).is_some_and(|flag| flag.to_string() == doc.default),
+        _ => said == doc.default,
+    };
+    same && !doc.default.is_empty()
+}
+
+fn no_effect(doc: &KeyDoc) -> WarningKind {
+    match doc.reason() {
+        Some(why) => WarningKind::Ignored { why: why.trim_end_matches('.').to_owned() },
+        None => WarningKind::Unsupported,
+    }
+}
+
+/// What of the shared settings, as they are stored, nobody reads or takes as it is: in words.
+pub(crate) fn of_shared(raw: &Map<String, Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    unread(raw, "bootstrap.dcs", &mut found);
+    found
+}
+
+fn unread(map: &Map<String, Value>, parent: &str, found: &mut Vec<String>) {
+    for (key, value) in map {
+        let path = format!("{parent}.{key}");
+        let shown = path.trim_start_matches("bootstrap.dcs.");
+        match (keys::find(&path), value) {
+            (
+                Some(KeyDoc { support: Support::Yes, kind: Kind::Section, .. }),
+                Value::Object(map),
+            ) => {
+                unread(map, &path, found);
+            }
+            (Some(KeyDoc { support: Support::Yes, .. }), _) | (_, Value::Null) => {}
+            // Written by hart itself, for Patroni's members beside it.
+            _ if path == "bootstrap.dcs.retry_timeout" => {}
+            (Some(doc), _) => found.push(match doc.reason() {
+                Some(why) => format!("{shown}: the shared value is not used: {why}"),
+                None => format!("{shown}: the shared value is not used: hart does not support it"),
+            }),
+            (None, _) => found.push(match nearest_key(key, parent) {
+                Some(near) => format!("{shown}: nobody knows this setting; is {near} meant?"),
+                None => format!("{shown}: nobody knows this setting"),
+            }),
+        }
     }
 }
 

@@ -34,10 +34,11 @@ impl Version {
 /// The path of one program. All programs come from one directory, so that versions never mix.
 pub(crate) fn program(settings: &Settings, name: &'static str) -> Result<PathBuf> {
     let missing = |searched: String| Error::MissingBinary { name, searched };
-    let Some(dir) = settings.bin_dir.clone().or_else(|| find_dir(major_of(settings))) else {
+    let found = settings.bin_dir.clone().or_else(|| find_dir(settings));
+    let Some(dir) = found else {
         return Err(missing("PATH, /usr/lib/postgresql/*/bin and /usr/pgsql-*/bin".to_owned()));
     };
-    let path = dir.join(name);
+    let path = dir.join(settings.program_name(name));
     if is_executable(&path) { Ok(path) } else { Err(missing(path.display().to_string())) }
 }
 
@@ -48,18 +49,20 @@ fn major_of(settings: &Settings) -> Option<u32> {
 /// `PATH` counts where the real directory behind it holds the server's programs (Debian has
 /// wrappers for some of them in `/usr/bin`); then the distributions' places, where the data
 /// directory's own major wins, or else the newest.
-fn find_dir(major: Option<u32>) -> Option<PathBuf> {
+fn find_dir(settings: &Settings) -> Option<PathBuf> {
+    let major = major_of(settings);
+    let [server, prover] = ["postgres", "pg_controldata"].map(|name| settings.program_name(name));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path)
-        .filter_map(|dir| dir.join("postgres").canonicalize().ok())
+        .filter_map(|dir| dir.join(server).canonicalize().ok())
         .filter_map(|program| program.parent().map(Path::to_owned))
-        .find(|dir| is_executable(&dir.join("pg_controldata")));
+        .find(|dir| is_executable(&dir.join(prover)));
     on_path.or_else(|| {
         let known = SUPPORTED.rev().flat_map(|v| {
             [format!("/usr/lib/postgresql/{v}/bin"), format!("/usr/pgsql-{v}/bin")]
                 .map(|dir| (v, PathBuf::from(dir)))
         });
-        let there: Vec<_> = known.filter(|(_, dir)| is_executable(&dir.join("postgres"))).collect();
+        let there: Vec<_> = known.filter(|(_, dir)| is_executable(&dir.join(server))).collect();
         let own = there.iter().find(|(v, _)| Some(*v) == major);
         own.or_else(|| there.first()).map(|(_, dir)| dir.clone())
     })
@@ -131,5 +134,22 @@ mod tests {
         let error = program(&settings, "initdb").unwrap_err().to_string();
         assert!(error.contains("/nonexistent/bin/initdb"), "{error}");
         assert!(error.contains("postgresql.bin_dir"), "{error}");
+    }
+
+    #[test]
+    fn a_program_goes_by_the_name_that_it_was_given() {
+        let dir = std::env::temp_dir().join(format!("hart-names-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::os::unix::fs::symlink("/bin/sh", dir.join("initdb-15")).unwrap();
+        let mut settings = Settings::new("demo", "n1", "/nonexistent/data");
+        settings.bin_dir = Some(dir.clone());
+        let missing = program(&settings, "initdb").unwrap_err().to_string();
+        settings.bin_name.insert("initdb".to_owned(), "initdb-15".to_owned());
+        let found = program(&settings, "initdb").unwrap();
+        settings.bin_name.insert("initdb".to_owned(), "/bin/sh".to_owned());
+        let elsewhere = program(&settings, "initdb").unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(missing.contains(&dir.join("initdb").display().to_string()), "{missing}");
+        assert_eq!((found, elsewhere), (dir.join("initdb-15"), PathBuf::from("/bin/sh")));
     }
 }

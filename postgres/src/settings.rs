@@ -103,6 +103,8 @@ pub struct Settings {
     /// Directory of PostgreSQL's programs; when `None` they are looked up on `PATH` and in the
     /// places where distributions put them.
     pub bin_dir: Option<PathBuf>,
+    /// Other names of programs: `pg_basebackup` → `pg_basebackup-15`, or a path from there.
+    pub bin_name: BTreeMap<String, String>,
     /// `listen_addresses`, comma separated.
     pub listen_addresses: String,
     /// TCP port, which also names the Unix socket.
@@ -166,6 +168,7 @@ impl Settings {
             custom_conf: None,
             state_dir: None,
             bin_dir: None,
+            bin_name: BTreeMap::new(),
             listen_addresses: "localhost".to_owned(),
             port: 5432,
             socket_dir: None,
@@ -215,6 +218,12 @@ impl Settings {
         own.map(|(_, home)| PathBuf::from(home))
             .or_else(inherited)
             .filter(|home| home.is_absolute())
+    }
+
+    /// What this program of PostgreSQL's is called here.
+    #[must_use]
+    pub fn program_name<'n>(&'n self, program: &'n str) -> &'n str {
+        self.bin_name.get(program).map_or(program, String::as_str)
     }
 
     /// The socket itself.

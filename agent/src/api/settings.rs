@@ -4,7 +4,7 @@
 use axum::response::Response;
 use hart_config::{CommandChange, changed_parameters, command_changes};
 use hart_consul::{PutOptions, ReadOptions};
-use hart_ha::kv::DynamicConfig;
+use hart_ha::kv::{DynamicConfig, TTL_MAX, TTL_MIN};
 use hart_types::Chain;
 use serde_json::{Map, Value};
 
@@ -79,6 +79,13 @@ async fn write(
         return shown(&new);
     }
     let before = DynamicConfig::from_raw(old.clone()).unwrap_or_default();
+    // One that Patroni has left there does not stand in the way of another change.
+    if let Some(ttl) = read.ttl_out_of_bounds().filter(|_| old.get("ttl") != new.get("ttl")) {
+        let (asked, least, most) = (ttl.as_secs_f64(), TTL_MIN.as_secs(), TTL_MAX.as_secs());
+        let line =
+            format!("ttl: {asked} s is no lease that hart can keep; give {least} to {most} s");
+        return reply::text(StatusCode::BAD_REQUEST, line);
+    }
     let refused = handle.refused_parameters(&changed_parameters(&before, &read)).await;
     if let Some((name, why)) = refused.first_key_value() {
         let line = format!(

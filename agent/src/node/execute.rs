@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hart_config::{CommandChange, command_changes};
+use hart_config::{CommandChange, command_changes, shared_without_effect};
 use hart_ha::brain::{Decision, Step};
 use hart_ha::command::{Command, Exit, Job, Write};
 use hart_ha::kv::SynchronousMode;
@@ -329,7 +329,7 @@ impl Agent {
             tracing::info!("the shared settings change {name}: {old:?} → {new:?}");
         }
         let (settings, warnings) = settings::postgres(&self.config, config);
-        for warning in warnings {
+        for warning in shared_without_effect(config).into_iter().chain(warnings) {
             tracing::warn!("{warning}");
         }
         let settings = self.vetted.pass(&self.postgres, settings).await;

@@ -41,6 +41,7 @@ pub fn postgres(config: &Config, dynamic: &DynamicConfig) -> (Settings, Vec<Stri
     settings.config_dir.clone_from(&file.config_dir);
     settings.custom_conf.clone_from(&file.custom_conf);
     settings.bin_dir.clone_from(&file.bin_dir);
+    settings.bin_name.clone_from(&file.bin_name);
     settings.listen_addresses = file.listen.addresses();
     settings.port = file.listen.port;
     settings.socket_dir = match effective.parameters.get("unix_socket_directories") {

@@ -14,8 +14,6 @@ pub struct Account {
     pub username: String,
     /// Password.
     pub password: Option<Secret>,
-    /// Password of `sslkey`.
-    pub sslpassword: Option<Secret>,
     /// Other connection parameters by libpq's names, such as `sslmode`. (Patroni's `gssencmode` is
     /// the same name in libpq.)
     pub options: BTreeMap<String, String>,
@@ -80,9 +78,10 @@ macro_rules! account {
             key(
                 concat!("postgresql.authentication.", $name, ".sslpassword"),
                 Kind::Secret,
-                "Ignored with a warning: sslkey must be without a password.",
+                "store sslkey without a password (openssl pkey -in FILE -out NEW), mode 0600.",
             )
-            .env(concat!($env, "_SSLPASSWORD")),
+            .env(concat!($env, "_SSLPASSWORD"))
+            .unused(),
             account!(option $name, $env, "sslkey", "_SSLKEY"),
             account!(option $name, $env, "sslcert", "_SSLCERT"),
             account!(option $name, $env, "sslrootcert", "_SSLROOTCERT"),
@@ -162,20 +161,9 @@ impl Account {
         Self {
             username: username(section).unwrap_or_default(),
             password: section.secret("password"),
-            sslpassword: sslpassword(section),
             options: OPTIONS.iter().filter_map(|name| option(section, name)).collect(),
         }
     }
-}
-
-/// Neither a program's arguments nor `primary_conninfo` may hold it.
-fn sslpassword(section: &Section<'_>) -> Option<Secret> {
-    if let Some(node) = section.given("sslpassword") {
-        let why = "store sslkey without a password (openssl pkey -in FILE -out NEW), mode 0600";
-        let kind = WarningKind::Ignored { why: why.to_owned() };
-        section.warn("sslpassword", &node.place, kind);
-    }
-    section.secret("sslpassword")
 }
 
 /// Whoever can write members' addresses in Consul would be sent its login.

@@ -84,16 +84,12 @@ fn settings(section: &Section<'_>, profile: Profile) -> (Map<String, Value>, Dyn
     }
     raw.entry("failsafe_mode").or_insert(Value::Bool(true));
     let dynamic = read_dynamic(&dcs, given, &raw);
-    if let Some(node) = dcs.given("ttl")
-        && raw.get("ttl").and_then(Value::as_f64).is_some_and(|s| s < dynamic.ttl.as_secs_f64())
-    {
-        let text = format!("raised to {} s, the shortest lease", dynamic.ttl.as_secs_f64());
-        dcs.warn("ttl", &node.place, WarningKind::Note { text });
-    }
-    if let Some(node) = dcs.given("ttl")
-        && raw.get("ttl").and_then(Value::as_f64).is_some_and(|s| s > dynamic.ttl.as_secs_f64())
-    {
-        let text = format!("lowered to {} s, the longest lease", dynamic.ttl.as_secs_f64());
+    if let (Some(node), Some(asked)) = (dcs.given("ttl"), dynamic.ttl_out_of_bounds()) {
+        let ttl = dynamic.ttl.as_secs_f64();
+        let text = match asked < dynamic.ttl {
+            true => format!("raised to {ttl} s, the shortest lease"),
+            false => format!("lowered to {ttl} s, the longest lease"),
+        };
         dcs.warn("ttl", &node.place, WarningKind::Note { text });
     }
     (raw, dynamic)

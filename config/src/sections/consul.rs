@@ -9,19 +9,6 @@ use crate::reader::Section;
 use crate::secret::Secret;
 use crate::words::words;
 
-words! {
-    /// How reads are made (Consul's consistency modes).
-    Consistency {
-        /// By the leader, without asking the followers.
-        #[default]
-        Default = "default",
-        /// By the leader, after asking a quorum.
-        Consistent = "consistent",
-        /// By any server.
-        Stale = "stale",
-    }
-}
-
 /// Consul's ACL token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ConsulToken {
@@ -51,8 +38,6 @@ pub struct Consul {
     pub key: Option<PathBuf>,
     /// Datacentre, where it is not the agent's own.
     pub dc: Option<String>,
-    /// Consistency of reads that decide nothing.
-    pub consistency: Consistency,
     /// Health checks that the session hangs on; none by default.
     pub checks: Vec<String>,
     /// Register the service `<scope>`.
@@ -104,11 +89,12 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key("consul.dc", Kind::Text, "Datacentre, where it is not the agent's own.").env("CONSUL_DC"),
     key(
         "consul.consistency",
-        Kind::Words(Consistency::WORDS),
-        "Consistency of reads that decide nothing.",
+        Kind::Words(&["default", "consistent", "stale"]),
+        "hart chooses for each read: what it decides by is never stale.",
     )
     .default("default")
-    .env("CONSUL_CONSISTENCY"),
+    .env("CONSUL_CONSISTENCY")
+    .unused(),
     key("consul.checks", Kind::List, "Health checks that the session hangs on.")
         .env("CONSUL_CHECKS"),
     key("consul.register_service", Kind::Flag, "Register the service named as the scope.")
@@ -134,7 +120,6 @@ impl Consul {
             cert: section.file("cert"),
             key: section.file("key"),
             dc: section.text("dc").filter(|dc| !dc.is_empty()),
-            consistency: section.word("consistency").unwrap_or_default(),
             checks: section.list("checks"),
             register_service: section.flag("register_service").unwrap_or(false),
             service_tags: section.list("service_tags"),

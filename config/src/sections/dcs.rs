@@ -13,8 +13,12 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     ),
     key("bootstrap.dcs.ttl", Kind::Seconds, "How long a lease lasts; 2 to 30.").default("6"),
     key("bootstrap.dcs.loop_wait", Kind::Seconds, "Longest pause between two looks.").default("2"),
-    key("bootstrap.dcs.retry_timeout", Kind::Seconds, "How long a call to Consul is tried again.")
-        .default("2"),
+    key(
+        "bootstrap.dcs.retry_timeout",
+        Kind::Seconds,
+        "Patroni's: hart asks Consul again for as long as the ttl leaves time.",
+    )
+    .unused(),
     key("bootstrap.dcs.maximum_lag_on_failover", Kind::Whole, "Bytes a candidate may be behind.")
         .default("1048576"),
     key(

@@ -18,7 +18,7 @@ mod watchdog;
 
 pub use account::{Account, Authentication};
 pub use bootstrap::Bootstrap;
-pub use consul::{Consistency, Consul, ConsulToken};
+pub use consul::{Consul, ConsulToken};
 pub use dns::Dns;
 pub use guard::{Cgroup, Guard};
 pub use log::{Log, LogLevel, LogType};

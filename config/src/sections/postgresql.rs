@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::address::{Address, Listen};
 use crate::effective::is_controlled;
-use crate::keys::{KeyDoc, Kind, ignored, key};
+use crate::keys::{KeyDoc, Kind, Support, ignored, key};
 use crate::reader::Section;
 use crate::sections::Authentication;
 use crate::sections::restapi::refuse_wildcard;
@@ -29,7 +29,7 @@ pub struct Postgresql {
     pub config_dir: Option<PathBuf>,
     /// Where the programs are; absent: on the search path.
     pub bin_dir: Option<PathBuf>,
-    /// Other names of programs, such as `pg_ctl`.
+    /// Other names of programs, such as `pg_basebackup`; a path with `/` is one from `bin_dir`.
     pub bin_name: BTreeMap<String, String>,
     /// The passfile that hart writes for child processes.
     pub pgpass: Option<PathBuf>,
@@ -43,8 +43,6 @@ pub struct Postgresql {
     pub pg_hba: Option<Vec<String>>,
     /// Lines of `pg_ident.conf`; they win over the shared ones.
     pub pg_ident: Option<Vec<String>>,
-    /// Connect to the local server over its socket.
-    pub use_unix_socket: bool,
     /// Wins over the shared setting.
     pub use_pg_rewind: Option<bool>,
     /// Copy the data anew where `pg_rewind` fails.
@@ -91,15 +89,28 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key("postgresql.bin_dir", Kind::Path, "Where the programs are; absent: on the search path.")
         .env("POSTGRESQL_BIN_DIR"),
     key("postgresql.bin_name", Kind::Section, "Other names of programs."),
-    key("postgresql.bin_name.pg_ctl", Kind::Text, "pg_ctl.").env("POSTGRESQL_BIN_PG_CTL"),
+    key(
+        "postgresql.bin_name.pg_ctl",
+        Kind::Text,
+        "hart starts and stops PostgreSQL without pg_ctl.",
+    )
+    .default("pg_ctl")
+    .env("POSTGRESQL_BIN_PG_CTL")
+    .unused(),
     key("postgresql.bin_name.initdb", Kind::Text, "initdb.").env("POSTGRESQL_BIN_INITDB"),
     key("postgresql.bin_name.pg_controldata", Kind::Text, "pg_controldata.")
         .env("POSTGRESQL_BIN_PG_CONTROLDATA"),
     key("postgresql.bin_name.pg_basebackup", Kind::Text, "pg_basebackup.")
         .env("POSTGRESQL_BIN_PG_BASEBACKUP"),
     key("postgresql.bin_name.postgres", Kind::Text, "postgres.").env("POSTGRESQL_BIN_POSTGRES"),
-    key("postgresql.bin_name.pg_isready", Kind::Text, "pg_isready.")
-        .env("POSTGRESQL_BIN_PG_ISREADY"),
+    key(
+        "postgresql.bin_name.pg_isready",
+        Kind::Text,
+        "hart asks PostgreSQL itself, not pg_isready.",
+    )
+    .default("pg_isready")
+    .env("POSTGRESQL_BIN_PG_ISREADY")
+    .unused(),
     key("postgresql.bin_name.pg_rewind", Kind::Text, "pg_rewind.").env("POSTGRESQL_BIN_PG_REWIND"),
     key("postgresql.pgpass", Kind::Path, "The passfile that hart writes for child processes.")
         .env("POSTGRESQL_PGPASS"),
@@ -118,8 +129,13 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         Kind::List,
         "Lines of pg_ident.conf; they win over the shared ones.",
     ),
-    key("postgresql.use_unix_socket", Kind::Flag, "Connect to the local server over its socket.")
-        .default("false"),
+    key(
+        "postgresql.use_unix_socket",
+        Kind::Flag,
+        "hart connects to its own server over the Unix socket wherever there is one.",
+    )
+    .default("true")
+    .unused(),
     key("postgresql.use_pg_rewind", Kind::Flag, "Wins over the shared setting."),
     key(
         "postgresql.remove_data_directory_on_rewind_failure",
@@ -155,7 +171,13 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         Kind::Path,
         "A postgresql.conf to include instead of the original.",
     ),
-    key("postgresql.use_slots", Kind::Flag, "Shared only: set it in bootstrap.dcs.postgresql."),
+    key(
+        "postgresql.use_slots",
+        Kind::Flag,
+        "it must be the same on all nodes; set it in bootstrap.dcs.postgresql, or in a running \
+         cluster with PATCH /config.",
+    )
+    .unused(),
     ignored("postgresql.use_unix_socket_repl"),
     ignored("postgresql.krbsrvname"),
     ignored("postgresql.rewind"),
@@ -193,7 +215,6 @@ impl Postgresql {
             allow_commands_from_dcs: section.flag("allow_commands_from_dcs").unwrap_or(true),
             pg_hba: section.maybe_list("pg_hba"),
             pg_ident: section.maybe_list("pg_ident"),
-            use_unix_socket: flag("use_unix_socket"),
             use_pg_rewind: section.flag("use_pg_rewind"),
             remove_data_directory_on_rewind_failure: flag(
                 "remove_data_directory_on_rewind_failure",
@@ -216,13 +237,6 @@ impl Postgresql {
         warn_of_methods(&section);
         local
     }
-
-    /// A program of PostgreSQL, such as `pg_ctl`: its name and directory as configured.
-    #[must_use]
-    pub fn bin(&self, program: &str) -> PathBuf {
-        let name = self.bin_name.get(program).map_or(program, String::as_str);
-        self.bin_dir.as_ref().map_or_else(|| PathBuf::from(name), |dir| dir.join(name))
-    }
 }
 
 /// As given, else the first address of `listen` where others can connect to it.
@@ -242,7 +256,8 @@ fn connect_address(section: &Section<'_>, listen: &Listen) -> Address {
 
 fn bin_names(postgresql: &Section<'_>) -> BTreeMap<String, String> {
     let section = postgresql.section("bin_name");
-    let programs = KEYS.iter().filter(|key| key.parent() == "postgresql.bin_name");
+    let used = |key: &&KeyDoc| key.parent() == "postgresql.bin_name" && key.support == Support::Yes;
+    let programs = KEYS.iter().filter(used);
     let name = |key: &KeyDoc| Some((key.name().to_owned(), section.text(key.name())?));
     programs.filter_map(name).collect()
 }
@@ -253,10 +268,6 @@ fn warn_of_shared(section: &Section<'_>) {
         "it must be the same on all nodes; set it in bootstrap.dcs.postgresql, or in a \
                   running cluster with PATCH /config"
     };
-    let _ = section.flag("use_slots");
-    if let Some(node) = section.given("use_slots") {
-        section.warn("use_slots", &node.place, WarningKind::Ignored { why: why().to_owned() });
-    }
     let parameters = section.given("parameters").map(|node| node.entries()).unwrap_or_default();
     for entry in parameters.iter().filter(|entry| is_controlled(&entry.key)) {
         let why = match entry.key.to_ascii_lowercase().as_str() {

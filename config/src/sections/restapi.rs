@@ -140,7 +140,9 @@ pub(crate) const CTL_KEYS: &[KeyDoc] = &[
     key("ctl.cacert", Kind::Path, "CA of the nodes' certificates.").env("CTL_CACERT"),
     key("ctl.certfile", Kind::Path, "Client certificate.").env("CTL_CERTFILE"),
     key("ctl.keyfile", Kind::Path, "Its key.").env("CTL_KEYFILE"),
-    key("ctl.keyfile_password", Kind::Secret, "The key's password.").env("CTL_KEYFILE_PASSWORD"),
+    key("ctl.keyfile_password", Kind::Secret, "The key's password.")
+        .env("CTL_KEYFILE_PASSWORD")
+        .later(),
     key("ctl.authentication", Kind::Section, "HTTP Basic, where it differs from restapi."),
     key("ctl.authentication.username", Kind::Text, "User.").env("CTL_USERNAME"),
     key("ctl.authentication.password", Kind::Secret, "Password.").env("CTL_PASSWORD"),

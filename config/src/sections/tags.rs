@@ -11,10 +11,12 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key("tags.nofailover", Kind::Flag, "Never promote this node by itself.").default("false"),
     key("tags.failover_priority", Kind::Whole, "Higher is preferred; 0: never. 1 where not given."),
     key("tags.noloadbalance", Kind::Flag, "Leave it out of read-only traffic.").default("false"),
-    key("tags.clonefrom", Kind::Flag, "Prefer it as the source of base backups.").default("false"),
+    key("tags.clonefrom", Kind::Flag, "Prefer it as the source of base backups.")
+        .default("false")
+        .later(),
     key("tags.nosync", Kind::Flag, "Never make it a synchronous standby.").default("false"),
     key("tags.sync_priority", Kind::Whole, "Higher is preferred as synchronous standby; 0: never."),
-    key("tags.replicatefrom", Kind::Text, "Stream from this member instead of the leader."),
+    key("tags.replicatefrom", Kind::Text, "Stream from this member instead of the leader.").later(),
     ignored("tags.nostream"),
 ];
 

@@ -39,7 +39,7 @@ fn roles_lists_and_maps_come_from_the_environment_too() {
     assert!(config.consul.register_service);
     assert_eq!(config.restapi.allowlist, ["10.0.0.0/8", "n2"]);
     assert_eq!(config.restapi.http_extra_headers, [("X-A".to_owned(), "b".to_owned())]);
-    assert_eq!(config.postgresql.bin("postgres").to_str(), Some("postgres-15"));
+    assert_eq!(config.postgresql.bin_name["postgres"], "postgres-15");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tests of the whole: text in, configuration or exact complaint out.
 
+mod consumers;
 mod directory;
 mod effective;
 mod environment;
@@ -19,7 +20,6 @@ bootstrap:
   dcs:
     ttl: 5
     loop_wait: 1
-    retry_timeout: 1
     maximum_lag_on_failover: 1048576
     failsafe_mode: true
     synchronous_mode: false

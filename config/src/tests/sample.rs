@@ -6,8 +6,7 @@ use serde_json::json;
 
 use super::{LEAST, SAMPLE, with};
 use crate::{
-    Account, Cgroup, Consistency, ConsulToken, Listen, LogLevel, Profile, Secret, WatchdogMode,
-    load_text,
+    Account, Cgroup, ConsulToken, Listen, LogLevel, Profile, Secret, WatchdogMode, load_text,
 };
 
 fn account(username: &str, password: &str) -> Account {
@@ -27,7 +26,6 @@ fn the_sample_is_read_exactly_and_without_warnings() {
     assert_eq!(config.consul.endpoints, ["http://127.0.0.1:8500"]);
     assert!(config.consul.register_service && config.consul.verify);
     assert_eq!(config.consul.token, ConsulToken::None);
-    assert_eq!(config.consul.consistency, Consistency::Default);
     assert_eq!(config.consul.service_check_interval, Duration::from_secs(5));
     assert_eq!(config.watchdog.mode, WatchdogMode::Off);
     assert_eq!(config.watchdog.device, PathBuf::from("/dev/watchdog"));
@@ -46,7 +44,7 @@ fn the_samples_postgresql_is_read_exactly() {
     assert_eq!(postgresql.listen, Listen { hosts, port: 5432 });
     assert_eq!(postgresql.connect_address.to_string(), "10.0.0.21:5432");
     assert_eq!(postgresql.data_dir, PathBuf::from("/var/lib/hart/n1/data"));
-    assert_eq!(postgresql.bin("pg_ctl"), PathBuf::from("/usr/lib/postgresql/15/bin/pg_ctl"));
+    assert_eq!(postgresql.bin_dir, Some(PathBuf::from("/usr/lib/postgresql/15/bin")));
     assert_eq!(postgresql.pgpass, Some(PathBuf::from("/var/lib/hart/n1/pgpass")));
     let roles = postgresql.authentication;
     assert_eq!(roles.superuser, account("postgres", "postgres"));
@@ -61,7 +59,7 @@ fn the_samples_postgresql_is_read_exactly() {
 #[test]
 fn the_samples_shared_settings_are_stored_as_written() {
     let bootstrap = load_text("n1.yml", SAMPLE, []).unwrap().config.bootstrap;
-    let text = r#"{"ttl":5,"loop_wait":1,"retry_timeout":1,"maximum_lag_on_failover":1048576,"failsafe_mode":true,"synchronous_mode":false,"postgresql":{"use_pg_rewind":true,"use_slots":true,"parameters":{"max_connections":50,"wal_keep_size":"128MB"}}}"#;
+    let text = r#"{"ttl":5,"loop_wait":1,"maximum_lag_on_failover":1048576,"failsafe_mode":true,"synchronous_mode":false,"postgresql":{"use_pg_rewind":true,"use_slots":true,"parameters":{"max_connections":50,"wal_keep_size":"128MB"}},"retry_timeout":2}"#;
     assert_eq!(serde_json::to_string(&bootstrap.dcs).unwrap(), text);
     assert_eq!(bootstrap.dynamic.ttl, Duration::from_secs(5));
     let initdb =
@@ -80,7 +78,7 @@ fn the_least_configuration_has_the_defaults_of_the_table() {
     assert_eq!(config.watchdog.mode, WatchdogMode::Automatic);
     let timing = json!({"ttl": 6, "loop_wait": 2, "retry_timeout": 2, "failsafe_mode": true});
     assert_eq!(json!(config.bootstrap.dcs), timing);
-    assert_eq!(config.postgresql.bin("postgres"), PathBuf::from("postgres"));
+    assert_eq!((config.postgresql.bin_dir, config.postgresql.bin_name.len()), (None, 0));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::warnings;
-use crate::{Support, reference};
+use crate::{Support, WarningKind, reference};
 
 #[test]
 fn logins_that_are_worth_a_word() {
@@ -91,10 +91,10 @@ fn local_values_of_shared_settings_are_reported() {
     assert_eq!(
         warnings(text),
         [
-            format!("n1.yml:1: key \"postgresql.use_slots\" is ignored: {shared}"),
             format!("n1.yml:1: key \"postgresql.parameters.Max_Connections\" is ignored: {shared}"),
             "n1.yml:1: key \"postgresql.parameters.port\" is ignored: it comes from postgresql.listen"
                 .to_owned(),
+            format!("n1.yml:1: key \"postgresql.use_slots\" is ignored: {shared}"),
         ]
     );
 }
@@ -131,6 +131,76 @@ fn every_ignored_key_of_the_table_is_warned_of() {
         let found = crate::unknown::warnings(&root, &env);
         assert_eq!(found.len(), 1, "{}", key.path);
         assert_eq!(found[0].field, key.path);
-        assert_eq!(found[0].kind, crate::WarningKind::Unsupported);
+        let why = key.reason().map(|why| why.trim_end_matches('.').to_owned());
+        let said = why.map_or(WarningKind::Unsupported, |why| WarningKind::Ignored { why });
+        assert_eq!(found[0].kind, said);
     }
+}
+
+/// Patroni's sample has most of these. What hart does anyway needs no word.
+#[test]
+fn a_setting_without_effect_is_said_unless_it_is_what_happens_anyway() {
+    let postgresql = |more: &str| {
+        warnings(&format!("postgresql: {{listen: '127.0.0.1:5432', data_dir: /d, {more}}}"))
+    };
+    assert_eq!(
+        warnings("tags: {clonefrom: true, replicatefrom: n2}"),
+        ["clonefrom", "replicatefrom"].map(|tag| format!(
+            "n1.yml:1: key \"tags.{tag}\" is not supported by this version of hart and is ignored"
+        ))
+    );
+    assert_eq!(warnings("tags: {clonefrom: false}"), [""; 0]);
+    assert_eq!(
+        warnings("bootstrap: {dcs: {retry_timeout: 10}}"),
+        [
+            "n1.yml:1: key \"bootstrap.dcs.retry_timeout\" is ignored: Patroni's: hart asks Consul again \
+          for as long as the ttl leaves time"
+        ]
+    );
+    assert_eq!(
+        warnings("consul: {host: c, consistency: stale}"),
+        ["n1.yml:1: key \"consul.consistency\" is ignored: hart chooses for each read: what it \
+          decides by is never stale"]
+    );
+    assert_eq!(warnings("consul: {host: c, consistency: default}"), [""; 0]);
+    assert_eq!(
+        postgresql("use_unix_socket: off"),
+        [
+            "n1.yml:1: key \"postgresql.use_unix_socket\" is ignored: hart connects to its own server \
+          over the Unix socket wherever there is one"
+        ]
+    );
+    assert_eq!(postgresql("use_unix_socket: on"), [""; 0]);
+    assert_eq!(
+        postgresql(
+            "bin_name: {pg_ctl: pg_ctl-15, pg_rewind: pg_rewind-15, pg_isready: pg_isready}"
+        ),
+        [
+            "n1.yml:1: key \"postgresql.bin_name.pg_ctl\" is ignored: hart starts and stops PostgreSQL \
+          without pg_ctl"
+        ]
+    );
+}
+
+/// They may come from Patroni, or by PATCH.
+#[test]
+fn shared_settings_without_effect_are_said() {
+    let said = |json: &str| {
+        let raw = serde_json::from_str(json).unwrap();
+        crate::shared_without_effect(&hart_ha::kv::DynamicConfig::from_raw(raw).unwrap())
+    };
+    let used = r#"{"ttl": 30, "loop_wait": 10, "retry_timeout": 10, "slots": null,
+        "postgresql": {"use_slots": true, "parameters": {"any.thing": 1}}}"#;
+    assert_eq!(said(used), [""; 0]);
+    assert_eq!(
+        said(
+            r#"{"ttl": 60, "slots": {"a": {}}, "postgresql": {"recovery_conf": {}, "parametres": {}}}"#
+        ),
+        [
+            "slots: the shared value is not used: hart does not support it",
+            "postgresql.recovery_conf: the shared value is not used: hart does not support it",
+            "postgresql.parametres: nobody knows this setting; is parameters meant?",
+            "ttl: 30 s is used instead of 60 s; a lease lasts 2 to 30 s",
+        ]
+    );
 }

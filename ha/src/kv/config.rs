@@ -12,7 +12,8 @@ pub enum SynchronousMode {
     Off,
     /// They wait for named standbys.
     On,
-    /// They wait for any of several (read for compatibility; acts as `On`).
+    /// They wait for as many of the named standbys as there are synchronous ones wanted, whichever
+    /// confirm first.
     Quorum,
 }
 
@@ -39,7 +40,7 @@ pub struct DynamicConfig {
     pub ttl: Duration,
     /// The longest pause between two looks at the world.
     pub loop_wait: Duration,
-    /// How long a call to Consul may be tried again.
+    /// Patroni's; nothing rests on it here.
     pub retry_timeout: Duration,
     /// A candidate further behind than this (bytes) is not promoted by itself in async mode.
     pub maximum_lag_on_failover: u64,
@@ -142,6 +143,13 @@ impl DynamicConfig {
             },
             raw,
         })
+    }
+
+    /// The ttl that is stored, where it is not the one that is used.
+    #[must_use]
+    pub fn ttl_out_of_bounds(&self) -> Option<Duration> {
+        let top = Fields { at: "", map: &self.raw };
+        top.seconds("ttl", 6.0).ok().filter(|stored| *stored != self.ttl)
     }
 
     /// The pause between two renewals: a quarter of the ttl, `loop_wait` at most.

@@ -69,7 +69,7 @@ impl NodeConfig {
             parameters: Vec::new(),
             extra: String::new(),
         };
-        for (key, value) in [("ttl", 3), ("loop_wait", 1), ("retry_timeout", 1)] {
+        for (key, value) in [("ttl", 3), ("loop_wait", 1)] {
             config.dcs(key, value.into());
         }
         config.dcs("maximum_lag_on_failover", 1_048_576.into());
@@ -195,7 +195,6 @@ bootstrap:
   dcs:
     ttl: 5
     loop_wait: 1
-    retry_timeout: 1
     maximum_lag_on_failover: 1048576
     failsafe_mode: true
     synchronous_mode: "quorum"

@@ -55,6 +55,11 @@ async fn a_patch_is_merged_and_null_deletes() {
         "postgresql": {"parameters": {"a": "1", "b": 2}}, "pause": true});
     assert_eq!(stored(&node).await, expected);
     assert!(woken(&mut node));
+    for ttl in ["60", "1", "\"2 min\""] {
+        let answer = node.call("PATCH", "/config", Some(&format!(r#"{{"ttl":{ttl}}}"#))).await;
+        assert_eq!(answer.status, 400, "{ttl}: {}", answer.body);
+        assert!(answer.body.contains("give 2 to 30 s"), "{}", answer.body);
+    }
     // Nothing changes, so nothing is written.
     let answer = node.call("PATCH", "/config", Some(r#"{"pause":true}"#)).await;
     assert!(answer.status == 200 && !woken(&mut node));

@@ -28,6 +28,7 @@ impl Live {
     pub async fn look(config: &Config, owner: Option<RunAs>) -> Self {
         let mut settings = Settings::new(&config.scope, &config.name, &config.postgresql.data_dir);
         settings.bin_dir.clone_from(&config.postgresql.bin_dir);
+        settings.bin_name.clone_from(&config.postgresql.bin_name);
         settings.run_as = owner;
         let postgres = Postgres::new(settings);
         let effective = effective_postgresql(config, &config.bootstrap.dynamic);

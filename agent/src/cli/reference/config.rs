@@ -70,9 +70,10 @@ fn ignored() -> String {
     let about =
         "Known, so that a file of Patroni's is taken as it is; each is ignored with a warning.";
     let keys = reference().iter().filter(|key| key.support == Support::No);
-    let rows = keys.map(|key| [code(key.path), variable("PATRONI_", key)]);
+    let why = |key: &KeyDoc| plain(key.reason().unwrap_or_default());
+    let rows = keys.map(|key| [code(key.path), variable("PATRONI_", key), why(key)]);
     let heading = "Patroni's keys that have no effect";
-    format!("{}{}", section(heading, about), table(["Key", "Environment"], rows))
+    format!("{}{}", section(heading, about), table(["Key", "Environment", "Instead"], rows))
 }
 
 #[cfg(test)]
