@@ -55,6 +55,7 @@ mod vet;
 mod wal_behind;
 mod waldir;
 mod wire;
+pub mod words;
 
 pub use at_work::AtWork;
 pub use basebackup::{BaseBackup, Progress};
@@ -75,7 +76,7 @@ pub use probe::{Probe, Receiver, StandbyRow};
 pub use promote::PromotedBy;
 pub use reach::Place;
 pub use recovery_command::{RecoveryCommand, Startup};
-pub use rewind::Rewound;
+pub use rewind::{Rewound, rewind_is_hopeless};
 pub use secret::Secret;
 pub use server_log::MissingWal;
 pub use settings::{

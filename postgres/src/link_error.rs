@@ -165,6 +165,15 @@ impl LinkError {
         )
     }
 
+    /// Whether the server has no room, or its disk fails: SQLSTATE classes 53 (insufficient resources) and
+    /// 58 (system error), but for the limit of connections of a role or a database.
+    #[must_use]
+    pub fn is_storage(&self) -> bool {
+        const TOO_MANY: &str = "53300";
+        let class = |code: &str| code.starts_with("53") || code.starts_with("58");
+        self.code().is_some_and(|code| code != TOO_MANY && class(code))
+    }
+
     /// Whether the cause is in this member's own configuration, so that it says nothing of the server.
     #[must_use]
     pub fn is_ours(&self) -> bool {

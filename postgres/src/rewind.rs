@@ -23,6 +23,14 @@ use crate::reach::NAME;
 use crate::settings::{Role, Settings, Upstream};
 
 const TOOL: &str = "pg_rewind";
+/// What `pg_rewind`, or this program before it, says where no second try can help.
+const HOPELESS: &[&str] = &[
+    "pg_rewind cannot be used on",
+    "could not find common ancestor of the source and target cluster's timelines",
+    "could not find previous WAL record at",
+    "source and target clusters are from different systems",
+    "target server needs to use either data checksums or",
+];
 /// Small file work before and after.
 const FILES: Duration = Duration::from_secs(60);
 /// Options that this crate sets itself.
@@ -46,6 +54,12 @@ pub enum Rewound {
     Done,
     /// Nothing was to be done.
     NotNeeded,
+}
+
+/// Can no second try of [`Postgres::rewind`] succeed on this data, by the words with which it failed?
+#[must_use]
+pub fn rewind_is_hopeless(words: &str) -> bool {
+    HOPELESS.iter().any(|known| words.contains(known))
 }
 
 impl Postgres {

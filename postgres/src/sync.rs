@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hart_ha::waits::NOBODY;
 use hart_types::Chain;
 use nix::sys::signal::Signal;
 use tokio::sync::OwnedMutexGuard;
@@ -24,8 +25,6 @@ use crate::settings::Settings;
 use crate::sync_file::SyncFile;
 
 const NAMES: &[&str] = &["synchronous_standby_names"];
-/// A standby that does not exist.
-const NOBODY: &str = "\"__hart_nobody__\"";
 /// A commit that writes WAL, so that it waits; an assigned transaction ID alone would not.
 const COMMIT: &str = "SELECT pg_logical_emit_message(true, 'hart', '')";
 /// First and longest pause between looks.

@@ -240,17 +240,10 @@ impl Doctor {
 /// crash being recovered from) is not sick in this sense, and neither is one that was not even asked
 /// because a file of ours cannot be read.
 fn sort(answer: Result<(), LinkError>) -> Found {
-    /// SQLSTATE classes: insufficient resources (no disk space), and system errors (I/O).
-    const STORAGE: [&str; 2] = ["53", "58"];
-    /// Of these classes, but no sickness: the limit of a role or a database.
-    const TOO_MANY: &str = "53300";
     match answer {
         Ok(()) => Ok(()),
         Err(error) => {
-            let is_storage =
-                |code: &str| code != TOO_MANY && STORAGE.iter().any(|c| code.starts_with(c));
-            let storage = error.code().is_some_and(is_storage);
-            if (error.proves_alive() && !storage) || error.is_ours() {
+            if (error.proves_alive() && !error.is_storage()) || error.is_ours() {
                 return Ok(());
             }
             Err(Finding { what: Chain(&error).to_string(), silent: !error.proves_alive() })

@@ -7,6 +7,7 @@ use hart_ha::lsn::Timeline;
 use hart_ha::observation::{JobDone, Upstream};
 use hart_postgres::{
     BaseBackup, Divergence, LocalEnd, Probe, Rewound, UpstreamState, needs_rewind,
+    rewind_is_hopeless,
 };
 use hart_types::Chain;
 
@@ -17,15 +18,6 @@ use crate::journal::{Event, Kind, lost};
 const REWIND: Duration = Duration::from_secs(24 * 3600);
 /// A base backup that transfers nothing for so long is given up.
 const STALL: Duration = Duration::from_secs(60);
-/// What `pg_rewind`, or this program before it, says where no second try can help.
-const HOPELESS: &[&str] = &[
-    "pg_rewind cannot be used on",
-    "could not find common ancestor of the source and target cluster's timelines",
-    "could not find previous WAL record at",
-    "source and target clusters are from different systems",
-    "target server needs to use either data checksums or",
-];
-
 /// Where this node's WAL ends.
 struct Mine {
     end: LocalEnd,
@@ -93,8 +85,7 @@ impl Worker {
             Ok(Rewound::NotNeeded) => Ok(JobDone::Diverged(false)),
             Err(error) => {
                 let text = Chain(&error).to_string();
-                let hopeless = HOPELESS.iter().any(|words| text.contains(words));
-                if hopeless { Ok(JobDone::Hopeless(text)) } else { Err(text) }
+                if rewind_is_hopeless(&text) { Ok(JobDone::Hopeless(text)) } else { Err(text) }
             }
         }
     }

@@ -3,7 +3,6 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `advice` | what to do about words that a server has ended with |
 //! | `find` | what an earlier run left: adopted under its guard, killed without one |
 //! | `start` | a guard, and PostgreSQL under it |
 //! | `stray` | a PostgreSQL that was started past the guard, and who works in the data directory |
@@ -20,7 +19,6 @@
 //! it**: PostgreSQL first, then the guard, whose lock would keep the next one from starting. If the
 //! guard comes back to life in between, two kill, which does no harm.
 
-mod advice;
 mod fence;
 mod find;
 mod killing;
