@@ -6,12 +6,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use hart_config::Config;
 use hart_ha::brain::{Brain, Step};
-use hart_ha::command::{Exit, Job};
+use hart_ha::command::Exit;
 use hart_ha::kv::Lease;
 use hart_ha::lsn::{Lsn, Timeline};
-use hart_ha::observation::{JobDone, LeaseStanding, Local, Observation, StoreView};
+use hart_ha::observation::{LeaseStanding, Local, Observation, StoreView};
 use hart_ha::store::Snapshot;
-use hart_ha::waits::Voters;
 use hart_postgres::Postgres;
 use hart_types::Chain;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -23,25 +22,15 @@ use super::jobs::Jobs;
 use super::lease_task::{LeaseLink, Order as LeaseOrder};
 use super::local::Known;
 use super::logins::Logins;
-use super::monitor::{MonitorLink, Order as MonitorOrder};
+use super::monitor::MonitorLink;
 use super::namesake::{Alive, Clash, Namesake};
 use super::peers::Peers;
-use super::server::{Life, Obstacle, Server};
+use super::server::{Obstacle, Server};
 use super::store_task::Seen;
 use super::strays::Strays;
 use super::vetted::Vetted;
 use super::view::{Ask, View};
 use super::writes::Writes;
-
-/// While something is about to change, PostgreSQL is looked at this often.
-const HURRY: Duration = Duration::from_millis(20);
-/// While commits wait for standbys it is looked at this often at least.
-const WAITED_FOR: Duration = Duration::from_secs(1);
-/// The pause before a guard that was not disarmed is told again.
-const DISARM_AGAIN: Duration = Duration::from_secs(1);
-
-/// A change of the synchronous standbys that has failed so often in a row is no passing trouble.
-const UNPROVED_MAX: u32 = 3;
 
 /// Nothing is fenced for it: the guard holds the deadline, and an agent that is started again before
 /// it goes on without an interruption.
@@ -290,173 +279,6 @@ impl Agent {
         }
     }
 
-    fn take_effects(&mut self) {
-        while let Ok(effect) = self.effects.1.try_recv() {
-            match effect {
-                Effect::Fenced => {
-                    self.fencing = false;
-                    self.recorder.fenced();
-                }
-                Effect::Unfit(why) => self.is_unfit(why),
-                Effect::Namesake(alive) => self.meet(alive),
-                Effect::Looked(found) => self.looked(found),
-                Effect::NamesRest => self.names_pending = false,
-                Effect::StrayEnded => self.stray_ended(),
-                Effect::GaveUp(obstacle) => self.gave_up(obstacle),
-                Effect::OwnAddress(problem) => self.known.misled = problem,
-                Effect::Followed(upstream, result) => {
-                    self.follow_pending = false;
-                    if result.is_ok() {
-                        self.known.follows(Some(upstream));
-                    }
-                }
-            }
-        }
-    }
-
-    /// The lease goes back, before PostgreSQL could be promoted under it, and another node leads.
-    fn is_unfit(&mut self, why: String) {
-        tracing::error!("this node cannot lead: {why}");
-        self.unfit = Some(why);
-        self.brain.set_tags(super::unfit::tags(&self.config, true));
-        self.release();
-    }
-
-    /// A standby that gave the lease up before it was promoted need not die at its deadline. That
-    /// it was not promoted is for the guard to know, which refuses otherwise.
-    fn disarm_given_up(&mut self, observation: &Observation) {
-        let Observation { now, lease, local, .. } = observation;
-        let standby = local.sql.as_ref().is_some_and(|sql| sql.in_recovery);
-        let armed = local.armed.filter(|armed| *now < armed.deadline);
-        let Some(armed) = armed.filter(|_| standby && lease.hold.is_none() && !lease.busy) else {
-            return;
-        };
-        if *now >= self.disarm_at {
-            self.disarm_at = *now + DISARM_AGAIN;
-            let _ = self.lease.orders.send(LeaseOrder::Disarm(armed.term));
-        }
-    }
-
-    /// A server that came or went changes what is known of it.
-    fn note_life(&mut self, life: Life) {
-        if life == self.known.life {
-            return;
-        }
-        self.known.life = life;
-        self.known.stray = None;
-        self.known.last_words = None;
-        if life == Life::Down {
-            self.note_end();
-        }
-        self.known.stale = true;
-        self.known.proof = None;
-        let armed = match life {
-            Life::Up { armed, .. } => armed,
-            Life::Down => None,
-        };
-        let order = match life {
-            Life::Up { .. } => MonitorOrder::Up,
-            Life::Down => {
-                self.strays.went_down();
-                MonitorOrder::Down
-            }
-        };
-        let _ = self.monitor.orders.send(order);
-        let _ = self.lease.orders.send(LeaseOrder::GuardChanged(armed));
-    }
-
-    /// It has ended: by itself, or at this agent's word. Nobody waits for a restart that has failed; it is
-    /// tried again all the same.
-    fn note_end(&mut self) {
-        let stops = |job: &Job| matches!(job, Job::Stop | Job::Restart);
-        if self.jobs.running().is_some_and(|running| stops(&running.job)) || self.fencing {
-            return;
-        }
-        self.known.last_words = self.server.last_words();
-        if !self.known.asked.restart
-            && let Some(reply) = self.restarting.take()
-        {
-            let words = self.known.last_words.as_ref().map_or("its log says why", |w| &w.text);
-            let _ = reply.send(Err(format!("PostgreSQL ended before it answered: {words}")));
-        }
-    }
-
-    fn take_ended(&mut self) -> Vec<hart_ha::observation::FinishedJob> {
-        let mut finished = Vec::new();
-        for ended in self.jobs.take_ended() {
-            self.known.stale = true;
-            let job = &ended.finished.job;
-            match &ended.finished.result {
-                Err(error) | Ok(JobDone::Hopeless(error)) => self.complain_of_job(job, error),
-                Ok(JobDone::Stray(words)) => tracing::info!("{}: {words}", job.name()),
-                Ok(_) => {
-                    if matches!(job, Job::Sync(_)) {
-                        self.unproved = 0;
-                    }
-                    tracing::info!("{}: done", job.name());
-                }
-            }
-            if ended.proof.is_some() {
-                self.known.proof = ended.proof;
-            }
-            if let Some(upstream) = ended.upstream {
-                self.known.follows(upstream);
-            }
-            if let Some(complaint) = ended.complaint {
-                self.known.gets_nothing(complaint);
-            }
-            self.after_job(job, &ended.finished.result);
-            finished.push(ended.finished);
-        }
-        finished
-    }
-
-    /// A standby that has only just come, or just gone, may fail to confirm a commit in time. It is
-    /// tried again, or another one is; only when that goes on, something is wrong.
-    fn complain_of_job(&mut self, job: &Job, error: &str) {
-        if matches!(job, Job::Sync(_)) {
-            self.unproved += 1;
-            if self.unproved < UNPROVED_MAX {
-                return tracing::info!("{}: {error}", job.name());
-            }
-        }
-        tracing::warn!("{}: {error}", job.name());
-    }
-
-    fn after_job(&mut self, job: &Job, result: &Result<JobDone, String>) {
-        match (job, result) {
-            (Job::Initdb, Ok(JobDone::Made(system_id))) => {
-                if let Err(error) = self.home.set_made(system_id) {
-                    tracing::error!("{}", Chain(&error));
-                }
-            }
-            (Job::Initdb, Err(_)) => {
-                // Whatever comes into the directory now is not ours.
-                if let Err(error) = self.home.set_bootstrapping(false) {
-                    tracing::error!("{}", Chain(&error));
-                }
-            }
-            (Job::Clone(_), Ok(_)) => {
-                self.known.asked.reinit = false;
-                if let Err(error) = self.home.set_bootstrapping(false) {
-                    tracing::error!("{}", Chain(&error));
-                }
-            }
-            // What was acknowledged meanwhile may rest on others than the names that are back.
-            (Job::Sync(_), Err(_)) => self.known.proof = None,
-            (_, Ok(JobDone::Stray(words))) => self.known.stray = Some(words.clone()),
-            (Job::Restart, Ok(_)) => self.known.asked.restart = false,
-            (Job::Restart | Job::StartStandby(_) | Job::StartPrimary { .. }, Err(error)) => {
-                self.known.asked.restart = false;
-                self.known.last_words = self.server.last_words();
-                if let Some(reply) = self.restarting.take() {
-                    let _ = reply.send(Err(error.clone()));
-                }
-            }
-            _ => {}
-        }
-    }
-
     /// Written once per timeline.
     fn note_streamed(&mut self, answer: &super::monitor::Answer) {
         let now = answer.probe.as_ref().and_then(|(_, probe)| super::local::streamed(probe));
@@ -469,38 +291,6 @@ impl Agent {
         {
             tracing::error!("{}", Chain(&error));
         }
-    }
-
-    fn adjust_pace(&mut self, observation: &Observation, step: &Step) {
-        let local = &observation.local;
-        let up = matches!(self.known.life, Life::Up { .. });
-        let unsettled = up
-            && local.sql.as_ref().is_none_or(|sql| {
-                if sql.in_recovery {
-                    observation.lease.hold.is_some()
-                } else {
-                    self.sync_unsettled(observation) || is_asked_for(observation)
-                }
-            });
-        let waits = up && local.sql.as_ref().is_some_and(|sql| !sql.in_recovery && sql.waits);
-        let pace = match (unsettled, waits) {
-            (true, _) => HURRY,
-            // A standby that is gone must be noticed within one ttl, and names that somebody has
-            // altered at once.
-            (false, true) => step.config.loop_wait.min(step.config.ttl / 6).min(WAITED_FOR),
-            (false, false) => step.config.loop_wait,
-        };
-        if pace != self.hurry {
-            self.hurry = pace;
-            let _ = self.monitor.orders.send(MonitorOrder::Every(pace));
-        }
-    }
-
-    /// Commits wait for a standby that is not published yet.
-    fn sync_unsettled(&self, observation: &Observation) -> bool {
-        let Some(proof) = &observation.local.waits_for else { return false };
-        let sync = observation.store.snapshot.as_ref().and_then(|s| s.sync.as_ref());
-        sync.is_some_and(|sync| sync.value.voters() != Voters::of(&proof.waits))
     }
 
     async fn wait(&mut self, step: &Step) {
@@ -526,11 +316,4 @@ impl Agent {
         }
         let _ = self.lease.orders.send(LeaseOrder::Session(session));
     }
-}
-
-/// Somebody wants another node to lead, and who can is seen by a fresh look.
-fn is_asked_for(observation: &Observation) -> bool {
-    let snapshot = observation.store.snapshot.as_ref();
-    let request = snapshot.and_then(|snapshot| snapshot.failover.as_ref());
-    observation.lease.hold.is_some() && request.is_some_and(|request| !request.value.is_empty())
 }

@@ -1,9 +1,11 @@
 //! Puts the parts together, runs the loop, and takes them apart again.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use hart_config::Config;
 use hart_ha::brain::{Brain, Refusal, Verdict};
 use hart_ha::command::Exit;
 use hart_ha::kv::{Role, State};
@@ -15,30 +17,27 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::agent::Agent;
+use super::beside::Beside;
 use super::counters::Counters;
-use super::jobs::Jobs;
+use super::home::Home;
 use super::keys::Keys;
-use super::local::Known;
+use super::lease_task::LeaseLink;
 use super::logins::Logins;
-use super::namesake::Namesake;
+use super::parts::Parts;
 use super::peers::Peers;
 use super::promises::Asker;
 use super::pulse::Pulse;
 use super::server::traffic::Traffic;
 use super::server::{GuardPaths, Life, Server};
 use super::start::{Prepared, StartError};
-use super::vetted::Vetted;
-use super::view::{Handle, View};
+use super::store_task::Seen;
+use super::view::{Ask, Handle, View};
 use super::writes::Writes;
-use super::{ghosts, lease_task, monitor, own_address, services, settings, store_task, unfit};
-use crate::bouncer::Officer;
+use super::{lease_task, monitor, own_address, settings, store_task, unfit};
 use crate::journal::{Event, Journal, Kind, Recorder};
 
 /// How long the end may wait for the journal's disk.
 const JOURNAL_CLOSES: Duration = Duration::from_millis(500);
-
-/// How long the end may wait for poolers that are paused; another process sees to those left then.
-const POOLERS_GO_ON: Duration = Duration::from_secs(12);
 
 fn last_word(exit: &Exit) -> String {
     match exit {
@@ -47,8 +46,21 @@ fn last_word(exit: &Exit) -> String {
     }
 }
 
-fn refused(error: impl std::error::Error) -> StartError {
+pub(super) fn refused(error: impl std::error::Error) -> StartError {
     StartError::Refused(Chain(&error).to_string())
+}
+
+/// What many parts need.
+struct Common {
+    config: Arc<Config>,
+    instance: Arc<str>,
+    client: hart_consul::Client,
+    keys: Keys,
+    postgres: Postgres,
+    logins: Logins,
+    counters: Arc<Counters>,
+    journal: Journal,
+    wake: Arc<Notify>,
 }
 
 /// Runs the agent to its end.
@@ -60,107 +72,172 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let wake = Arc::new(Notify::new());
     home.write_beside(wake.clone()).map_err(refused)?;
     let client = settings::consul(&config).map_err(refused)?;
-    let keys = Keys::new(config.kv_prefix());
-    let instance: Arc<str> = home.instance().into();
-    if let Some(why) = &cgroup.why_not {
-        tracing::info!("no cgroup for PostgreSQL, its processes are killed one by one: {why}");
-    }
-
-    if let Some(problem) = unfit::problem(&config) {
-        tracing::error!("this node will not lead: {problem}");
-    }
+    tell_of_limits(&config, &cgroup);
     let paths = guard_paths(&home, &config, cgroup.postgres.clone())?;
     let socket = paths.socket.clone();
-    let server = Server::new(paths, postgres.clone(), wake.clone());
-    server.find().await.map_err(StartError::Refused)?;
-    // Before anything else here, which may take its time; not in a directory that has never been this
-    // cluster's.
-    let ours = home.memory(&config.scope).term > 0;
-    if ours && *server.life().borrow() == Life::Down && !server.guard_lives() {
-        server.put_to_rest().await;
-    }
-
+    let server = find_server(paths, &postgres, &wake, home.memory(&config.scope).term > 0).await?;
     let (stop_sender, stop) = watch::channel(false);
     let (reload_now, reload) = mpsc::channel(1);
     listen_to_signals(stop_sender, reload_now.clone(), wake.clone()).map_err(refused)?;
-
-    let session_name = format!("{}-{}", config.scope, config.name);
-    let old_session = home.session().map(str::to_owned);
-    let plan = store_task::SessionPlan {
-        name: session_name,
-        member: config.name.clone(),
-        checks: config.consul.checks.clone(),
-        old: old_session,
+    let common = Common {
+        instance: home.instance().into(),
+        keys: Keys::new(config.kv_prefix()),
+        logins: Logins::new(config.restapi.authentication.clone()),
+        counters: Arc::new(Counters::default()),
+        journal: Journal::open(home.dir(), &config.name),
+        config,
+        client,
+        postgres,
+        wake,
     };
-    let doubt = Arc::new(Notify::new());
-    let counters = Arc::new(Counters::default());
-    let (seen, sessions) = store_task::start(&client, &keys, plan, &counters, &doubt, &wake);
-    let pulse = Pulse::default();
-    let lease_config = config.clone();
-    let logins = Logins::new(config.restapi.authentication.clone());
-    let lease = lease_task::start(
-        &config.name,
-        &instance,
-        move || settings::consul(&lease_config),
-        Asker::new(&config.scope, &settings::brain(&config, &instance).api_url, logins.clone())
-            .map_err(refused)?,
-        keys.clone(),
-        socket,
-        lease_task::Ties {
-            doubt,
-            wake: wake.clone(),
-            counters: counters.clone(),
-            pulse: pulse.clone(),
-        },
-    )
-    .map_err(refused)?;
-
-    let view = Arc::new(ArcSwap::from_pointee(blank(&config)));
+    let (pulse, doubt) = (Pulse::default(), Arc::new(Notify::new()));
+    let plan = session_plan(&common.config, &home);
+    let Common { client, keys, counters, wake, .. } = &common;
+    let (seen, sessions) = store_task::start(client, keys, plan, counters, &doubt, wake);
+    let ties = lease_task::Ties {
+        doubt,
+        wake: wake.clone(),
+        counters: counters.clone(),
+        pulse: pulse.clone(),
+    };
+    let lease = start_lease(&common, socket, ties)?;
+    let view = Arc::new(ArcSwap::from_pointee(blank(&common.config)));
     let (changes, changed) = watch::channel(0);
     let (ask, asks) = mpsc::channel(16);
-    let journal = Journal::open(home.dir(), &config.name);
-    journal.add(Event::new(
-        Kind::AgentStarted,
-        concat!("hart ", env!("CARGO_PKG_VERSION"), " begins"),
+    let begins = concat!("hart ", env!("CARGO_PKG_VERSION"), " begins");
+    common.journal.add(Event::new(Kind::AgentStarted, begins));
+    let handle = handle(&common, &view, changed, ask).with_lease(lease.orders.clone());
+    let mut beside = Beside::start(&common.config, &home, handle, rest, dns, &seen)?;
+    let vip =
+        vip.map(|vips| begin_vip(vips, &common, &lease, &view, beside.handle.changes(), &server));
+    let asks = Asks { asks, view, changes, stop, reload, reload_now, file };
+    let links = Links { server, lease, seen, sessions, pulse, vip };
+    let agent = Agent::new(parts(&common, home, links, asks)?);
+    tokio::spawn(own_address::watch(
+        settings::brain(&agent.config, &common.instance).api_url,
+        common.instance.to_string(),
+        agent.effects.0.clone(),
+        agent.wake.clone(),
     ));
-    let handle =
-        Handle::new(config.clone(), instance.clone(), client.clone(), view.clone(), changed, ask)
-            .with_logins(logins.clone())
-            .with_journal(journal.clone())
-            .with_counters(counters.clone())
-            .with_lease(lease.orders.clone())
-            .with_postgres(postgres.clone());
-    let (end, ended) = watch::channel(false);
-    let officer = config.pgbouncer.as_ref().map(|pgbouncer| {
-        Officer::new(&config, pgbouncer, home.path("pgbouncer.paused"), seen.clone())
-    });
-    let (officer, orders) = officer.unzip();
-    let handle = handle.with_poolers(orders);
-    let officer = officer.map(|officer| tokio::spawn(officer.run(ended.clone())));
-    let rest = tokio::net::TcpListener::from_std(rest).map_err(refused)?;
-    tokio::spawn(crate::api::serve(rest, handle.clone(), ended.clone()));
-    let _dns = dns
-        .map(|bound| crate::dns::start(bound, &handle).map_err(StartError::Refused))
-        .transpose()?;
-    let registration = config
-        .consul
-        .register_service
-        .then(|| tokio::spawn(services::run(handle.clone(), ended.clone())));
-    if config.consul.register_service {
-        tokio::spawn(ghosts::run(handle.clone(), ended.clone()));
+    let exit = agent.run().await;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    beside.end().await;
+    leave(&common.client, &common.keys, &beside.handle, &exit).await;
+    common.journal.add(Event::new(Kind::AgentEnded, last_word(&exit)));
+    common.journal.close(JOURNAL_CLOSES);
+    if exit == Exit::Stopped
+        && let Some(base) = &cgroup.base
+    {
+        hart_guard::cgroup::remove(base);
     }
+    Ok(exit)
+}
 
-    let vip = vip.map(|vips| {
-        vips.begin(crate::vip::Inputs {
-            name: config.name.clone(),
-            standing: lease.standing.clone(),
-            view: view.clone(),
-            changes: handle.changes(),
-            traffic: server.traffic().changes(),
-            wake: wake.clone(),
-        })
-    });
+fn tell_of_limits(config: &Config, cgroup: &hart_guard::cgroup::Prepared) {
+    if let Some(why) = &cgroup.why_not {
+        tracing::info!("no cgroup for PostgreSQL, its processes are killed one by one: {why}");
+    }
+    if let Some(problem) = unfit::problem(config) {
+        tracing::error!("this node will not lead: {problem}");
+    }
+}
+
+/// Before anything else here, which may take its time. `ours`: the directory has been this cluster's.
+async fn find_server(
+    paths: GuardPaths,
+    postgres: &Postgres,
+    wake: &Arc<Notify>,
+    ours: bool,
+) -> Result<Server, StartError> {
+    let server = Server::new(paths, postgres.clone(), wake.clone());
+    server.find().await.map_err(StartError::Refused)?;
+    if ours && *server.life().borrow() == Life::Down && !server.guard_lives() {
+        server.put_to_rest().await;
+    }
+    Ok(server)
+}
+
+fn session_plan(config: &Config, home: &Home) -> store_task::SessionPlan {
+    store_task::SessionPlan {
+        name: format!("{}-{}", config.scope, config.name),
+        member: config.name.clone(),
+        checks: config.consul.checks.clone(),
+        old: home.session().map(str::to_owned),
+    }
+}
+
+fn start_lease(
+    common: &Common,
+    socket: PathBuf,
+    ties: lease_task::Ties,
+) -> Result<LeaseLink, StartError> {
+    let Common { config, instance, logins, .. } = common;
+    let api_url = settings::brain(config, instance).api_url;
+    let asker = Asker::new(&config.scope, &api_url, logins.clone()).map_err(refused)?;
+    let for_lease = config.clone();
+    let client = move || settings::consul(&for_lease);
+    let keys = common.keys.clone();
+    lease_task::start(&config.name, instance, client, asker, keys, socket, ties).map_err(refused)
+}
+
+fn begin_vip(
+    vips: crate::vip::Vips,
+    common: &Common,
+    lease: &LeaseLink,
+    view: &Arc<ArcSwap<View>>,
+    changes: watch::Receiver<u64>,
+    server: &Server,
+) -> crate::vip::OnUntil {
+    vips.begin(crate::vip::Inputs {
+        name: common.config.name.clone(),
+        standing: lease.standing.clone(),
+        view: view.clone(),
+        changes,
+        traffic: server.traffic().changes(),
+        wake: common.wake.clone(),
+    })
+}
+
+fn handle(
+    common: &Common,
+    view: &Arc<ArcSwap<View>>,
+    changed: watch::Receiver<u64>,
+    ask: mpsc::Sender<Ask>,
+) -> Handle {
+    let Common { config, instance, client, .. } = common;
+    Handle::new(config.clone(), instance.clone(), client.clone(), view.clone(), changed, ask)
+        .with_logins(common.logins.clone())
+        .with_journal(common.journal.clone())
+        .with_counters(common.counters.clone())
+        .with_postgres(common.postgres.clone())
+}
+
+/// Threads and tasks that the loop talks to.
+struct Links {
+    server: Server,
+    lease: LeaseLink,
+    seen: watch::Receiver<Seen>,
+    sessions: mpsc::UnboundedReceiver<Option<String>>,
+    pulse: Pulse,
+    vip: Option<crate::vip::OnUntil>,
+}
+
+/// What others want of the loop, and what it shows them.
+struct Asks {
+    asks: mpsc::Receiver<Ask>,
+    view: Arc<ArcSwap<View>>,
+    changes: watch::Sender<u64>,
+    stop: watch::Receiver<bool>,
+    reload: mpsc::Receiver<()>,
+    reload_now: mpsc::Sender<()>,
+    file: Option<PathBuf>,
+}
+
+fn parts(common: &Common, home: Home, links: Links, asks: Asks) -> Result<Parts, StartError> {
+    let Common { config, instance, client, keys, postgres, logins, counters, journal, wake } =
+        common;
     let me = crate::bouncer::Who { name: config.name.clone(), instance: instance.to_string() };
+    let poolers = crate::bouncer::Asker::new(me, &config.scope, logins.clone(), wake.clone());
     let monitor = monitor::start(postgres.clone(), wake.clone());
     let unarchived = super::unarchived::start(
         postgres.clone(),
@@ -169,87 +246,34 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         counters.clone(),
         wake.clone(),
     );
-    let agent = Agent {
-        unarchived,
-        brain: Brain::new(settings::brain(&config, &instance)),
-        monitor,
+    Ok(Parts {
+        brain: Brain::new(settings::brain(config, instance)),
         peers: Peers::new(&config.scope, wake.clone()).map_err(refused)?,
-        poolers: crate::bouncer::Asker::new(me, &config.scope, logins.clone(), wake.clone())
-            .map_err(refused)?,
-        writes: Writes::new(&client, &keys, &config.name, counters.clone(), wake.clone()),
-        jobs: Jobs::new(postgres.clone(), server.clone(), wake.clone()),
-        effects: mpsc::unbounded_channel(),
-        known: Known::new(),
-        doubted: None,
-        follow_pending: false,
-        names_pending: false,
-        fencing: false,
-        strays: super::strays::Strays::default(),
-        unfit: unfit::problem(&config),
-        disarm_at: Time::ZERO,
-        list_failed: None,
-        applied: None,
-        unwritten: None,
-        pulse,
-        vetted: Vetted::default(),
-        slot_holder: None,
-        broken: None,
-        refreshing: Vec::new(),
-        restarting: None,
-        hurry: Duration::from_secs(1),
-        namesake: Namesake::default(),
-        strangers: Default::default(),
-        slot_faults: Default::default(),
-        last_phase: String::new(),
-        last_warning: None,
-        lease_seen: None,
-        logins,
-        last_reasons: Vec::new(),
-        unproved: 0,
+        poolers: poolers.map_err(refused)?,
+        writes: Writes::new(client, keys, &config.name, counters.clone(), wake.clone()),
         recorder: Recorder::new(journal.clone(), home.path("guard.exit"), counters.clone()),
-        counters,
-        ready: false,
-        vip,
-        file_path: file,
-        config,
+        monitor,
+        unarchived,
         home,
-        postgres,
-        server,
-        lease,
-        seen,
-        sessions,
-        asks,
-        view,
-        changes,
-        wake,
-        stop,
-        reload,
-        reload_now,
-    };
-    tokio::spawn(own_address::watch(
-        settings::brain(&agent.config, &instance).api_url,
-        instance.to_string(),
-        agent.effects.0.clone(),
-        agent.wake.clone(),
-    ));
-    let exit = agent.run().await;
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    let _ = end.send(true);
-    if let Some(task) = registration {
-        let _ = tokio::time::timeout(Duration::from_secs(3), task).await;
-    }
-    if let Some(officer) = officer {
-        let _ = tokio::time::timeout(POOLERS_GO_ON, officer).await;
-    }
-    leave(&client, &keys, &handle, &exit).await;
-    journal.add(Event::new(Kind::AgentEnded, last_word(&exit)));
-    journal.close(JOURNAL_CLOSES);
-    if exit == Exit::Stopped
-        && let Some(base) = &cgroup.base
-    {
-        hart_guard::cgroup::remove(base);
-    }
-    Ok(exit)
+        config: config.clone(),
+        postgres: postgres.clone(),
+        logins: logins.clone(),
+        counters: counters.clone(),
+        wake: wake.clone(),
+        server: links.server,
+        lease: links.lease,
+        seen: links.seen,
+        sessions: links.sessions,
+        pulse: links.pulse,
+        vip: links.vip,
+        asks: asks.asks,
+        view: asks.view,
+        changes: asks.changes,
+        stop: asks.stop,
+        reload: asks.reload,
+        reload_now: asks.reload_now,
+        file_path: asks.file,
+    })
 }
 
 /// An orderly stop takes the member's entry away with the session.
@@ -268,9 +292,9 @@ async fn leave(client: &hart_consul::Client, keys: &Keys, handle: &Handle, exit:
 }
 
 fn guard_paths(
-    home: &super::home::Home,
-    config: &hart_config::Config,
-    cgroup: Option<std::path::PathBuf>,
+    home: &Home,
+    config: &Config,
+    cgroup: Option<PathBuf>,
 ) -> Result<GuardPaths, StartError> {
     let socket = home.path("guard.sock");
     let length = socket.as_os_str().len();
@@ -318,7 +342,7 @@ fn listen_to_signals(
     Ok(())
 }
 
-fn blank(config: &hart_config::Config) -> View {
+fn blank(config: &Config) -> View {
     View {
         at: Time::ZERO,
         state: State::Stopped,

@@ -308,7 +308,7 @@ impl Agent {
             }
             match postgres.slot_faults(QUICK).await {
                 Ok(found) => super::slot::note_faults(&faults, found),
-                Err(error) => tracing::debug!("slots: {}", chain(&error)),
+                Err(error) => tracing::debug!("slots: {}", Chain(&error)),
             }
         });
     }

@@ -2,8 +2,9 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `start`, `assemble` | from the command line to a running loop |
+//! | `start`, `assemble`, `parts`, `beside` | from the command line to a running loop |
 //! | `agent`, `execute`, `asks` | the loop: gather one observation, step, carry the commands out |
+//! | `effects`, `ended`, `pace` | what short actions, jobs and servers that ended have come to; how often is looked |
 //! | `lease_task` | renewals, on a thread of their own; arms the guard |
 //! | `store_task`, `writes`, `keys` | session, watch and writes in Consul |
 //! | `monitor`, `server`, `jobs`, `local` | PostgreSQL: looked at, as a process, long actions |
@@ -24,8 +25,11 @@
 mod agent;
 mod asks;
 mod assemble;
+mod beside;
 pub mod counters;
 mod doubt;
+mod effects;
+mod ended;
 mod execute;
 mod ghosts;
 mod health;
@@ -40,6 +44,8 @@ pub mod logins;
 mod monitor;
 mod namesake;
 mod own_address;
+mod pace;
+mod parts;
 pub mod peers;
 mod place;
 pub mod promises;

@@ -44,7 +44,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("consul.key", "agent/src/node/settings.rs", "consul.key"),
     ("consul.dc", "agent/src/node/settings.rs", "consul.dc"),
     ("consul.checks", "agent/src/node/assemble.rs", "consul.checks"),
-    ("consul.register_service", "agent/src/node/assemble.rs", "consul.register_service"),
+    ("consul.register_service", "agent/src/node/beside.rs", "consul.register_service"),
     ("consul.service_tags", "agent/src/node/services.rs", "consul.service_tags"),
     ("consul.service_check_interval", "agent/src/node/services.rs", "service_check_interval"),
     ("consul.service_check_tls_server_name", "agent/src/node/services.rs", "service_check_tls_"),

@@ -13,6 +13,10 @@ use crate::pg::Content;
 use crate::world::World;
 
 impl World {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one field after the other; the shared node replaces it"
+    )]
     pub(crate) fn observe(&mut self, n: usize) {
         let now = self.local(n);
         let early = self.mutated(Mutation::TakeoverWithoutWaiting);

@@ -23,6 +23,7 @@ const WIPES_APART: Us = 60 * SEC;
 
 impl World {
     /// False: it had nothing to strike.
+    #[expect(clippy::too_many_lines, reason = "a table: one arm for each fault")]
     pub(crate) fn strike(&mut self, kind: Kind, n: usize) -> bool {
         let lasts = self.lasting();
         let lasts = lasts.min(self.plan.calm_at - self.t);
