@@ -7,13 +7,14 @@ use std::time::Duration;
 use hart_config::{CommandChange, command_changes, shared_without_effect};
 use hart_ha::brain::{Decision, Step};
 use hart_ha::command::{Command, Exit, Job, Write};
-use hart_ha::kv::SynchronousMode;
+use hart_ha::kv::{Status, SynchronousMode};
 use hart_ha::observation::{Data, Observation, Upstream};
 use hart_ha::store::Snapshot;
 use hart_postgres::{Follow, Role, slot_name};
 use hart_types::Chain;
 
 use super::agent::{Agent, Effect};
+use super::carried;
 use super::jobs::How;
 use super::lease_task::Order as LeaseOrder;
 use super::monitor::Order as MonitorOrder;
@@ -79,13 +80,21 @@ impl Agent {
             let _ = self.lease.orders.send(order);
         };
         match command {
-            Command::Acquire(plan) => lease(LeaseOrder::Acquire(plan)),
+            Command::Acquire(plan) => {
+                let carried = carried::over(&self.carried, status_of(observation));
+                lease(LeaseOrder::Carry(carried));
+                lease(LeaseOrder::Acquire(plan));
+            }
             // Taken off first. Its thread wakes the loop; the kernel's lifetime ends the wait.
             Command::HandOver(_) | Command::Release if self.has_vip() => {}
             Command::HandOver(heir) => self.hand_over(heir),
             Command::Release => self.release(),
             Command::Abandon { term } => lease(LeaseOrder::Abandon(term)),
-            Command::Carry(payload) => lease(LeaseOrder::Carry(payload)),
+            Command::Carry(payload) => {
+                let carried = carried::on(payload, status_of(observation));
+                lease(LeaseOrder::Carry(carried.clone()));
+                self.carried = carried;
+            }
             Command::Pact(pact) => lease(LeaseOrder::Pact(pact)),
             Command::Write(write) => self.write(write, step, observation),
             Command::Probe(members) => self.peers.ask(members),
@@ -434,6 +443,10 @@ fn reason_for(step: &Step, job: &Job) -> String {
     let of =
         |decision: &&Decision| matches!(&decision.command, Command::Begin(begun) if begun == job);
     step.decisions.iter().find(of).map_or_else(String::new, |decision| decision.reason.clone())
+}
+
+fn status_of(observation: &Observation) -> Option<&Status> {
+    Some(&observation.store.snapshot.as_ref()?.status.as_ref()?.value)
 }
 
 /// The cluster's system identifier, as soon as there is one.

@@ -6,7 +6,7 @@
 //! | `agent`, `execute`, `asks` | the loop: gather one observation, step, carry the commands out |
 //! | `effects`, `ended`, `pace` | what short actions, jobs and servers that ended have come to; how often is looked |
 //! | `lease_task` | renewals, on a thread of their own; arms the guard |
-//! | `store_task`, `writes`, `keys` | session, watch and writes in Consul |
+//! | `store_task`, `writes`, `keys`, `carried` | session, watch and writes in Consul |
 //! | `monitor`, `server`, `jobs`, `local` | PostgreSQL: looked at, as a process, long actions |
 //! | `peers`, `status`, `word`, `http`, `logins` | the other members over REST |
 //! | `promises` | questions and answers of failsafe |
@@ -26,6 +26,7 @@ mod agent;
 mod asks;
 mod assemble;
 mod beside;
+mod carried;
 pub mod counters;
 mod doubt;
 mod effects;
