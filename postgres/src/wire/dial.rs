@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hart_names::Names;
+use hart_tls::Facts;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +20,6 @@ use super::login::{Distrust, Rules, Watch};
 use super::options::{Mode, Options};
 use super::stream::{Handshaken, Raw, Wire};
 use super::tls::{self, TlsFault};
-use super::x509::Facts;
 use crate::link_error::LinkError;
 use crate::settings::Credentials;
 

@@ -6,8 +6,6 @@ mod login;
 mod options;
 mod stream;
 mod tls;
-mod verify;
-mod x509;
 
 pub(crate) use dial::{Place, Way, open};
 pub(crate) use stream::Handshaken;

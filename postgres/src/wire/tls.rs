@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use hart_tls::{Names, Trust, Verifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -13,7 +14,6 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls::{ClientConfig, RootCertStore};
 
 use super::options::{Mode, Options, Roots};
-use super::verify::{Trust, Verifier};
 
 /// A file of this member's own is missing or unfit: nothing is known about the server.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +40,13 @@ pub(crate) fn config(options: &Options, hosts: &[String]) -> Result<ClientConfig
              name the file with sslrootcert"
         ));
     }
-    let hosts = (options.mode == Mode::VerifyFull).then(|| hosts.to_vec());
-    let verifier = Arc::new(Verifier { trust, hosts, known });
+    let names = match options.mode {
+        Mode::VerifyFull => Names::Of(hosts.to_vec()),
+        _ => Names::Any,
+    };
+    let remedy = "make one with that name in subjectAltName, or use the certificate's name in \
+                  postgresql.connect_address";
+    let verifier = Arc::new(Verifier { trust, names, remedy, known });
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsFault(format!("TLS: {error}")))?
@@ -99,7 +104,8 @@ fn trust(
     };
     let built = builder.build();
     let chain = built.map_err(|error| TlsFault(format!("sslrootcert {from}, sslcrl: {error}")))?;
-    Ok(Some(Trust { chain, roots, from }))
+    let remedy = "give the CA that signed it as sslrootcert";
+    Ok(Some(Trust { chain, roots, from, remedy }))
 }
 
 fn revoked(options: &Options) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsFault> {

@@ -12,10 +12,13 @@ use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::BasicConstraints;
 
 /// A certificate that could be read.
-pub(crate) struct Facts(Certificate);
+#[derive(Debug)]
+pub struct Facts(Certificate);
 
 impl Facts {
-    pub(crate) fn read(der: &CertificateDer<'_>) -> Option<Self> {
+    /// `None`: it is none.
+    #[must_use]
+    pub fn read(der: &CertificateDer<'_>) -> Option<Self> {
         Certificate::from_der(der).ok().map(Self)
     }
 
@@ -37,6 +40,24 @@ impl Facts {
         Ok(())
     }
 
+    /// Until when it is valid, for people.
+    pub(crate) fn valid_until(&self) -> String {
+        self.0.tbs_certificate.validity.not_after.to_string()
+    }
+
+    /// Whether it is for this public key, a `SubjectPublicKeyInfo` in DER.
+    pub(crate) fn has_key(&self, public: &[u8]) -> bool {
+        let key = self.0.tbs_certificate.subject_public_key_info.to_der();
+        key.is_ok_and(|key| key == public)
+    }
+
+    /// The subject's common name, for logs.
+    #[must_use]
+    pub fn subject(&self) -> Option<String> {
+        let parts = self.0.tbs_certificate.subject.0.iter().flat_map(|rdn| rdn.0.iter());
+        text(&parts.into_iter().find(|part| part.oid == CN)?.value)
+    }
+
     /// The common name, which counts where there are no alternative names.
     pub(crate) fn common_name(&self) -> Option<String> {
         let tbs = &self.0.tbs_certificate;
@@ -44,13 +65,7 @@ impl Facts {
         if extensions.into_iter().any(|e| e.extn_id == ID_CE_SUBJECT_ALT_NAME) {
             return None;
         }
-        let parts = tbs.subject.0.iter().flat_map(|rdn| rdn.0.iter());
-        let value = &parts.into_iter().find(|part| part.oid == CN)?.value;
-        let utf8 = value.decode_as::<Utf8StringRef<'_>>().map(|text| text.as_str().to_owned());
-        let printable =
-            || value.decode_as::<PrintableStringRef<'_>>().map(|text| text.as_str().to_owned());
-        let ia5 = || value.decode_as::<Ia5StringRef<'_>>().map(|text| text.as_str().to_owned());
-        utf8.or_else(|_| printable()).or_else(|_| ia5()).ok()
+        self.subject()
     }
 
     /// Whether it may sign others: it says so, or is too old to say anything.
@@ -95,7 +110,8 @@ impl Facts {
     }
 
     /// `tls-server-end-point` (RFC 5929): a hash of the certificate, by that of its signature.
-    pub(crate) fn end_point(&self, der: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn end_point(&self, der: &CertificateDer<'_>) -> Option<Vec<u8>> {
         /// MD5 and SHA-1 are replaced by SHA-256.
         const OIDS_256: [&str; 4] = [
             "1.2.840.113549.1.1.4",
@@ -116,6 +132,14 @@ impl Facts {
         };
         Some(digest(hash, der).as_ref().to_vec())
     }
+}
+
+fn text(value: &x509_cert::der::Any) -> Option<String> {
+    let utf8 = value.decode_as::<Utf8StringRef<'_>>().map(|text| text.as_str().to_owned());
+    let printable =
+        || value.decode_as::<PrintableStringRef<'_>>().map(|text| text.as_str().to_owned());
+    let ia5 = || value.decode_as::<Ia5StringRef<'_>>().map(|text| text.as_str().to_owned());
+    utf8.or_else(|_| printable()).or_else(|_| ia5()).ok()
 }
 
 /// The content of an `AlgorithmIdentifier`, as the TLS library names algorithms.
