@@ -1,6 +1,6 @@
 //! Who may make calls that change something: no web page, then the allowlist, then HTTP Basic (RFC
-//! 7617). Where neither of these is set, this host and the members. Reading is open to all, as in
-//! Patroni.
+//! 7617), then the caller's certificate where `verify_client` wants one. Where none of these is set, this host
+//! and the members. Reading is open to all, as in Patroni, but with `verify_client: required`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,10 +12,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hart_config::Credentials;
 use hart_names::Names;
+use hart_tls::Asked;
 use tokio::time::Instant;
 
 use super::browser;
 use super::doors::{Here, all_hosts, member_hosts};
+use super::handshake::Shown;
 use super::reply::{self, StatusCode};
 use crate::node::view::Handle;
 
@@ -27,6 +29,7 @@ pub(super) async fn refusal(
     handle: &Handle,
     peer: Option<SocketAddr>,
     here: Option<Here>,
+    shown: Option<&Shown>,
     headers: &HeaderMap,
 ) -> Option<Response> {
     let forbidden = |line: String| Some(reply::text(StatusCode::FORBIDDEN, line));
@@ -38,9 +41,14 @@ pub(super) async fn refusal(
     if restapi.has_allowlist() && !is_listed(handle, peer).await {
         return forbidden("Access is denied".to_owned());
     }
+    if let Some(refusal) = without_certificate(handle, shown, true) {
+        return Some(refusal);
+    }
+    let known = shown.is_some_and(|shown| shown.certificate);
     let wanted = handle.logins.good(hart_clock::now());
     if wanted.is_empty() {
-        let free = restapi.has_allowlist() || restapi.open || is_near(handle, peer, here).await;
+        let guarded = restapi.has_allowlist() || known;
+        let free = guarded || restapi.open || is_near(handle, peer, here).await;
         return if free { None } else { forbidden(remedy(peer)) };
     }
     let problem = match headers.get(AUTHORIZATION) {
@@ -54,6 +62,20 @@ pub(super) async fn refusal(
     Some(response)
 }
 
+/// The refusal of a call on a connection that does not have the certificate that it needs: 403. Who needs
+/// one for everything has no connection without it, unless it is one from before a reload.
+pub(super) fn without_certificate(
+    handle: &Handle,
+    shown: Option<&Shown>,
+    changes: bool,
+) -> Option<Response> {
+    let asked = handle.tls.server.as_ref()?.asked();
+    let needed = asked == Asked::Everybody || asked == Asked::Changing && changes;
+    let known = shown.is_some_and(|shown| shown.certificate);
+    let refusal = || reply::text(StatusCode::FORBIDDEN, "client certificate required");
+    (needed && !known).then(refusal)
+}
+
 async fn is_near(handle: &Handle, peer: Option<SocketAddr>, here: Option<Here>) -> bool {
     let Some(peer) = peer else { return false };
     handle.doors.proves_near(handle, peer.ip(), here.map(|here| here.0)).await
@@ -63,14 +85,19 @@ fn remedy(peer: Option<SocketAddr>) -> String {
     let from = peer.map_or_else(|| "an unknown address".into(), |peer| peer.ip().to_string());
     format!(
         "calls that change something are taken from this host and the members' addresses only, not \
-         from {from}: set restapi.authentication or restapi.allowlist on all nodes (or \
-         restapi.open: true, to take them from everybody)"
+         from {from}: set restapi.authentication, restapi.allowlist or restapi.verify_client on all nodes \
+         (or restapi.open: true, to take them from everybody)"
     )
 }
 
-/// Who calls, for the log: the address, and the user that has given the right password.
-pub(super) fn who(handle: &Handle, peer: Option<SocketAddr>) -> String {
+/// Who calls, for the log: the address, the name in the certificate, and the user that has given the right
+/// password.
+pub(super) fn who(handle: &Handle, peer: Option<SocketAddr>, shown: Option<&Shown>) -> String {
     let address = peer.map_or_else(|| "somebody".to_owned(), |peer| peer.ip().to_string());
+    let address = match shown.and_then(|shown| shown.name.as_ref()) {
+        Some(name) => format!("{address} (certificate of {name})"),
+        None => address,
+    };
     match &handle.file.restapi.authentication {
         Some(login) => format!("{} at {address}", login.username),
         None => address,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hart_ha::brain::Verdict;
 use hart_ha::kv::{Role, State};
+use hart_tls::in_words;
 use hart_types::Chain;
 use serde::Deserialize;
 use tokio::task::JoinSet;
@@ -24,7 +25,7 @@ pub(super) async fn limitations(
     members: Vec<(String, String)>,
     led: bool,
 ) -> Vec<(String, Option<String>)> {
-    let http = http::client().timeout(DEADLINE).build();
+    let http = http::client(&handle.tls.client).timeout(DEADLINE).build();
     let mut asked = JoinSet::new();
     for (name, url) in members {
         let (handle, http) = (handle.clone(), http.as_ref().ok().cloned());
@@ -51,8 +52,8 @@ struct Word {
 
 /// Why the leader elsewhere, whose `api_url` this is, gave the last request up, by its own word. `None`:
 /// it does not say so.
-pub(super) async fn refused_by(api_url: &str) -> Option<String> {
-    let http = http::client().timeout(DEADLINE).build().ok()?;
+pub(super) async fn refused_by(handle: &Handle, api_url: &str) -> Option<String> {
+    let http = http::client(&handle.tls.client).timeout(DEADLINE).build().ok()?;
     let url = reqwest::Url::parse(api_url).ok()?.join("/why").ok()?;
     let answer = http.get(url).send().await.ok()?.error_for_status().ok()?;
     let said: Word = serde_json::from_str(&http::text(answer).await.ok()?).ok()?;
@@ -73,7 +74,8 @@ async fn ask(
     let fetched = async { http.get(url).send().await?.error_for_status() };
     let answer = fetched.await.map_err(|error| {
         tracing::debug!(member = name, "no status: {}", Chain(&error));
-        "does not answer over REST".to_owned()
+        let tls = in_words(&error).map(|why| format!(": {why}")).unwrap_or_default();
+        format!("does not answer over REST{tls}")
     })?;
     let status = PeerStatus::read(&http::text(answer).await?)?;
     let other = |who| format!("cannot be asked: {who}");

@@ -50,7 +50,7 @@ async fn ask(handle: &Handle, question: &Question) -> Result<Promise, NoPromise>
     };
     let url = address(&handle.view(), &question.holder);
     match url {
-        Some(url) if vouches(&url, &handle.file.scope, question).await => {
+        Some(url) if vouches(&handle.tls.client, &url, &handle.file.scope, question).await => {
             handle.promise(question.clone(), true).await
         }
         _ => Err(refused),

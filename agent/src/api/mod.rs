@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `serve`, `places` | connections and their limits |
+//! | `serve`, `places`, `handshake` | connections and their limits |
 //! | `table`, `checks` | which request goes where, and what the reference says of it |
 //! | `route` | sends each request there |
 //! | `access`, `doors`, `browser` | who may change something |
@@ -30,6 +30,7 @@ pub mod cluster;
 mod doors;
 mod events;
 mod failsafe;
+mod handshake;
 mod health;
 mod metrics;
 pub mod observe;

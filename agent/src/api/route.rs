@@ -12,6 +12,7 @@ use axum::response::Response;
 use super::body::{self, Need};
 use super::cluster::cluster_json;
 use super::doors::{Here, quoted};
+use super::handshake::Shown;
 use super::picture::Picture;
 use super::query::Query;
 use super::reply::{self, StatusCode};
@@ -26,12 +27,20 @@ use crate::node::view::{Handle, View};
 /// Every request comes here.
 pub(super) async fn dispatch(State(handle): State<Handle>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let mut response = match parts.method {
-        Method::GET => read(&handle, &parts).await,
-        Method::HEAD | Method::OPTIONS => reply::bare(read(&handle, &parts).await.status()),
+    let shown = parts.extensions.get::<Shown>();
+    let reads = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let unknown = access::without_certificate(&handle, shown, false).filter(|_| reads);
+    let mut response = match (unknown, &parts.method) {
+        (Some(refusal), _) => refusal,
+        (None, &Method::GET) => read(&handle, &parts).await,
+        (None, &Method::HEAD | &Method::OPTIONS) => {
+            reply::bare(read(&handle, &parts).await.status())
+        }
         _ => guarded(&handle, &parts, body).await,
     };
-    for (name, value) in &handle.file.restapi.http_extra_headers {
+    let api = &handle.file.restapi;
+    let over_tls = handle.tls.server.is_some().then_some(&api.https_extra_headers);
+    for (name, value) in api.http_extra_headers.iter().chain(over_tls.into_iter().flatten()) {
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
             response.headers_mut().insert(name, value);
         }
@@ -115,9 +124,10 @@ fn not_read_yet() -> Response {
 async fn guarded(handle: &Handle, parts: &Parts, body: Body) -> Response {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
     let here = parts.extensions.get::<Here>().copied();
+    let shown = parts.extensions.get::<Shown>();
     let method = quoted(parts.method.as_str());
     let path = quoted(parts.uri.path());
-    if let Some(refusal) = access::refusal(handle, peer, here, &parts.headers).await {
+    if let Some(refusal) = access::refusal(handle, peer, here, shown, &parts.headers).await {
         let status = refusal.status().as_u16();
         if handle.doors.may_say(peer.map(|peer| peer.ip()), hart_clock::now()) {
             tracing::warn!(?peer, method, path, status, "refused a call that changes something");
@@ -127,7 +137,7 @@ async fn guarded(handle: &Handle, parts: &Parts, body: Body) -> Response {
     if table::change(parts.method.as_str(), parts.uri.path()) != Some(Change::Failsafe) {
         tracing::info!(?peer, method, path, "a call that changes something");
     }
-    let outcome = change(handle, &access::who(handle, peer), parts, body).await;
+    let outcome = change(handle, &access::who(handle, peer, shown), parts, body).await;
     outcome.unwrap_or_else(|response| *response)
 }
 

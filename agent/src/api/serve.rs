@@ -11,11 +11,14 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::doors::Here;
+use super::handshake::{Handshakes, Shown};
 use super::places::{Place, Places};
 use super::router;
 use crate::node::view::Handle;
@@ -59,8 +62,15 @@ impl Default for Limits {
 pub async fn serve(listener: TcpListener, handle: Handle, stop: watch::Receiver<bool>) {
     let (doors, router) = (Arc::clone(&handle.doors), router(handle.clone()));
     let is_near = |peer, here| doors.is_near(&handle, peer, here);
+    let tls = match handle.tls.server.clone().map(|tls| Handshakes::new(tls, &handle)).transpose() {
+        Ok(tls) => tls.map(Arc::new),
+        Err(error) => {
+            tracing::error!(%error, "no thread for TLS: the REST API is closed");
+            return;
+        }
+    };
     tokio::select! {
-        () = serve_with(listener, &router, stop, Limits::default(), is_near) => {}
+        () = serve_with(listener, &router, stop, Limits::default(), tls, is_near) => {}
         () = doors.keep(&handle) => {}
     }
 }
@@ -71,6 +81,7 @@ pub(super) async fn serve_with(
     router: &Router,
     stop: watch::Receiver<bool>,
     limits: Limits,
+    tls: Option<Arc<Handshakes>>,
     is_near: impl Fn(IpAddr, Option<IpAddr>) -> bool,
 ) {
     let places = Places::new(&limits);
@@ -83,7 +94,8 @@ pub(super) async fn serve_with(
             Some(_) = open.join_next() => {}
             Some((stream, peer)) = accept(&listener) => {
                 let here = stream.local_addr().ok().map(|here| here.ip());
-                let Some(place) = places.take(peer.ip(), is_near(peer.ip(), here)) else {
+                let near = is_near(peer.ip(), here);
+                let Some(place) = places.take(peer.ip(), near) else {
                     tracing::debug!(%peer, "no place for a connection to the REST API");
                     continue;
                 };
@@ -91,7 +103,8 @@ pub(super) async fn serve_with(
                 if let Some(here) = here {
                     router = router.layer(Extension(Here(here)));
                 }
-                open.spawn(connection(stream, router, stop.clone(), limits, place));
+                let tls = tls.clone().map(|tls| (tls, near));
+                open.spawn(connection((stream, peer), tls, router, stop.clone(), limits, place));
             }
         }
     }
@@ -114,15 +127,42 @@ async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
 }
 
 async fn connection(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, SocketAddr),
+    tls: Option<(Arc<Handshakes>, bool)>,
+    router: Router,
+    stop: watch::Receiver<bool>,
+    limits: Limits,
+    place: Place,
+) {
+    let asks_by = Instant::now() + limits.first;
+    // Without this, an answer in two segments waits for the client's delayed acknowledgement.
+    let _ = stream.set_nodelay(true);
+    limit_unread(&stream, limits.unread);
+    let Some((tls, near)) = tls else {
+        return requests(stream, router, stop, limits, place, asks_by).await;
+    };
+    let mut stopped = stop.clone();
+    let made = tokio::select! {
+        made = tls.shake_hands(stream, peer, near) => made,
+        () = place.taken_away() => None,
+        () = tokio::time::sleep_until(asks_by) => None,
+        _ = stopped.wait_for(|stop| *stop) => None,
+    };
+    if let Some(stream) = made {
+        let router = router.layer(Extension(Shown::by(&stream)));
+        requests(stream, router, stop, limits, place, asks_by).await;
+    }
+}
+
+/// Answers requests until the client or a limit ends the connection.
+async fn requests(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     mut stop: watch::Receiver<bool>,
     limits: Limits,
     place: Place,
+    asks_by: Instant,
 ) {
-    // Without this, an answer in two segments waits for the client's delayed acknowledgement.
-    let _ = stream.set_nodelay(true);
-    limit_unread(&stream, limits.unread);
     let (inner, marker) = (TowerToHyperService::new(router), place.marker());
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (busy, answer) = (marker(), inner.call(request));
@@ -142,7 +182,7 @@ async fn connection(
     let ended = tokio::select! {
         ended = serving.as_mut() => Some(ended),
         () = place.taken_away() => None,
-        () = never_asks(&place, limits.first) => None,
+        () = never_asks(&place, asks_by) => None,
         () = stopped => {
             serving.as_mut().graceful_shutdown();
             tokio::time::timeout(limits.grace, serving).await.ok()
@@ -153,9 +193,9 @@ async fn connection(
     }
 }
 
-/// Ready after `first` if there was no request by then.
-async fn never_asks(place: &Place, first: Duration) {
-    tokio::time::sleep(first).await;
+/// Ready at `asks_by` if there was no request by then.
+async fn never_asks(place: &Place, asks_by: Instant) {
+    tokio::time::sleep_until(asks_by).await;
     if place.has_asked() {
         std::future::pending::<()>().await;
     }

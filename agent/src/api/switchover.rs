@@ -159,7 +159,7 @@ async fn reason(handle: &Handle, wish: &Wish) -> String {
     }
     let leads = cluster.leader_name().and_then(|name| cluster.member(name));
     if let Some(leads) = leads.filter(|_| view.hold.is_none())
-        && let Some(refused) = candidates::refused_by(&leads.api_url).await
+        && let Some(refused) = candidates::refused_by(handle, &leads.api_url).await
     {
         return refused;
     }

@@ -8,7 +8,6 @@ use hart_ha::keeper::Addressee;
 use hart_ha::kv::Term;
 use hart_ha::observation::PoolersAnswer;
 use hart_ha::time::Time;
-use hart_types::Chain;
 use tokio::sync::Notify;
 
 use super::question::{Question, Terms, Who, Whom, Word};
@@ -40,8 +39,14 @@ impl Asker {
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
-    pub fn new(me: Who, scope: &str, logins: Logins, wake: Arc<Notify>) -> reqwest::Result<Self> {
-        let http = http::client().build()?;
+    pub fn new(
+        me: Who,
+        scope: &str,
+        logins: Logins,
+        tls: &hart_tls::Client,
+        wake: Arc<Notify>,
+    ) -> reqwest::Result<Self> {
+        let http = http::client(tls).build()?;
         Ok(Self { http, logins, me, scope: scope.to_owned(), known: Arc::default(), wake })
     }
 
@@ -126,7 +131,10 @@ async fn said(
     question: &Question,
 ) -> Result<(), String> {
     let answer = logins.send(request).await.map_err(|error| {
-        format!("its agent does not answer, so its PgBouncers are not paused: {}", Chain(&error))
+        format!(
+            "its agent does not answer, so its PgBouncers are not paused: {}",
+            http::why(&error)
+        )
     })?;
     let status = answer.status();
     let text = http::text(answer).await.unwrap_or_default();

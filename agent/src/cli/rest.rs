@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use hart_config::{Config, Credentials, Ctl};
+use hart_config::{Config, Credentials};
+use hart_tls::{ClientFiles, ClientSide, in_words};
 use hart_types::Chain;
-use reqwest::{Certificate, Client, Identity, Method, redirect};
+use reqwest::{Client, Method};
 use serde_json::Value;
 
 use crate::cli::fail::Fail;
-use crate::node::http;
 use crate::node::status::PeerStatus;
+use crate::node::{http, tls};
 
 /// Limit for one connection.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -47,31 +48,12 @@ impl Rest {
     /// # Errors
     /// A certificate or key cannot be used.
     pub fn new(config: &Config) -> Result<Self, Fail> {
-        // Whoever installed a provider before us installed the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let Ctl { insecure, cacert, certfile, keyfile, authentication, .. } = &config.ctl;
-        let mut builder = Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .tls_danger_accept_invalid_certs(*insecure);
-        let authority = cacert.as_ref().or(config.restapi.cafile.as_ref());
-        builder = match authority {
-            Some(path) => builder.tls_certs_only(read_authorities(path)?),
-            // Plain HTTP, or a server that is not verified, must work on a machine without any.
-            None if *insecure || config.restapi.certfile.is_none() && cacert.is_none() => {
-                builder.tls_certs_only(system_authorities())
-            }
-            None => builder,
-        };
-        if let Some(path) = certfile {
-            builder = builder.identity(read_identity(path, keyfile.as_deref())?);
-        }
-        let http = builder.build().map_err(|error| {
+        let tls = hart_tls::Client::new(side(config)?);
+        let http = http::client(&tls).connect_timeout(CONNECT).build().map_err(|error| {
             Fail::usage(format!("cannot set up calls to the REST API: {}", Chain(&error)))
         })?;
-        let login = authentication.clone().or_else(|| config.restapi.authentication.clone());
+        let login = config.ctl.authentication.clone();
+        let login = login.or_else(|| config.restapi.authentication.clone());
         Ok(Self { http, login })
     }
 
@@ -124,7 +106,10 @@ impl Rest {
         if let (Some(login), true) = (&self.login, method != Method::GET) {
             request = request.basic_auth(&login.username, Some(login.password.expose()));
         }
-        let failed = |error: reqwest::Error| format!("{url}: {}", Chain(&error.without_url()));
+        let failed = |error: reqwest::Error| {
+            let error = error.without_url();
+            format!("{url}: {}", in_words(&error).unwrap_or_else(|| Chain(&error).to_string()))
+        };
         let response = request.send().await.map_err(failed)?;
         let status = response.status().as_u16();
         let text =
@@ -141,35 +126,15 @@ pub fn url(api_url: &str, path: &str) -> String {
     format!("{base}/{}", path.trim_start_matches('/'))
 }
 
-fn system_authorities() -> Vec<Certificate> {
-    let bundle = std::fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
-    Certificate::from_pem_bundle(&bundle).unwrap_or_default()
-}
-
-fn read_authorities(path: &std::path::Path) -> Result<Vec<Certificate>, Fail> {
-    Certificate::from_pem_bundle(&read(path)?).map_err(|error| unusable(path, &error))
-}
-
-fn read_identity(
-    certificate: &std::path::Path,
-    key: Option<&std::path::Path>,
-) -> Result<Identity, Fail> {
-    let mut pem = read(certificate)?;
-    if let Some(key) = key {
-        pem.push(b'\n');
-        pem.extend(read(key)?);
+/// Whoever may not read the node's own key goes without it, and is told so by a node that asks for one.
+fn side(config: &Config) -> Result<ClientSide, Fail> {
+    let files = tls::client_files(config);
+    let own = files.pair.as_ref().is_some_and(|pair| pair.section == "restapi");
+    match ClientSide::read(&files) {
+        Err(_) if own => ClientSide::read(&ClientFiles { pair: None, ..files }),
+        read => read,
     }
-    Identity::from_pem(&pem).map_err(|error| unusable(certificate, &error))
-}
-
-fn read(path: &std::path::Path) -> Result<Vec<u8>, Fail> {
-    let failed = |error| Fail::usage(format!("cannot read {}: {error}", path.display()));
-    std::fs::read(path).map_err(failed)
-}
-
-fn unusable(path: &std::path::Path, error: &reqwest::Error) -> Fail {
-    Fail::usage(format!("{} is not usable: {}", path.display(), Chain(error)))
-        .hint("it must be PEM, with an unencrypted key")
+    .map_err(|fault| Fail::usage(fault.0))
 }
 
 #[cfg(test)]

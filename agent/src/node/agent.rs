@@ -29,6 +29,7 @@ use super::peers::Peers;
 use super::server::{Obstacle, Server};
 use super::store_task::Seen;
 use super::strays::Strays;
+use super::tls::Tls;
 use super::vetted::Vetted;
 use super::view::{Ask, View};
 use super::writes::Writes;
@@ -122,6 +123,7 @@ pub struct Agent {
     pub(super) strangers: super::strangers::Strangers,
     pub(super) last_phase: String,
     pub(super) logins: Logins,
+    pub(super) tls: Tls,
     pub(super) last_warning: Option<String>,
     /// The lease that the store showed last, but for its beat.
     pub(super) lease_seen: Option<Lease>,

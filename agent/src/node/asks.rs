@@ -23,7 +23,9 @@ impl Agent {
             Ask::Restart { reply } => self.ask_restart(reply),
             Ask::Reload { reply } => {
                 // The work needs PostgreSQL; it is done at the next turn of the loop.
-                let _ = reply.send(self.check_file().map(|_| ()));
+                let checked = self.check_file();
+                let checked = checked.and_then(|loaded| self.tls.check(&loaded.config));
+                let _ = reply.send(checked.map(drop));
                 self.pending_reload();
             }
         }
@@ -56,16 +58,21 @@ impl Agent {
     }
 
     fn check_file(&self) -> Result<hart_config::Loaded, String> {
-        let path = self.file_path.as_ref().ok_or("the configuration came from the environment")?;
-        hart_config::load(path, hart_config::process_env()).map_err(|error| error.to_string())
+        let env = hart_config::process_env();
+        let loaded = match &self.file_path {
+            Some(path) => hart_config::load(path, env),
+            // It has not changed; the files that it names may have.
+            None => hart_config::load_from_env(env),
+        };
+        loaded.map_err(|error| error.to_string())
     }
 
     fn pending_reload(&self) {
         let _ = self.reload_now.try_send(());
     }
 
-    /// Takes over what can change without a restart: tags, parameters, `pg_hba`, `pg_ident`, and the
-    /// login of the REST API.
+    /// Takes over what can change without a restart: tags, parameters, `pg_hba`, `pg_ident`, and
+    /// login and certificates of the REST API.
     ///
     /// # Errors
     /// What is wrong with the file; then nothing has changed.
@@ -83,12 +90,14 @@ impl Agent {
         {
             return Err("data_dir and state_dir cannot change while the agent runs".to_owned());
         }
+        let tls = self.tls.check(&new)?;
         self.unfit = super::unfit::problem(&new);
         if let Some(problem) = &self.unfit {
             tracing::error!("this node will not lead: {problem}");
         }
         self.brain.set_tags(super::unfit::tags(&new, self.unfit.is_some()));
         self.logins.renew(new.restapi.authentication.as_ref(), hart_clock::now());
+        self.tls.renew(tls);
         self.config = std::sync::Arc::new(new);
         let dynamic = self.applied.clone().unwrap_or_default();
         let (settings, warnings) = settings::postgres(&self.config, &dynamic);

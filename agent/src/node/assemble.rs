@@ -31,6 +31,7 @@ use super::server::traffic::Traffic;
 use super::server::{GuardPaths, Life, Server};
 use super::start::{Prepared, StartError};
 use super::store_task::Seen;
+use super::tls::Tls;
 use super::view::{Ask, Handle, View};
 use super::writes::Writes;
 use super::{lease_task, monitor, own_address, settings, store_task, unfit};
@@ -58,6 +59,7 @@ struct Common {
     keys: Keys,
     postgres: Postgres,
     logins: Logins,
+    tls: Tls,
     counters: Arc<Counters>,
     journal: Journal,
     wake: Arc<Notify>,
@@ -68,7 +70,7 @@ struct Common {
 /// # Errors
 /// What kept it from starting.
 pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartError> {
-    let Prepared { config, file, cgroup, rest, mut home, vip, dns } = prepared;
+    let Prepared { config, file, cgroup, rest, tls, mut home, vip, dns } = prepared;
     let wake = Arc::new(Notify::new());
     home.write_beside(wake.clone()).map_err(refused)?;
     let client = settings::consul(&config).map_err(refused)?;
@@ -83,6 +85,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         instance: home.instance().into(),
         keys: Keys::new(config.kv_prefix()),
         logins: Logins::new(config.restapi.authentication.clone()),
+        tls,
         counters: Arc::new(Counters::default()),
         journal: Journal::open(home.dir(), &config.name),
         config,
@@ -114,6 +117,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let links = Links { server, lease, seen, sessions, pulse, vip };
     let agent = Agent::new(parts(&common, home, links, asks)?);
     tokio::spawn(own_address::watch(
+        common.tls.client.clone(),
         settings::brain(&agent.config, &common.instance).api_url,
         common.instance.to_string(),
         agent.effects.0.clone(),
@@ -173,7 +177,8 @@ fn start_lease(
 ) -> Result<LeaseLink, StartError> {
     let Common { config, instance, logins, .. } = common;
     let api_url = settings::brain(config, instance).api_url;
-    let asker = Asker::new(&config.scope, &api_url, logins.clone()).map_err(refused)?;
+    let asker = Asker::new(&config.scope, &api_url, logins.clone(), &common.tls.client);
+    let asker = asker.map_err(refused)?;
     let for_lease = config.clone();
     let client = move || settings::consul(&for_lease);
     let keys = common.keys.clone();
@@ -207,6 +212,7 @@ fn handle(
     let Common { config, instance, client, .. } = common;
     Handle::new(config.clone(), instance.clone(), client.clone(), view.clone(), changed, ask)
         .with_logins(common.logins.clone())
+        .with_tls(common.tls.clone())
         .with_journal(common.journal.clone())
         .with_counters(common.counters.clone())
         .with_postgres(common.postgres.clone())
@@ -234,10 +240,11 @@ struct Asks {
 }
 
 fn parts(common: &Common, home: Home, links: Links, asks: Asks) -> Result<Parts, StartError> {
-    let Common { config, instance, client, keys, postgres, logins, counters, journal, wake } =
-        common;
+    let Common { config, instance, client, keys, logins, tls, .. } = common;
+    let Common { postgres, counters, journal, wake, .. } = common;
     let me = crate::bouncer::Who { name: config.name.clone(), instance: instance.to_string() };
-    let poolers = crate::bouncer::Asker::new(me, &config.scope, logins.clone(), wake.clone());
+    let poolers =
+        crate::bouncer::Asker::new(me, &config.scope, logins.clone(), &tls.client, wake.clone());
     let monitor = monitor::start(postgres.clone(), wake.clone());
     let unarchived = super::unarchived::start(
         postgres.clone(),
@@ -248,7 +255,7 @@ fn parts(common: &Common, home: Home, links: Links, asks: Asks) -> Result<Parts,
     );
     Ok(Parts {
         brain: Brain::new(settings::brain(config, instance)),
-        peers: Peers::new(&config.scope, wake.clone()).map_err(refused)?,
+        peers: Peers::new(&config.scope, &tls.client, wake.clone()).map_err(refused)?,
         poolers: poolers.map_err(refused)?,
         writes: Writes::new(client, keys, &config.name, counters.clone(), wake.clone()),
         recorder: Recorder::new(journal.clone(), home.path("guard.exit"), counters.clone()),
@@ -258,6 +265,7 @@ fn parts(common: &Common, home: Home, links: Links, asks: Asks) -> Result<Parts,
         config: config.clone(),
         postgres: postgres.clone(),
         logins: logins.clone(),
+        tls: tls.clone(),
         counters: counters.clone(),
         wake: wake.clone(),
         server: links.server,

@@ -1,6 +1,7 @@
 //! Calls to members' REST API: no proxy, no redirect, and no answer without an end.
 
 use hart_names::{ForHttp, Names};
+use hart_tls::{Client as Tls, in_words};
 use hart_types::Chain;
 use reqwest::{Client, ClientBuilder, Response, redirect};
 
@@ -8,15 +9,19 @@ use reqwest::{Client, ClientBuilder, Response, redirect};
 pub const ANSWER_MAX: usize = 256 << 10;
 
 /// A client that goes where it is sent, and nowhere else. A silent resolver does not hold it up where an
-/// address is known from before.
-pub fn client() -> ClientBuilder {
-    // Whoever installed a provider before us installed the same one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+/// address is known from before. Where an URL says `https`, `tls` says who is believed.
+pub fn client(tls: &Tls) -> ClientBuilder {
     Client::builder()
+        .tls_backend_preconfigured(tls.config())
         .no_proxy()
         .redirect(redirect::Policy::none())
         .tcp_nodelay(true)
         .dns_resolver(ForHttp::new(Names::system()))
+}
+
+/// Why a call failed: in TLS's own words, where it is that.
+pub fn why(error: &reqwest::Error) -> String {
+    in_words(error).unwrap_or_else(|| Chain(error).to_string())
 }
 
 /// The whole answer.
@@ -60,7 +65,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}{path}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        text(client().build().unwrap().get(url).send().await.unwrap()).await
+        text(client(&Tls::default()).build().unwrap().get(url).send().await.unwrap()).await
     }
 
     #[tokio::test]

@@ -62,6 +62,7 @@ pub mod status;
 mod store_task;
 mod strangers;
 mod strays;
+pub mod tls;
 mod unarchived;
 mod unfit;
 mod vetted;

@@ -109,8 +109,9 @@ impl Agent {
         self.namesake.asked = Some((url.clone(), now));
         let (mine, effects, wake) =
             (self.home.instance().to_owned(), self.effects.0.clone(), self.wake.clone());
+        let tls = self.tls.client.clone();
         tokio::spawn(async move {
-            let present = peers::who(&url).await.map(|who| who.instance);
+            let present = peers::who(&tls, &url).await.map(|who| who.instance);
             if let Some(instance) = present.filter(|instance| *instance != mine) {
                 let _ = effects.send(Effect::Namesake(Alive { url, instance }));
                 wake.notify_one();

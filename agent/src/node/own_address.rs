@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use hart_tls::Client;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -17,6 +18,7 @@ const AGAIN: Duration = Duration::from_secs(30);
 
 /// Looks until the loop has ended.
 pub async fn watch(
+    tls: Client,
     url: String,
     instance: String,
     effects: UnboundedSender<Effect>,
@@ -24,7 +26,7 @@ pub async fn watch(
 ) {
     loop {
         // Silence tells nothing: a host may not reach itself by the address that others use.
-        if let Some(who) = peers::who(&url).await {
+        if let Some(who) = peers::who(&tls, &url).await {
             let other = who.instance != instance;
             let problem = other.then(|| {
                 format!(

@@ -25,6 +25,7 @@ use super::pulse::Pulse;
 use super::server::Server;
 use super::store_task::Seen;
 use super::strays::Strays;
+use super::tls::Tls;
 use super::unfit;
 use super::vetted::Vetted;
 use super::view::{Ask, View};
@@ -56,6 +57,7 @@ pub struct Parts {
     pub reload_now: mpsc::Sender<()>,
     pub pulse: Pulse,
     pub logins: Logins,
+    pub tls: Tls,
     pub recorder: Recorder,
     pub counters: Arc<Counters>,
     pub vip: Option<crate::vip::OnUntil>,
@@ -112,6 +114,7 @@ impl Agent {
             namesake: Namesake::default(),
             last_phase: String::new(),
             logins: parts.logins,
+            tls: parts.tls,
             last_warning: None,
             lease_seen: None,
             last_reasons: Vec::new(),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hart_ha::observation::{PeerAnswer, Probe};
-use hart_types::Chain;
+use hart_tls::Client as Tls;
 use serde::Deserialize;
 use tokio::sync::Notify;
 
@@ -37,9 +37,11 @@ impl Peers {
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
-    pub fn new(scope: &str, wake: Arc<Notify>) -> reqwest::Result<Self> {
-        let http =
-            http::client().timeout(DEADLINE).pool_idle_timeout(Duration::from_secs(30)).build()?;
+    pub fn new(scope: &str, tls: &Tls, wake: Arc<Notify>) -> reqwest::Result<Self> {
+        let http = http::client(tls)
+            .timeout(DEADLINE)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build()?;
         Ok(Self { http, scope: scope.into(), known: Arc::default(), wake })
     }
 
@@ -77,8 +79,8 @@ impl Peers {
     }
 }
 
-async fn fetch(http: &reqwest::Client, url: &str) -> Result<PeerStatus, String> {
-    let answer = http.get(url).send().await.map_err(|error| Chain(&error).to_string())?;
+async fn fetch(client: &reqwest::Client, url: &str) -> Result<PeerStatus, String> {
+    let answer = client.get(url).send().await.map_err(|error| http::why(&error))?;
     PeerStatus::read(&http::text(answer).await?)
 }
 
@@ -125,7 +127,7 @@ pub struct Present {
 }
 
 /// Who is alive behind this address?
-pub async fn who(url: &str) -> Option<Present> {
+pub async fn who(tls: &Tls, url: &str) -> Option<Present> {
     #[derive(Deserialize)]
     struct Said {
         #[serde(default)]
@@ -136,7 +138,7 @@ pub async fn who(url: &str) -> Option<Present> {
     struct Instance {
         instance: String,
     }
-    let http = http::client().timeout(Duration::from_secs(2)).build().ok()?;
+    let http = http::client(tls).timeout(Duration::from_secs(2)).build().ok()?;
     let text = http::text(http.get(url).send().await.ok()?).await.ok()?;
     let said: Said = serde_json::from_str(&text).ok()?;
     let instance = said.hart.map_or_else(|| "Patroni".to_owned(), |hart| hart.instance);

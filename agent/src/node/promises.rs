@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hart_ha::keeper::{Identity, Question, Round, ask_timeout};
+use hart_tls::Client as Tls;
 use hart_types::Chain;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -110,7 +111,7 @@ pub fn read_question(scope: &str, body: &Map<String, Value>) -> Result<Question,
 
 /// Does the one that asks say at its own address that it holds this lease? A member that was cut off
 /// from Consul, or has just started, cannot know it otherwise.
-pub async fn vouches(url: &str, scope: &str, question: &Question) -> bool {
+pub async fn vouches(tls: &Tls, url: &str, scope: &str, question: &Question) -> bool {
     #[derive(Deserialize)]
     struct Said {
         patroni: Who,
@@ -119,11 +120,10 @@ pub async fn vouches(url: &str, scope: &str, question: &Question) -> bool {
     // Whoever asks waits for no longer.
     let within = ask_timeout(question.ttl) / 5 * 4;
     let asked = async {
-        let http =
-            http::client().timeout(within).build().map_err(|error| Chain(&error).to_string())?;
+        let client =
+            http::client(tls).timeout(within).build().map_err(|error| Chain(&error).to_string())?;
         let text =
-            http::text(http.get(url).send().await.map_err(|error| Chain(&error).to_string())?)
-                .await?;
+            http::text(client.get(url).send().await.map_err(|error| http::why(&error))?).await?;
         let said: Said = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         said.patroni.must_be(scope, &question.holder)?;
         Ok::<_, String>(said.hart)
@@ -167,8 +167,8 @@ impl Asker {
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
-    pub fn new(scope: &str, api_url: &str, logins: Logins) -> reqwest::Result<Self> {
-        let http = http::client().pool_idle_timeout(Duration::from_secs(30)).build()?;
+    pub fn new(scope: &str, api_url: &str, logins: Logins, tls: &Tls) -> reqwest::Result<Self> {
+        let http = http::client(tls).pool_idle_timeout(Duration::from_secs(30)).build()?;
         let [api_url, scope] = [api_url, scope].map(str::to_owned);
         Ok(Self { http, logins, api_url, scope, said: None, going_on: false })
     }
@@ -236,7 +236,7 @@ async fn fetch(
     question: &Question,
     scope: &str,
 ) -> Result<Identity, String> {
-    let answer = logins.send(request).await.map_err(|error| Chain(&error).to_string())?;
+    let answer = logins.send(request).await.map_err(|error| http::why(&error))?;
     let status = answer.status();
     let text = http::text(answer).await?;
     if !status.is_success() {
@@ -267,7 +267,8 @@ mod tests {
     }
 
     fn body(scope: &str) -> Map<String, Value> {
-        let asker = Asker::new(scope, "http://n1:8008/patroni", Logins::default()).unwrap();
+        let asker = Asker::new(scope, "http://n1:8008/patroni", Logins::default(), &Tls::default())
+            .unwrap();
         let request = asker.request("http://n2:8008/patroni", &question()).build().unwrap();
         assert_eq!(request.url().as_str(), "http://n2:8008/failsafe");
         serde_json::from_slice(request.body().unwrap().as_bytes().unwrap()).unwrap()

@@ -136,6 +136,10 @@ impl Services {
             timeout: Some(DEADLINE),
             // A line that a person can read in Consul's interface.
             header: Headers([("Accept".to_owned(), vec!["text/plain".to_owned()])].into()),
+            // Consul's agent asks the node that it runs on; it need not know the CA for that. Who names the
+            // server wants it verified.
+            tls_skip_verify: file.restapi.certfile.is_some()
+                && file.consul.service_check_tls_server_name.is_none(),
             tls_server_name: file.consul.service_check_tls_server_name.clone(),
             deregister_critical_service_after: Some(GHOST),
             // The role is certain here and now; the first check may be seconds away.

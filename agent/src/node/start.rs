@@ -23,6 +23,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
 use super::home::Home;
+use super::tls::{Fresh, Tls};
 use super::{assemble, logging, settings, state_dir};
 use crate::cli::AgentArgs;
 use crate::{dns, vip};
@@ -58,6 +59,8 @@ pub struct Prepared {
     pub cgroup: cgroup::Prepared,
     /// REST's socket.
     pub rest: TcpListener,
+    /// What it is encrypted with.
+    pub tls: Tls,
     /// The directory beside the data directory.
     pub home: Home,
     /// Addresses that follow the primary.
@@ -113,11 +116,6 @@ fn begin(args: AgentArgs) -> Result<Begun, StartError> {
     );
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
-    }
-    if config.restapi.certfile.is_some() {
-        let text = "restapi.certfile: this version's REST API speaks plain HTTP only; \
-                    remove the setting, or put a TLS proxy in front";
-        return Err(StartError::Usage(text.to_owned()));
     }
     let listen = &config.postgresql.listen;
     let vip = config.vip.as_ref().map(|vip| vip::prepare(vip, listen)).transpose();
@@ -278,6 +276,8 @@ async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, Star
         | DataDir::Cluster { .. } => {}
         other => return Err(refused(other.refusal(&postgres.settings()))),
     }
+    // As PostgreSQL's user, who has to be able to read the files at each reload.
+    let tls = Fresh::read(&config).map_err(|fault| StartError::Usage(fault.0))?;
     postgres.check_version(LOOK).await.map_err(refused)?;
     let dir = state_dir::find(&config);
     Home::check_free(&dir).map_err(refused)?;
@@ -290,7 +290,7 @@ async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, Star
         StartError::Refused(format!("{}; {hint}", Chain(&error)))
     })?;
     Names::system().keep_in(dir.join("names"));
-    Ok(Prepared { config, file, cgroup, rest, home, vip, dns })
+    Ok(Prepared { config, file, cgroup, rest, tls: Tls::begin(tls), home, vip, dns })
 }
 
 /// PostgreSQL starts where one of its addresses is there; others may be a virtual address that another

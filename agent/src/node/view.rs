@@ -18,6 +18,7 @@ use super::counters::Counters;
 use super::lease_task::Order;
 use super::logins::Logins;
 use super::server::traffic::Traffic;
+use super::tls::Tls;
 
 use crate::api::Doors;
 use crate::bouncer;
@@ -146,6 +147,8 @@ pub struct Handle {
     pub dns: Arc<hart_dns::Counters>,
     /// The login that its REST API wants.
     pub logins: Logins,
+    /// What its REST API is encrypted with, and its calls to others.
+    pub tls: Tls,
     /// Who calls its REST API.
     pub doors: Arc<Doors>,
     view: Arc<ArcSwap<View>>,
@@ -181,6 +184,7 @@ impl Handle {
         let logins = Logins::new(file.restapi.authentication.clone());
         Self {
             logins,
+            tls: Tls::default(),
             file,
             instance,
             consul,
@@ -201,6 +205,12 @@ impl Handle {
     #[must_use]
     pub fn with_logins(self, logins: Logins) -> Self {
         Self { logins, ..self }
+    }
+
+    /// The same with certificates, which a reload renews.
+    #[must_use]
+    pub fn with_tls(self, tls: Tls) -> Self {
+        Self { tls, ..self }
     }
 
     /// The same with the node's journal.

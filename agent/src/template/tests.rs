@@ -358,6 +358,27 @@ fn only_variables_of_the_template_can_be_set() {
 }
 
 #[test]
+fn haproxy_checks_agents_that_speak_https_over_tls() {
+    let mut model = cluster();
+    model.members[0].api_tls = true;
+    let checks = |given: &[(&str, &str)]| -> Vec<String> {
+        let text = render(&template("haproxy"), &model, &set(given)).unwrap();
+        let checks = text.lines().filter_map(|line| line.split_once(" port ")?.1.split_once(' '));
+        checks.map(|(_, tls)| tls.to_owned()).collect()
+    };
+    let wanted = "check-ssl verify required ca-file /ca.crt";
+    assert_eq!(checks(&[("ca_file", "/ca.crt")]), [wanted, wanted], "one member, in both backends");
+    let both = format!("{wanted} crt /check.pem");
+    assert_eq!(checks(&[("ca_file", "/ca.crt"), ("crt", "/check.pem")]), [&*both, &*both]);
+
+    let given = set(&[("check_tls", "check-ssl verify none")]);
+    let text = render(&template("haproxy-dns"), &cluster(), &given).unwrap();
+    assert!(text.contains("check port 8008 check-ssl verify none resolvers hart"), "{text}");
+    let text = render(&template("haproxy-dns"), &cluster(), &set(&[])).unwrap();
+    assert!(text.contains("check port 8008 resolvers hart"), "{text}");
+}
+
+#[test]
 fn a_value_cannot_break_out_of_its_line() {
     let mut model = cluster();
     model.members[0].name = "n1\n    server evil 6.6.6.6:1".into();

@@ -49,6 +49,8 @@ pub struct RestApi {
     pub cafile: Option<PathBuf>,
     /// Must callers show a certificate?
     pub verify_client: VerifyClient,
+    /// OpenSSL's list of cipher suites, for what there is of TLS 1.2.
+    pub ciphers: Option<String>,
     /// Calls that change something are taken from everybody, where nothing else limits them.
     pub open: bool,
     /// Hosts and networks that may make calls that change something; see [`RestApi::has_allowlist`].
@@ -96,15 +98,21 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "The old form of authentication: 'user:password'. authentication wins.",
     )
     .env("RESTAPI_AUTH"),
-    key("restapi.certfile", Kind::Path, "PEM certificate; turns on HTTPS.").env("RESTAPI_CERTFILE"),
-    key("restapi.keyfile", Kind::Path, "PEM key.").env("RESTAPI_KEYFILE"),
-    key("restapi.keyfile_password", Kind::Secret, "The key's password.")
+    key("restapi.certfile", Kind::Path, "PEM certificate, with those of the CAs between it and the root; turns on HTTPS. Read again at each reload.").env("RESTAPI_CERTFILE"),
+    key("restapi.keyfile", Kind::Path, "PEM key, where it is not in certfile.").env("RESTAPI_KEYFILE"),
+    key("restapi.keyfile_password", Kind::Secret, "The password of an encrypted key (PKCS #8).")
         .env("RESTAPI_KEYFILE_PASSWORD"),
-    key("restapi.cafile", Kind::Path, "CA of the callers' certificates.").env("RESTAPI_CAFILE"),
+    key(
+        "restapi.cafile",
+        Kind::Path,
+        "CAs of the callers' certificates, and of the members' where ctl.cacert is not given.",
+    )
+    .env("RESTAPI_CAFILE"),
     key(
         "restapi.verify_client",
         Kind::Words(VerifyClient::WORDS),
-        "Whether callers must show a certificate.",
+        "Whether callers must show a certificate that cafile has signed: nobody, whoever changes \
+         something (optional), everybody (required).",
     )
     .default("none")
     .env("RESTAPI_VERIFY_CLIENT"),
@@ -124,9 +132,14 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key("restapi.http_extra_headers", Kind::Map, "Headers of every answer.")
         .env("RESTAPI_HTTP_EXTRA_HEADERS"),
     key("restapi.https_extra_headers", Kind::Map, "Headers of every answer over HTTPS.")
-        .env("RESTAPI_HTTPS_EXTRA_HEADERS")
-        .later(),
-    ignored("restapi.ciphers").env("RESTAPI_CIPHERS"),
+        .env("RESTAPI_HTTPS_EXTRA_HEADERS"),
+    key(
+        "restapi.ciphers",
+        Kind::Text,
+        "OpenSSL's list of cipher suites for TLS 1.2; what it names beyond ECDHE with AES-GCM or ChaCha20 is \
+         ignored with a warning.",
+    )
+    .env("RESTAPI_CIPHERS"),
     ignored("restapi.request_queue_size").env("RESTAPI_REQUEST_QUEUE_SIZE"),
     ignored("restapi.thread_pool_size").env("RESTAPI_THREAD_POOL_SIZE"),
     ignored("restapi.server_tokens").env("RESTAPI_SERVER_TOKENS"),
@@ -134,15 +147,28 @@ pub(crate) const KEYS: &[KeyDoc] = &[
 
 pub(crate) const CTL_KEYS: &[KeyDoc] = &[
     key("ctl", Kind::Section, "How the command line reaches other nodes' REST API."),
-    key("ctl.insecure", Kind::Flag, "Do not verify certificates.")
-        .default("false")
-        .env("CTL_INSECURE"),
-    key("ctl.cacert", Kind::Path, "CA of the nodes' certificates.").env("CTL_CACERT"),
-    key("ctl.certfile", Kind::Path, "Client certificate.").env("CTL_CERTFILE"),
-    key("ctl.keyfile", Kind::Path, "Its key.").env("CTL_KEYFILE"),
-    key("ctl.keyfile_password", Kind::Secret, "The key's password.")
-        .env("CTL_KEYFILE_PASSWORD")
-        .later(),
+    key(
+        "ctl.insecure",
+        Kind::Flag,
+        "Do not verify members' certificates; with certfile and a CA the names in them only.",
+    )
+    .default("false")
+    .env("CTL_INSECURE"),
+    key(
+        "ctl.cacert",
+        Kind::Path,
+        "CAs of the members' certificates; restapi.cafile, or the system's, where it is not given.",
+    )
+    .env("CTL_CACERT"),
+    key(
+        "ctl.certfile",
+        Kind::Path,
+        "Certificate that commands, and members among themselves, show; where it is not given and \
+         restapi.verify_client is set: restapi.certfile.",
+    )
+    .env("CTL_CERTFILE"),
+    key("ctl.keyfile", Kind::Path, "Its key, where it is not in certfile.").env("CTL_KEYFILE"),
+    key("ctl.keyfile_password", Kind::Secret, "The key's password.").env("CTL_KEYFILE_PASSWORD"),
     key("ctl.authentication", Kind::Section, "HTTP Basic, where it differs from restapi."),
     key("ctl.authentication.username", Kind::Text, "User.").env("CTL_USERNAME"),
     key("ctl.authentication.password", Kind::Secret, "Password.").env("CTL_PASSWORD"),
@@ -161,6 +187,7 @@ impl RestApi {
             keyfile_password: section.secret("keyfile_password"),
             cafile: section.file("cafile"),
             verify_client: section.word("verify_client").unwrap_or_default(),
+            ciphers: section.text("ciphers"),
             open: section.flag("open").unwrap_or(false),
             allowlist: section.list("allowlist"),
             allowlist_include_members: section.flag("allowlist_include_members").unwrap_or(false),
@@ -181,10 +208,11 @@ impl RestApi {
         !self.allowlist.is_empty() || self.allowlist_include_members
     }
 
-    /// Does everybody who reaches it have to be somebody: by password, address, or as a member?
+    /// Does everybody who reaches it have to be somebody: by password, address, certificate, or as a member?
     #[must_use]
     pub fn is_guarded(&self) -> bool {
-        self.authentication.is_some() || self.has_allowlist()
+        let certificates = self.certfile.is_some() && self.verify_client != VerifyClient::None;
+        self.authentication.is_some() || self.has_allowlist() || certificates
     }
 
     /// `https` with a certificate, else `http`.

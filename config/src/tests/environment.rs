@@ -63,7 +63,7 @@ fn misspelt_variables_are_reported_and_others_left_alone() {
             ("HART_POSTGRESQL_DATADIR", "/x"),
             ("HART_SOMETHING_ELSE_ALTOGETHER", "1"),
             ("PATRONI_KUBERNETES_POD_IP", "1"),
-            ("PATRONI_RESTAPI_CIPHERS", "c"),
+            ("PATRONI_RESTAPI_SERVER_TOKENS", "Minimal"),
             ("PATH", "/bin"),
         ],
     );
@@ -74,7 +74,8 @@ fn misspelt_variables_are_reported_and_others_left_alone() {
             "unknown environment variable \"HART_POSTGRESQL_DATADIR\" is ignored; did you mean \
              \"HART_POSTGRESQL_DATA_DIR\"?",
             "environment variable \"PATRONI_KUBERNETES_POD_IP\" is not supported by hart and is ignored",
-            "PATRONI_RESTAPI_CIPHERS: key \"restapi.ciphers\" is not supported by hart and is ignored",
+            "PATRONI_RESTAPI_SERVER_TOKENS: key \"restapi.server_tokens\" is not supported by hart and is \
+             ignored",
         ]
     );
 }

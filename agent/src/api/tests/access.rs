@@ -187,7 +187,7 @@ async fn a_member_that_knows_only_the_former_password_is_asked_with_that() {
         password: hart_config::Secret::new(word),
     };
     let logins = crate::node::logins::Logins::new(Some(login("s3cret")));
-    let http = crate::node::http::client().build().unwrap();
+    let http = crate::node::http::client(&hart_tls::Client::default()).build().unwrap();
     let status = async || logins.send(http.post(&url)).await.unwrap().status().as_u16();
     assert_eq!(status().await, 501);
     logins.renew(Some(&login("new")), hart_clock::now());

@@ -26,7 +26,7 @@ async fn start(limits: Limits) -> Running {
     let (stop, stopped) = watch::channel(false);
     let router = router(node.handle.clone());
     let near = |peer: std::net::IpAddr, _| peer == std::net::IpAddr::from([127, 0, 0, 9]);
-    let serving = async move { serve_with(listener, &router, stopped, limits, near).await };
+    let serving = async move { serve_with(listener, &router, stopped, limits, None, near).await };
     let task = tokio::spawn(serving);
     Running { address, stop, task, _node: node }
 }

@@ -11,6 +11,7 @@ mod routes;
 mod settings;
 mod status;
 mod switchover;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

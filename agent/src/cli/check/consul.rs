@@ -143,7 +143,7 @@ async fn may_hold_sessions(client: &Client) -> Item {
 async fn same_address(client: &Client, config: &Config) -> Option<Item> {
     let keys = Keys::new(config.kv_prefix());
     let read = client.kv().get_recurse(keys.prefix(), &ReadOptions::consistent()).await.ok()?;
-    let url = format!("http://{}", config.restapi.connect_address);
+    let url = config.restapi.url("");
     let mine = rest_address(&url)?;
     let snapshot = keys.snapshot(&read.value).0;
     let mut others = snapshot.members.iter().filter(|(name, _)| **name != config.name);

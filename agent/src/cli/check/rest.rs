@@ -5,15 +5,33 @@ use std::net::IpAddr;
 use hart_config::Config;
 
 use super::item::Item;
+use crate::node::tls::Fresh;
 
 const SUBJECT: &str = "restapi";
+const TLS: &str = "certificates";
 const COMMANDS: &str = "commands";
 const REMEDY: &str = "guard REST and Consul's keys, or set postgresql.allow_commands_from_dcs to false and \
                       give them in each node's file";
 
 /// Looks at the configuration only.
 pub fn check(config: &Config) -> Vec<Item> {
-    vec![changes(config), commands(config)]
+    let mut items = certificates(config);
+    items.extend([changes(config), commands(config)]);
+    items
+}
+
+/// What the agent would say of its certificates at its start.
+fn certificates(config: &Config) -> Vec<Item> {
+    let fresh = match Fresh::read(config) {
+        Ok(fresh) => fresh,
+        Err(fault) => return vec![Item::fail(TLS, fault.0, "correct the file or the setting")],
+    };
+    let until = fresh.valid_until().map(|until| {
+        Item::ok(TLS, format!("the REST API has a certificate that is valid until {until}"))
+    });
+    let late = fresh.late.iter().map(|late| Item::fail(TLS, late.as_str(), "renew it"));
+    let warnings = fresh.warnings.iter().map(|text| Item::warn(TLS, text.as_str(), ""));
+    until.into_iter().filter(|_| fresh.late.is_none()).chain(late).chain(warnings).collect()
 }
 
 /// Whoever may change the shared settings may then run programs here.
@@ -33,14 +51,19 @@ fn commands(config: &Config) -> Item {
 }
 
 fn changes(config: &Config) -> Item {
-    let (api, remedy) = (&config.restapi, "set restapi.authentication or restapi.allowlist");
+    let (api, remedy) =
+        (&config.restapi, "set restapi.authentication, restapi.allowlist or restapi.verify_client");
     let host = &api.listen.host;
     let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
     if loopback {
         return Item::ok(SUBJECT, "listens on this host only");
     }
     if api.is_guarded() {
-        let by = if api.authentication.is_some() { "a password" } else { "restapi.allowlist" };
+        let by = match () {
+            () if api.authentication.is_some() => "a password",
+            () if api.has_allowlist() => "restapi.allowlist",
+            () => "a certificate (restapi.verify_client)",
+        };
         return Item::ok(SUBJECT, format!("calls that change something need {by}"));
     }
     if api.open {

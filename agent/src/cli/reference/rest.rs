@@ -19,8 +19,8 @@ pub(super) fn page() -> String {
                  (503).";
     page.push_str(&section("Health checks", about));
     page.push_str(&routes(&checks));
-    let about = "Only for callers that `restapi.allowlist` and `restapi.authentication` admit (403, \
-                 401 otherwise); where neither is set, for this host and the members' addresses \
+    let about = "Only for callers that `restapi.allowlist`, `restapi.verify_client` and \
+                 `restapi.authentication` admit (403, 403, 401 otherwise); where none is set, for this host and the members' addresses \
                  (403), or with `restapi.open` for everybody. Web pages of other sites are \
                  refused: a foreign `Origin`, a `Host` that is neither an address nor a member's \
                  name beside an `Origin`, `Sec-Fetch-Site` other than `same-origin`, a body of \
