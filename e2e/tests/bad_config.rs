@@ -100,6 +100,18 @@ fn mistyped_and_missing_values_are_named_all_at_once() -> Result<()> {
     Ok(())
 }
 
+/// Each fault has its words in the unit tests; a start ends with them, and a reload does not.
+#[test]
+fn a_certificate_that_is_of_no_use_keeps_the_agent_from_starting() -> Result<()> {
+    let good = good()?;
+    let with = |tls: &str| good.replace("open: true}", &format!("open: true, {tls}}}"));
+    let log = refused(&with("certfile: /nowhere/rest.crt"), USAGE)?;
+    assert!(log.contains("restapi.certfile: cannot read /nowhere/rest.crt: No such file"), "{log}");
+    let log = refused(&with("certfile: /etc/passwd, keyfile: /etc/passwd"), USAGE)?;
+    assert!(log.contains("restapi.certfile: /etc/passwd holds no certificate"), "{log}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_unknown_key_is_a_warning_with_the_nearest_name() -> Result<()> {
     let mut node = LocalNode::new("n1", NO_CONSUL)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Method, redirect};
 use serde_json::Value;
 
 /// Consul's header for the ACL token.
@@ -57,7 +57,35 @@ impl Rest {
     /// # Errors
     /// When the library cannot be set up.
     pub fn with_deadline(deadline: Duration) -> Result<Self> {
-        Self::build(deadline, HeaderMap::new())
+        Self::build(deadline, HeaderMap::new(), |client| client)
+    }
+
+    /// A client that believes this CA and no other, with calls of at most 2 s.
+    ///
+    /// # Errors
+    /// When it is none in PEM format.
+    pub fn with_ca(ca: &str) -> Result<Self> {
+        let ca = Certificate::from_pem(ca.as_bytes())?;
+        let limit = Duration::from_secs(2);
+        Self::build(limit, HeaderMap::new(), |client| client.tls_certs_only([ca]))
+    }
+
+    /// A client that believes this CA and no other, and shows this certificate, whose key is in the same
+    /// text; with calls of at most 2 s.
+    ///
+    /// # Errors
+    /// When one of them is none in PEM format.
+    pub fn with_certificate(ca: &str, own: &str) -> Result<Self> {
+        let (ca, own) =
+            (Certificate::from_pem(ca.as_bytes())?, Identity::from_pem(own.as_bytes())?);
+        let limit = Duration::from_secs(2);
+        Self::build(limit, HeaderMap::new(), |client| client.tls_certs_only([ca]).identity(own))
+    }
+
+    /// The same client, with calls of at most `deadline`.
+    #[must_use]
+    pub fn patient(&self, deadline: Duration) -> Self {
+        Self { client: self.client.clone(), deadline }
     }
 
     /// A client that shows Consul this token (`X-Consul-Token`), with calls of at most 2 s.
@@ -67,10 +95,14 @@ impl Rest {
     pub fn with_token(token: &str) -> Result<Self> {
         let mut value = HeaderValue::from_str(token).context("this is no token for a header")?;
         value.set_sensitive(true);
-        Self::build(Duration::from_secs(2), HeaderMap::from_iter([(TOKEN, value)]))
+        Self::build(Duration::from_secs(2), HeaderMap::from_iter([(TOKEN, value)]), |client| client)
     }
 
-    fn build(deadline: Duration, headers: HeaderMap) -> Result<Self> {
+    fn build(
+        deadline: Duration,
+        headers: HeaderMap,
+        with: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Self> {
         // Err means that another part of the program was first, with the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
@@ -78,10 +110,8 @@ impl Rest {
             .default_headers(headers)
             .redirect(redirect::Policy::none())
             .pool_max_idle_per_host(0)
-            .connect_timeout(deadline.min(Duration::from_secs(1)))
-            .timeout(deadline)
-            .build()
-            .context("cannot set up the HTTP client")?;
+            .connect_timeout(deadline.min(Duration::from_secs(1)));
+        let client = with(client).build().context("cannot set up the HTTP client")?;
         Ok(Self { client, deadline })
     }
 
@@ -105,7 +135,7 @@ impl Rest {
     /// When no answer comes in time; any status is an answer.
     pub async fn call(&self, method: &str, url: &str, body: Option<&Value>) -> Result<Answer> {
         let verb = Method::from_bytes(method.as_bytes()).context("no HTTP method")?;
-        let mut request = self.client.request(verb, url);
+        let mut request = self.client.request(verb, url).timeout(self.deadline);
         if let Some(body) = body {
             request = request.json(body);
         }

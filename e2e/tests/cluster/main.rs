@@ -10,6 +10,7 @@ mod keys;
 mod losing;
 mod patronictl;
 mod program;
+mod rest_tls;
 mod stopping;
 mod switching;
 

@@ -105,6 +105,11 @@ impl Cluster {
         self.nodes.iter_mut().try_for_each(Node::start)
     }
 
+    /// Asks the nodes with this client from now on.
+    pub fn ask_with(&mut self, rest: Rest) {
+        self.rest = rest;
+    }
+
     /// The network, for faults.
     #[must_use]
     pub const fn lab(&self) -> &Lab {
@@ -247,7 +252,7 @@ impl Cluster {
         if let Some(candidate) = candidate {
             body["candidate"] = candidate.into();
         }
-        let rest = Rest::with_deadline(Duration::from_secs(60))?;
+        let rest = self.rest.patient(Duration::from_secs(60));
         let url = self.node(&leader)?.url("/switchover");
         let answer = rest.call("POST", &url, Some(&body)).await?;
         ensure!(answer.ok(), "switchover refused: {} {}", answer.status, answer.text);

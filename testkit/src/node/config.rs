@@ -37,6 +37,8 @@ pub struct NodeConfig {
     pub replication_password: String,
     /// REST takes changing calls from everybody: tests call from a host that is no member's.
     pub open: bool,
+    /// Further entries of `restapi`, with which it speaks HTTPS: `certfile: /x.crt, …`; empty: HTTP.
+    pub rest_tls: String,
     /// PostgreSQL listens on all addresses, also on those that come later.
     pub listen_everywhere: bool,
     /// Server parameters of this node beside its socket's directory.
@@ -65,6 +67,7 @@ impl NodeConfig {
             tags: vec![("nofailover".into(), false.into())],
             replication_password: "rep".into(),
             open: true,
+            rest_tls: String::new(),
             listen_everywhere: false,
             parameters: Vec::new(),
             extra: String::new(),
@@ -117,12 +120,16 @@ impl NodeConfig {
 
     fn head(&self) -> String {
         let Self { scope, name, address, rest_port, open, .. } = self;
+        let tls = match self.rest_tls.as_str() {
+            "" => String::new(),
+            tls => format!(", {tls}"),
+        };
         let (consul, place) = (self.endpoints(), self.place());
         format!(
             "scope: {scope}\n\
              name: {name}\n\
              restapi: {{listen: \"{address}:{rest_port}\", \
-             connect_address: \"{place}:{rest_port}\", open: {open}}}\n\
+             connect_address: \"{place}:{rest_port}\", open: {open}{tls}}}\n\
              consul: {{{consul}, register_service: true}}\n"
         )
     }

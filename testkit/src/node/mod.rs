@@ -126,7 +126,8 @@ impl Node {
     /// The URL of a path of its REST API.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}:{}{path}", self.config.address, self.config.rest_port)
+        let scheme = if self.config.rest_tls.is_empty() { "http" } else { "https" };
+        format!("{scheme}://{}:{}{path}", self.config.address, self.config.rest_port)
     }
 
     /// How to connect to its PostgreSQL as superuser.
