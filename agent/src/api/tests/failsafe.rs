@@ -90,7 +90,7 @@ async fn who_has_not_seen_the_lease_asks_the_holder_at_its_own_address() {
 
     let (status, body) = ask(&member(&holder), &question("n2", "of another")).await;
     assert!(status == 503 && body.contains("not known here"), "{status} {body}");
-    let present = crate::node::peers::who(&holder).await.unwrap();
+    let present = crate::node::peers::who(&hart_tls::Client::default(), &holder).await.unwrap();
     assert_eq!((present.name.as_str(), present.instance.as_str()), ("n1", "instance-of-test"));
     let follower = served(Node::new(replica())).await;
     let (status, _) = ask(&member(&follower), &question("n2", "instance-of-test")).await;
