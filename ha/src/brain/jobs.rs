@@ -207,6 +207,12 @@ impl JobLog {
         })
     }
 
+    /// The same for what cannot wait.
+    pub fn soon_at(&self, job: &Job) -> Time {
+        let failures = self.failures.get(job.name());
+        failures.map_or(Time::ZERO, |failures| failures.last + FIRST_PAUSE)
+    }
+
     /// The result of the last comparison with this leader, since PostgreSQL last changed.
     pub fn found(&self, leader: &Upstream) -> Option<&Found> {
         self.compared.as_ref().filter(|c| c.with == *leader).map(|c| &c.found)

@@ -107,7 +107,8 @@ impl Brain {
             }
         };
         let again = Job::Sync(again);
-        let ready = self.jobs.ready_at(&again);
+        // Commits wait for nobody meanwhile, or for strangers: pauses that grow are for others.
+        let ready = self.jobs.soon_at(&again);
         if turn.now() < ready {
             turn.wake_at(ready);
         } else if again != Job::Sync(Waits::nobody()) {

@@ -454,6 +454,22 @@ fn commits_that_wait_for_nobody_by_a_setting_are_a_problem_in_synchronous_mode()
     assert_eq!(see(false), None);
 }
 
+/// Standbys that do not confirm are no reason to let commits go to nobody for longer each time.
+#[test]
+fn altered_names_are_put_back_again_soon_after_each_failure() {
+    let mut brain = brain("n1");
+    let job = Job::Sync(all(&["n2"]));
+    let again = Command::Begin(job.clone());
+    for ms in [11_000, 12_000, 13_000, 14_000] {
+        let mut seen = altered(&["n2"], "", ms);
+        let result = Err("the standbys did not confirm in time".to_owned());
+        seen.finished = vec![FinishedJob { job: job.clone(), result }];
+        assert!(!commands(&mut brain, &seen).contains(&again), "{ms}");
+        let soon = altered(&["n2"], "", ms + 250);
+        assert!(commands(&mut brain, &soon).contains(&again), "{ms}");
+    }
+}
+
 /// Pausing the poolers, and waiting for an heir, takes seconds.
 #[test]
 fn altered_names_are_led_back_while_a_switchover_is_prepared() {
