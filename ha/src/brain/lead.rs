@@ -128,7 +128,12 @@ impl Brain {
             // Whoever was promoted by hand before its turn has taken nothing over: as a standby it is
             // promoted by all the rules.
             let early = self.sync_is_anothers(turn, snapshot);
-            if early { Job::StartStandby(None) } else { Job::StartPrimary { hold, sync } }
+            if early {
+                Job::StartStandby(None)
+            } else {
+                self.reign = Some(hold.term);
+                Job::StartPrimary { hold, sync }
+            }
         } else {
             Job::StartStandby(None)
         };
@@ -230,6 +235,7 @@ impl Brain {
             return;
         }
         self.promoting = Some((hold.term, turn.now()));
+        self.reign = Some(hold.term);
         turn.push(Command::Promote, format!("this node holds the lease of term {}", hold.term));
     }
 
@@ -260,7 +266,33 @@ impl Brain {
         on && !turn.obs.local.memory.bootstrapping && leader.is_some_and(|name| !self.is_me(name))
     }
 
+    /// Has PostgreSQL become primary by hart, or is the synchronous set ours? Somebody may promote past
+    /// hart the very node that has just taken the lease, and is still asking the voters. It has taken
+    /// nothing over then; as a standby it is promoted by all the rules.
+    fn is_rightful(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, hold: Hold) -> bool {
+        if self.reign == Some(hold.term) {
+            return true;
+        }
+        if !snapshot.lease().is_some_and(|lease| self.is_mine(lease) && lease.term == hold.term) {
+            turn.phase("waiting for Consul to show the takeover");
+            return false;
+        }
+        if self.sync_is_anothers(turn, snapshot) {
+            turn.phase("fencing PostgreSQL");
+            let reason =
+                "PostgreSQL was promoted past hart, before the synchronous set was taken over";
+            turn.problem(reason);
+            turn.push(Command::Fence, reason);
+            return false;
+        }
+        self.reign = Some(hold.term);
+        true
+    }
+
     fn lead_primary(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql, hold: Hold) {
+        if !self.is_rightful(turn, snapshot, hold) {
+            return;
+        }
         turn.phase("leading");
         self.resume_poolers(turn, "this node goes on leading");
         self.note_own_timeline(turn, sql);

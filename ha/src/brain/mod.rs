@@ -115,6 +115,8 @@ pub struct Brain {
     /// The picture in which they were looked at last.
     config_of: Option<Arc<Snapshot>>,
     promoting: Option<(Term, Time)>,
+    /// In which PostgreSQL here became primary by hart.
+    reign: Option<Term>,
     published: Option<(Member, Time)>,
     slots: slots::Slots,
     switch: Option<switchover::Switch>,
@@ -196,6 +198,7 @@ impl Brain {
             config: None,
             config_of: None,
             promoting: None,
+            reign: None,
             published: None,
             slots: slots::Slots::default(),
             switch: None,

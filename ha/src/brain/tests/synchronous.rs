@@ -470,6 +470,19 @@ fn altered_names_are_put_back_again_soon_after_each_failure() {
     }
 }
 
+/// It has the lease, and is still asking the voters; somebody promotes it past hart meanwhile.
+#[test]
+fn a_holder_promoted_past_hart_before_it_took_the_set_over_does_not_lead() {
+    let seen = |leader| {
+        holding(sees("n1", 500, with_sync(cluster(), leader, &["n1"]), primary(2000)), true)
+    };
+    let mut brain = brain("n1");
+    assert_eq!(commands(&mut brain, &seen("n2")), [Command::Fence]);
+    assert!(!commands(&mut brain, &seen("n1")).contains(&Command::Fence));
+    // Whoever leads rightfully goes on, as with a key that is left from before the mode was off.
+    assert!(!commands(&mut brain, &seen("n2")).contains(&Command::Fence));
+}
+
 /// Pausing the poolers, and waiting for an heir, takes seconds.
 #[test]
 fn altered_names_are_led_back_while_a_switchover_is_prepared() {
