@@ -5,6 +5,7 @@ use hart_ha::observation::{FinishedJob, JobDone};
 use hart_types::Chain;
 
 use super::agent::Agent;
+use super::jobs::BROKEN_OFF;
 use super::lease_task::Order as LeaseOrder;
 use super::monitor::Order as MonitorOrder;
 use super::server::Life;
@@ -95,6 +96,10 @@ impl Agent {
             if self.unproved < UNPROVED_MAX {
                 return tracing::info!("{}: {error}", job.name());
             }
+        }
+        if error == BROKEN_OFF {
+            // By hart itself, for something that comes first.
+            return tracing::info!("{}: {error}", job.name());
         }
         tracing::warn!("{}: {error}", job.name());
     }

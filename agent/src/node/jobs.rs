@@ -34,6 +34,8 @@ const SILENT_STANDBY: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// No percentage is known.
 const NO_PROGRESS: u8 = u8::MAX;
+/// How a job ends that hart itself has ended.
+pub(super) const BROKEN_OFF: &str = "broken off";
 
 /// What a job ended with, beside its result.
 #[derive(Clone, Debug)]
@@ -154,7 +156,7 @@ impl Jobs {
         }
         if let Some((running, task)) = self.running.take() {
             task.abort();
-            let result = Err("broken off".to_owned());
+            let result = Err(BROKEN_OFF.to_owned());
             let finished = FinishedJob { job: running.job, result };
             let _ =
                 self.ended.0.send(Ended { finished, proof: None, upstream: None, complaint: None });

@@ -63,7 +63,7 @@ pub(crate) async fn happen(
             tokio::time::sleep(FROZEN).await;
             hart_testkit::thaw(&keepers(cluster, primary));
         }
-        Scenario::NodeFrozen => {
+        Scenario::NodeFrozen | Scenario::NodeFrozenTtl10 | Scenario::NodeFrozenTtl20 => {
             cluster.freeze_node(primary)?;
             replaced(cluster, primary).await?;
             acknowledged(writers, AFTER).await?;

@@ -68,9 +68,12 @@ pub(crate) async fn beside(scenario: Scenario, runs: usize, baseline: &Path) -> 
 fn options(scenario: Scenario) -> Options {
     let options = match scenario {
         Scenario::ConsulLeader => Options::three_servers(),
-        // The WAL receiver notices after 5 s that its primary is lost, and needs the name then.
-        Scenario::ResolverLost => Options::default().by_name().dcs("ttl", 6),
+        Scenario::ResolverLost => Options::default().by_name(),
         _ => Options::default(),
+    };
+    let options = match scenario.ttl() {
+        Some(ttl) => options.dcs("ttl", ttl),
+        None => options,
     };
     options.dcs("synchronous_mode", scenario.synchronous())
 }

@@ -17,6 +17,8 @@ pub(crate) enum Scenario {
     AgentRestarted,
     KeepersFrozen,
     NodeFrozen,
+    NodeFrozenTtl10,
+    NodeFrozenTtl20,
     ConsulDown,
     ConsulLeader,
     SyncSwitchover,
@@ -42,7 +44,7 @@ pub(crate) struct Yardstick {
 
 impl Scenario {
     /// Everything.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Up,
         Self::Switchover,
         Self::AgentStopped,
@@ -54,6 +56,8 @@ impl Scenario {
         Self::AgentRestarted,
         Self::KeepersFrozen,
         Self::NodeFrozen,
+        Self::NodeFrozenTtl10,
+        Self::NodeFrozenTtl20,
         Self::ConsulDown,
         Self::ConsulLeader,
         Self::SyncSwitchover,
@@ -80,6 +84,8 @@ impl Scenario {
             Self::AgentRestarted => "agent-restarted",
             Self::KeepersFrozen => "keepers-frozen",
             Self::NodeFrozen => "node-frozen",
+            Self::NodeFrozenTtl10 => "node-frozen-ttl-10",
+            Self::NodeFrozenTtl20 => "node-frozen-ttl-20",
             Self::ConsulDown => "consul-down",
             Self::ConsulLeader => "consul-leader",
             Self::SyncSwitchover => "sync-switchover",
@@ -92,6 +98,17 @@ impl Scenario {
     /// Whether commits wait for a standby.
     pub(crate) const fn synchronous(self) -> bool {
         matches!(self, Self::SyncSwitchover | Self::SyncNodeLost | Self::SyncKeepersFrozen)
+    }
+
+    /// What it is measured with instead of 3 s.
+    pub(crate) const fn ttl(self) -> Option<u64> {
+        match self {
+            // The WAL receiver notices after 5 s that its primary is lost, and needs the name then.
+            Self::ResolverLost => Some(6),
+            Self::NodeFrozenTtl10 => Some(10),
+            Self::NodeFrozenTtl20 => Some(20),
+            _ => None,
+        }
     }
 
     /// Whether members and Consul are known by names.
@@ -131,6 +148,12 @@ impl Scenario {
             }
             Self::NodeFrozen => {
                 row("node frozen, then resumed", "27.8 s; 3 lost", "-", seconds(4.0).with_overlap())
+            }
+            Self::NodeFrozenTtl10 => {
+                row("node frozen, ttl 10 s", "-", "-", seconds(11.0).with_overlap())
+            }
+            Self::NodeFrozenTtl20 => {
+                row("node frozen, ttl 20 s", "-", "-", seconds(21.0).with_overlap())
             }
             Self::ConsulDown => {
                 let off = "52 s (failsafe off)";
