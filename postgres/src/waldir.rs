@@ -35,7 +35,7 @@ pub(crate) fn clear(settings: &Settings, dir: &Path, identifier: &str) -> Result
     let refuse = |why| Error::WalDirectory { dir: dir.to_owned(), why };
     let entries = entries(dir)?;
     entries.iter().try_for_each(|path| is_ours(path, identifier)).map_err(refuse)?;
-    if let Some(pid) = in_use(dir) {
+    if let Some(pid) = in_use(dir)? {
         return Err(refuse(format!("process {pid} has a file in it open")));
     }
     let kept = unarchived::keep_of(settings, dir, identifier)?;
@@ -72,7 +72,11 @@ fn is_ours(path: &Path, identifier: &str) -> Result<(), String> {
         return stranger();
     }
     let is_segment = name.len() == 24 || name.ends_with(".partial");
-    match segment_of(path).filter(|_| is_segment) {
+    if !is_segment || what.len() == 0 {
+        return Ok(());
+    }
+    // What cannot be read may be anybody's.
+    match segment_of(path).map_err(|error| format!("{name} cannot be read: {error}"))? {
         Some(found) if found != identifier => Err(format!(
             "{name} is of the cluster with the system identifier {found}, this one has {identifier}"
         )),
@@ -99,23 +103,23 @@ fn is_preallocated(name: &str) -> bool {
 }
 
 /// The system identifier at the beginning of a segment; `None` for one that was never written.
-fn segment_of(path: &Path) -> Option<String> {
-    let mut page = [0_u8; IDENTIFIER_AT + 8];
-    File::open(path).ok()?.read_exact_at(&mut page, 0).ok()?;
-    let (head, identifier) = page.split_at(IDENTIFIER_AT);
+fn segment_of(path: &Path) -> std::io::Result<Option<String>> {
+    let (mut head, mut identifier) = ([0_u8; IDENTIFIER_AT], [0_u8; 8]);
+    let file = File::open(path)?;
+    file.read_exact_at(&mut head, 0)?;
+    file.read_exact_at(&mut identifier, IDENTIFIER_AT as u64)?;
     let written = head.iter().any(|byte| *byte != 0);
-    let identifier = u64::from_ne_bytes(identifier.try_into().ok()?);
-    written.then(|| identifier.to_string())
+    Ok(written.then(|| u64::from_ne_bytes(identifier).to_string()))
 }
 
 /// A process that has something open beneath the directory.
-fn in_use(dir: &Path) -> Option<i32> {
-    let dir = dir.canonicalize().ok()?;
+fn in_use(dir: &Path) -> Result<Option<i32>> {
+    let dir = dir.canonicalize().map_err(Error::io("look at", dir))?;
     let has_open = |pid: &i32| {
         let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         files.filter_map(|file| fs::read_link(file.path()).ok()).any(|path| path.starts_with(&dir))
     };
-    leftovers::processes().find(has_open)
+    Ok(leftovers::processes().find(has_open))
 }
 
 #[cfg(test)]
@@ -159,6 +163,11 @@ mod tests {
         fs::write(wal.join("000000010000000000000002"), vec![0_u8; 8192]).unwrap();
         let refused = clear(&settings, wal, "8").unwrap_err().to_string();
         assert!(refused.contains("identifier 7"), "{refused}");
+        // What is too short to say whose it is may be anybody's.
+        fs::write(wal.join("000000010000000000000003"), "short").unwrap();
+        let refused = clear(&settings, wal, "7").unwrap_err().to_string();
+        assert!(refused.contains("cannot be read"), "{refused}");
+        fs::write(wal.join("000000010000000000000003"), "").unwrap();
         fs::write(wal.join("notes"), "keep").unwrap();
         let refused = clear(&settings, wal, "7").unwrap_err().to_string();
         assert!(refused.contains("notes"), "{refused}");

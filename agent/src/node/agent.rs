@@ -8,7 +8,7 @@ use hart_config::Config;
 use hart_ha::brain::{Brain, Step};
 use hart_ha::command::Exit;
 use hart_ha::keeper::Payload;
-use hart_ha::kv::Lease;
+use hart_ha::kv::{Lease, SynchronousMode};
 use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::{LeaseStanding, Local, Observation, StoreView};
 use hart_ha::store::Snapshot;
@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::counters::Counters;
+use super::given;
 use super::home::Home;
 use super::jobs::Jobs;
 use super::lease_task::{LeaseLink, Order as LeaseOrder};
@@ -246,10 +247,10 @@ impl Agent {
         }
     }
 
-    /// Names that somebody gives while hart sets none are no business of the brain's.
     fn as_given(&self, mut local: Local) -> Local {
+        let mode = self.applied.as_ref().map_or(SynchronousMode::Off, |it| it.synchronous_mode);
         if let Some(sql) = &mut local.sql {
-            sql.waits = sql.names != self.postgres.settings().standby_names;
+            sql.waits = given::wait(sql, mode, &self.postgres.settings().standby_names);
         }
         local
     }

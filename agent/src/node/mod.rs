@@ -5,7 +5,7 @@
 //! | `start`, `assemble`, `parts`, `beside` | from the command line to a running loop |
 //! | `agent`, `execute`, `asks` | the loop: gather one observation, step, carry the commands out |
 //! | `effects`, `ended`, `pace` | what short actions, jobs and servers that ended have come to; how often is looked |
-//! | `lease_task` | renewals, on a thread of their own; arms the guard |
+//! | `lease_task` | renewals, on a thread of their own; arms and disarms the guard |
 //! | `store_task`, `writes`, `keys`, `carried` | session, watch and writes in Consul |
 //! | `monitor`, `server`, `jobs`, `local` | PostgreSQL: looked at, as a process, long actions |
 //! | `peers`, `status`, `word`, `http`, `logins` | the other members over REST |
@@ -15,6 +15,7 @@
 //! | `services` | registration with Consul |
 //! | `strays` | PostgreSQL started past the guard; the question before the lease is given up |
 //! | `strangers` | who streams from here under a member's name |
+//! | `given` | names of standbys that somebody gives while synchronous mode is off |
 //! | `unfit` | a node without the watchdog it needs |
 //! | `pulse` | whether the loop turns, for the lease thread |
 //! | `logging` | the log, which holds nobody up |
@@ -33,6 +34,7 @@ mod effects;
 mod ended;
 mod execute;
 mod ghosts;
+mod given;
 mod health;
 mod home;
 pub mod http;
