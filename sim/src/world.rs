@@ -68,6 +68,9 @@ pub struct World {
     pub renewed: Us,
     /// When a request that names a candidate was last there.
     pub requested: Us,
+    /// How much a new holder might lack before a person last changed that, and when: a takeover may rest
+    /// on a picture of before.
+    pub lag_before: (Us, u64),
     /// Since when the cluster has been healthy after the faults.
     pub healthy_since: Option<Us>,
     /// Since when nobody leads while a disk hangs.
@@ -139,6 +142,7 @@ impl World {
             aftermath: 0,
             renewed: 0,
             requested: 0,
+            lag_before: (0, 0),
             healthy_since: None,
             leaderless: None,
             ill_at: None,

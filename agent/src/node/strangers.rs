@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hart_ha::lsn::Lsn;
 use hart_ha::observation::Local;
 use hart_ha::store::Snapshot;
+use hart_ha::time::Time;
 use hart_postgres::{StandbyRow, slot_name};
 
 use super::agent::Agent;
@@ -24,6 +25,10 @@ pub struct Strangers {
     beside: BTreeMap<i32, Option<Lsn>>,
     /// Those that have confirmed more since.
     alive: BTreeSet<i32>,
+    /// Senders of members with slots that had none, and when the answer came that showed it first. One
+    /// answer is no proof: PostgreSQL reads the senders before the slots, and a member's sender gives its
+    /// slot back in between where a promotion ends the timeline that it streams.
+    bare: BTreeMap<i32, Time>,
 }
 
 /// What the rows of one answer are.
@@ -31,14 +36,16 @@ pub struct Strangers {
 pub struct Sorted {
     /// Members' names that strangers have: who that is, for people.
     pub impostors: BTreeMap<String, String>,
-    /// The strangers' senders.
+    /// The strangers' senders, and those that may be strangers': no word of theirs counts.
     pub pids: BTreeSet<i32>,
 }
 
 impl Strangers {
-    /// Looks through an answer. `has_slot` says of a member whether it streams with a slot of its own.
+    /// Looks through an answer, and when it came. `has_slot` says of a member whether it streams with a
+    /// slot of its own.
     pub fn sort<'n>(
         &mut self,
+        came: Time,
         rows: &[StandbyRow],
         members: impl Iterator<Item = &'n String>,
         has_slot: impl Fn(&str) -> bool,
@@ -53,7 +60,9 @@ impl Strangers {
                 let strangers: Vec<_> =
                     found.into_iter().filter(|row| row.slot.as_ref() != Some(&slot)).collect();
                 sorted.pids.extend(strangers.iter().map(|row| row.pid));
-                sorted.add(name, &strangers, &format!("without the slot {slot}"));
+                let sure: Vec<_> =
+                    strangers.into_iter().filter(|row| self.is_bare_again(row, came)).collect();
+                sorted.add(name, &sure, &format!("without the slot {slot}"));
             } else if self.are_two(&found) {
                 sorted.add(name, &found, "one of them is a stranger");
             }
@@ -65,6 +74,15 @@ impl Strangers {
         let there: BTreeSet<_> = rows.iter().map(|row| row.pid).collect();
         self.beside.retain(|pid, _| there.contains(pid));
         self.alive.retain(|pid| there.contains(pid));
+        let bare = |pid: &i32| {
+            rows.iter().any(|row| row.pid == *pid && row.slot.is_none() && confirms(row))
+        };
+        self.bare.retain(|pid, _| bare(pid));
+    }
+
+    /// Has an earlier answer shown it without its slot, too? With somebody else's slot one is enough.
+    fn is_bare_again(&mut self, row: &StandbyRow, came: Time) -> bool {
+        row.slot.is_some() || *self.bare.entry(row.pid).or_insert(came) != came
     }
 
     fn are_two(&mut self, found: &[&StandbyRow]) -> bool {
@@ -101,7 +119,7 @@ impl Agent {
         answer: &Answer,
         snapshot: Option<&Snapshot>,
     ) {
-        let (Some(sql), Some((_, probe))) = (&mut local.sql, &answer.probe) else { return };
+        let (Some(sql), Some((came, probe))) = (&mut local.sql, &answer.probe) else { return };
         let Some(snapshot) = snapshot.filter(|_| !sql.in_recovery) else { return };
         let published = snapshot.sync.iter().flat_map(|sync| sync.value.standbys());
         let waited = local.waits_for.iter().flat_map(|proof| proof.waits.of.iter().cloned());
@@ -111,7 +129,7 @@ impl Agent {
         let members = || snapshot.members.keys().map(String::as_str);
         let has_slot = |name: &str| use_slots && slot::holder(name, members()).is_none();
         let others = names.iter().filter(|name| **name != self.config.name);
-        let sorted = self.strangers.sort(&probe.standbys, others, has_slot);
+        let sorted = self.strangers.sort(*came, &probe.standbys, others, has_slot);
         let rows = probe.standbys.iter().filter(|row| !sorted.pids.contains(&row.pid));
         sql.standbys = rows.filter_map(local::standby).collect();
         sql.impostors = sorted.impostors;
@@ -136,9 +154,15 @@ mod tests {
         serde_json::from_str(&text).unwrap()
     }
 
-    fn sort(strangers: &mut Strangers, rows: &[StandbyRow], slots: bool) -> Vec<i32> {
+    fn answer(strangers: &mut Strangers, at: u64, rows: &[StandbyRow], slots: bool) -> Sorted {
         let members = ["n1", "n-2"].map(str::to_owned);
-        let sorted = strangers.sort(rows, members.iter(), |_| slots);
+        strangers.sort(Time::from_millis(at), rows, members.iter(), |_| slots)
+    }
+
+    /// What two answers that say the same tell.
+    fn sort(strangers: &mut Strangers, rows: &[StandbyRow], slots: bool) -> Vec<i32> {
+        answer(strangers, 1, rows, slots);
+        let sorted = answer(strangers, 2, rows, slots);
         assert!(sorted.impostors.keys().all(|name| name == "n-2"));
         if slots {
             assert_eq!(sorted.impostors.is_empty(), sorted.pids.is_empty());
@@ -155,10 +179,30 @@ mod tests {
         assert_eq!(sort(&mut strangers, &[row(1, None, 10)], true), [1]);
         let all = [row(1, Some("n_2"), 10), row(2, Some("n2"), 10), row(3, None, 10)];
         assert_eq!(sort(&mut strangers, &all, true), [2, 3]);
-        let text = strangers.sort(&all, ["n-2".to_owned()].iter(), |_| true).impostors;
+        let text = answer(&mut strangers, 3, &all, true).impostors;
         let who =
             "from 198.51.100.2, sender 2 and from 198.51.100.3, sender 3; without the slot n_2";
         assert_eq!(text["n-2"], who);
+    }
+
+    /// A member's sender was called a stranger's at the very moment of a promotion.
+    #[test]
+    fn one_answer_without_its_slot_makes_no_stranger_of_a_sender() {
+        let mut strangers = Strangers::default();
+        let at = |strangers: &mut Strangers, at, slot| {
+            let sorted = answer(strangers, at, &[row(1, slot, 10)], true);
+            (sorted.pids.len(), sorted.impostors.len())
+        };
+        assert_eq!(at(&mut strangers, 1, None), (1, 0), "its word does not count");
+        assert_eq!(at(&mut strangers, 1, None), (1, 0), "the same answer once more");
+        assert_eq!(at(&mut strangers, 2, Some("n_2")), (0, 0));
+        assert_eq!(at(&mut strangers, 3, None), (1, 0));
+        assert_eq!(at(&mut strangers, 4, None), (1, 1));
+        assert_eq!(
+            at(&mut Strangers::default(), 4, Some("n2")),
+            (1, 1),
+            "that slot is not its own"
+        );
     }
 
     #[test]

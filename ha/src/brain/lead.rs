@@ -294,7 +294,10 @@ impl Brain {
             return;
         }
         turn.phase("leading");
-        self.resume_poolers(turn, "this node goes on leading");
+        // With one in progress the lease rests on promises for a moment only.
+        if self.switch.is_none() {
+            self.resume_poolers(turn, "this node goes on leading");
+        }
         self.note_own_timeline(turn, sql);
         if self.promoting.take().is_some() {
             turn.push(Command::Checkpoint, "old primaries are rewound from the new timeline");

@@ -385,15 +385,16 @@ fn heir_of(snapshot: &Snapshot, name: &str) -> Result<Heir, String> {
     Ok(Heir { name: name.to_owned(), instance: entry.value.instance.clone(), session })
 }
 
-/// The list of standbys is older than the request: one that has come since is not missing. A server
-/// that does not answer is not waited for for long.
 /// With a slow Consul a lease rests on promises again and again until its renewal is answered: a request
-/// that is being looked into would begin anew each time, and never be done or refused.
+/// that is being looked into would begin anew each time, and never be done or refused; so would the
+/// pausing of PgBouncers, which lasts until its own time is over.
 fn rests_for_a_moment(turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
     let asked = snapshot.failover.as_ref().is_some_and(|request| !request.value.is_empty());
     asked && turn.is_running() && turn.obs.lease.by_promises && turn.obs.store.reachable
 }
 
+/// The list of standbys is older than the request: one that has come since is not missing. A server
+/// that does not answer is not waited for for long.
 fn looked_before(turn: &Turn<'_>, switch: &Switch) -> bool {
     let old = turn.obs.local.sql.as_ref().is_some_and(|sql| sql.at < switch.probes_since);
     let patience = turn.config.loop_wait + turn.config.ttl / 4;

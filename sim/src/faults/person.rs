@@ -5,11 +5,13 @@ use std::time::Duration;
 use hart_ha::round_trip::borne;
 use serde_json::{Value, json};
 
+use crate::clock::SEC;
 use crate::consul::micros;
 use crate::event::{Cause, Event};
 use crate::faults::Kind;
 use crate::faults::kinds::Kind::*;
 use crate::faults::plan::Heal;
+use crate::oracle::allowed_lag;
 use crate::world::World;
 
 impl World {
@@ -90,6 +92,11 @@ impl World {
 
     pub(crate) fn configure(&mut self, key: &str, value: Value) {
         let keys = self.keys();
+        if ["maximum_lag_on_failover", "synchronous_mode"].contains(&key) {
+            let (changed, before) = self.lag_before;
+            let lately = if self.t < changed + 30 * SEC { before } else { 0 };
+            self.lag_before = (self.t, allowed_lag(&keys).max(lately));
+        }
         let stored = keys.config.as_ref().map(|config| config.value.raw.clone());
         let mut raw = stored.unwrap_or_else(|| self.bootstrap.clone());
         raw.insert(key.to_owned(), value);

@@ -7,3 +7,4 @@ mod takeover;
 mod tests;
 
 pub use judge::{Oracle, Seen, WAKING, sync_is_on};
+pub(crate) use takeover::allowed_lag;

@@ -69,9 +69,6 @@ impl World {
     /// what the last record says.
     fn check_lag(&mut self, n: usize, old: &Snapshot) {
         let (Some(config), Some(status)) = (&old.config, &old.status) else { return };
-        if crate::oracle::sync_is_on(old) && old.sync.is_some() {
-            return;
-        }
         // Whoever began the cluster was lost before it was complete, and nobody was led to it:
         // another one begins it anew.
         let complete = old.initialize.as_ref().is_some_and(|id| !id.value.is_empty());
@@ -80,7 +77,9 @@ impl World {
         }
         let have = Lsn(self.nodes[n].disk.pos.lsn);
         let lag = status.value.optime.map_or(0, |end| end.bytes_since(have));
-        let limit = config.value.maximum_lag_on_failover;
+        let (changed, before) = self.lag_before;
+        let seen_by_all = self.t > changed + micros(config.value.ttl);
+        let limit = allowed_lag(old).max(if seen_by_all { 0 } else { before });
         if lag > limit {
             let text =
                 format!("{} took over without {lag} bytes, {limit} are allowed", self.names[n]);
@@ -121,4 +120,12 @@ impl World {
         let by_birth = (there.branch, there.lsn) > (here.branch, here.lsn);
         by_birth && (by_number || self.nodes.iter().all(knows))
     }
+}
+
+/// How much of what the last record says a new holder may lack: with synchronous standbys that is their
+/// matter.
+pub(crate) fn allowed_lag(keys: &Snapshot) -> u64 {
+    let limit = |keys: &Snapshot| Some(keys.config.as_ref()?.value.maximum_lag_on_failover);
+    let by_standbys = crate::oracle::sync_is_on(keys) && keys.sync.is_some();
+    if by_standbys { u64::MAX } else { limit(keys).unwrap_or(u64::MAX) }
 }

@@ -111,6 +111,22 @@ fn a_request_that_is_taken_back_lets_the_poolers_go_on() {
     assert!(!commands(&mut brain, &seen).contains(&resume()), "told once");
 }
 
+/// With a slow Consul the lease rests on promises for a moment before each renewal is answered.
+#[test]
+fn poolers_are_not_let_go_in_a_moment_of_promises() {
+    for (moment, stay) in [(300, true), (30_000, false)] {
+        let mut brain = brain("n1");
+        let mut seen = before_pause(&mut brain, switchover(), false);
+        brain.step(&seen);
+        seen.lease.by_promises = true;
+        seen.lease.hold.as_mut().unwrap().deadline = at(60_000);
+        seen.local.armed = seen.lease.hold;
+        seen.now = at(moment);
+        let made = commands(&mut brain, &seen);
+        assert_eq!(!made.contains(&resume()), stay, "{moment}: {made:?}");
+    }
+}
+
 #[test]
 fn a_failover_waits_for_no_pooler() {
     let mut brain = brain("n1");
