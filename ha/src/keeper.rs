@@ -198,6 +198,12 @@ impl Keeper {
         Some(Hold { term: holding.term, deadline: holding.end() })
     }
 
+    /// The highest beat that this node has put into a lease.
+    #[must_use]
+    pub fn beat(&self) -> u64 {
+        self.beat
+    }
+
     /// Is a request under way, or an outcome unknown?
     #[must_use]
     pub fn is_busy(&self) -> bool {

@@ -56,6 +56,8 @@ pub struct LeaseStanding {
     pub hold: Option<Hold>,
     /// A transaction on it is under way.
     pub busy: bool,
+    /// The highest beat that this node has put into a lease.
+    pub beat: u64,
     /// The store is silent; the lease goes on because all members agreed.
     pub by_promises: bool,
     /// The number of the pact in force; 0 without one.

@@ -210,8 +210,9 @@ impl Agent {
         self.settle_doubt(&answer);
         self.known.health = self.monitor.health.borrow().clone();
         self.known.killing = self.server.being_killed();
-        let standing = self.lease.standing.borrow_and_update().clone();
+        // In this order: no beat of the lease that the picture may show is missing in the standing.
         let seen = self.seen.borrow_and_update().clone();
+        let standing = self.lease.standing.borrow_and_update().clone();
         self.look_at_names(&answer, seen.snapshot.as_deref());
         self.look_for_slot_holder(seen.snapshot.as_ref()).await;
         let now = hart_clock::now();

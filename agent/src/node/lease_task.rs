@@ -384,6 +384,7 @@ impl LeaseTask {
         let lease = LeaseStanding {
             hold,
             busy: self.keeper.is_busy(),
+            beat: self.keeper.beat(),
             by_promises,
             pact: self.keeper.pact(),
             promised: self.keeper.promised(now).cloned(),

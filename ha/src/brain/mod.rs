@@ -335,7 +335,8 @@ impl Brain {
         self.touch.see(snapshot, store.arrived, store.reachable);
         self.watch.see(snapshot.lease(), snapshot.status_index(), observation.store.arrived);
         self.agreement.see(snapshot);
-        self.note_sync(snapshot);
+        let sent = observation.lease.hold.map(|hold| (hold.term, observation.lease.beat));
+        self.note_sync(snapshot, sent);
         self.note_addresses(observation, snapshot);
     }
 

@@ -293,6 +293,7 @@ impl World {
         let standing = LeaseStanding {
             hold: ghost,
             busy: agent.keeper.is_busy(),
+            beat: agent.keeper.beat(),
             by_promises: agent.keeper.rests_on_promises(),
             pact: agent.keeper.pact(),
             promised: agent.keeper.promised(now).cloned(),

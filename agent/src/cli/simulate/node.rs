@@ -332,6 +332,7 @@ impl Node {
         let lease = LeaseStanding {
             hold: self.keeper.hold(now),
             busy: self.keeper.is_busy(),
+            beat: self.keeper.beat(),
             by_promises: self.keeper.rests_on_promises(),
             pact: self.keeper.pact(),
             promised: self.keeper.promised(now).cloned(),

@@ -21,7 +21,7 @@ mod vote;
 use super::Brain;
 use super::turn::Turn;
 use crate::command::{Command, Job, Write};
-use crate::kv::SynchronousMode;
+use crate::kv::{SynchronousMode, Term};
 use crate::observation::{Sql, Standby, SyncProof};
 use crate::store::{Index, Snapshot};
 use crate::waits::{Voters, Waits};
@@ -123,10 +123,12 @@ impl Brain {
         leader.is_some_and(|name| self.is_me(name))
     }
 
-    /// Notes in which beat the key was this node's last.
-    pub(super) fn note_sync(&mut self, snapshot: &Snapshot) {
-        if let Some(lease) = snapshot.lease().filter(|_| self.has_sync(snapshot)) {
-            self.sync_beat = self.sync_beat.max(Some((lease.term, lease.beat)));
+    /// Notes in which beat the key was this node's last: the one of the picture, and what the node has
+    /// `sent` since, for the record may be missing where somebody has deleted it.
+    pub(super) fn note_sync(&mut self, snapshot: &Snapshot, sent: Option<(Term, u64)>) {
+        if self.has_sync(snapshot) {
+            let shown = snapshot.lease().map(|lease| (lease.term, lease.beat));
+            self.sync_beat = self.sync_beat.max(shown).max(sent);
         }
     }
 

@@ -264,6 +264,25 @@ fn commits_are_not_let_go_on_a_picture_from_before_the_key_was_there() {
     assert!(matches!(got[..], [Command::Begin(Job::StartPrimary { .. })]), "{got:?}");
 }
 
+/// Somebody deletes the lease's record in the moment in which the first standby is published.
+#[test]
+fn nor_where_the_record_was_missing_when_the_key_was_seen() {
+    let mut brain = brain("n1");
+    let see = |shown: Option<u64>, sync: bool| {
+        let record = shown.map(|beat| lease("n1", beat, LeaseState::Held));
+        let snapshot = with_lease(cluster(), record);
+        let snapshot = if sync { with_sync(snapshot, "n1", &["n2"]) } else { snapshot };
+        let snapshot = with_setting(snapshot, "synchronous_mode", sync.into());
+        let mut seen = leads(snapshot, Sql { waits: true, ..primary(2000) });
+        seen.lease.beat = 9;
+        seen
+    };
+    brain.step(&see(None, true));
+    assert_eq!(commands(&mut brain, &see(Some(9), false)), [], "it may be of the past");
+    let let_go = Command::Begin(Job::Sync(all(&[])));
+    assert_eq!(commands(&mut brain, &see(Some(10), false)), [let_go], "it is gone");
+}
+
 /// Beats of a later reign may be lower, as after the store was wiped.
 #[test]
 fn a_picture_of_a_later_reign_is_no_picture_of_the_past() {
