@@ -94,6 +94,8 @@ pub enum Mutation {
     ForeignLockTakenBack,
     /// In synchronous mode standbys rest without names.
     StandbysRestWithoutNames,
+    /// A node that somebody promoted past hart leads as if hart had promoted it.
+    ReignNotRightful,
     /// Nobody looks what a promotion waits for.
     ArchiveNotSeen,
 }
@@ -150,6 +152,10 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::SourceNotProved, "data goes only when what replaces it is there to be copied"),
     (Mutation::ForeignLockTakenBack, "a lock of another program's is a lost lease"),
     (Mutation::StandbysRestWithoutNames, "what is promoted by hand acknowledges nothing"),
+    (
+        Mutation::ReignNotRightful,
+        "who was promoted past hart leads only when the synchronous set is its own",
+    ),
     (Mutation::ArchiveNotSeen, "a promotion that waits for its archive is none that stands still"),
 ];
 
@@ -175,7 +181,9 @@ impl Mutation {
             Self::QuorumNotAsked | Self::QuorumWordDoesNotBind => {
                 any(&["is lost", "although sync"])
             }
-            Self::SyncNotClaimed => any(&["is lost", "is primary, sync is"]),
+            Self::ReignNotRightful | Self::SyncNotClaimed => {
+                any(&["is lost", "is primary, sync is"])
+            }
             Self::ReleaseBeforeStop | Self::SystemNotAsked => any(&["gives the lease up while"]),
             Self::DownReportedEarly => {
                 any(&["a second server", "gives the lease up", "reports a fence", "two primaries"])
@@ -232,6 +240,9 @@ impl Mutation {
             Self::StrayNotLookedFor => &[Kind::StrayPostgres, Kind::PostgresKilled],
             Self::RestIsWritable => &[Kind::StrayPostgres, Kind::AgentKilled],
             Self::StandbysRestWithoutNames => &[Kind::PromotedByHand],
+            Self::ReignNotRightful => {
+                &[Kind::PromotedByHand, Kind::PromotedByHand, Kind::NodeCrashed, Kind::NodeIsolated]
+            }
             Self::ArchiveNotSeen => &[Kind::ArchiveSlow, Kind::NodeCrashed],
             _ => &[],
         }

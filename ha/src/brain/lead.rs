@@ -289,6 +289,12 @@ impl Brain {
         true
     }
 
+    /// For the simulator, which must notice: whoever is primary became so by hart.
+    #[doc(hidden)]
+    pub fn believe_in_reign(&mut self, hold: Option<Hold>) {
+        self.reign = hold.map(|hold| hold.term);
+    }
+
     fn lead_primary(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, sql: &Sql, hold: Hold) {
         if !self.is_rightful(turn, snapshot, hold) {
             return;

@@ -24,10 +24,11 @@ impl World {
         self.observe_hang(n);
         self.note_altered(n);
         self.disarm_given_up(n);
-        let (sure, present, in_touch) = (
+        let (sure, present, in_touch, rightful) = (
             self.mutated(Mutation::SyncDoubtForgotten),
             self.mutated(Mutation::SyncPastBelieved),
             self.mutated(Mutation::FailsafeGapIgnored),
+            self.mutated(Mutation::ReignNotRightful),
         );
         let Some(agent) = &mut self.nodes[n].agent else { return };
         if sure {
@@ -38,6 +39,9 @@ impl World {
         }
         if in_touch {
             agent.brain.believe_in_touch();
+        }
+        if rightful {
+            agent.brain.believe_in_reign(agent.seen.lease.hold);
         }
         if let Some(lease) = agent.seen.store.snapshot.as_ref().and_then(|keys| keys.lease()) {
             agent.keeper.saw(lease);
