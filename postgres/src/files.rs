@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nix::unistd::{Gid, Uid, chown};
-
 use crate::error::{Error, Result};
 use crate::settings::RunAs;
 
@@ -47,11 +45,12 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Gives a file to the user that PostgreSQL runs as, when that is not ourselves.
-pub(crate) fn give(path: &Path, owner: Option<RunAs>) -> Result<()> {
+/// Gives an open file or directory to the user that PostgreSQL runs as, when that is not ourselves. By
+/// its name another could have been put in its place: the directory may be that user's.
+fn give(file: &File, path: &Path, owner: Option<RunAs>) -> Result<()> {
     let Some(RunAs { uid, gid }) = owner else { return Ok(()) };
-    chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-        .map_err(|errno| Error::io("change the owner of", path)(errno.into()))
+    std::os::unix::fs::fchown(file, Some(uid), Some(gid))
+        .map_err(Error::io("change the owner of", path))
 }
 
 /// The content of a file, or `None` when there is no such file.
@@ -111,7 +110,7 @@ pub(crate) fn write_new(
         .open(path)
         .map_err(Error::io("create", path))?;
     file.write_all(content).map_err(Error::io("write", path))?;
-    give(path, owner)?;
+    give(&file, path, owner)?;
     file.sync_all().map_err(Error::io("fsync", path))
 }
 
@@ -128,22 +127,19 @@ pub(crate) fn copy_new(from: &Path, to: &Path, owner: Option<RunAs>) -> Result<(
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
     let mut file = created.map_err(Error::io("create", to))?;
     io::copy(&mut source, &mut file).map_err(Error::io("copy", from))?;
-    if let Some(RunAs { uid, gid }) = owner {
-        std::os::unix::fs::fchown(&file, Some(uid), Some(gid))
-            .map_err(Error::io("change the owner of", to))?;
-    }
+    give(&file, to, owner)?;
     file.sync_all().map_err(Error::io("fsync", to))
 }
 
 /// Gives a directory to the user that PostgreSQL runs as, and nothing that a symbolic link in its place
 /// leads to.
 pub(crate) fn give_dir(dir: &Path, owner: Option<RunAs>) -> Result<()> {
-    let Some(RunAs { uid, gid }) = owner else { return Ok(()) };
+    if owner.is_none() {
+        return Ok(());
+    }
     let plain = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_DIRECTORY;
     let opened = OpenOptions::new().read(true).custom_flags(plain.bits()).open(dir);
-    let opened = opened.map_err(Error::io("open", dir))?;
-    std::os::unix::fs::fchown(&opened, Some(uid), Some(gid))
-        .map_err(Error::io("change the owner of", dir))
+    give(&opened.map_err(Error::io("open", dir))?, dir, owner)
 }
 
 /// Removes a file if it is there. Returns whether it was.
@@ -180,6 +176,8 @@ pub(crate) fn sync_filesystems(dirs: &[PathBuf]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use nix::unistd::{Gid, Uid};
+
     use super::*;
 
     /// Root would read a file of its own for the user that PostgreSQL runs as, or write over one.

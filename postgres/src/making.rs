@@ -85,7 +85,7 @@ pub(crate) fn make_state_dir(settings: &Settings) -> Result<PathBuf> {
 
 fn make_dir(dir: &Path, settings: &Settings) -> Result<()> {
     match DirBuilder::new().mode(0o700).recursive(true).create(dir) {
-        Ok(()) => files::give(dir, settings.run_as),
+        Ok(()) => files::give_dir(dir, settings.run_as),
         Err(e) => Err(Error::io("create the directory", dir)(e)),
     }
 }

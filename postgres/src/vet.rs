@@ -73,7 +73,7 @@ impl Scratch {
         let dir = above.join(format!("vet-{}", uuid.trim()));
         fs::DirBuilder::new().mode(0o700).create(&dir).map_err(Error::io("create", &dir))?;
         let scratch = Self(dir);
-        files::give(&scratch.0, settings.run_as)?;
+        files::give_dir(&scratch.0, settings.run_as)?;
         Ok(scratch)
     }
 

@@ -149,8 +149,8 @@ pub struct Brain {
     sync_beat: Option<(Term, u64)>,
     /// Since when this node, as the holder, waits for the word of the quorum.
     voting: sync::Voting,
-    /// When the lease was given back because too few voters followed.
-    unheard: Option<Time>,
+    /// When the lease was given back because too few voters followed, and who could have led since.
+    unheard: Option<(Time, BTreeSet<String>)>,
     /// Of a replica: the term whose leader is the only one that it gets WAL from.
     follows: Option<Term>,
     /// Whether standbys confirm what is written.

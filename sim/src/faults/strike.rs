@@ -247,7 +247,9 @@ impl World {
     /// writes `status` as it knows it.
     fn foreign_lock(&mut self, until: Us) -> bool {
         let Some(session) = self.keys().leader_session().cloned() else { return false };
-        if self.stranger.is_some() || !self.may_lose_record() {
+        // Patroni's members take the lock of a cluster that is there.
+        let made = self.keys().initialize.as_ref().is_some_and(|id| !id.value.is_empty());
+        if self.stranger.is_some() || !made || !self.may_lose_record() {
             return false;
         }
         let stranger = format!("00000000-0000-0000-0000-{:012x}", self.rng.draw() >> 16);

@@ -93,7 +93,7 @@ impl Brain {
         if self.voted_long_enough(turn, hold.term) {
             let reason =
                 "the voters of the synchronous set do not follow this node, or have more WAL";
-            self.unheard = Some(turn.now());
+            self.unheard = Some((turn.now(), BTreeSet::new()));
             self.refuse_request(turn, snapshot, reason);
             self.release(turn, reason.to_owned());
         }
@@ -101,16 +101,21 @@ impl Brain {
     }
 
     /// Whoever is placed worse waits for a ttl for this node, which must not be at it all that time: the
-    /// published primary itself needs nobody's word. Each that may lead has its turn first.
+    /// published primary itself needs nobody's word. Each that may lead has its turn first, also one that
+    /// may not just now because it found no voters, either.
     fn gives_way(&self, turn: &Turn<'_>) -> bool {
-        let others = turn.answers().filter(|(_, peer)| may_lead(peer)).count();
+        let others = self.unheard.as_ref().map_or(0, |(_, rivals)| rivals.len());
         let turns = u32::try_from(others).unwrap_or(u32::MAX);
         let time = trial(turn).saturating_mul(turns) + turn.config.ttl;
         others > 0 && self.was_unheard_within(turn, time)
     }
 
     /// The others do not wait for a node that has just found no voters.
-    pub(in crate::brain) fn tell_of_voters(&self, turn: &mut Turn<'_>) {
+    pub(in crate::brain) fn tell_of_voters(&mut self, turn: &mut Turn<'_>) {
+        if let Some((_, rivals)) = &mut self.unheard {
+            let able = turn.answers().filter(|(_, peer)| may_lead(peer));
+            rivals.extend(able.map(|(name, _)| name.clone()));
+        }
         let time = trial(turn) + turn.config.ttl;
         if turn.verdict == Verdict::MayLead && self.was_unheard_within(turn, time) {
             let value = "too few voters of the synchronous set followed this node a moment ago";
@@ -120,7 +125,7 @@ impl Brain {
     }
 
     fn was_unheard_within(&self, turn: &Turn<'_>, time: Duration) -> bool {
-        self.unheard.is_some_and(|at| turn.now() < at + time)
+        self.unheard.as_ref().is_some_and(|(at, _)| turn.now() < *at + time)
     }
 
     /// Another one may be heard by more, or have more.
