@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::keeper::{AcquirePlan, Addressee, Heir, Hold, Pact, Payload};
-use crate::kv::{Failsafe, History, Member, Term};
+use crate::kv::{FailoverRequest, Failsafe, History, Member, Term};
 use crate::lsn::Timeline;
 use crate::observation::Upstream;
 use crate::store::Index;
@@ -124,6 +124,13 @@ pub enum Write {
     Member(Box<Member>),
     /// Clear `failover`.
     ClearFailover(Index),
+    /// Take the time out of the request in `failover`: it is due.
+    FailoverIsDue {
+        /// The request, without a time.
+        request: FailoverRequest,
+        /// The version it replaces.
+        at: Index,
+    },
     /// `sync`, from its version (0: create).
     Sync {
         /// The new set.

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
 
 use crate::command::Job;
 use crate::keeper::{Hold, Promise};
 use crate::kv::{Failsafe, Role, State, Tags, Term};
 use crate::lsn::{Lsn, Timeline};
-use crate::store::{SessionId, Snapshot};
+use crate::store::{Index, SessionId, Snapshot};
 use crate::time::Time;
 use crate::waits::Waits;
 
@@ -34,6 +37,28 @@ pub struct Observation {
     pub shutdown: bool,
     /// What people asked this node for over REST.
     pub asked: Asked,
+    /// Of a request in `failover` that has a time: when that is.
+    pub due: Option<Due>,
+}
+
+/// When a planned request is due, by this node's wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The version of `failover`.
+    pub index: Index,
+    /// When.
+    pub at: DueAt,
+}
+
+/// A wall-clock time as it lies to the present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DueAt {
+    /// It comes then; where it is far away, no later than that is to be looked again.
+    Then(Time),
+    /// It came so long ago.
+    Ago(Duration),
+    /// It is no time, or has no zone.
+    Unreadable,
 }
 
 /// The store, as seen from here.
@@ -404,4 +429,6 @@ pub struct Asked {
     pub reinit: bool,
     /// Restart PostgreSQL.
     pub restart: bool,
+    /// Restart PostgreSQL later: when, and on which conditions, as the member's entry shows it.
+    pub planned_restart: Option<Map<String, Value>>,
 }

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use axum::response::Response;
 use hart_ha::kv::Role;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::reply::{self, StatusCode};
+use super::wish::Refused;
 use super::{query, schedule};
-use crate::node::view::{Ask, Handle, View};
+use crate::node::planned::{Conditions, Plan};
+use crate::node::view::{Ask, Handle};
 
 /// How long the loop may take to accept a request.
 const ACCEPT: Duration = Duration::from_secs(10);
@@ -71,8 +74,22 @@ pub(super) async fn reinitialize(handle: &Handle, body: &Map<String, Value>) -> 
 /// `POST /restart {schedule, role, postgres_version, timeout, restart_pending}`
 pub(super) async fn restart(handle: &Handle, body: &Map<String, Value>) -> Response {
     let view = handle.view();
-    if let Err((status, line)) = check_restart(&view, body) {
-        return reply::text(status, line);
+    if view.config.pause && body.contains_key("schedule") {
+        let line = "Can't schedule restart in the paused state";
+        return reply::text(StatusCode::INTERNAL_SERVER_ERROR, line);
+    }
+    let wanted = match read_restart(body) {
+        Ok(wanted) => wanted,
+        Err((status, line)) => return reply::text(status, line),
+    };
+    if let Some(at) = wanted.schedule {
+        return plan(handle, body, wanted.only, at).await;
+    }
+    let version = view.probe.as_ref().map(|probe| probe.server_version);
+    let pending = view.sql.as_ref().is_some_and(|sql| sql.pending_restart);
+    if wanted.only.mismatch(view.role, version, pending).is_some() {
+        let line = "restart conditions are not satisfied";
+        return reply::text(StatusCode::SERVICE_UNAVAILABLE, line);
     }
     let given = body.get("timeout").and_then(seconds).map(Duration::from_secs);
     let within = given.unwrap_or(view.config.primary_start_timeout.max(RESTART_AT_LEAST));
@@ -83,19 +100,24 @@ pub(super) async fn restart(handle: &Handle, body: &Map<String, Value>) -> Respo
     }
 }
 
-fn check_restart(view: &View, body: &Map<String, Value>) -> Result<(), (StatusCode, String)> {
+/// What was asked for with `POST /restart`.
+struct Wanted {
+    only: Conditions,
+    schedule: Option<Timestamp>,
+}
+
+fn read_restart(body: &Map<String, Value>) -> Result<Wanted, Refused> {
     let bad = |line: String| Err((StatusCode::BAD_REQUEST, line));
-    if view.config.pause && body.contains_key("schedule") {
-        let line = "Can't schedule restart in the paused state".to_owned();
-        return Err((StatusCode::INTERNAL_SERVER_ERROR, line));
-    }
-    let mut fits = true;
+    let mut wanted = Wanted { only: Conditions::default(), schedule: None };
     for (key, value) in body {
         match key.as_str() {
-            "schedule" => return Err(schedule::refusal(value.as_str().unwrap_or(""), "restart")),
+            "schedule" => {
+                let text = value.as_str().unwrap_or_default();
+                wanted.schedule = Some(schedule::read(text, "restart")?);
+            }
             "role" => match value.as_str() {
                 Some(word @ ("primary" | "standby_leader" | "replica")) => {
-                    fits &= view.role == Role::from(word.to_owned());
+                    wanted.only.role = Some(Role::from(word.to_owned()));
                 }
                 _ => {
                     let line =
@@ -104,10 +126,7 @@ fn check_restart(view: &View, body: &Map<String, Value>) -> Result<(), (StatusCo
                 }
             },
             "postgres_version" => match value.as_str().and_then(version) {
-                Some(below) => {
-                    let probe = view.probe.as_ref();
-                    fits &= probe.is_some_and(|probe| probe.server_version < below);
-                }
+                Some(below) => wanted.only.below = Some(below),
                 None => return bad(format!("Invalid PostgreSQL version: {value}")),
             },
             "timeout" => {
@@ -115,18 +134,37 @@ fn check_restart(view: &View, body: &Map<String, Value>) -> Result<(), (StatusCo
                     return bad("Timeout should be a positive number of seconds".to_owned());
                 }
             }
-            "restart_pending" => {
-                let pending = view.sql.as_ref().is_some_and(|sql| sql.pending_restart);
-                fits &= pending || !flag(body, key);
-            }
+            "restart_pending" => wanted.only.pending = flag(body, key),
             other => return bad(format!("Unknown filter for the scheduled restart: {other}")),
         }
     }
-    if !fits {
-        let line = "restart conditions are not satisfied".to_owned();
-        return Err((StatusCode::SERVICE_UNAVAILABLE, line));
+    Ok(wanted)
+}
+
+/// Keeps it for later: the member's entry shows it.
+async fn plan(
+    handle: &Handle,
+    body: &Map<String, Value>,
+    only: Conditions,
+    at: Timestamp,
+) -> Response {
+    let mut shown = body.clone();
+    shown.insert("schedule".to_owned(), schedule::written(at).into());
+    let plan = Box::new(Plan { at, only, shown, started: None });
+    match ask(handle, ACCEPT, |reply| Ask::PlanRestart { plan, reply }).await {
+        Some(Ok(())) => reply::text(StatusCode::ACCEPTED, "Restart scheduled"),
+        Some(Err(problem)) => reply::text(StatusCode::CONFLICT, problem),
+        None => no_answer("restart", ACCEPT),
     }
-    Ok(())
+}
+
+/// `DELETE /restart`: takes a planned restart back.
+pub(super) async fn take_restart_back(handle: &Handle) -> Response {
+    match ask(handle, ACCEPT, |reply| Ask::TakeRestartBack { reply }).await {
+        Some(Ok(())) => reply::text(StatusCode::OK, "scheduled restart deleted"),
+        Some(Err(problem)) => reply::text(StatusCode::NOT_FOUND, problem),
+        None => no_answer("taking the restart back", ACCEPT),
+    }
 }
 
 fn no_answer(action: &str, within: Duration) -> Response {

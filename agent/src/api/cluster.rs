@@ -37,6 +37,8 @@ pub struct MemberRow {
     pub tags: Tags,
     /// PostgreSQL needs a restart for changed parameters.
     pub pending_restart: bool,
+    /// A planned restart, as the member's entry has it.
+    pub scheduled_restart: Option<Map<String, Value>>,
     /// `http://host:port/patroni`.
     pub api_url: String,
 }
@@ -74,6 +76,7 @@ impl MemberRow {
             replay_lag: lag(member.replay_lsn),
             tags: member.tags.clone(),
             pending_restart: member.pending_restart,
+            scheduled_restart: member.scheduled_restart.clone(),
             api_url: member.api_url.clone(),
         }
     }
@@ -94,6 +97,9 @@ impl MemberRow {
         }
         if self.pending_restart {
             put("pending_restart", json!(true));
+        }
+        if let Some(planned) = &self.scheduled_restart {
+            put("scheduled_restart", json!(planned));
         }
         if !self.tags.is_empty() {
             put("tags", json!(self.tags));

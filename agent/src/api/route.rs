@@ -165,7 +165,7 @@ async fn change(
         }
         Change::TakeSwitchoverBack => switchover::delete(handle).await,
         Change::Restart => actions::restart(handle, &object(Need::Optional).await?).await,
-        Change::TakeRestartBack => reply::text(StatusCode::NOT_FOUND, "no restarts are scheduled"),
+        Change::TakeRestartBack => actions::take_restart_back(handle).await,
         Change::Reinitialize => actions::reinitialize(handle, &object(Need::Optional).await?).await,
         Change::Reload => actions::reload(handle).await,
         Change::PgBouncer => pgbouncer::post(handle, &object(required).await?).await,

@@ -1,30 +1,35 @@
-//! Times for planned actions. They are checked as Patroni does, and then refused: hart does not
-//! plan ahead yet, and must not seem to.
+//! Times for planned actions, checked as Patroni does.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
 use super::reply::StatusCode;
+use super::wish::Refused;
 
-/// What to answer to a request for `action` at `text`.
-pub(super) fn refusal(text: &str, action: &str) -> (StatusCode, String) {
+/// When `action` is to happen.
+///
+/// # Errors
+/// 422 for what is no time, or a time in the past; 400 for one without a zone.
+pub(super) fn read(text: &str, action: &str) -> Result<Timestamp, Refused> {
     let Ok(at) = text.trim().parse::<Timestamp>() else {
         if text.trim().parse::<DateTime>().is_ok() {
             let line = format!("Timezone information is mandatory for the scheduled {action}");
-            return (StatusCode::BAD_REQUEST, line);
+            return Err((StatusCode::BAD_REQUEST, line));
         }
         let line = "Unable to parse scheduled timestamp. It should be in an unambiguous format, \
                     e.g. ISO 8601";
-        return (StatusCode::UNPROCESSABLE_ENTITY, line.to_owned());
+        return Err((StatusCode::UNPROCESSABLE_ENTITY, line.to_owned()));
     };
     if at < hart_clock::wall() {
-        return (StatusCode::UNPROCESSABLE_ENTITY, format!("Cannot schedule {action} in the past"));
+        let line = format!("Cannot schedule {action} in the past");
+        return Err((StatusCode::UNPROCESSABLE_ENTITY, line));
     }
-    let line = format!(
-        "A scheduled {action} is not supported yet, and nothing was scheduled; send the request \
-         without a time when it is due"
-    );
-    (StatusCode::NOT_IMPLEMENTED, line)
+    Ok(at)
+}
+
+/// As it is kept in Consul: RFC 3339, in UTC, with a numeric offset, which is what Patroni's tools read.
+pub(super) fn written(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%.f+00:00").to_string()
 }
 
 #[cfg(test)]
@@ -32,12 +37,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_checked_before_they_are_refused() {
-        let status = |text: &str| refusal(text, "switchover").0.as_u16();
+    fn a_time_has_a_zone_and_is_to_come() {
+        let status = |text: &str| read(text, "switchover").unwrap_err().0.as_u16();
         assert_eq!(status("soon"), 422);
         assert_eq!(status("2126-01-01T00:00:00"), 400);
         assert_eq!(status("2020-01-01T00:00:00+00:00"), 422);
-        assert_eq!(status("2126-01-01T00:00:00+02:00"), 501);
-        assert_eq!(status("2126-01-01 00:00:00Z"), 501);
+        let at = read("2126-01-01T00:00:00+02:00", "switchover").unwrap();
+        assert_eq!(written(at), "2125-12-31T22:00:00+00:00");
+        let at = read("2126-01-01 00:00:00.25Z", "switchover").unwrap();
+        assert_eq!(written(at), "2126-01-01T00:00:00.25+00:00");
     }
 }

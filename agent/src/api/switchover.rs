@@ -1,6 +1,7 @@
 //! `POST /switchover` and `/failover`: on any node, because the request goes through Consul.
 //!
-//! check → ask the candidates → write the request → wait until the store shows what became of it
+//! check → ask the candidates → write the request → wait until the store shows what became of it; one with
+//! a time is written, and the answer is that it is
 
 use std::time::Duration;
 
@@ -40,6 +41,14 @@ async fn run(
     let cluster = read(handle).await?;
     let config = config_of(handle, &cluster);
     wish.check(&cluster, config.pause)?;
+    if let Some(at) = &wish.scheduled_at {
+        // Who can lead is looked at when it is due; who is there is known now.
+        wish.candidates(&cluster, config.synchronous_mode)?;
+        write(handle, &wish, &cluster).await?;
+        actions::wake(handle).await;
+        tracing::info!("a switchover is planned for {at}");
+        return Ok((StatusCode::ACCEPTED, "Switchover scheduled".to_owned()));
+    }
     ask_candidates(handle, &wish, &cluster, &config).await?;
     let written = write(handle, &wish, &cluster).await?;
     actions::wake(handle).await;
@@ -186,7 +195,7 @@ fn unknown(wish: &Wish, patience: Duration) -> Refused {
     (StatusCode::SERVICE_UNAVAILABLE, line)
 }
 
-/// `DELETE /switchover`: takes a planned switchover back, which only others can have written.
+/// `DELETE /switchover`: takes a planned switchover back.
 pub(super) async fn delete(handle: &Handle) -> Response {
     let cluster = match read(handle).await {
         Ok(cluster) => cluster,

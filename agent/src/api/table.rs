@@ -187,19 +187,18 @@ const CHANGES: &[Route<Change>] = &[
     )
     .takes(
         "`leader` (required): who leads now; `candidate` (also `member`): who shall, without it \
-         the best one; `scheduled_at`: a time in the future is checked and refused, hart does not \
-         plan ahead yet",
+         the best one; `scheduled_at`: when, RFC 3339 with an offset",
     )
     .answers(
-        "200 when it is done; 400 if the request is wrong; 412 if it does not fit the cluster, with \
-         each candidate's reason; 422 or 501 for a time; 503 if it failed, or if its outcome is not \
+        "200 when it is done, 202 when it is planned; 400 if the request is wrong; 412 if it does not \
+         fit the cluster, with each candidate's reason; 422 for a time in the past; 503 if it failed, or if its outcome is not \
          known after 2 × `loop_wait` seconds, 20 s at least",
     ),
     Route::new(
         Change::TakeSwitchoverBack,
         "DELETE",
         &["/switchover"],
-        "Takes back a switchover that Patroni's tools have scheduled.",
+        "Takes a planned switchover back.",
     )
     .answers("200; 404 if there is none; 409 if it was changed meanwhile; 503 without Consul"),
     Route::new(
@@ -219,19 +218,19 @@ const CHANGES: &[Route<Change>] = &[
     .takes(
         "optional: `role` (`primary`, `replica` or `standby_leader`); `postgres_version`: only if \
          the server is older; `restart_pending`: only if parameters wait for it; `timeout`: how long \
-         to wait, in seconds; `schedule` is checked and refused",
+         to wait, in seconds; `schedule`: when, RFC 3339 with an offset",
     )
     .answers(
-        "200 when it is done; 400 if the request is wrong; 422, 500 or 501 for a time; 503 if it \
-         failed, the conditions are not met, or its outcome is not known in time",
+        "200 when it is done, 202 when it is planned; 400 if the request is wrong; 409 if one is \
+         planned already; 422 for a time in the past; 500 for a time while the cluster is paused; 503 if it failed, the conditions are not met, or its outcome is not known in time",
     ),
     Route::new(
         Change::TakeRestartBack,
         "DELETE",
         &["/restart"],
-        "For Patroni's tools: hart schedules no restarts.",
+        "Takes a planned restart back.",
     )
-    .answers("404"),
+    .answers("200; 404 if there is none; 503 if the agent is too busy"),
     Route::new(
         Change::Reinitialize,
         "POST",

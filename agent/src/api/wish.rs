@@ -90,6 +90,9 @@ impl Wish {
             return Err((StatusCode::BAD_REQUEST, missing.to_owned()));
         }
         let action = if leader.is_some() { Action::Switchover } else { action };
+        let scheduled_at = scheduled_at
+            .map(|text| schedule::read(&text, action.word()).map(schedule::written))
+            .transpose()?;
         Ok(Self { action, leader, candidate, scheduled_at })
     }
 
@@ -99,11 +102,8 @@ impl Wish {
     /// What speaks against it.
     pub(super) fn check(&self, cluster: &Snapshot, paused: bool) -> Result<(), Refused> {
         let bad = |line: &str| Err((StatusCode::BAD_REQUEST, line.to_owned()));
-        if let Some(at) = &self.scheduled_at {
-            if paused {
-                return bad("Can't schedule switchover in the paused state");
-            }
-            return Err(schedule::refusal(at, self.action.word()));
+        if self.scheduled_at.is_some() && paused {
+            return bad("Can't schedule switchover in the paused state");
         }
         if paused && self.candidate.is_none() {
             return bad("Switchover is possible only to a specific candidate in a paused state");
@@ -164,7 +164,7 @@ impl Wish {
         FailoverRequest {
             leader: self.leader.clone(),
             member: self.candidate.clone(),
-            scheduled_at: None,
+            scheduled_at: self.scheduled_at.clone(),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::cli::cluster::Cluster;
 use crate::cli::context::Context;
 use crate::cli::fail::Fail;
 use crate::cli::globals::Globals;
-use crate::cli::list;
+use crate::cli::{list, when};
 use request::Done;
 
 /// Arguments of `hart switchover`.
@@ -26,7 +26,8 @@ pub struct SwitchoverArgs {
     /// The member that shall lead; without it, the best one.
     #[arg(long)]
     candidate: Option<String>,
-    /// When, as an RFC 3339 time such as 2027-03-01T02:00:00+01:00, or "now".
+    /// When, such as 2027-03-01T02:00:00+01:00 (without an offset: by this machine's time zone), or
+    /// "now". What is planned is kept in Consul; `DELETE /switchover` takes it back.
     #[arg(long, value_name = "TIME")]
     scheduled: Option<String>,
     /// Do not ask.
@@ -66,7 +67,7 @@ pub async fn switchover(globals: &Globals, args: SwitchoverArgs) -> Result<ExitC
         }
         given => given.unwrap_or_default(),
     };
-    let scheduled_at = Some(scheduled).filter(|at| !at.is_empty() && at != "now");
+    let scheduled_at = when::read(&scheduled)?;
     let when = scheduled_at.as_ref().map_or_else(String::new, |at| format!(" at {at}"));
     let question = format!(
         "Are you sure you want to switch over cluster {}, demoting current leader {leader}{when}?",

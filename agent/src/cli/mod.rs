@@ -26,6 +26,7 @@ mod simulate;
 mod table;
 mod template;
 mod version;
+mod when;
 mod why;
 
 use std::process::ExitCode;
@@ -178,6 +179,7 @@ mod tests {
             "hart failover ha --candidate n2",
             "hart reinit ha n1 n2 --force --wait",
             "hart restart ha -r replica --any --force",
+            "hart restart ha n2 --scheduled 2027-03-01T02:00:00Z --pg-version 15.4 --force",
             "hart dsn ha -r replica -f uri -d app -U me",
             "hart dns --zone pg.test --listen 127.0.0.1:5353 --consul 127.0.0.1:8500",
             "hart template haproxy ha -o f --watch --exec true --set rw_port=1 --template-dir d",

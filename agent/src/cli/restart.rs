@@ -4,15 +4,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Map, Value};
 
 use crate::cli::ask;
 use crate::cli::context::Context;
 use crate::cli::fail::Fail;
 use crate::cli::globals::Globals;
-use crate::cli::list;
 use crate::cli::members::{self, RoleFilter};
 use crate::cli::rest;
+use crate::cli::{list, when};
 
 /// A shutdown checkpoint and crash recovery may take their time.
 const DONE: Duration = Duration::from_secs(600);
@@ -33,6 +33,14 @@ pub struct RestartArgs {
     /// Only where a restart is pending.
     #[arg(long)]
     pending: bool,
+    /// Only where PostgreSQL is older than this version, such as 15.4.
+    #[arg(long, value_name = "VERSION")]
+    pg_version: Option<String>,
+    /// When, such as 2027-03-01T02:00:00+01:00 (without an offset: by this machine's time zone), or
+    /// "now". Each member keeps what is planned for it as long as its agent runs; `DELETE /restart`
+    /// takes it back.
+    #[arg(long, value_name = "TIME")]
+    scheduled: Option<String>,
     /// Do not ask.
     #[arg(long)]
     force: bool,
@@ -61,14 +69,19 @@ pub async fn run(globals: &Globals, args: RestartArgs) -> Result<ExitCode, Fail>
         println!("no member needs a restart");
         return Ok(ExitCode::SUCCESS);
     }
+    let scheduled = when::read(args.scheduled.as_deref().unwrap_or_default())?;
     let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
-    let question = format!("Are you sure you want to restart {}?", names.join(", "));
+    let at = scheduled.as_ref().map_or_else(String::new, |at| format!(" at {at}"));
+    let question = format!("Are you sure you want to restart {}{at}?", names.join(", "));
     ask::confirm(&question, args.force)?;
+    let body = body(&args, scheduled);
     let mut failed = Vec::new();
     for (name, member) in chosen {
         let url = rest::url(&member.api_url, "restart");
-        let body = if args.pending { json!({"restart_pending": true}) } else { json!({}) };
         match context.rest.post(&url, &body, DONE).await {
+            Ok(answer) if answer.status == 202 => {
+                println!("Success: restart scheduled on member {name}");
+            }
             Ok(answer) if answer.is_success() => println!("Success: restart on member {name}"),
             Ok(answer) => {
                 eprintln!("hart: {name} answered {}: {}", answer.status, answer.text.trim());
@@ -84,4 +97,19 @@ pub async fn run(globals: &Globals, args: RestartArgs) -> Result<ExitCode, Fail>
         return Ok(ExitCode::SUCCESS);
     }
     Err(Fail::failed(format!("not restarted: {}", failed.join(", "))))
+}
+
+/// What each member is asked.
+fn body(args: &RestartArgs, scheduled: Option<String>) -> Value {
+    let mut body = Map::new();
+    if args.pending {
+        body.insert("restart_pending".to_owned(), true.into());
+    }
+    if let Some(version) = &args.pg_version {
+        body.insert("postgres_version".to_owned(), version.as_str().into());
+    }
+    if let Some(at) = scheduled {
+        body.insert("schedule".to_owned(), at.into());
+    }
+    Value::Object(body)
 }

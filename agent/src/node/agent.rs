@@ -18,7 +18,6 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::counters::Counters;
-use super::given;
 use super::home::Home;
 use super::jobs::Jobs;
 use super::lease_task::{LeaseLink, Order as LeaseOrder};
@@ -34,6 +33,7 @@ use super::tls::Tls;
 use super::vetted::Vetted;
 use super::view::{Ask, View};
 use super::writes::Writes;
+use super::{given, planned};
 
 /// Nothing is fenced for it: the guard holds the deadline, and an agent that is started again before
 /// it goes on without an interruption.
@@ -119,6 +119,8 @@ pub struct Agent {
     pub(super) broken: Option<String>,
     pub(super) refreshing: Vec<(oneshot::Receiver<()>, oneshot::Sender<()>)>,
     pub(super) restarting: Option<oneshot::Sender<Result<(), String>>>,
+    /// A restart to come.
+    pub(super) planned: Option<planned::Plan>,
     pub(super) hurry: Duration,
     pub(super) namesake: Namesake,
     pub(super) strangers: super::strangers::Strangers,
@@ -215,7 +217,9 @@ impl Agent {
         let standing = self.lease.standing.borrow_and_update().clone();
         self.look_at_names(&answer, seen.snapshot.as_deref());
         self.look_for_slot_holder(seen.snapshot.as_ref()).await;
+        self.look_at_plan();
         let now = hart_clock::now();
+        let due = planned::due(seen.snapshot.as_deref(), now, hart_clock::wall());
         // The lease thread may be late in taking it back, as after a suspend.
         let hold = standing.lease.hold.filter(|hold| now < hold.deadline);
         if hold.is_some() {
@@ -245,6 +249,7 @@ impl Agent {
             finished,
             shutdown: *self.stop.borrow(),
             asked: self.known.asked.clone(),
+            due,
         }
     }
 

@@ -21,6 +21,12 @@ impl Agent {
                 let _ = reply.send(self.ask_reinit(force));
             }
             Ask::Restart { reply } => self.ask_restart(reply),
+            Ask::PlanRestart { plan, reply } => {
+                let _ = reply.send(self.plan_restart(*plan));
+            }
+            Ask::TakeRestartBack { reply } => {
+                let _ = reply.send(self.take_restart_back());
+            }
             Ask::Reload { reply } => {
                 // The work needs PostgreSQL; it is done at the next turn of the loop.
                 let checked = self.check_file();

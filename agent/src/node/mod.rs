@@ -16,6 +16,7 @@
 //! | `strays` | PostgreSQL started past the guard; the question before the lease is given up |
 //! | `strangers` | who streams from here under a member's name |
 //! | `given` | names of standbys that somebody gives while synchronous mode is off |
+//! | `planned` | a switchover or a restart at a time that people have set |
 //! | `unfit` | a node without the watchdog it needs |
 //! | `pulse` | whether the loop turns, for the lease thread |
 //! | `logging` | the log, which holds nobody up |
@@ -51,6 +52,7 @@ mod pace;
 mod parts;
 pub mod peers;
 mod place;
+pub mod planned;
 pub mod promises;
 mod pulse;
 mod repair;

@@ -53,5 +53,8 @@ impl Agent {
 fn is_asked_for(observation: &Observation) -> bool {
     let snapshot = observation.store.snapshot.as_ref();
     let request = snapshot.and_then(|snapshot| snapshot.failover.as_ref());
-    observation.lease.hold.is_some() && request.is_some_and(|request| !request.value.is_empty())
+    observation.lease.hold.is_some()
+        && request.is_some_and(|request| {
+            !request.value.is_empty() && request.value.scheduled_at.is_none()
+        })
 }

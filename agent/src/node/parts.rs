@@ -110,6 +110,7 @@ impl Agent {
             broken: None,
             refreshing: Vec::new(),
             restarting: None,
+            planned: None,
             hurry: Duration::from_secs(1),
             namesake: Namesake::default(),
             last_phase: String::new(),

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::counters::Counters;
 use super::lease_task::Order;
 use super::logins::Logins;
+use super::planned::Plan;
 use super::server::traffic::Traffic;
 use super::tls::Tls;
 
@@ -119,6 +120,18 @@ pub enum Ask {
     /// Restart PostgreSQL in its present role.
     Restart {
         /// When it is done, or why it is not.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// Restart PostgreSQL later.
+    PlanRestart {
+        /// When, and on which conditions.
+        plan: Box<Plan>,
+        /// Kept, or why not.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// Forget the planned restart.
+    TakeRestartBack {
+        /// Forgotten, or that there is none.
         reply: oneshot::Sender<Result<(), String>>,
     },
     /// Read the configuration file again.

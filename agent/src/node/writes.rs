@@ -133,6 +133,7 @@ impl Writes {
             Write::Config => self.put("config", &basis.config, 0).await,
             Write::Member(member) => self.member(&member, basis).await,
             Write::ClearFailover(at) => self.put("failover", &FailoverRequest::default(), at).await,
+            Write::FailoverIsDue { request, at } => self.put("failover", &request, at).await,
             Write::Sync { standbys, quorum, at } => {
                 let state = SyncState::with_quorum(&self.name, &standbys, quorum).replacing(at);
                 self.put("sync", &state, at).await
@@ -232,7 +233,7 @@ fn key_of(write: &Write) -> &'static str {
         Write::Claim | Write::Unclaim | Write::Initialize(_) => "initialize",
         Write::Config => "config",
         Write::Member(_) => "members",
-        Write::ClearFailover(_) => "failover",
+        Write::ClearFailover(_) | Write::FailoverIsDue { .. } => "failover",
         Write::Sync { .. } | Write::DeleteSync(_) => "sync",
         Write::Status => "status",
         Write::History(_) => "history",

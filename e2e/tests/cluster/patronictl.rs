@@ -57,7 +57,62 @@ async fn patronictl_lists_and_switches_over() -> Result<()> {
     let history = ctl(&["history", "ha", "-f", "json"])?;
     ensure!(history.contains(&candidate), "{history}");
     ctl(&["restart", "ha", &primary, "--force"])?;
+    // It waits until each member has seen it.
+    for (command, word) in [("pause", "paused"), ("resume", "resumed")] {
+        let said = ctl(&[command, "ha", "--wait"])?;
+        ensure!(said.contains(word), "{said}");
+    }
+    plan(&drill, &ctl, &candidate, &primary).await?;
     let last = drill.finish(Loss::None, &[]).await?;
-    ensure!(last == candidate, "{last} leads");
+    ensure!(last == primary, "{last} leads");
+    Ok(())
+}
+
+/// A switchover and a restart that are planned and taken back, then planned and done.
+async fn plan(
+    drill: &Drill,
+    ctl: &impl Fn(&[&str]) -> Result<String>,
+    leader: &str,
+    candidate: &str,
+) -> Result<()> {
+    let (from, to) = (format!("--leader={leader}"), format!("--candidate={candidate}"));
+    let switchover =
+        |at: &str| ctl(&["switchover", "ha", &from, &to, "--scheduled", at, "--force"]);
+    let restart = |at: &str| ctl(&["restart", "ha", candidate, "--scheduled", at, "--force"]);
+    let far = "2126-01-01T00:00:00+00:00";
+    ensure!(switchover(far)?.contains("scheduled"), "the switchover is not planned");
+    ensure!(restart(far)?.contains("scheduled"), "the restart is not planned");
+    let planned = [format!("at: {far}"), format!("{far}")];
+    wait_for_list(ctl, |text| planned.iter().all(|plan| text.matches(plan.as_str()).count() > 0))
+        .await?;
+    ctl(&["flush", "ha", "switchover"])?;
+    ctl(&["flush", "ha", candidate, "restart", "--force"])?;
+    wait_for_list(ctl, |text| !text.contains("2126")).await?;
+
+    let soon = || (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(5)).to_string();
+    restart(&soon())?;
+    let begun = "restarting PostgreSQL: planned for";
+    wait_until(|| Ok(drill.cluster.node(candidate)?.log_contains(begun))).await?;
+    drill.cluster.wait_healthy(3, DEADLINE).await?;
+    switchover(&soon())?;
+    wait_until(|| Ok(drill.cluster.node(leader)?.log_contains("the switchover was planned for")))
+        .await?;
+    drill.cluster.wait_healthy(3, DEADLINE).await?;
+    wait_for_list(ctl, |text| !text.contains("scheduled")).await
+}
+
+async fn wait_for_list(
+    ctl: &impl Fn(&[&str]) -> Result<String>,
+    fits: impl Fn(&str) -> bool,
+) -> Result<()> {
+    wait_until(|| Ok(fits(&ctl(&["list", "ha", "-e"])?))).await
+}
+
+async fn wait_until(done: impl Fn() -> Result<bool>) -> Result<()> {
+    let until = tokio::time::Instant::now() + DEADLINE;
+    while !done()? {
+        ensure!(tokio::time::Instant::now() < until, "it did not come");
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
     Ok(())
 }

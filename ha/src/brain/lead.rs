@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Brain;
+use super::planned::keep_plan;
 use super::race::named_candidate;
 use super::turn::Turn;
 use crate::command::{Command, Job, Write};
 use crate::keeper::{Hold, Payload};
-use crate::kv::{HistoryEntry, State, SynchronousMode, Term};
+use crate::kv::{FailoverRequest, HistoryEntry, State, SynchronousMode, Term};
 use crate::observation::{Data, Process, Sql};
-use crate::store::Snapshot;
+use crate::store::{Snapshot, Versioned};
 
 /// A promotion that shows no effect is asked for again after this time.
 const PROMOTE_AGAIN: Duration = Duration::from_secs(5);
@@ -316,6 +317,7 @@ impl Brain {
         self.keep_failsafe(turn, snapshot, sql, hold);
         self.keep_slots(turn, snapshot, true);
         self.clear_fulfilled_request(turn, snapshot);
+        keep_plan(turn, snapshot);
         self.keep_sync(turn, snapshot, sql);
         if turn.obs.asked.restart {
             turn.begin(Job::Restart, "asked for");
@@ -379,11 +381,12 @@ impl Brain {
         }
     }
 
-    /// The request that made this node lead, or one meant for a leader of the past.
+    /// The request that made this node lead, or one meant for a leader of the past. What is planned stays
+    /// until it is due: the leader that it names may lead again by then.
     fn clear_fulfilled_request(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
-        let Some(request) = snapshot.failover.as_ref().filter(|r| !r.value.is_empty()) else {
-            return;
-        };
+        let now =
+            |r: &&Versioned<FailoverRequest>| !r.value.is_empty() && r.value.scheduled_at.is_none();
+        let Some(request) = snapshot.failover.as_ref().filter(now) else { return };
         let reached = named_candidate(snapshot).is_some_and(|name| self.is_me(name));
         let past = request.value.leader.as_deref().is_some_and(|leader| !self.is_me(leader));
         if reached || past {

@@ -36,6 +36,7 @@ mod jobs;
 mod lead;
 mod overridden;
 mod patience;
+mod planned;
 mod poolers;
 mod publish;
 mod race;

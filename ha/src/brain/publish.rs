@@ -49,6 +49,8 @@ impl Brain {
             version: LAYOUT_VERSION.to_owned(),
             tags: self.settings.tags.clone(),
             pending_restart: sql.is_some_and(|sql| sql.pending_restart),
+            scheduled_restart: turn.obs.asked.planned_restart.clone(),
+            pause: turn.config.pause,
             xlog_location: sql.map(Sql::position),
             receive_lsn: standby.map(|sql| sql.receive_lsn),
             replay_lsn: standby.map(|sql| sql.replay_lsn),

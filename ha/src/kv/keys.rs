@@ -31,7 +31,8 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "members/<name>",
         "JSON object, locked by the member's session. Patroni's fields: `conn_url`, `api_url`, \
-         `state`, `role`, `version`, `tags`, `pending_restart`, `xlog_location`, `receive_lsn` and \
+         `state`, `role`, `version`, `tags`, `pending_restart`, `scheduled_restart` (`schedule`, its \
+         conditions), `pause` (the node has seen it), `xlog_location`, `receive_lsn` and \
          `replay_lsn` (bytes), `replication_state`, `timeline`. hart's: `timeline_terms` \
          (the terms in which the timeline and its ancestors began, by timeline), `instance` \
          (identity of the installation), `to_be_copied` (its data is to be thrown away and copied anew), \
@@ -42,7 +43,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "failover",
         "JSON object: what an operator asked for. `leader` (who is to give way; a switchover names \
-         it), `member` (the candidate; without it the best one), `scheduled_at` (RFC 3339). `{}` \
+         it), `member` (the candidate; without it the best one), `scheduled_at` (RFC 3339 with an offset; taken out when it is due). `{}` \
          when there is nothing to do.",
         "REST and command line; cleared by the leader",
     ),

@@ -169,6 +169,13 @@ pub struct Member {
     /// PostgreSQL needs a restart for changed parameters.
     #[serde(skip_serializing_if = "is_false")]
     pub pending_restart: bool,
+    /// A planned restart: `schedule` (RFC 3339), `postmaster_start_time`, and the conditions `role`,
+    /// `postgres_version`, `restart_pending`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled_restart: Option<Map<String, Value>>,
+    /// The node has seen that the cluster is paused.
+    #[serde(skip_serializing_if = "is_false")]
+    pub pause: bool,
     /// Write position of a primary; of a replica the further of received and replayed (bytes).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xlog_location: Option<Lsn>,

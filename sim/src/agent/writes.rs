@@ -92,7 +92,7 @@ fn key_of(write: &Write) -> &'static str {
         Write::Claim | Write::Unclaim | Write::Initialize(_) => "initialize",
         Write::Config => "config",
         Write::Member(_) => "members",
-        Write::ClearFailover(_) => "failover",
+        Write::ClearFailover(_) | Write::FailoverIsDue { .. } => "failover",
         Write::Sync { .. } | Write::DeleteSync(_) => "sync",
         Write::Status => "status",
         Write::History(_) => "history",

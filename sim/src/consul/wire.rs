@@ -60,6 +60,7 @@ pub fn call(
             return Some((first, Some(next)));
         }
         Write::ClearFailover(at) => cas("failover", &FailoverRequest::default(), at),
+        Write::FailoverIsDue { request, at } => cas("failover", &request, at),
         Write::Sync { standbys, quorum, at } => {
             let state = SyncState::with_quorum(name, &standbys, quorum).replacing(at);
             cas("sync", &state, at)

@@ -222,9 +222,15 @@ async fn impossible_wishes_are_refused_and_nothing_is_written() {
         ),
         (
             "/switchover",
-            r#"{"leader":"n9","scheduled_at":"2126-01-01T00:00:00Z"}"#,
-            501,
-            "A scheduled switchover is not supported yet",
+            r#"{"leader":"n9","candidate":"n7","scheduled_at":"2126-01-01T00:00:00Z"}"#,
+            412,
+            "candidate does not exists",
+        ),
+        (
+            "/switchover",
+            r#"{"leader":"n9","scheduled_at":"2126-01-01T00:00:00"}"#,
+            400,
+            "Timezone information is mandatory",
         ),
         (
             "/switchover",
@@ -267,11 +273,15 @@ async fn a_candidate_that_may_not_lead_says_why() {
 }
 
 #[tokio::test]
-async fn a_planned_switchover_of_others_can_be_deleted() {
+async fn a_planned_switchover_is_kept_and_can_be_taken_back() {
     let world = World::new(replica()).await;
     let answer = world.node.call("DELETE", "/switchover", None).await;
     assert_eq!(line(&answer), (404, "no switchover is scheduled"));
-    world.put("failover", r#"{"leader":"n9","scheduled_at":"2126-01-01T00:00:00+00:00"}"#).await;
+    let body = r#"{"leader":"n9","candidate":"n2","scheduled_at":"2126-01-01T02:00:00+02:00"}"#;
+    assert_eq!(line(&world.post("/switchover", body).await), (202, "Switchover scheduled"));
+    let stored = world.request_in_store().await;
+    assert_eq!(stored.scheduled_at.as_deref(), Some("2126-01-01T00:00:00+00:00"));
+    assert_eq!((stored.leader.as_deref(), stored.member.as_deref()), (Some("n9"), Some("n2")));
     let answer = world.node.call("DELETE", "/switchover", None).await;
     assert_eq!(line(&answer), (200, "scheduled switchover deleted"));
     assert!(world.request_in_store().await.is_empty());

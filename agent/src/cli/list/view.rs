@@ -105,6 +105,10 @@ fn notes(cluster: &Cluster) -> Vec<String> {
         notes.push(format!("Switchover scheduled at: {at} from: {from}{to}"));
     }
     for (name, member) in &snapshot.members {
+        let planned = member.value.scheduled_restart.as_ref();
+        if let Some(at) = planned.and_then(|it| it.get("schedule")).and_then(Value::as_str) {
+            notes.push(format!("Restart of {name} scheduled at: {at}"));
+        }
         if let Some(problem) = &member.value.problem {
             notes.push(format!("{name}: {problem}"));
         }

@@ -117,6 +117,8 @@ mod tests {
             version: "4".into(),
             tags: Tags { nosync: true, ..Tags::default() },
             pending_restart: true,
+            scheduled_restart: Some(serde_json::Map::new()),
+            pause: true,
             xlog_location: Some(Lsn(1)),
             receive_lsn: Some(Lsn(1)),
             replay_lsn: Some(Lsn(1)),

@@ -4,6 +4,7 @@ mod anew;
 mod bootstrap;
 pub(super) mod follow;
 mod lead;
+mod planned;
 mod poolers;
 mod quorum;
 mod race;
