@@ -14,8 +14,11 @@ impl Brain {
         let Some(stray) = turn.obs.local.stray.as_ref().filter(|_| !turn.is_running()) else {
             return false;
         };
-        // A start beside it that ended at once has failed because of it.
+        // A start beside it that ended at once has failed because of it, and says nothing of the data.
         self.jobs.forget_starts();
+        if std::mem::take(&mut self.never_ran) {
+            self.must_clone = None;
+        }
         turn.phase("ending a PostgreSQL that was started past the agent");
         turn.problem(format!("PostgreSQL was started past the agent: {stray}"));
         turn.push(Command::EndStray, stray.clone());

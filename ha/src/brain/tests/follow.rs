@@ -270,6 +270,23 @@ fn a_base_backup_that_streams_after_all_is_kept() {
     assert_eq!(brain.must_clone, None);
 }
 
+/// Nothing can be started beside it: that says nothing of the data.
+#[test]
+fn a_base_backup_that_did_not_start_beside_a_stray_is_kept() {
+    let mut brain = brain("n2");
+    let mut rest = down(sees("n2", 100, beats(100), standby(0)), false, true);
+    rest.local.control.as_mut().unwrap().fresh_backup = true;
+    let job = Job::StartStandby(Some(upstream("n1")));
+    let failed = |_| FinishedJob { job: job.clone(), result: Err("it ended at once".into()) };
+    rest.finished = (0..3).map(failed).collect();
+    assert_eq!(commands(&mut brain, &rest), []);
+    rest.finished.clear();
+    rest.local.stray = Some("postmaster 4711".into());
+    assert!(brain.must_clone.is_some());
+    assert_eq!(commands(&mut brain, &rest), [Command::EndStray]);
+    assert_eq!(brain.must_clone, None);
+}
+
 /// Otherwise it would be copied again and again.
 #[test]
 fn a_base_backup_that_fails_for_what_lies_outside_is_not_copied_again() {
