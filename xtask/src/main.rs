@@ -1,10 +1,11 @@
-//! The chores of the project: `cargo xtask demo|test|bench|torture|sim|docs|setup`.
+//! The chores of the project: `cargo xtask demo|test|bench|torture|sim|patroni-suite|docs|setup`.
 
 #![forbid(unsafe_code)]
 
 mod bench_dns;
 mod command;
 mod docs;
+mod patroni_suite;
 mod setup;
 mod tasks;
 
@@ -29,6 +30,10 @@ usage: cargo xtask COMMAND [ARGUMENTS]
                      answers per second of the DNS responder, next to Consul's
   sim --seeds N [--from S] | --seed N | --mutations | --hours H
                      run the decisions against models of everything else, with faults
+  patroni-suite DIR [FEATURE...] [--jobs N] [--work FOLDER]
+                     run Patroni's behaviour suite against hart, from DIR, a checkout of
+                     patroni/patroni; with --work, logs and Python's environment are kept there;
+                     as root it runs as user postgres, each feature in a network of its own
   docs [--check]     write docs/reference from the definitions; with --check, fail if it is stale
   setup              only install what is missing
 
@@ -46,6 +51,7 @@ fn main() -> ExitCode {
         "bench" => tasks::bench(&rest),
         "torture" => tasks::torture(&rest),
         "sim" => tasks::sim(&rest),
+        "patroni-suite" => patroni_suite::suite(&rest),
         "docs" => docs::docs(&rest),
         "setup" => setup::install(&setup::EVERYTHING),
         "help" | "-h" | "--help" => {

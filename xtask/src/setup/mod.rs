@@ -7,10 +7,11 @@ mod postgresql;
 mod sources;
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::command::{find, is_root};
+use crate::command::{find, is_root, succeeds};
 use os::Os;
 
 /// A program that the project needs and how the package with it is called.
@@ -25,7 +26,7 @@ pub(crate) struct Need {
 pub(crate) const POSTGRESQL: Need =
     Need { what: "PostgreSQL", package: "postgresql", present: postgresql::present };
 
-const IPROUTE: Need =
+pub(crate) const IPROUTE: Need =
     Need { what: "the command ip", package: "iproute2", present: || find("ip").is_some() };
 
 pub(crate) const CONSUL: Need =
@@ -75,6 +76,14 @@ const PSYCOPG3: Need =
 
 fn has_module(name: &str) -> bool {
     Path::new("/usr/lib/python3/dist-packages").join(name).is_dir()
+}
+
+/// For Patroni's behaviour suite. Debian keeps what makes environments in a package of its own.
+pub(crate) const PYTHON: Need =
+    Need { what: "Python's venv", package: "python3-venv", present: has_venv };
+
+fn has_venv() -> bool {
+    succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]))
 }
 
 /// What tests and benchmark need.
