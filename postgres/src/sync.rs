@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hart_ha::waits::NOBODY;
+use hart_ha::waits::{NOBODY, Waits};
 use hart_types::Chain;
 use nix::sys::signal::Signal;
 use tokio::sync::OwnedMutexGuard;
@@ -29,6 +29,9 @@ const NAMES: &[&str] = &["synchronous_standby_names"];
 const COMMIT: &str = "SELECT pg_logical_emit_message(true, 'hart', '')";
 /// First and longest pause between looks.
 const LOOK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+/// A standby that breaks its connection to follow anew is back within this time. All commits wait
+/// meanwhile.
+const ABSENT: Duration = Duration::from_secs(1);
 /// Putting the former value back may take this long.
 const RESTORE: Duration = Duration::from_secs(5);
 
@@ -248,6 +251,7 @@ impl Proof<'_> {
                      application names and streaming".to_owned()
                 }),
                 failed = self.keep_nudging() => Err(failed),
+                gone = self.too_few_are_there(names) => Err(gone),
             };
         }
     }
@@ -274,6 +278,25 @@ impl Proof<'_> {
             }
             sleep(pause).await;
             pause = (pause * 2).min(LOOK.1);
+        }
+    }
+
+    /// Returns when so many of the named standbys have gone that no commit can be confirmed: they ended
+    /// meanwhile, and every client's commit would wait until the deadline for nothing.
+    async fn too_few_are_there(&self, names: &str) -> String {
+        let Some(waits) = Waits::read(names) else { return std::future::pending().await };
+        let mut gone_since = None;
+        loop {
+            sleep(LOOK.1).await;
+            let sql = "SELECT application_name FROM pg_stat_replication WHERE state <> 'backup'";
+            let Ok(rows) = self.postgres.query(sql, self.left()).await else { continue };
+            let rows: Vec<_> = rows.iter().flatten().flatten().collect();
+            let there = |name: &&String| rows.iter().any(|row| row.eq_ignore_ascii_case(name));
+            if waits.of.iter().filter(there).count() >= waits.need {
+                gone_since = None;
+            } else if gone_since.get_or_insert_with(Instant::now).elapsed() >= ABSENT {
+                return "too few of the named standbys are connected".to_owned();
+            }
         }
     }
 

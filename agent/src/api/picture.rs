@@ -46,6 +46,11 @@ impl<'a> Picture<'a> {
         !self.leads() && self.cluster().is_none_or(|cluster| cluster.leader_name().is_none())
     }
 
+    /// The lease goes on without Consul, by the members' promises.
+    pub(super) fn by_promises(&self) -> bool {
+        self.view.observation.as_ref().is_some_and(|seen| seen.lease.by_promises)
+    }
+
     /// The key in the status of a synchronous standby: `sync_standby` or `quorum_standby`.
     pub(super) fn sync_word(&self) -> Option<&'static str> {
         let word = match self.view.config.synchronous_mode {

@@ -37,6 +37,7 @@ pub(super) fn status(handle: &Handle, picture: &Picture<'_>) -> PeerStatus {
         replication: probe.iter().flat_map(|probe| &probe.standbys).map(replication).collect(),
         pause: view.config.pause,
         cluster_unlocked: picture.unlocked(),
+        failsafe_mode_is_active: picture.by_promises(),
         dcs_last_seen: dcs_last_seen(picture),
         tags: view.tags.clone(),
         database_system_identifier: system_identifier(picture).map(str::to_owned),

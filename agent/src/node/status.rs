@@ -51,6 +51,9 @@ pub struct PeerStatus {
     /// Nobody is known to lead.
     #[serde(default, deserialize_with = "lenient", skip_serializing_if = "is_false")]
     pub cluster_unlocked: bool,
+    /// It leads without the store, by the members' promises.
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "is_false")]
+    pub failsafe_mode_is_active: bool,
     /// Unix seconds of the store's last answer; 0 before the first.
     #[serde(default, deserialize_with = "lenient")]
     pub dcs_last_seen: i64,

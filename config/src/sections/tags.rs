@@ -9,13 +9,21 @@ use crate::warning::WarningKind;
 pub(crate) const KEYS: &[KeyDoc] = &[
     key("tags", Kind::Section, "What this node may be; other tags are kept and shown."),
     key("tags.nofailover", Kind::Flag, "Never promote this node by itself.").default("false"),
-    key("tags.failover_priority", Kind::Whole, "Higher is preferred; 0: never. 1 where not given."),
+    key(
+        "tags.failover_priority",
+        Kind::Whole,
+        "Higher is preferred; 0: never, unless nofailover is false. 1 where not given.",
+    ),
     key("tags.noloadbalance", Kind::Flag, "Leave it out of read-only traffic.").default("false"),
     key("tags.clonefrom", Kind::Flag, "Prefer it as the source of base backups.")
         .default("false")
         .later(),
     key("tags.nosync", Kind::Flag, "Never make it a synchronous standby.").default("false"),
-    key("tags.sync_priority", Kind::Whole, "Higher is preferred as synchronous standby; 0: never."),
+    key(
+        "tags.sync_priority",
+        Kind::Whole,
+        "Higher is preferred as synchronous standby; 0: never, unless nosync is false.",
+    ),
     key("tags.replicatefrom", Kind::Text, "Stream from this member instead of the leader.").later(),
     ignored("tags.nostream"),
 ];
@@ -28,18 +36,14 @@ pub(crate) fn read_tags(top: &Section<'_>, own_name: &str) -> Tags {
     let flag = |key: &str| section.flag(key).unwrap_or(false);
     let tags = Tags {
         nofailover: flag("nofailover"),
-        failover_priority: section.whole("failover_priority"),
+        failover_priority: priority(&section, "failover_priority", "nofailover"),
         noloadbalance: flag("noloadbalance"),
         clonefrom: flag("clonefrom"),
         nosync: flag("nosync"),
-        sync_priority: section.whole("sync_priority"),
+        sync_priority: priority(&section, "sync_priority", "nosync"),
         replicatefrom: section.text("replicatefrom"),
         other: given.into_iter().filter(|(key, _)| !listed(key)).collect(),
     };
-    let contradicts = tags.nofailover && tags.failover_priority.is_some_and(|p| p > 0);
-    contradiction(&section, "failover_priority", "nofailover", contradicts);
-    let contradicts = tags.nosync && tags.sync_priority.is_some_and(|p| p > 0);
-    contradiction(&section, "sync_priority", "nosync", contradicts);
     if let Some(node) = section.given("replicatefrom")
         && tags.replicatefrom.as_deref() == Some(own_name)
     {
@@ -49,9 +53,19 @@ pub(crate) fn read_tags(top: &Section<'_>, own_name: &str) -> Tags {
     tags
 }
 
-fn contradiction(section: &Section<'_>, key: &str, winner: &str, contradicts: bool) {
-    if let Some(node) = section.given(key).filter(|_| contradicts) {
-        let why = format!("{} is true and wins", section.path(winner));
+/// The priority, unless the tag that says yes or no says otherwise: as in Patroni, that one wins where
+/// both are given.
+fn priority(section: &Section<'_>, key: &str, winner: &str) -> Option<u32> {
+    let priority = section.whole(key)?;
+    let never = section.flag(winner).filter(|_| section.given(winner).is_some());
+    if never.is_none_or(|never| never == (priority == 0)) {
+        return Some(priority);
+    }
+    let says = never.unwrap_or_default();
+    if let Some(node) = section.given(key) {
+        let why = format!("{} is {says} and wins", section.path(winner));
         section.warn(key, &node.place, WarningKind::Ignored { why });
     }
+    // With "never" the priority changes nothing, and is shown as it was given.
+    Some(priority).filter(|_| says)
 }

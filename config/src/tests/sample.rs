@@ -196,6 +196,17 @@ fn tags_are_kept_whether_known_or_not() {
     assert_eq!(json!(tags.other), json!({"datacenter": "b"}));
 }
 
+/// As with Patroni: who writes `nofailover: false` beside a priority of 0 lets the node lead.
+#[test]
+fn a_plain_no_wins_over_a_priority() {
+    let allowed = with("tags: {nofailover: false, failover_priority: 0}").tags;
+    assert!(allowed.may_fail_over() && allowed.failover_priority.is_none(), "{allowed:?}");
+    let allowed = with("tags: {nosync: false, sync_priority: 0}").tags;
+    assert_eq!((allowed.nosync, allowed.sync_priority), (false, None));
+    assert!(!with("tags: {failover_priority: 0}").tags.may_fail_over());
+    assert!(!with("tags: {nofailover: true, failover_priority: 5}").tags.may_fail_over());
+}
+
 #[test]
 fn secrets_are_never_shown() {
     let text = format!("{SAMPLE}pgbouncer: {{poolers: ['a:1'], password: hush}}\n");

@@ -106,6 +106,12 @@ fn contradictions_and_raised_values_are_reported() {
         ["n1.yml:1: key \"tags.failover_priority\" is ignored: tags.nofailover is true and wins"]
     );
     assert_eq!(
+        warnings("tags: {nosync: 'no', sync_priority: '0'}"),
+        ["n1.yml:1: key \"tags.sync_priority\" is ignored: tags.nosync is false and wins"]
+    );
+    let agree = "tags: {nofailover: false, failover_priority: 2, nosync: true, sync_priority: 0}";
+    assert!(warnings(agree).is_empty());
+    assert_eq!(
         warnings("bootstrap: {dcs: {ttl: 1}}"),
         ["n1.yml:1: key \"bootstrap.dcs.ttl\": raised to 2 s, the shortest lease"]
     );

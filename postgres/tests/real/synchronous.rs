@@ -51,6 +51,23 @@ async fn names_nobody_carries_are_not_kept() {
     commit(&primary, LONG).await.unwrap();
 }
 
+/// All commits wait during an attempt: it ends when it cannot succeed any more, not at its deadline.
+#[tokio::test]
+async fn a_standby_that_goes_meanwhile_ends_the_attempt() {
+    let primary = Node::primary("n1").await;
+    let replica = Node::replica("n2", &primary).await;
+    primary.postgres.enable_sync("1 (\"n2\")", LONG).await.unwrap();
+    replica.postgres.follow(None, None, LONG).await.unwrap();
+    primary.until("nobody streams", |p| p.standbys.is_empty().then_some(())).await;
+    let error = primary.postgres.enable_sync("1 (\"N2\")", LONG).await.unwrap_err();
+    assert!(error.to_string().contains("too few of the named standbys"), "{error}");
+    let former = "1 (\"n2\")";
+    eventually("the former value is back", || async {
+        (primary.sql("SHOW synchronous_standby_names").await == former).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_dropped_attempt_leaves_nothing_waiting() {
     let primary = Node::primary("n1").await;

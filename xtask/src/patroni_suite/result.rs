@@ -22,26 +22,27 @@ pub(super) enum End {
     },
 }
 
-/// Reads the scenarios of the one feature in the text.
-pub(super) fn read(text: &str) -> Result<Vec<Scenario>> {
+/// Reads the scenarios of the one feature in the text. `log` is what behave showed meanwhile: the
+/// traceback of a step that broke is there alone.
+pub(super) fn read(text: &str, log: &str) -> Result<Vec<Scenario>> {
     let features: Value = serde_json::from_str(text).context("what behave wrote is no JSON")?;
     let elements = features.pointer("/0/elements").and_then(Value::as_array);
     let elements = elements.context("behave wrote of no feature")?;
     let scenarios = elements.iter().filter(|element| element["type"] == "scenario");
-    Ok(scenarios.map(scenario).collect())
+    Ok(scenarios.map(|element| scenario(element, log)).collect())
 }
 
-fn scenario(element: &Value) -> Scenario {
+fn scenario(element: &Value, log: &str) -> Scenario {
     let name = element["name"].as_str().unwrap_or_default().to_owned();
     let end = match element["status"].as_str() {
         Some("passed") => End::Passed,
         Some("skipped") => End::Skipped,
-        other => first_failure(element, other.unwrap_or("unknown")),
+        other => first_failure(element, other.unwrap_or("unknown"), log),
     };
     Scenario { name, end }
 }
 
-fn first_failure(element: &Value, status: &str) -> End {
+fn first_failure(element: &Value, status: &str, log: &str) -> End {
     let steps = element["steps"].as_array().map_or(&[][..], Vec::as_slice);
     let failed = steps.iter().find(|step| step["result"]["status"] != "passed");
     let Some(failed) = failed else {
@@ -49,8 +50,14 @@ fn first_failure(element: &Value, status: &str) -> End {
     };
     let word = |key: &str| failed[key].as_str().unwrap_or_default();
     let step = format!("{} {}", word("keyword"), word("name"));
-    let message = message(&failed["result"]["error_message"]);
-    let message = message.unwrap_or_else(|| format!("the step {}", failed["result"]["status"]));
+    let message = message(&failed["result"]["error_message"]).or_else(|| {
+        let scenario = element["name"].as_str().unwrap_or_default();
+        let (_, after) = log.split_once(&format!("Scenario: {scenario}\n"))?;
+        let (_, after) = after.split_once(&format!("{step} ... error"))?;
+        let traceback = after.split_once('\n')?.1.split("\n\n").next()?;
+        message(&Value::from(traceback))
+    });
+    let message = message.unwrap_or_else(|| "it broke".to_owned());
     End::Failed { step, message }
 }
 
@@ -83,11 +90,12 @@ mod tests {
                "error_message":["ASSERT FAILED: it does not","Captured logging:","noise"]}},
               {"keyword":"And","name":"more"}]},
             {"type":"scenario","name":"three","status":"error","steps":[
-              {"keyword":"When","name":"x","result":{"status":"error",
-               "error_message":"Traceback (most recent call last):\n  File \"a\"\nKeyError: 'n'\n"}}]},
+              {"keyword":"When","name":"x","result":{"status":"error"}}]},
             {"type":"scenario","name":"four","status":"skipped","steps":[]},
             {"type":"scenario","name":"five","status":"untested","steps":[]}]}]"#;
-        let read = read(text).unwrap();
+        let log = "  Scenario: three\n    When x ... error in 0.001s\nTraceback (most recent call \
+                   last):\n  File \"a\"\nKeyError: 'n'\n\n\n  Scenario: four\n";
+        let read = read(text, log).unwrap();
         let failed = |step: &str, message: &str| End::Failed {
             step: step.to_owned(),
             message: message.to_owned(),
@@ -107,6 +115,8 @@ mod tests {
 
     #[test]
     fn a_run_that_ended_early_is_no_result() {
-        assert!(read("").is_err() && read("[]").is_err() && read("[\n{\"elements\":").is_err());
+        for text in ["", "[]", "[\n{\"elements\":"] {
+            assert!(read(text, "").is_err(), "{text}");
+        }
     }
 }

@@ -100,7 +100,8 @@ impl Host {
         let mut command = if let Some((user, group)) = self.user {
             let mut command = Command::new("setpriv");
             command.args(["--reuid", &user.to_string(), "--regid", &group.to_string()]);
-            command.args(["--init-groups", "--"]).arg(program);
+            // setpriv itself still has root's rights when it looks for the program: env has not.
+            command.args(["--init-groups", "--", "env", "--"]).arg(program);
             command
         } else {
             Command::new(program)
@@ -155,7 +156,8 @@ impl Host {
         let ended = self.behave(feature, &copy).stdout(file).stderr(both).status();
         let ended = ended.context("behave cannot be started")?;
         let text = fs::read_to_string(copy.join("result.json")).unwrap_or_default();
-        result::read(&text).with_context(|| format!("{ended}; see {}", log.display()))
+        let shown = fs::read_to_string(&log).unwrap_or_default();
+        result::read(&text, &shown).with_context(|| format!("{ended}; see {}", log.display()))
     }
 }
 

@@ -108,14 +108,14 @@ fn cluster(text: &mut Text, picture: &Picture<'_>) {
     let unlocked = picture.unlocked();
     text.gauge("patroni_cluster_unlocked", "1 if nobody is known to lead.", unlocked);
     text.gauge("patroni_is_paused", "1 if the cluster is paused.", view.config.pause);
-    let (active, member) = failsafe(view, picture.name);
     text.gauge(
         "patroni_failsafe_mode_is_active",
         "1 if it leads without Consul, by the members' promises.",
-        active,
+        picture.by_promises(),
     );
     let enabled = view.config.failsafe_mode;
     text.gauge("patroni_failsafe_mode_enabled", "1 if failsafe mode is on.", enabled);
+    let member = on_failsafe_list(view, picture.name);
     text.gauge("patroni_failsafe_member", "1 if it is on the failsafe list.", member);
     text.gauge(
         "patroni_dcs_last_seen",
@@ -194,11 +194,9 @@ fn summary(text: &mut Text, name: &'static str, help: &str, measured: &[Measured
     }
 }
 
-/// Does it lead by promises, and is it on the list?
-fn failsafe(view: &View, name: &str) -> (bool, bool) {
-    let active = view.observation.as_ref().is_some_and(|seen| seen.lease.by_promises);
+fn on_failsafe_list(view: &View, name: &str) -> bool {
     let list = view.snapshot.as_deref().and_then(|snapshot| snapshot.failsafe.as_ref());
-    (active, list.is_some_and(|list| list.value.contains_key(name)))
+    list.is_some_and(|list| list.value.contains_key(name))
 }
 
 fn seen(picture: &Picture<'_>) -> f64 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hart_ha::brain::{Refusal, Verdict};
 use hart_ha::kv::{Role, State};
 use hart_ha::lsn::Lsn;
-use hart_ha::observation::PeerAnswer;
+use hart_ha::observation::{LeaseStanding, Observation, PeerAnswer};
 use hart_postgres::{Probe, StandbyRow};
 use serde_json::{Value, json};
 
@@ -82,6 +82,16 @@ async fn of_a_primary() {
         },
     });
     assert_eq!(body, expected);
+}
+
+/// Patroni's name for it, which scripts and dashboards look for.
+#[tokio::test]
+async fn of_a_primary_without_consul() {
+    assert_eq!(status(&Node::new(primary())).await.get("failsafe_mode_is_active"), None);
+    let lease = LeaseStanding { by_promises: true, ..LeaseStanding::default() };
+    let observation = Some(Arc::new(Observation { lease, ..Observation::default() }));
+    let body = status(&Node::new(View { observation, ..primary() })).await;
+    assert_eq!(body["failsafe_mode_is_active"], true);
 }
 
 #[tokio::test]
