@@ -53,6 +53,7 @@ mod unarchived;
 mod upstream;
 mod vet;
 mod wal_behind;
+mod wal_files;
 mod waldir;
 mod wire;
 pub mod words;

@@ -50,6 +50,8 @@ impl Postgres {
             history.and_then(|history| history.switches.last().map(|switch| switch.at))
         };
         let Some(start) = start else { return Ok(None) };
+        let files_end = self.files_end(timeline, start, control.wal_segment_size, within).await?;
+        let Some(files_end) = files_end else { return Ok(None) };
         let settings = self.settings();
         let program = binaries::program(&settings, "pg_waldump")?;
         let output = Tool::new("pg_waldump", program, &settings)
@@ -57,9 +59,14 @@ impl Postgres {
             .option("--path", &settings.data_dir.join("pg_wal"))
             .arg(format!("--timeline={timeline}"))
             .arg(format!("--start={start}"))
+            .arg(format!("--end={files_end}"))
             .arg("--quiet")
             .run(Limits::total(within), |_| {})
             .await?;
+        if output.status.success() {
+            // It has read all that the files have.
+            return Ok(Some(LocalEnd { timeline, at: files_end, is_start: false }));
+        }
         let at = last_record(&output.tail);
         let end = |at| LocalEnd { timeline, at, is_start: true };
         Ok(at.filter(|at| *at >= start).map(end))

@@ -20,6 +20,7 @@ use crate::postgres::Postgres;
 use crate::quote::literal;
 use crate::settings::Upstream;
 use crate::upstream::UpstreamState;
+use crate::wal_files;
 
 /// So many bytes before the position are compared, where its segment has as many.
 const COMPARED: u64 = 8192;
@@ -46,13 +47,12 @@ impl Part {
 
     /// The segment's file on this timeline.
     fn file(&self, timeline: Timeline) -> String {
-        format!("{timeline:08X}{}", self.suffix())
+        wal_files::name(timeline, self.segment, self.segment_size)
     }
 
     /// The name of the segment's file behind the timeline.
     fn suffix(&self) -> String {
-        let per_log = ((1_u64 << 32) / self.segment_size.max(1)).max(1);
-        format!("{:08X}{:08X}", self.segment / per_log, self.segment % per_log)
+        wal_files::suffix(self.segment, self.segment_size)
     }
 
     /// These bytes in each file of the segment that is of this timeline or a later one: which of

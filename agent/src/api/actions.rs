@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::response::Response;
-use hart_ha::kv::Role;
+use hart_ha::kv::{Role, State};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -16,6 +16,8 @@ use crate::node::view::{Ask, Handle};
 
 /// How long the loop may take to accept a request.
 const ACCEPT: Duration = Duration::from_secs(10);
+/// How long is waited for a copy to begin, before the order counts as given.
+const BEGIN: Duration = Duration::from_secs(10);
 /// The least that a restart is waited for.
 const RESTART_AT_LEAST: Duration = Duration::from_secs(60);
 
@@ -52,7 +54,9 @@ pub(super) async fn reload(handle: &Handle) -> Response {
     }
 }
 
-/// `POST /reinitialize`. The copy is always made from the leader, so `from_leader` changes nothing.
+/// `POST /reinitialize`. The copy is always made from the leader, so `from_leader` changes nothing. The
+/// answer comes when the copy has begun, or after [`BEGIN`]: `patronictl reinit --wait` takes a member that
+/// still runs for one that runs again.
 pub(super) async fn reinitialize(handle: &Handle, body: &Map<String, Value>) -> Response {
     let view = handle.view();
     if view.leads(hart_clock::now()) {
@@ -65,9 +69,29 @@ pub(super) async fn reinitialize(handle: &Handle, body: &Map<String, Value>) -> 
     }
     let force = flag(body, "force");
     match ask(handle, ACCEPT, |reply| Ask::Reinit { force, reply }).await {
-        Some(Ok(())) => reply::text(StatusCode::OK, "reinitialize started"),
+        Some(Ok(())) => {
+            let _ = tokio::time::timeout(BEGIN, copy_begins(handle)).await;
+            reply::text(StatusCode::OK, "reinitialize started")
+        }
         Some(Err(problem)) => reply::text(StatusCode::SERVICE_UNAVAILABLE, problem),
         None => no_answer("reinitialize", ACCEPT),
+    }
+}
+
+async fn copy_begins(handle: &Handle) {
+    let mut changes = handle.changes();
+    let mut stopped = false;
+    loop {
+        changes.borrow_and_update();
+        match handle.view().state {
+            State::CreatingReplica => return,
+            State::Running if stopped => return,
+            State::Running => {}
+            _ => stopped = true,
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
     }
 }
 

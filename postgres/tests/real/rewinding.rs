@@ -7,6 +7,33 @@ use nix::sys::signal::Signal;
 
 use crate::node::{LONG, Node, standby_of};
 
+/// Idle clusters are like that: the primary switches to the next file for the archive, and nothing of that
+/// one has come yet.
+#[tokio::test]
+async fn the_end_of_a_standby_whose_wal_ends_with_a_file() {
+    let first = Node::primary("n1").await;
+    let mut second = Node::replica("n2", &first).await;
+    first.sql("CREATE TABLE public.t AS SELECT generate_series(1, 1000) AS i").await;
+    let switched = first.sql("SELECT pg_walfile_name(pg_switch_wal())").await;
+    second.caught_up_with(&first).await;
+    second.stop(Signal::SIGQUIT).await;
+    // What has come of the next file meanwhile.
+    for entry in std::fs::read_dir(second.data().join("pg_wal")).unwrap() {
+        let (path, name) = entry.map(|it| (it.path(), it.file_name())).unwrap();
+        if path.is_file() && *name > *switched {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let size = second.postgres.control_data(LONG).await.unwrap().wal_segment_size;
+    let end = second.postgres.local_end(LONG).await.unwrap().expect("it can be told");
+    assert_eq!((end.at.0 % size, end.is_start), (0, false), "{end:?}");
+    let last = format!("{:08X}", end.at.0 / size - 1);
+    assert!(switched.ends_with(&last), "{end:?} is behind {switched}");
+    assert!(!diverged(&second, &first).await);
+    let behind = second.postgres.wal_behind(end.timeline, end.at, LONG).await.unwrap();
+    assert_eq!(behind.commits, 0);
+}
+
 /// `n2` promoted while `n1` went on alone, so `n1` has rows that `n2` has not.
 async fn parted() -> (Node, Node) {
     let first = Node::primary("n1").await;

@@ -1,5 +1,7 @@
 //! `/restart`, `/reinitialize`, `/reload`
 
+use std::time::Duration;
+
 use hart_ha::kv::{DynamicConfig, State};
 
 use super::{Answer, Ask, Node, View, call, primary, replica, request, snapshot};
@@ -108,6 +110,25 @@ async fn reinitialize_is_for_replicas_with_a_leader() {
     let alone = View { snapshot: Some(snapshot(&[])), ..replica() };
     let answer = Node::new(alone).call("POST", "/reinitialize", None).await;
     assert_eq!(line(&answer), (503, "Cluster has no leader, can not reinitialize"));
+}
+
+/// `patronictl reinit --wait` asks two seconds after the answer whether the member runs.
+#[tokio::test]
+async fn reinitialize_answers_when_the_copy_has_begun() {
+    let mut node = Node::new(replica());
+    let request = request("POST", "/reinitialize", None);
+    let mut calling = tokio::spawn(call(node.handle.clone(), request));
+    match node.asks.recv().await.unwrap() {
+        Ask::Reinit { reply, .. } => reply.send(Ok(())).unwrap(),
+        other => panic!("{other:?}"),
+    }
+    for state in [State::Running, State::Stopping, State::Stopped] {
+        node.set(View { state, ..replica() });
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut calling).await;
+        assert!(early.is_err(), "{state}: {}", early.unwrap().unwrap().body);
+    }
+    node.set(View { state: State::CreatingReplica, ..replica() });
+    assert_eq!(line(&calling.await.unwrap()), (200, "reinitialize started"));
 }
 
 #[tokio::test]
