@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::agent::Agent;
 use crate::catalog::Catalog;
 use crate::config::Config;
@@ -26,7 +28,7 @@ use crate::token::TokenSource;
 /// unknown too.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pub(crate) shared: Arc<Shared>,
+    shared: Arc<ArcSwap<Shared>>,
     pub(crate) timeout: Duration,
     pub(crate) only: Option<usize>,
 }
@@ -47,22 +49,24 @@ impl Client {
     /// # Errors
     /// [`Error::Config`], which names the setting.
     pub fn new(config: Config) -> Result<Self> {
-        tls::install_provider();
-        if config.endpoints.is_empty() {
-            return Err(Error::config("there is no endpoint; give host:port of a Consul agent"));
-        }
-        if config.timeout.is_zero() || config.connect_timeout.is_zero() {
-            return Err(Error::config("a timeout of 0 leaves no time for any call"));
-        }
-        let endpoints = config.endpoints.iter().map(|text| Endpoint::new(text, &config));
-        let shared = Shared {
-            endpoints: endpoints.collect::<Result<_>>()?,
-            preferred: AtomicUsize::new(0),
-            token: TokenSource::new(&config.token)?,
-            datacenter: config.datacenter,
-            observer: config.observer,
-        };
-        Ok(Self { shared: Arc::new(shared), timeout: config.timeout, only: None })
+        let timeout = config.timeout;
+        let shared = Arc::new(ArcSwap::from_pointee(Shared::new(config)?));
+        Ok(Self { shared, timeout, only: None })
+    }
+
+    /// From the next call on, this client and its clones have these endpoints, certificates and token.
+    /// Deadlines stay as they are.
+    ///
+    /// # Errors
+    /// As [`Client::new`]; then nothing has changed.
+    pub fn renew(&self, config: Config) -> Result<()> {
+        self.shared.store(Arc::new(Shared::new(config)?));
+        Ok(())
+    }
+
+    /// What a call begins with is what it goes on with.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.load_full()
     }
 
     /// The same client with another deadline per call. A blocking query has its wait and a
@@ -78,7 +82,7 @@ impl Client {
     /// # Errors
     /// [`Error::Invalid`] when there are not as many endpoints.
     pub fn only(&self, endpoint: usize) -> Result<Self> {
-        let count = self.shared.endpoints.len();
+        let count = self.shared().endpoints.len();
         if endpoint >= count {
             let what = format!("there is no endpoint {endpoint}, only {count} of them");
             return Err(Error::Invalid { what });
@@ -126,5 +130,25 @@ impl Client {
     #[must_use]
     pub fn status(&self) -> Status<'_> {
         Status(self)
+    }
+}
+
+impl Shared {
+    fn new(config: Config) -> Result<Self> {
+        tls::install_provider();
+        if config.endpoints.is_empty() {
+            return Err(Error::config("there is no endpoint; give host:port of a Consul agent"));
+        }
+        if config.timeout.is_zero() || config.connect_timeout.is_zero() {
+            return Err(Error::config("a timeout of 0 leaves no time for any call"));
+        }
+        let endpoints = config.endpoints.iter().map(|text| Endpoint::new(text, &config));
+        Ok(Self {
+            endpoints: endpoints.collect::<Result<_>>()?,
+            preferred: AtomicUsize::new(0),
+            token: TokenSource::new(&config.token)?,
+            datacenter: config.datacenter,
+            observer: config.observer,
+        })
     }
 }

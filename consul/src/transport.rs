@@ -7,7 +7,7 @@ use reqwest::header::HeaderValue;
 use tokio::time::{Instant, timeout_at};
 
 use crate::classify::{classify, is_denied};
-use crate::client::Client;
+use crate::client::{Client, Shared};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::gate::Gate;
@@ -27,17 +27,19 @@ impl Client {
         // Beyond what the clock can count there is no deadline to speak of; a year will do.
         let budget = self.timeout.saturating_add(held).min(Duration::from_secs(365 * 86_400));
         let deadline = now + budget;
-        let order = self.order();
+        let shared = self.shared();
+        let order = self.order(&shared);
         let mut last = None;
         for (tried, &index) in order.iter().enumerate() {
             if last.is_some() && Instant::now() >= deadline {
                 break;
             }
-            let endpoint = &self.shared.endpoints[index];
-            match self.authorised(endpoint, request, deadline, order.len() - tried).await {
+            let endpoint = &shared.endpoints[index];
+            match self.authorised((&shared, endpoint), request, deadline, order.len() - tried).await
+            {
                 Ok(raw) => {
                     endpoint.mark(true);
-                    self.shared.preferred.store(index, Ordering::Relaxed);
+                    shared.preferred.store(index, Ordering::Relaxed);
                     return Ok(raw);
                 }
                 Err(error) => {
@@ -55,18 +57,19 @@ impl Client {
 
     /// Consul's text in an answer, without the token should it ever repeat it.
     pub(crate) fn text(&self, raw: &Raw) -> String {
-        self.shared.token.scrub(&raw.text())
+        self.shared().token.scrub(&raw.text())
     }
 
     /// The last good endpoint first, then the others in turn; those that failed lately at the end.
-    fn order(&self) -> Vec<usize> {
+    fn order(&self, shared: &Shared) -> Vec<usize> {
+        let count = shared.endpoints.len();
         if let Some(only) = self.only {
-            return vec![only];
+            // There may be fewer by now.
+            return Vec::from_iter(Some(only).filter(|only| *only < count));
         }
-        let count = self.shared.endpoints.len();
-        let first = self.shared.preferred.load(Ordering::Relaxed);
+        let first = shared.preferred.load(Ordering::Relaxed);
         let mut order: Vec<_> = (0..count).map(|step| (first + step) % count).collect();
-        order.sort_by_key(|&index| self.shared.endpoints[index].is_avoided());
+        order.sort_by_key(|&index| shared.endpoints[index].is_avoided());
         order
     }
 
@@ -74,18 +77,20 @@ impl Client {
     /// (A denied call changed nothing.)
     async fn authorised(
         &self,
-        endpoint: &Endpoint,
+        (shared, endpoint): (&Shared, &Endpoint),
         request: &Request,
         deadline: Instant,
         left: usize,
     ) -> Result<Raw> {
-        let source = &self.shared.token;
+        let source = &shared.token;
         let token = source.header();
-        let mut raw = self.attempt(endpoint, request, token.clone(), deadline, left).await?;
+        let mut raw =
+            self.attempt((shared, endpoint), request, token.clone(), deadline, left).await?;
         if raw.is_denied()
             && timeout_at(deadline, source.refresh(token.as_ref())).await.unwrap_or(false)
         {
-            raw = self.attempt(endpoint, request, source.header(), deadline, left).await?;
+            raw =
+                self.attempt((shared, endpoint), request, source.header(), deadline, left).await?;
         }
         if (200..300).contains(&raw.status) || request.accepts == Some(raw.status) {
             return Ok(raw);
@@ -98,7 +103,7 @@ impl Client {
     /// its share this one is given up, if that can do no harm.
     async fn attempt(
         &self,
-        endpoint: &Endpoint,
+        (shared, endpoint): (&Shared, &Endpoint),
         request: &Request,
         token: Option<HeaderValue>,
         deadline: Instant,
@@ -106,7 +111,7 @@ impl Client {
     ) -> Result<Raw> {
         let start = Instant::now();
         let gate = Gate::new(&request.body);
-        let mut exchange = Box::pin(self.exchange(endpoint, request, token, &gate));
+        let mut exchange = Box::pin(self.exchange((shared, endpoint), request, token, &gate));
         let remaining = deadline.saturating_duration_since(start);
         let share = match request.wait {
             Some(_) => remaining,
@@ -126,7 +131,7 @@ impl Client {
             let call = request.call(&endpoint.shown);
             Err(Error::Timeout { call, limit: rounded(given), sent })
         });
-        if let Some(observer) = &self.shared.observer {
+        if let Some(observer) = &shared.observer {
             observer.exchange(&Exchange {
                 name: request.name,
                 endpoint: &endpoint.shown,
@@ -140,13 +145,13 @@ impl Client {
 
     async fn exchange(
         &self,
-        endpoint: &Endpoint,
+        (shared, endpoint): (&Shared, &Endpoint),
         request: &Request,
         token: Option<HeaderValue>,
         gate: &Gate,
     ) -> Result<Raw> {
         let mut query = request.query.clone();
-        if let Some(datacenter) = &self.shared.datacenter {
+        if let Some(datacenter) = &shared.datacenter {
             query.push(("dc", datacenter.clone()));
         }
         let url = endpoint.url(&request.path)?;

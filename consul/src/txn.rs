@@ -152,7 +152,7 @@ impl Client {
             return Err(Error::PermissionDenied {
                 call: raw.call.clone(),
                 rule: ops.get(denied.op_index).map(TxnOp::rule).unwrap_or_default(),
-                answer: self.shared.token.scrub(&denied.what),
+                answer: self.shared().token.scrub(&denied.what),
             });
         }
         Ok(TxnOutcome::RolledBack(answer.errors))

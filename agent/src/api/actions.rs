@@ -21,7 +21,7 @@ const BEGIN: Duration = Duration::from_secs(10);
 /// The least that a restart is waited for.
 const RESTART_AT_LEAST: Duration = Duration::from_secs(60);
 
-type Answer = Result<(), String>;
+type Answer<T> = Result<T, String>;
 
 /// Lets the loop look at the store at once.
 pub(super) async fn wake(handle: &Handle) {
@@ -30,11 +30,11 @@ pub(super) async fn wake(handle: &Handle) {
 }
 
 /// Asks and waits for the answer; `None` when none came in time.
-async fn ask(
+async fn ask<T>(
     handle: &Handle,
     within: Duration,
-    make: impl FnOnce(oneshot::Sender<Answer>) -> Ask,
-) -> Option<Answer> {
+    make: impl FnOnce(oneshot::Sender<Answer<T>>) -> Ask,
+) -> Option<Answer<T>> {
     let (sender, receiver) = oneshot::channel();
     let asked = async {
         if !handle.ask(make(sender)).await {
@@ -48,7 +48,11 @@ async fn ask(
 /// `POST /reload`
 pub(super) async fn reload(handle: &Handle) -> Response {
     match ask(handle, ACCEPT, |reply| Ask::Reload { reply }).await {
-        Some(Ok(())) => reply::text(StatusCode::ACCEPTED, "reload scheduled"),
+        Some(Ok(left_over)) => {
+            let lines: Vec<String> =
+                std::iter::once("reload scheduled".to_owned()).chain(left_over).collect();
+            reply::text(StatusCode::ACCEPTED, lines.join("\n"))
+        }
         Some(Err(problem)) => reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem),
         None => no_answer("reload", ACCEPT),
     }

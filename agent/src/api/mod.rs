@@ -35,6 +35,7 @@ mod health;
 mod metrics;
 pub mod observe;
 mod outcome;
+mod parameters;
 mod pgbouncer;
 mod picture;
 mod places;

@@ -19,8 +19,8 @@ use super::reply::{self, StatusCode};
 use super::table::{self, Change, Read};
 use super::wish::Action;
 use super::{
-    access, actions, checks, events, failsafe, fresh_view, health, metrics, observe, pgbouncer,
-    settings, spoken, status_of, switchover, why,
+    access, actions, checks, events, failsafe, fresh_view, health, metrics, observe, parameters,
+    pgbouncer, settings, spoken, status_of, switchover, why,
 };
 use crate::node::view::{Handle, View};
 
@@ -134,7 +134,11 @@ async fn guarded(handle: &Handle, parts: &Parts, body: Body) -> Response {
         }
         return refusal;
     }
-    if table::change(parts.method.as_str(), parts.uri.path()) != Some(Change::Failsafe) {
+    let quiet = matches!(
+        table::change(parts.method.as_str(), parts.uri.path()),
+        Some(Change::Failsafe | Change::Parameters)
+    );
+    if !quiet {
         tracing::info!(?peer, method, path, "a call that changes something");
     }
     let outcome = change(handle, &access::who(handle, peer, shown), parts, body).await;
@@ -168,6 +172,7 @@ async fn change(
         Change::TakeRestartBack => actions::take_restart_back(handle).await,
         Change::Reinitialize => actions::reinitialize(handle, &object(Need::Optional).await?).await,
         Change::Reload => actions::reload(handle).await,
+        Change::Parameters => parameters::post(handle, &object(required).await?).await,
         Change::PgBouncer => pgbouncer::post(handle, &object(required).await?).await,
         Change::Failsafe => failsafe::post(handle, &object(required).await?).await,
     })

@@ -1,15 +1,17 @@
 //! The shared settings: `GET`, `PATCH` and `PUT /config`. Writes are compare-and-set, and nothing
 //! is written that the nodes could not read.
 
+use std::collections::BTreeMap;
+
 use axum::response::Response;
 use hart_config::{CommandChange, changed_parameters, command_changes};
 use hart_consul::{PutOptions, ReadOptions};
 use hart_ha::kv::{DynamicConfig, TTL_MAX, TTL_MIN};
 use hart_types::Chain;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::reply::{self, StatusCode};
-use super::{actions, secrets, store};
+use super::{actions, parameters, secrets, store};
 use crate::node::view::Handle;
 
 /// The settings in force: 200, or 502 while the cluster has none.
@@ -32,6 +34,7 @@ pub(super) async fn patch(handle: &Handle, who: &str, mut change: Map<String, Va
         }
         Err(response) => return *response,
     };
+    without_ours(&mut change);
     if let Err(key) = secrets::unmask(&mut change, &old, "") {
         return masked_unknown(&key);
     }
@@ -44,6 +47,7 @@ pub(super) async fn put(handle: &Handle, who: &str, mut new: Map<String, Value>)
         Ok(stored) => stored.unwrap_or_default(),
         Err(response) => return *response,
     };
+    without_ours(&mut new);
     if let Err(key) = secrets::unmask(&mut new, &old, "") {
         return masked_unknown(&key);
     }
@@ -86,21 +90,25 @@ async fn write(
             format!("ttl: {asked} s is no lease that hart can keep; give {least} to {most} s");
         return reply::text(StatusCode::BAD_REQUEST, line);
     }
-    let refused = handle.refused_parameters(&changed_parameters(&before, &read)).await;
-    if let Some((name, why)) = refused.first_key_value() {
-        let line = format!(
-            "postgresql.parameters.{name}: PostgreSQL of this node refuses it, so nothing was changed: {why}"
-        );
-        return reply::text(StatusCode::BAD_REQUEST, line);
-    }
+    let left_out = match parameters::left_out(handle, &changed_parameters(&before, &read)).await {
+        Ok(left_out) => left_out,
+        Err((name, why)) => {
+            let line = format!(
+                "postgresql.parameters.{name}: PostgreSQL refuses it on every member that answers, so nothing \
+                 was changed: {why}"
+            );
+            return reply::text(StatusCode::BAD_REQUEST, line);
+        }
+    };
     let text = Value::Object(new.clone()).to_string();
     let client = store::client(handle);
     let key = store::key(handle, "config");
     match client.kv().put(&key, text, &PutOptions::cas(index)).await {
         Ok(true) => {
             tell(who, &before, &read);
+            parameters::say(&left_out);
             actions::wake(handle).await;
-            shown(&new)
+            shown_with(&new, &left_out)
         }
         Ok(false) => {
             let line = "the settings were changed by somebody else meanwhile; try again";
@@ -124,6 +132,27 @@ fn tell(who: &str, old: &DynamicConfig, new: &DynamicConfig) {
     for CommandChange { name, old, new } in command_changes(old, new) {
         tracing::warn!("{who} has changed {name} for all nodes: {old:?} → {new:?}");
     }
+}
+
+/// What only the answer to a change has; it is no setting.
+const OURS: &str = "hart";
+
+/// Who writes back what was answered means the settings in it.
+fn without_ours(body: &mut Map<String, Value>) {
+    if body.get(OURS).is_some_and(|ours| ours.get("left_out").is_some()) {
+        body.remove(OURS);
+    }
+}
+
+fn shown_with(
+    raw: &Map<String, Value>,
+    left_out: &BTreeMap<String, BTreeMap<String, String>>,
+) -> Response {
+    let mut body = secrets::masked(raw);
+    if !left_out.is_empty() {
+        body.insert(OURS.to_owned(), json!({ "left_out": left_out }));
+    }
+    reply::json(StatusCode::OK, &Value::Object(body))
 }
 
 fn shown(raw: &Map<String, Value>) -> Response {

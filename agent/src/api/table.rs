@@ -75,6 +75,7 @@ pub(super) enum Change {
     Reload,
     Failsafe,
     PgBouncer,
+    Parameters,
 }
 
 const GET: &str = "GET";
@@ -173,7 +174,9 @@ const CHANGES: &[Route<Change>] = &[
     )
     .takes("a JSON object of settings")
     .answers(
-        "200, the new settings; 400 if a node could not read them, or this one's PostgreSQL refuses a new parameter; 409 if they were changed by \
+        "200, the new settings, and under `hart.left_out` the new parameters that some members' PostgreSQL refuse and they \
+         leave out, by member; 400 if a node could not read them, or the PostgreSQL of every member that answers refuses a new \
+         parameter; 409 if they were changed by \
          somebody else meanwhile; 502 or 503 if Consul did not take or give them",
     ),
     Route::new(Change::PutConfig, "PUT", &["/config"], "Replaces the shared settings.")
@@ -268,6 +271,18 @@ const CHANGES: &[Route<Change>] = &[
         "200 when they are paused, or where there are none, with `hart`: `by`, `instance`, `scope`, `term`, \
          `attempt`, `paused`; 400 if the question is wrong, or meant for another; 503 with the reason \
          for a no",
+    ),
+    Route::new(
+        Change::Parameters,
+        "POST",
+        &["/parameters"],
+        "A member that was given new parameters for all asks what this one's PostgreSQL thinks of them. \
+         Changes nothing. For agents, not for people.",
+    )
+    .takes("a JSON object: names of parameters and their values, as text")
+    .answers(
+        "200, JSON: `by`, `scope` and `refused` (names, each with PostgreSQL's words); 400 if a value is no \
+         text; 503 if PostgreSQL cannot be asked",
     ),
 ];
 

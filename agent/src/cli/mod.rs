@@ -19,6 +19,7 @@ mod members;
 mod path_args;
 mod reference;
 mod reinit;
+mod reload;
 pub mod rest;
 mod restart;
 mod settings;
@@ -78,6 +79,8 @@ enum Command {
     Reinit(reinit::ReinitArgs),
     /// Restart PostgreSQL of members.
     Restart(restart::RestartArgs),
+    /// Have members' agents read their configuration files again.
+    Reload(reload::ReloadArgs),
     /// Show who saw and did what when, and how long each change of the leader took.
     Events(events::EventsArgs),
     /// Tell which members may lead, and why the others may not.
@@ -126,6 +129,7 @@ impl Cli {
             Command::Failover(args) => on_runtime(failover::failover(globals, args)),
             Command::Reinit(args) => on_runtime(reinit::run(globals, args)),
             Command::Restart(args) => on_runtime(restart::run(globals, args)),
+            Command::Reload(args) => on_runtime(reload::run(globals, args)),
             Command::Events(args) => on_runtime(events::run(globals, args)),
             Command::Why(args) => on_runtime(why::run(globals, args)),
             Command::Simulate(args) => on_runtime(simulate::run(globals, args)),
@@ -180,6 +184,7 @@ mod tests {
             "hart reinit ha n1 n2 --force --wait",
             "hart restart ha -r replica --any --force",
             "hart restart ha n2 --scheduled 2027-03-01T02:00:00Z --pg-version 15.4 --force",
+            "hart reload ha n1 --force",
             "hart dsn ha -r replica -f uri -d app -U me",
             "hart dns --zone pg.test --listen 127.0.0.1:5353 --consul 127.0.0.1:8500",
             "hart template haproxy ha -o f --watch --exec true --set rw_port=1 --template-dir d",

@@ -67,11 +67,15 @@ pub enum Effect {
 /// Everything that the loop holds.
 pub struct Agent {
     pub(super) config: Arc<Config>,
+    /// As it was when the agent began.
+    pub(super) begun: Arc<Config>,
     pub(super) home: Home,
     pub(super) brain: Brain,
     pub(super) postgres: Postgres,
     pub(super) server: Server,
     pub(super) monitor: MonitorLink,
+    /// That of the lease thread is one of its own.
+    pub(super) consuls: [hart_consul::Client; 2],
     pub(super) lease: LeaseLink,
     pub(super) seen: watch::Receiver<Seen>,
     pub(super) sessions: mpsc::UnboundedReceiver<Option<String>>,
@@ -103,8 +107,12 @@ pub struct Agent {
     pub(super) disarm_at: hart_ha::time::Time,
     pub(super) applied: Option<Arc<hart_ha::kv::DynamicConfig>>,
     pub(super) vetted: Vetted,
+    /// With what the server came up last, and what is taken back.
+    pub(super) proven: super::proven::Proven,
     /// Why WAL that is kept cannot be archived.
     pub(super) unarchived: watch::Receiver<Option<String>>,
+    /// What PostgreSQL does not take of its files.
+    pub(super) file_faults: super::file_faults::FileFaults,
     /// What is wrong with the slots, as it was found last.
     pub(super) slot_faults: watch::Sender<Vec<String>>,
     /// The member that has the slot which this node's name gives.
@@ -209,6 +217,7 @@ impl Agent {
             self.known.follow_history(&self.postgres, probe.timeline).await;
         }
         self.note_streamed(&answer);
+        self.settle_start(&answer);
         self.settle_doubt(&answer);
         self.known.health = self.monitor.health.borrow().clone();
         self.known.killing = self.server.being_killed();

@@ -1,12 +1,23 @@
 //! What REST asks of the loop.
 
+use hart_config::Config;
 use hart_ha::command::Job;
+use hart_types::Chain;
 use tokio::sync::oneshot;
 
 use super::agent::Agent;
 use super::monitor::Order as MonitorOrder;
-use super::settings;
+use super::tls::Fresh;
 use super::view::Ask;
+use super::{reloaded, settings};
+
+/// What a reload brings.
+struct Checked {
+    tls: Fresh,
+    consul: hart_consul::Config,
+    /// What is not in force after it, each in a sentence.
+    left_over: Vec<String>,
+}
 
 impl Agent {
     pub(super) fn on_ask(&mut self, ask: Ask) {
@@ -29,9 +40,8 @@ impl Agent {
             }
             Ask::Reload { reply } => {
                 // The work needs PostgreSQL; it is done at the next turn of the loop.
-                let checked = self.check_file();
-                let checked = checked.and_then(|loaded| self.tls.check(&loaded.config));
-                let _ = reply.send(checked.map(drop));
+                let checked = self.check_file().and_then(|new| self.check(&new.config));
+                let _ = reply.send(checked.map(|checked| checked.left_over));
                 self.pending_reload();
             }
         }
@@ -77,8 +87,41 @@ impl Agent {
         let _ = self.reload_now.try_send(());
     }
 
-    /// Takes over what can change without a restart: tags, parameters, `pg_hba`, `pg_ident`, and
-    /// login and certificates of the REST API.
+    /// What a reload would bring into force.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    fn check(&self, new: &Config) -> Result<Checked, String> {
+        let old = &self.config;
+        if (&new.scope, &new.name) != (&old.scope, &old.name) {
+            return Err("scope and name cannot change while the agent runs".to_owned());
+        }
+        if new.postgresql.data_dir != old.postgresql.data_dir
+            || super::state_dir::find(new) != self.home.dir()
+        {
+            return Err("data_dir and state_dir cannot change while the agent runs".to_owned());
+        }
+        let consul = settings::consul_settings(new);
+        hart_consul::Client::new(consul.clone()).map_err(|error| Chain(&error).to_string())?;
+        let left_over = reloaded::left_over(&self.begun, old, new);
+        Ok(Checked { tls: self.tls.check(new)?, consul, left_over })
+    }
+
+    /// Its connections are made anew, where it is elsewhere now or its certificates may be others.
+    fn renew_consul(&self, new: &Config, settings: &hart_consul::Config) {
+        let consul = &new.consul;
+        let files = consul.cacert.is_some() || consul.cert.is_some() || consul.key.is_some();
+        if *consul == self.config.consul && !files {
+            return;
+        }
+        for client in &self.consuls {
+            if let Err(error) = client.renew(settings.clone()) {
+                tracing::error!("Consul is called as before: {}", Chain(&error));
+            }
+        }
+    }
+
+    /// Takes over what can change without a restart, and says what cannot.
     ///
     /// # Errors
     /// What is wrong with the file; then nothing has changed.
@@ -88,15 +131,9 @@ impl Agent {
             tracing::warn!("{warning}");
         }
         let new = loaded.config;
-        if (&new.scope, &new.name) != (&self.config.scope, &self.config.name) {
-            return Err("scope and name cannot change while the agent runs".to_owned());
-        }
-        if new.postgresql.data_dir != self.config.postgresql.data_dir
-            || super::state_dir::find(&new) != self.home.dir()
-        {
-            return Err("data_dir and state_dir cannot change while the agent runs".to_owned());
-        }
-        let tls = self.tls.check(&new)?;
+        let Checked { tls, consul, left_over } = self.check(&new)?;
+        super::logging::renew(&new.log);
+        self.renew_consul(&new, &consul);
         self.unfit = super::unfit::problem(&new);
         if let Some(problem) = &self.unfit {
             tracing::error!("this node will not lead: {problem}");
@@ -110,10 +147,14 @@ impl Agent {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        let settings = self.vetted.pass(&self.postgres, settings).await;
-        self.postgres.update_settings(settings);
+        self.proven.try_again();
+        self.take_settings(settings).await;
+        self.set_ladder(&dynamic);
         self.rewrite_config().await;
         tracing::info!("the configuration was read again");
+        for sentence in left_over {
+            tracing::warn!("{sentence}");
+        }
         Ok(())
     }
 }

@@ -56,6 +56,8 @@ struct Common {
     config: Arc<Config>,
     instance: Arc<str>,
     client: hart_consul::Client,
+    /// The lease thread has connections of its own.
+    lease_client: hart_consul::Client,
     keys: Keys,
     postgres: Postgres,
     logins: Logins,
@@ -74,6 +76,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let wake = Arc::new(Notify::new());
     home.write_beside(wake.clone()).map_err(refused)?;
     let client = settings::consul(&config).map_err(refused)?;
+    let lease_client = settings::consul(&config).map_err(refused)?;
     tell_of_limits(&config, &cgroup);
     let paths = guard_paths(&home, &config, cgroup.postgres.clone())?;
     let socket = paths.socket.clone();
@@ -90,6 +93,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         journal: Journal::open(home.dir(), &config.name),
         config,
         client,
+        lease_client,
         postgres,
         wake,
     };
@@ -179,9 +183,8 @@ fn start_lease(
     let api_url = settings::brain(config, instance).api_url;
     let asker = Asker::new(&config.scope, &api_url, logins.clone(), &common.tls.client);
     let asker = asker.map_err(refused)?;
-    let for_lease = config.clone();
-    let client = move || settings::consul(&for_lease);
     let keys = common.keys.clone();
+    let client = common.lease_client.clone();
     lease_task::start(&config.name, instance, client, asker, keys, socket, ties).map_err(refused)
 }
 
@@ -253,6 +256,12 @@ fn parts(common: &Common, home: Home, links: Links, asks: Asks) -> Result<Parts,
         counters.clone(),
         wake.clone(),
     );
+    let file_faults = super::file_faults::start(
+        postgres.clone(),
+        monitor.answer.clone(),
+        counters.clone(),
+        wake.clone(),
+    );
     Ok(Parts {
         brain: Brain::new(settings::brain(config, instance)),
         peers: Peers::new(&config.scope, &tls.client, wake.clone()).map_err(refused)?,
@@ -260,7 +269,9 @@ fn parts(common: &Common, home: Home, links: Links, asks: Asks) -> Result<Parts,
         writes: Writes::new(client, keys, &config.name, counters.clone(), wake.clone()),
         recorder: Recorder::new(journal.clone(), home.path("guard.exit"), counters.clone()),
         monitor,
+        consuls: [client.clone(), common.lease_client.clone()],
         unarchived,
+        file_faults,
         home,
         config: config.clone(),
         postgres: postgres.clone(),

@@ -80,6 +80,10 @@ pub struct Counters {
     pub errors: AtomicU64,
     /// WAL files that are kept because they are not in the archive yet.
     unarchived: AtomicU64,
+    /// Lines of PostgreSQL's files that it does not take.
+    file_faults: AtomicU64,
+    /// Parameters that are left out of its files.
+    left_out: AtomicU64,
     takeovers: [AtomicU64; Cause::ALL.len()],
 }
 
@@ -109,6 +113,26 @@ impl Counters {
     /// How many those are.
     pub fn unarchived(&self) -> u64 {
         self.unarchived.load(Ordering::Relaxed)
+    }
+
+    /// PostgreSQL does not take so many lines of its files.
+    pub fn set_file_faults(&self, lines: usize) {
+        self.file_faults.store(u64::try_from(lines).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How many those are.
+    pub fn file_faults(&self) -> u64 {
+        self.file_faults.load(Ordering::Relaxed)
+    }
+
+    /// So many parameters are left out of PostgreSQL's files.
+    pub fn set_left_out(&self, parameters: usize) {
+        self.left_out.store(u64::try_from(parameters).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How many those are.
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
     }
 
     /// How often, for this cause.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use hart_config::{CommandChange, command_changes, shared_without_effect};
 use hart_ha::brain::{Decision, Step};
 use hart_ha::command::{Command, Exit, Job, Write};
-use hart_ha::kv::{Status, SynchronousMode};
+use hart_ha::kv::{DynamicConfig, Status, SynchronousMode};
 use hart_ha::observation::{Data, Observation, Upstream};
 use hart_ha::store::Snapshot;
-use hart_postgres::{Follow, Role, slot_name};
+use hart_postgres::{Follow, Role, Settings, slot_name};
 use hart_types::Chain;
 
 use super::agent::{Agent, Effect};
@@ -197,6 +197,11 @@ impl Agent {
             journal: self.recorder.journal().clone(),
             lease: self.lease.orders.clone(),
         };
+        if matches!(job, Job::StartPrimary { .. } | Job::StartStandby(_))
+            && self.jobs.running().is_none()
+        {
+            self.note_start();
+        }
         self.jobs.begin(job, how);
     }
 
@@ -341,13 +346,29 @@ impl Agent {
         for warning in shared_without_effect(config).into_iter().chain(warnings) {
             tracing::warn!("{warning}");
         }
-        let settings = self.vetted.pass(&self.postgres, settings).await;
-        self.postgres.update_settings(settings);
-        let patience = self.config.postgresql.pg_ctl_timeout;
-        self.server.set_ladder(Ladder::new(config.primary_stop_timeout, patience));
+        self.take_settings(settings).await;
+        self.set_ladder(config);
         if changed.is_some_and(|old| old.postgresql != config.postgresql) {
             self.rewrite_config().await;
         }
+    }
+
+    pub(super) fn set_ladder(&self, config: &DynamicConfig) {
+        let patience = self.config.postgresql.pg_ctl_timeout;
+        self.server.set_ladder(Ladder::new(config.primary_stop_timeout, patience));
+    }
+
+    /// These are wanted: what PostgreSQL refuses, or did not start with, is left out. A server that runs is
+    /// reached where it was started.
+    pub(super) async fn take_settings(&mut self, wanted: Settings) {
+        let vetted = self.vetted.pass(&self.postgres, wanted).await;
+        self.counters.set_left_out(self.vetted.count());
+        let mut settings = self.proven.pass(vetted);
+        if self.known.life != Life::Down {
+            let now = self.postgres.settings();
+            (settings.port, settings.socket_dir) = (now.port, now.socket_dir.clone());
+        }
+        self.postgres.update_settings(settings);
     }
 
     /// Writes PostgreSQL's files again for its present role, and has it read them.
@@ -368,6 +389,7 @@ impl Agent {
         if let Err(error) = self.postgres.reload(QUICK).await {
             tracing::warn!("PostgreSQL did not reload: {}", Chain(&error));
         }
+        self.file_faults.reloaded.notify_one();
     }
 
     fn standby_role(&self) -> Role {

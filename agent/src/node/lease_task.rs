@@ -96,7 +96,7 @@ const NOT_SENT: Duration = Duration::from_millis(100);
 pub fn start(
     name: &str,
     instance: &str,
-    client: impl FnOnce() -> hart_consul::Result<Client> + Send + 'static,
+    client: Client,
     asker: Asker,
     keys: Keys,
     socket: PathBuf,
@@ -107,8 +107,8 @@ pub fn start(
     let keeper = Keeper::new(name, instance);
     std::thread::Builder::new().name("lease".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let (Ok(runtime), Ok(client)) = (runtime, client()) else {
-            tracing::error!("the lease thread cannot start its runtime or its Consul client");
+        let Ok(runtime) = runtime else {
+            tracing::error!("the lease thread cannot start its runtime");
             return;
         };
         let (answers, answered) = mpsc::unbounded_channel();

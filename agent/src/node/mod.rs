@@ -3,6 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | `start`, `assemble`, `parts`, `beside` | from the command line to a running loop |
+//! | `reloaded` | what a changed configuration takes to come into force |
 //! | `agent`, `execute`, `asks` | the loop: gather one observation, step, carry the commands out |
 //! | `effects`, `ended`, `pace` | what short actions, jobs and servers that ended have come to; how often is looked |
 //! | `lease_task` | renewals, on a thread of their own; arms and disarms the guard |
@@ -17,6 +18,7 @@
 //! | `strangers` | who streams from here under a member's name |
 //! | `given` | names of standbys that somebody gives while synchronous mode is off |
 //! | `planned` | a switchover or a restart at a time that people have set |
+//! | `vetted`, `file_faults`, `proven` | parameters that PostgreSQL refuses, lines of its files that it does not take, and what it does not start with |
 //! | `unfit` | a node without the watchdog it needs |
 //! | `pulse` | whether the loop turns, for the lease thread |
 //! | `logging` | the log, which holds nobody up |
@@ -34,6 +36,7 @@ mod doubt;
 mod effects;
 mod ended;
 mod execute;
+mod file_faults;
 mod ghosts;
 mod given;
 mod health;
@@ -54,7 +57,9 @@ pub mod peers;
 mod place;
 pub mod planned;
 pub mod promises;
+mod proven;
 mod pulse;
+mod reloaded;
 mod repair;
 mod server;
 mod services;

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::agent::Agent;
 use super::counters::Counters;
+use super::file_faults::FileFaults;
 use super::home::Home;
 use super::jobs::Jobs;
 use super::lease_task::LeaseLink;
@@ -21,6 +22,7 @@ use super::logins::Logins;
 use super::monitor::MonitorLink;
 use super::namesake::Namesake;
 use super::peers::Peers;
+use super::proven::Proven;
 use super::pulse::Pulse;
 use super::server::Server;
 use super::store_task::Seen;
@@ -41,7 +43,9 @@ pub struct Parts {
     pub postgres: Postgres,
     pub server: Server,
     pub monitor: MonitorLink,
+    pub consuls: [hart_consul::Client; 2],
     pub unarchived: watch::Receiver<Option<String>>,
+    pub file_faults: FileFaults,
     pub lease: LeaseLink,
     pub seen: watch::Receiver<Seen>,
     pub sessions: mpsc::UnboundedReceiver<Option<String>>,
@@ -66,15 +70,18 @@ pub struct Parts {
 impl Agent {
     /// Nothing has been seen yet.
     pub fn new(parts: Parts) -> Self {
+        let proven = Proven::read(parts.home.path("proven.json"));
         Self {
             jobs: Jobs::new(parts.postgres.clone(), parts.server.clone(), parts.wake.clone()),
             unfit: unfit::problem(&parts.config),
+            begun: parts.config.clone(),
             config: parts.config,
             home: parts.home,
             brain: parts.brain,
             postgres: parts.postgres,
             server: parts.server,
             monitor: parts.monitor,
+            consuls: parts.consuls,
             lease: parts.lease,
             seen: parts.seen,
             sessions: parts.sessions,
@@ -102,7 +109,9 @@ impl Agent {
             disarm_at: Time::ZERO,
             applied: None,
             vetted: Vetted::default(),
+            proven,
             unarchived: parts.unarchived,
+            file_faults: parts.file_faults,
             slot_holder: None,
             list_failed: None,
             pulse: parts.pulse,

@@ -96,9 +96,14 @@ fn credentials(account: &Account) -> Credentials {
 /// # Errors
 /// A setting that cannot be used.
 pub fn consul(config: &Config) -> hart_consul::Result<hart_consul::Client> {
+    hart_consul::Client::new(consul_settings(config))
+}
+
+/// Where Consul is, and what is shown to it.
+pub fn consul_settings(config: &Config) -> hart_consul::Config {
     use hart_config::ConsulToken;
     let consul = &config.consul;
-    hart_consul::Client::new(hart_consul::Config {
+    hart_consul::Config {
         endpoints: consul.endpoints.clone(),
         token: match &consul.token {
             ConsulToken::None => hart_consul::Token::None,
@@ -115,5 +120,5 @@ pub fn consul(config: &Config) -> hart_consul::Result<hart_consul::Client> {
         datacenter: consul.dc.clone(),
         connect_timeout: hart_ha::round_trip::LONGEST,
         ..hart_consul::Config::default()
-    })
+    }
 }

@@ -41,8 +41,16 @@ impl Agent {
         let slot = self.slot_holder.as_ref().map(|other| clash(&self.config.name, other));
         let waits = self.unarchived.borrow().clone();
         let faults = self.slot_faults.borrow().clone();
-        let all: Vec<String> =
-            slot.into_iter().chain(self.vetted.problem()).chain(waits).chain(faults).collect();
+        let files = self.file_faults.problems();
+        let vetted = self.vetted.problem();
+        let all: Vec<String> = slot
+            .into_iter()
+            .chain(vetted)
+            .chain(self.proven.problem())
+            .chain(files)
+            .chain(waits)
+            .chain(faults)
+            .collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 }

@@ -23,6 +23,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
 use super::home::Home;
+use super::logging::Asked;
 use super::tls::{Fresh, Tls};
 use super::{assemble, logging, settings, state_dir};
 use crate::cli::AgentArgs;
@@ -110,21 +111,27 @@ fn begin(args: AgentArgs) -> Result<Begun, StartError> {
     };
     let loaded = loaded.map_err(|error| StartError::Usage(error.to_string()))?;
     let config = loaded.config;
-    logging::init(
-        args.log_type.unwrap_or(config.log.kind),
-        args.log_level.unwrap_or(config.log.level).as_str(),
-    );
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
+    logging::begin(&config.log, Asked { kind: args.log_type, level: args.log_level });
+    tell_warnings(&loaded.warnings);
     let listen = &config.postgresql.listen;
     let vip = config.vip.as_ref().map(|vip| vip::prepare(vip, listen)).transpose();
     let vip = vip.map_err(StartError::Refused)?;
     // Port 53 is root's.
     let dns = dns::bind(&config).map_err(StartError::Refused)?;
     let cgroup = become_user(&args, &config)?;
+    // As the user that has to write them.
+    logging::renew(&config.log);
+    if config.log.dir.is_some() {
+        tell_warnings(&loaded.warnings);
+    }
     let vip = vip.map(vip::Prepared::start).transpose().map_err(StartError::Refused)?;
     Ok(Begun { config: Arc::new(config), file: args.file, cgroup, vip, dns })
+}
+
+fn tell_warnings(warnings: &[hart_config::Warning]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// As root: prepares directories and cgroup, then becomes the user. Otherwise: just the cgroup.
@@ -187,6 +194,7 @@ fn make_directories(config: &Config, owner: &Owner) -> Result<(), StartError> {
     let mut wanted: Vec<PathBuf> = Vec::new();
     wanted.extend(config.postgresql.data_dir.parent().map(Path::to_owned));
     wanted.extend(config.postgresql.pgpass.as_ref().and_then(|p| p.parent()).map(Path::to_owned));
+    wanted.extend(config.log.dir.clone());
     let sockets = config.postgresql.parameters.get("unix_socket_directories");
     let sockets = sockets.and_then(|value| value.as_str()).unwrap_or_default();
     wanted.extend(sockets.split(',').map(|dir| PathBuf::from(dir.trim())));

@@ -56,6 +56,12 @@ impl Vetted {
         }
     }
 
+    /// How many are left out.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.refused.len()
+    }
+
     /// In a sentence, where there are any.
     #[must_use]
     pub fn problem(&self) -> Option<String> {

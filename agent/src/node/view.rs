@@ -136,8 +136,8 @@ pub enum Ask {
     },
     /// Read the configuration file again.
     Reload {
-        /// Accepted, or what is wrong with the file.
-        reply: oneshot::Sender<Result<(), String>>,
+        /// Accepted, and what of it is not in force then; or what is wrong with the file.
+        reply: oneshot::Sender<Result<Vec<String>, String>>,
     },
     /// Something in the store was changed through this node: look at it now.
     Wake,
@@ -256,19 +256,14 @@ impl Handle {
         Self { postgres: Some(postgres), ..self }
     }
 
-    /// Which of these parameters this node's PostgreSQL refuses, in its own words. Nothing where it
-    /// cannot be asked.
+    /// Which of these parameters this node's PostgreSQL refuses, in its own words; `None`: it cannot be
+    /// asked.
     pub async fn refused_parameters(
         &self,
         parameters: &BTreeMap<String, String>,
-    ) -> BTreeMap<String, String> {
-        let Some(postgres) = self.postgres.as_ref().filter(|_| !parameters.is_empty()) else {
-            return BTreeMap::new();
-        };
-        postgres.vet(parameters, VET).await.unwrap_or_else(|error| {
-            tracing::info!("the parameters cannot be tried: {error}");
-            BTreeMap::new()
-        })
+    ) -> Option<BTreeMap<String, String>> {
+        let refused = self.postgres.as_ref()?.vet(parameters, VET).await;
+        refused.map_err(|error| tracing::info!("the parameters cannot be tried: {error}")).ok()
     }
 
     /// Has the poolers of this host paused, or lets them go on. Its answer comes in the time that the

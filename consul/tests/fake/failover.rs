@@ -150,3 +150,27 @@ async fn a_denied_token_is_read_again_from_its_file() {
     let expected = [403, 403, 200].map(|status| ("kv.put", Some(status)));
     assert_eq!(*log.lock().unwrap(), expected);
 }
+
+/// Those that were made before follow, also those bound to an endpoint that is not there any more.
+#[tokio::test]
+async fn a_renewed_client_goes_elsewhere_with_another_token() {
+    let (old, new) = (Fake::always(Reply::ok("true")).await, Fake::always(Reply::ok("true")).await);
+    let client = client(&[nobody(), old.url()], LONG);
+    let (clone, second) = (client.with_timeout(LONG), client.only(1).unwrap());
+    let put = async |client: &Client| client.kv().put("a", "v", &PutOptions::default()).await;
+    assert!(put(&clone).await.unwrap() && put(&second).await.unwrap());
+    let config = Config {
+        endpoints: vec![new.url()],
+        token: Token::Value("another".into()),
+        ..Config::default()
+    };
+    client.renew(config).unwrap();
+    assert!(put(&clone).await.unwrap() && put(&client).await.unwrap());
+    assert!(put(&second).await.is_err());
+    assert_eq!((old.seen().len(), new.seen().len()), (2, 2));
+    assert_eq!(new.seen()[0].token(), Some("another"));
+    assert!(
+        client.renew(Config { endpoints: vec!["ftp://h".into()], ..Config::default() }).is_err()
+    );
+    assert!(put(&client).await.unwrap());
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use hart_postgres::{ClusterState, Credentials, DataDir, Error, LinkError, Postgres, Role};
+use hart_postgres::{ClusterState, Credentials, DataDir, Effect, Error, LinkError, Postgres, Role};
 use nix::sys::signal::Signal;
 
 use crate::node::{LONG, Node, eventually, sql_error, standby_of};
@@ -235,4 +235,40 @@ async fn parameters_that_would_keep_the_server_from_starting_are_found() {
     assert!(refused["wrok_mem"].contains("unrecognized"), "{refused:?}");
     assert_eq!(node.postgres.vet(&Default::default(), LONG).await.unwrap(), Default::default());
     assert!(!node.dir.join("data").exists(), "nothing was made");
+}
+
+/// Each kind of line that the server does not take, and none that only waits for a restart.
+#[tokio::test]
+async fn what_the_server_does_not_take_of_its_files_is_found() {
+    let node = Node::primary("n1").await;
+    let base = node.data().join("postgresql.base.conf");
+    let (hba, map) = (node.data().join("pg_hba.conf"), node.data().join("pg_ident.conf"));
+    let kept = [&base, &hba, &map].map(|path| fs::read_to_string(path).unwrap());
+    let found = async || node.postgres.file_faults(LONG).await.unwrap();
+    assert_eq!(found().await, []);
+    for (path, before, line, words, effect) in [
+        (&base, &kept[0], "wrok_mem = 1", "unrecognized", Effect::Void),
+        (&base, &kept[0], "work_mem = 1kB", "outside the valid range", Effect::NoStart),
+        (&base, &kept[0], "work_mem", "syntax error", Effect::Void),
+        (&base, &kept[0], "include 'none.conf'", "could not open file", Effect::Void),
+        (&hba, &kept[1], "hostt all all all trust", "invalid connection type", Effect::OldRules),
+        (&map, &kept[2], "only two", "missing entry", Effect::OldMaps),
+    ] {
+        fs::write(path, format!("{before}{line}\n")).unwrap();
+        let faults = found().await;
+        assert_eq!(faults.len(), 1, "{line}: {faults:?}");
+        let fault = &faults[0];
+        assert_eq!(fault.line as usize, before.lines().count() + 1, "{line}");
+        assert!(fault.words.contains(words) && fault.effect == effect, "{line}: {fault:?}");
+        assert!(path.ends_with(fault.file.rsplit('/').next().unwrap()), "{fault:?}");
+        fs::write(path, before).unwrap();
+    }
+    fs::write(&base, format!("{}max_wal_senders = 7\nmax_files_per_process = 99\n", kept[0]))
+        .unwrap();
+    node.postgres.reload(LONG).await.unwrap();
+    node.until("it waits for a restart", |probe| {
+        probe.pending_restart.contains(&"max_files_per_process".to_owned()).then_some(())
+    })
+    .await;
+    assert_eq!(found().await, []);
 }

@@ -168,6 +168,10 @@ fn counted(text: &mut Text, counters: &Counters, events: &[(String, u64)]) {
     let help =
         "WAL files of this node's time as primary that are kept until they are in the archive.";
     text.gauge("hart_unarchived_wal_files", help, exact(counters.unarchived()));
+    let help = "Lines of PostgreSQL's configuration files that it does not take.";
+    text.gauge("hart_config_file_faults", help, exact(counters.file_faults()));
+    let help = "Parameters that PostgreSQL refuses, and hart leaves out of its configuration.";
+    text.gauge("hart_parameters_left_out", help, exact(counters.left_out()));
     let errors = counters.errors.load(std::sync::atomic::Ordering::Relaxed);
     text.counter("hart_consul_errors_total", "Such requests without an answer to use.", errors);
     let help = "How often this node came to lead since the agent began, by cause.";

@@ -135,10 +135,10 @@ async fn reinitialize_answers_when_the_copy_has_begun() {
 async fn reload_says_what_is_wrong_with_the_file() {
     let mut node = Node::new(replica());
     let answer = asked(&mut node, "/reload", "", |ask| match ask {
-        Ask::Reload { reply } => reply.send(Ok(())).unwrap(),
+        Ask::Reload { reply } => reply.send(Ok(vec!["vip: later".into()])).unwrap(),
         other => panic!("{other:?}"),
     });
-    assert_eq!(line(&answer.await), (202, "reload scheduled"));
+    assert_eq!(line(&answer.await), (202, "reload scheduled\nvip: later"));
     let answer = asked(&mut node, "/reload", "", |ask| match ask {
         Ask::Reload { reply } => reply.send(Err("n1.yml:3:1: ttl".into())).unwrap(),
         other => panic!("{other:?}"),

@@ -7,6 +7,7 @@ mod forensics;
 mod health;
 mod limits;
 mod metrics;
+mod parameters;
 mod routes;
 mod settings;
 mod status;

@@ -65,7 +65,7 @@ pub(super) fn io_error(
     move |source| HomeError::Io { what, path, source }
 }
 
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = File::options();
     let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;

@@ -2,6 +2,7 @@
 //! and the few facts that must outlive a wiped Consul.
 
 mod facts;
+pub mod kept;
 mod lock;
 mod scribe;
 #[cfg(test)]

@@ -107,6 +107,7 @@ pub struct Server {
     asked: Arc<AtomicBool>,
     /// Where in its log the server began that was started last.
     log_from: Arc<AtomicU64>,
+    starts: Arc<AtomicU64>,
     ladder: Arc<watch::Sender<Ladder>>,
     traffic: Traffic,
     wake: Arc<Notify>,
@@ -126,6 +127,7 @@ impl Server {
             kills: Kills::new(wake.clone()),
             asked: Arc::default(),
             log_from: Arc::default(),
+            starts: Arc::default(),
             ladder: Arc::new(watch::Sender::new(Ladder::default())),
             traffic: Traffic::default(),
             wake,

@@ -32,6 +32,20 @@ impl Server {
     pub(super) fn log_begins(&self) {
         let length = std::fs::metadata(&self.paths.log).map_or(0, |found| found.len());
         self.log_from.store(length, Ordering::Relaxed);
+        self.asked.store(false, Ordering::Relaxed);
+        self.starts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Has this agent asked the server to end that it started last?
+    #[must_use]
+    pub fn was_asked_to_end(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// How often this agent has started PostgreSQL's program.
+    #[must_use]
+    pub fn starts(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed)
     }
 
     /// Why a running standby gets nothing, by the end of PostgreSQL's log.
