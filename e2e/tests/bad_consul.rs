@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use hart_e2e::{Local, line_after};
+use anyhow::{Context, Result, ensure};
+use hart_e2e::{DEADLINE, Local, line_after};
 use hart_testkit::{Consul, LocalNode, Rest, eventually};
 use serde_json::json;
 
@@ -94,7 +94,7 @@ async fn a_wrong_token_is_answered_with_the_missing_permission() -> Result<()> {
         anyhow::ensure!(answer.status == 200, "{}", answer.text);
         Ok(())
     };
-    eventually("a primary", hart_e2e::DEADLINE, primary).await.with_context(|| node.log_tail())?;
+    eventually("a primary", DEADLINE, primary).await.with_context(|| node.log_tail())?;
     line_after(&node, from, "service_prefix \"ha\" { policy = \"write\" }").await?;
 
     let all = format!(
@@ -106,7 +106,7 @@ async fn a_wrong_token_is_answered_with_the_missing_permission() -> Result<()> {
         anyhow::ensure!(answer.text.contains("\"ha/n1\""), "{}", answer.text);
         Ok(())
     };
-    eventually("the service", hart_e2e::DEADLINE, registered).await?;
+    eventually("the service", DEADLINE, registered).await?;
     assert!(!node.log_contains(&token) && !node.log_contains(ROOT), "a token is a secret");
     assert_eq!(node.stop()?.code(), Some(0));
     Ok(())
@@ -137,9 +137,7 @@ async fn the_policy_of_the_template_is_enough_and_ends_no_other_nodes_sessions()
         anyhow::ensure!(primary.status == 200, "{}", primary.text);
         Ok(())
     };
-    eventually("the service", hart_e2e::DEADLINE, registered)
-        .await
-        .with_context(|| node.log_tail())?;
+    eventually("the service", DEADLINE, registered).await.with_context(|| node.log_tail())?;
 
     let other = json!({ "Node": "other", "Address": "10.9.9.9" });
     rest.call("PUT", &consul.url("/v1/catalog/register"), Some(&other)).await?;
@@ -151,5 +149,38 @@ async fn the_policy_of_the_template_is_enough_and_ends_no_other_nodes_sessions()
     assert_eq!(stranger.call("PUT", &ended, None).await?.status, 403);
     assert_eq!(rest.call("PUT", &ended, None).await?.status, 200);
     assert_eq!(node.stop()?.code(), Some(0));
+    Ok(())
+}
+
+/// Later edits are in no file of the node's: without its own memory `bootstrap.dcs` would be back, of the day on
+/// which the cluster was made.
+#[tokio::test]
+async fn the_shared_settings_survive_a_consul_that_has_lost_everything() -> Result<()> {
+    let mut local = Local::prepare(&["n1"]).await?;
+    local.node_mut("n1")?.start()?;
+    local.wait_healthy(1).await?;
+    let url = local.node("n1")?.url("/config");
+    let edit = json!({ "maximum_lag_on_failover": 77, "mine": ["kept"] });
+    let rest = Rest::new()?;
+    assert_eq!(rest.call("PATCH", &url, Some(&edit)).await?.status, 200);
+    let kept = local.node("n1")?.data_dir().with_extension("hart").join("settings.json");
+    eventually("it is on the disk", DEADLINE, async || {
+        ensure!(std::fs::read_to_string(&kept)?.contains("\"maximum_lag_on_failover\": 77"));
+        Ok(())
+    })
+    .await
+    .with_context(|| local.logs())?;
+    local.node_mut("n1")?.stop()?;
+    let keys = local.consul().url("/v1/kv/service/ha?recurse");
+    assert_eq!(rest.call("DELETE", &keys, None).await?.status, 200);
+    local.node_mut("n1")?.start()?;
+    local.wait_healthy(1).await?;
+    let stored: serde_json::Value = serde_json::from_str(&local.key("config").await?)?;
+    assert_eq!(
+        (&stored["maximum_lag_on_failover"], &stored["mine"]),
+        (&json!(77), &json!(["kept"]))
+    );
+    let said = "as this node knew them last";
+    assert_eq!(local.node("n1")?.log().matches(said).count(), 1, "{}", local.logs());
     Ok(())
 }

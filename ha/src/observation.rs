@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::command::Job;
 use crate::keeper::{Hold, Promise};
-use crate::kv::{Failsafe, Role, State, Tags, Term};
+use crate::kv::{Change, Failsafe, Role, State, Tags, Term};
 use crate::lsn::{Lsn, Timeline};
 use crate::store::{Index, SessionId, Snapshot};
 use crate::time::Time;
@@ -131,6 +131,10 @@ pub struct Local {
     pub misled: Option<String>,
     /// What is wrong with the settings, for people; nothing is decided by it.
     pub complaint: Option<String>,
+    /// Of parameters that wait for a restart, for people; nothing is decided by it.
+    pub pending_restart_reason: BTreeMap<String, Change>,
+    /// The pooler or load balancer before it, for people; nothing is decided by it.
+    pub proxy_url: Option<String>,
     /// This timeline's ancestors, from its `.history` file: (timeline, end, reason).
     pub history: Vec<(Timeline, Lsn, String)>,
 }

@@ -1,7 +1,9 @@
 //! One look at the running server.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hart_ha::kv::Change;
 use hart_ha::lsn::{Lsn, Timeline};
 use serde::Deserialize;
 
@@ -62,6 +64,9 @@ pub struct Probe {
     /// Parameters that were changed and need a restart.
     #[serde(deserialize_with = "or_empty")]
     pub pending_restart: Vec<String>,
+    /// What a restart would change of them.
+    #[serde(deserialize_with = "or_none", default)]
+    pub pending_changes: BTreeMap<String, Change>,
     /// Settings that are hart's own, and have a value from another file than hart's.
     #[serde(deserialize_with = "or_empty", default)]
     pub overridden: Vec<String>,
@@ -116,6 +121,9 @@ impl Receiver {
 pub struct StandbyRow {
     /// Process ID of the sender here.
     pub pid: i32,
+    /// The role that it has logged in as.
+    #[serde(default)]
+    pub usename: Option<String>,
     /// The member's name.
     pub application_name: Option<String>,
     /// The physical slot that it streams with; a temporary one does not count.
@@ -141,6 +149,12 @@ pub struct StandbyRow {
     pub reply_age_ms: Option<u64>,
 }
 
+fn or_none<'de, D: serde::Deserializer<'de>>(
+    input: D,
+) -> Result<BTreeMap<String, Change>, D::Error> {
+    Ok(Option::deserialize(input)?.unwrap_or_default())
+}
+
 fn or_empty<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
     Ok(Option::deserialize(input)?.unwrap_or_default())
 }
@@ -150,6 +164,7 @@ fn or_empty<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<String>, D
 pub(crate) struct Pending {
     loaded: String,
     names: Vec<String>,
+    changes: BTreeMap<String, Change>,
     overridden: Vec<String>,
     lax_commits: Vec<String>,
 }
@@ -193,14 +208,15 @@ impl Postgres {
         let loaded: Loaded = serde_json::from_str(text).map_err(unreadable)?;
         match loaded.pending_restart {
             Some(names) => {
+                let changes = probe.pending_changes.clone();
                 let overridden = probe.overridden.clone();
                 let lax_commits = probe.lax_commits.clone();
                 let loaded = loaded.loaded.unwrap_or_default();
-                self.set_pending(Pending { loaded, names, overridden, lax_commits });
+                self.set_pending(Pending { loaded, names, changes, overridden, lax_commits });
             }
             None => {
-                let Pending { names, overridden, lax_commits, .. } = self.pending();
-                probe.pending_restart = names;
+                let Pending { names, changes, overridden, lax_commits, .. } = self.pending();
+                (probe.pending_restart, probe.pending_changes) = (names, changes);
                 (probe.overridden, probe.lax_commits) = (overridden, lax_commits);
             }
         }

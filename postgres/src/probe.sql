@@ -27,7 +27,7 @@ SELECT json_build_object(
       'addresses', substring(w.conninfo from '(?:^| )hostaddr=([^ ]*)'))
       FROM pg_stat_wal_receiver w),
   'standbys', (SELECT coalesce(json_agg(json_build_object(
-      'pid', p.pid, 'application_name', p.application_name, 'client_addr', host(p.client_addr),
+      'pid', p.pid, 'usename', p.usename, 'application_name', p.application_name, 'client_addr', host(p.client_addr),
       'slot', (SELECT s.slot_name FROM pg_replication_slots s
           WHERE s.active_pid = p.pid AND s.slot_type = 'physical' AND NOT s.temporary),
       'state', p.state, 'sync_state', p.sync_state, 'sync_priority', p.sync_priority,
@@ -40,6 +40,15 @@ SELECT json_build_object(
   'pending_restart', CASE WHEN extract(epoch FROM pg_conf_load_time())::text <> $LOADED$
       THEN (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart)
       END,
+  'pending_changes', CASE WHEN extract(epoch FROM pg_conf_load_time())::text <> $LOADED$
+      THEN (SELECT json_object_agg(s.name, json_build_object('old_value', current_setting(s.name),
+          'new_value', CASE WHEN f.setting !~ '^[0-9]+$' OR s.unit IS NULL THEN coalesce(f.setting, s.boot_val)
+              WHEN s.unit ~ 'B$' THEN replace(pg_size_pretty(f.setting::numeric
+                  * pg_size_bytes(regexp_replace(s.unit, '^([^0-9])', '1\1'))), ' ', '')
+              ELSE f.setting || s.unit END))
+          FROM pg_settings s LEFT JOIN (SELECT DISTINCT ON (lower(name)) lower(name) AS name, setting
+              FROM pg_file_settings ORDER BY lower(name), seqno DESC) f ON f.name = lower(s.name)
+          WHERE s.pending_restart) END,
   'overridden', CASE WHEN extract(epoch FROM pg_conf_load_time())::text <> $LOADED$
       THEN (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings
             WHERE name IN ($OURS$) AND context <> 'postmaster' AND substring(sourcefile FROM '[^/]*$') NOT IN ($FILES$))

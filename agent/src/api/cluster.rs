@@ -1,7 +1,9 @@
 //! The cluster as a whole: `GET /cluster`, and the rows of `hart list`.
 
+use std::collections::BTreeMap;
+
 use hart_ha::brain::host_and_port;
-use hart_ha::kv::{Member, SynchronousMode, Tags};
+use hart_ha::kv::{Change, Member, SynchronousMode, Tags};
 use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::store::Snapshot;
 use serde_json::{Map, Value, json};
@@ -39,6 +41,10 @@ pub struct MemberRow {
     pub pending_restart: bool,
     /// A planned restart, as the member's entry has it.
     pub scheduled_restart: Option<Map<String, Value>>,
+    /// What it would change.
+    pub pending_restart_reason: BTreeMap<String, Change>,
+    /// `postgres://host:port/postgres` of what is before it.
+    pub proxy_url: Option<String>,
     /// `http://host:port/patroni`.
     pub api_url: String,
 }
@@ -77,6 +83,8 @@ impl MemberRow {
             tags: member.tags.clone(),
             pending_restart: member.pending_restart,
             scheduled_restart: member.scheduled_restart.clone(),
+            pending_restart_reason: member.pending_restart_reason.clone(),
+            proxy_url: member.proxy_url.clone(),
             api_url: member.api_url.clone(),
         }
     }
@@ -100,6 +108,12 @@ impl MemberRow {
         }
         if let Some(planned) = &self.scheduled_restart {
             put("scheduled_restart", json!(planned));
+        }
+        if !self.pending_restart_reason.is_empty() {
+            put("pending_restart_reason", json!(self.pending_restart_reason));
+        }
+        if let Some(url) = &self.proxy_url {
+            put("proxy_url", json!(url));
         }
         if !self.tags.is_empty() {
             put("tags", json!(self.tags));
@@ -212,7 +226,8 @@ mod tests {
                 r#"{"conn_url":"postgres://[fd00::2]:5433/postgres","api_url":"http://[fd00::2]:8008/patroni",
                 "state":"running","role":"replica","timeline":2,"xlog_location":67108960,
                 "receive_lsn":67108960,"replay_lsn":67108864,"replication_state":"streaming",
-                "tags":{"clonefrom":true},"pending_restart":true}"#,
+                "tags":{"clonefrom":true},"pending_restart":true,"proxy_url":"postgres://p:6432/postgres",
+                "pending_restart_reason":{"max_connections":{"old_value":"40","new_value":"44"}}}"#,
             ),
             ("members/n3", r#"{"api_url":"http://n3:8008/patroni","state":"stopped"}"#),
         ]);
@@ -224,6 +239,8 @@ mod tests {
                 {"name": "n2", "role": "sync_standby", "state": "streaming",
                  "api_url": "http://[fd00::2]:8008/patroni", "host": "fd00::2", "port": 5433,
                  "timeline": 2, "pending_restart": true, "tags": {"clonefrom": true},
+                 "pending_restart_reason": {"max_connections": {"old_value": "40", "new_value": "44"}},
+                 "proxy_url": "postgres://p:6432/postgres",
                  "receive_lag": 0, "receive_lsn": "0/4000060", "replay_lag": 96,
                  "replay_lsn": "0/4000000", "lag": 0, "lsn": "0/4000060"},
                 {"name": "n3", "role": "replica", "state": "stopped",

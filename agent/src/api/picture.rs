@@ -46,11 +46,6 @@ impl<'a> Picture<'a> {
         !self.leads() && self.cluster().is_none_or(|cluster| cluster.leader_name().is_none())
     }
 
-    /// The lease goes on without Consul, by the members' promises.
-    pub(super) fn by_promises(&self) -> bool {
-        self.view.observation.as_ref().is_some_and(|seen| seen.lease.by_promises)
-    }
-
     /// The key in the status of a synchronous standby: `sync_standby` or `quorum_standby`.
     pub(super) fn sync_word(&self) -> Option<&'static str> {
         let word = match self.view.config.synchronous_mode {
@@ -61,6 +56,15 @@ impl<'a> Picture<'a> {
         let sync = self.cluster()?.sync.as_ref()?;
         let named = self.view.role == Role::Replica && sync.value.standbys().contains(self.name);
         named.then_some(word)
+    }
+
+    /// It leads without Consul by the members' promises, or has given one that binds.
+    pub(super) fn failsafe_is_active(&self) -> bool {
+        let lease = self.view.observation.as_ref().map(|seen| &seen.lease);
+        let binds = |until: Time| self.now < until;
+        lease.is_some_and(|lease| {
+            lease.by_promises || lease.promised.as_ref().is_some_and(|given| binds(given.until))
+        })
     }
 
     /// Where the leader's WAL ends, as last published.

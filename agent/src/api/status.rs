@@ -23,6 +23,7 @@ pub(super) fn status(handle: &Handle, picture: &Picture<'_>) -> PeerStatus {
         // The two answers may be of different moments; only those that agree are shown together.
         sql.is_some_and(|sql| sql.in_recovery == probe.in_recovery)
     });
+    let local = view.observation.as_ref().map(|seen| &seen.local);
     let file = &handle.file;
     PeerStatus {
         state: view.state,
@@ -37,11 +38,14 @@ pub(super) fn status(handle: &Handle, picture: &Picture<'_>) -> PeerStatus {
         replication: probe.iter().flat_map(|probe| &probe.standbys).map(replication).collect(),
         pause: view.config.pause,
         cluster_unlocked: picture.unlocked(),
-        failsafe_mode_is_active: picture.by_promises(),
+        failsafe_mode_is_active: picture.failsafe_is_active(),
         dcs_last_seen: dcs_last_seen(picture),
         tags: view.tags.clone(),
         database_system_identifier: system_identifier(picture).map(str::to_owned),
         pending_restart: view.sql.as_ref().is_some_and(|sql| sql.pending_restart),
+        pending_restart_reason: local
+            .map(|it| it.pending_restart_reason.clone())
+            .unwrap_or_default(),
         watchdog_failed: view.watchdog_failed,
         patroni: Who {
             version: Some(LAYOUT_VERSION.to_owned()),
@@ -68,6 +72,7 @@ fn xlog(picture: &Picture<'_>, sql: &Sql, probe: Option<&Probe>) -> Xlog {
 
 fn replication(row: &StandbyRow) -> Replication {
     Replication {
+        usename: row.usename.clone(),
         application_name: row.application_name.clone(),
         client_addr: row.client_addr.clone(),
         state: row.state.clone(),

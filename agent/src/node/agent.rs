@@ -70,6 +70,7 @@ pub struct Agent {
     /// As it was when the agent began.
     pub(super) begun: Arc<Config>,
     pub(super) home: Home,
+    pub(super) known_settings: super::known_settings::KnownSettings,
     pub(super) brain: Brain,
     pub(super) postgres: Postgres,
     pub(super) server: Server,
@@ -263,6 +264,8 @@ impl Agent {
     }
 
     fn as_given(&self, mut local: Local) -> Local {
+        let proxy = self.config.postgresql.proxy_address.as_ref();
+        local.proxy_url = proxy.map(|address| format!("postgres://{address}/postgres"));
         let mode = self.applied.as_ref().map_or(SynchronousMode::Off, |it| it.synchronous_mode);
         if let Some(sql) = &mut local.sql {
             sql.waits = given::wait(sql, mode, &self.postgres.settings().standby_names);

@@ -21,6 +21,7 @@ use super::beside::Beside;
 use super::counters::Counters;
 use super::home::Home;
 use super::keys::Keys;
+use super::known_settings::KnownSettings;
 use super::lease_task::LeaseLink;
 use super::logins::Logins;
 use super::parts::Parts;
@@ -122,7 +123,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let agent = Agent::new(parts(&common, home, links, asks)?);
     tokio::spawn(own_address::watch(
         common.tls.client.clone(),
-        settings::brain(&agent.config, &common.instance).api_url,
+        agent.config.restapi.url("/patroni"),
         common.instance.to_string(),
         agent.effects.0.clone(),
         agent.wake.clone(),
@@ -180,7 +181,7 @@ fn start_lease(
     ties: lease_task::Ties,
 ) -> Result<LeaseLink, StartError> {
     let Common { config, instance, logins, .. } = common;
-    let api_url = settings::brain(config, instance).api_url;
+    let api_url = config.restapi.url("/patroni");
     let asker = Asker::new(&config.scope, &api_url, logins.clone(), &common.tls.client);
     let asker = asker.map_err(refused)?;
     let keys = common.keys.clone();
@@ -256,6 +257,8 @@ fn parts(common: &Common, home: Home, links: Links, asks: Asks) -> Result<Parts,
         counters.clone(),
         wake.clone(),
     );
+    let known_settings = KnownSettings::read(home.dir(), config);
+    let shared = known_settings.or(&config.bootstrap.dynamic);
     let file_faults = super::file_faults::start(
         postgres.clone(),
         monitor.answer.clone(),
@@ -263,7 +266,7 @@ fn parts(common: &Common, home: Home, links: Links, asks: Asks) -> Result<Parts,
         wake.clone(),
     );
     Ok(Parts {
-        brain: Brain::new(settings::brain(config, instance)),
+        brain: Brain::new(settings::brain(config, instance, shared)),
         peers: Peers::new(&config.scope, &tls.client, wake.clone()).map_err(refused)?,
         poolers: poolers.map_err(refused)?,
         writes: Writes::new(client, keys, &config.name, counters.clone(), wake.clone()),
@@ -272,6 +275,7 @@ fn parts(common: &Common, home: Home, links: Links, asks: Asks) -> Result<Parts,
         consuls: [client.clone(), common.lease_client.clone()],
         unarchived,
         file_faults,
+        known_settings,
         home,
         config: config.clone(),
         postgres: postgres.clone(),

@@ -157,7 +157,10 @@ impl Agent {
         self.vip.as_ref().is_some_and(|vip| vip.is_on(hart_clock::now()))
     }
 
-    fn write(&self, write: Write, step: &Step, observation: &Observation) {
+    fn write(&mut self, write: Write, step: &Step, observation: &Observation) {
+        if matches!(write, Write::Config) {
+            self.known_settings.tell();
+        }
         let config = step.config.raw.clone();
         let snapshot = observation.store.snapshot.clone().unwrap_or_default();
         let session = observation.store.session.clone();
@@ -329,6 +332,10 @@ impl Agent {
 
     /// New shared settings reach the lease thread and PostgreSQL.
     pub(super) async fn apply_config(&mut self, step: &Step) {
+        if let Some(config) = self.seen.borrow().snapshot.as_ref().and_then(|it| it.config.as_ref())
+        {
+            self.known_settings.saw(&self.config.scope, &config.value.raw);
+        }
         if self.applied.as_ref() == Some(&step.config) {
             return;
         }

@@ -1,8 +1,10 @@
 //! What the loop knows of the local server between two steps.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hart_ha::keeper::Hold;
+use hart_ha::kv::Change;
 use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::{
     Asked, Control, Data, Killing, LastWords, Local, Memory, Process, RecoveryCommand, Sql,
@@ -164,6 +166,8 @@ impl Known {
             wal_gone: self.health.wal_gone.clone().filter(|_| up),
             misled: self.misled.clone(),
             complaint,
+            pending_restart_reason: answered.map(|(_, probe)| reasons(probe)).unwrap_or_default(),
+            proxy_url: None,
             history: self.history.1.clone(),
         }
     }
@@ -183,6 +187,16 @@ fn read_control(control: &hart_postgres::ControlData, fresh_backup: bool) -> Con
         checkpoint: control.checkpoint,
         timeline: control.last_timeline(),
     }
+}
+
+/// Values of what looks like a secret are not shown.
+fn reasons(probe: &Probe) -> BTreeMap<String, Change> {
+    let shown = |(name, change): (&String, &Change)| {
+        let masked = || Change { old_value: "***".to_owned(), new_value: "***".to_owned() };
+        let change = if hart_config::looks_secret(name) { masked() } else { change.clone() };
+        (name.clone(), change)
+    };
+    probe.pending_changes.iter().map(shown).collect()
 }
 
 fn sql(at: Time, asked: Time, probe: &Probe) -> Sql {

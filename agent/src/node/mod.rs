@@ -22,6 +22,7 @@
 //! | `unfit` | a node without the watchdog it needs |
 //! | `pulse` | whether the loop turns, for the lease thread |
 //! | `logging` | the log, which holds nobody up |
+//! | `known_settings` | the shared settings as they were seen last |
 //! | `home` | what is kept beside the data directory |
 //! | `view` | what REST and DNS answer from |
 //! | `counters` | what is counted and measured for `GET /metrics` |
@@ -44,6 +45,7 @@ mod home;
 pub mod http;
 mod jobs;
 pub mod keys;
+mod known_settings;
 mod lease_task;
 mod local;
 mod logging;

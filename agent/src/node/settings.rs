@@ -13,15 +13,15 @@ use super::state_dir;
 /// How far apart the beats of two runs of the agent may begin.
 const BEATS: std::ops::RangeInclusive<u64> = 1..=1 << 24;
 
-/// What the brain is told.
-pub fn brain(config: &Config, instance: &str) -> brain::Settings {
+/// What the brain is told; `shared` counts until Consul has settings.
+pub fn brain(config: &Config, instance: &str, shared: &DynamicConfig) -> brain::Settings {
     let unfit = super::unfit::problem(config).is_some();
     let postgresql = &config.postgresql;
     brain::Settings {
         name: config.name.clone(),
         instance: instance.to_owned(),
         tags: super::unfit::tags(config, unfit),
-        bootstrap: config.bootstrap.dynamic.clone(),
+        bootstrap: shared.clone(),
         conn_url: format!("postgres://{}/postgres", postgresql.connect_address),
         api_url: config.restapi.url("/patroni"),
         clone_after_failed_rewind: postgresql.remove_data_directory_on_rewind_failure,

@@ -5,8 +5,10 @@
 //! says it otherwise, is none. All else is lenient: another version's odd ornament does not silence a
 //! member.
 
+use std::collections::BTreeMap;
+
 use hart_ha::brain::Verdict;
-use hart_ha::kv::{Role, State, Tags};
+use hart_ha::kv::{Change, Role, State, Tags};
 use hart_ha::lsn::{Lsn, Timeline};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -51,7 +53,7 @@ pub struct PeerStatus {
     /// Nobody is known to lead.
     #[serde(default, deserialize_with = "lenient", skip_serializing_if = "is_false")]
     pub cluster_unlocked: bool,
-    /// It leads without the store, by the members' promises.
+    /// Its leader goes on without Consul, by the members' promises.
     #[serde(default, deserialize_with = "lenient", skip_serializing_if = "is_false")]
     pub failsafe_mode_is_active: bool,
     /// Unix seconds of the store's last answer; 0 before the first.
@@ -66,6 +68,9 @@ pub struct PeerStatus {
     /// A parameter waits for a restart.
     #[serde(default, deserialize_with = "lenient", skip_serializing_if = "is_false")]
     pub pending_restart: bool,
+    /// What a restart would change.
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "BTreeMap::is_empty")]
+    pub pending_restart_reason: BTreeMap<String, Change>,
     /// The required watchdog cannot be had.
     #[serde(default, skip_serializing_if = "is_false")]
     pub watchdog_failed: bool,
@@ -172,6 +177,8 @@ impl Xlog {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Replication {
+    /// The role that it has logged in as.
+    pub usename: Option<String>,
     /// The member's name.
     pub application_name: Option<String>,
     /// Its address; none over a socket.

@@ -79,8 +79,7 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     )
     .env("POSTGRESQL_CONNECT_ADDRESS"),
     key("postgresql.proxy_address", Kind::Address, "Where a proxy in front of it is reached.")
-        .env("POSTGRESQL_PROXY_ADDRESS")
-        .later(),
+        .env("POSTGRESQL_PROXY_ADDRESS"),
     key("postgresql.data_dir", Kind::Path, "The data directory.")
         .required()
         .env("POSTGRESQL_DATA_DIR"),
@@ -178,8 +177,19 @@ pub(crate) const KEYS: &[KeyDoc] = &[
          cluster with PATCH /config.",
     )
     .unused(),
-    ignored("postgresql.use_unix_socket_repl"),
-    ignored("postgresql.krbsrvname"),
+    key(
+        "postgresql.use_unix_socket_repl",
+        Kind::Flag,
+        "what is streamed and copied comes from other members, which no socket of this machine reaches.",
+    )
+    .default("false")
+    .unused(),
+    key(
+        "postgresql.krbsrvname",
+        Kind::Text,
+        "hart logs in with passwords and certificates, not with Kerberos.",
+    )
+    .unused(),
     ignored("postgresql.rewind"),
     ignored("postgresql.recovery_conf"),
     ignored("postgresql.replica_method"),

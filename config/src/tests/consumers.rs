@@ -87,6 +87,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("bootstrap.dcs.postgresql.pg_ident", "config/src/effective.rs", "shared.pg_ident"),
     ("postgresql.listen", "agent/src/node/settings.rs", "file.listen.port"),
     ("postgresql.connect_address", "agent/src/node/settings.rs", "postgresql.connect_address"),
+    ("postgresql.proxy_address", "agent/src/node/agent.rs", "postgresql.proxy_address"),
     ("postgresql.data_dir", "agent/src/node/settings.rs", "file.data_dir"),
     ("postgresql.config_dir", "agent/src/node/settings.rs", "file.config_dir"),
     ("postgresql.bin_dir", "agent/src/node/settings.rs", "file.bin_dir"),

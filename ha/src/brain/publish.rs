@@ -51,6 +51,8 @@ impl Brain {
             pending_restart: sql.is_some_and(|sql| sql.pending_restart),
             scheduled_restart: turn.obs.asked.planned_restart.clone(),
             pause: turn.config.pause,
+            pending_restart_reason: turn.obs.local.pending_restart_reason.clone(),
+            proxy_url: turn.obs.local.proxy_url.clone(),
             xlog_location: sql.map(Sql::position),
             receive_lsn: standby.map(|sql| sql.receive_lsn),
             replay_lsn: standby.map(|sql| sql.replay_lsn),

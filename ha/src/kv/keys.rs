@@ -31,8 +31,9 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "members/<name>",
         "JSON object, locked by the member's session. Patroni's fields: `conn_url`, `api_url`, \
-         `state`, `role`, `version`, `tags`, `pending_restart`, `scheduled_restart` (`schedule`, its \
-         conditions), `pause` (the node has seen it), `xlog_location`, `receive_lsn` and \
+         `proxy_url`, `state`, `role`, `version`, `tags`, `pending_restart`, `pending_restart_reason` (by \
+         parameter: `old_value`, `new_value`), `scheduled_restart` (`schedule`, its conditions), `pause` (the \
+         node has seen it), `xlog_location`, `receive_lsn` and \
          `replay_lsn` (bytes), `replication_state`, `timeline`. hart's: `timeline_terms` \
          (the terms in which the timeline and its ancestors began, by timeline), `instance` \
          (identity of the installation), `to_be_copied` (its data is to be thrown away and copied anew), \

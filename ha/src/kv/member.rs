@@ -149,6 +149,16 @@ fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
+/// What a restart would change of a parameter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    /// In force.
+    pub old_value: String,
+    /// After a restart.
+    pub new_value: String,
+}
+
 /// One node's entry in `members/`. Fields in the order in which Patroni writes them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -157,6 +167,9 @@ pub struct Member {
     pub conn_url: String,
     /// `http://host:port/patroni`.
     pub api_url: String,
+    /// `postgres://host:port/postgres` of a pooler or load balancer before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_url: Option<String>,
     /// PostgreSQL's state.
     pub state: State,
     /// PostgreSQL's role.
@@ -176,6 +189,9 @@ pub struct Member {
     /// The node has seen that the cluster is paused.
     #[serde(skip_serializing_if = "is_false")]
     pub pause: bool,
+    /// Those parameters, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pending_restart_reason: BTreeMap<String, Change>,
     /// Write position of a primary; of a replica the further of received and replayed (bytes).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xlog_location: Option<Lsn>,

@@ -15,7 +15,7 @@ pub use config::{
     ConfigError, DynamicConfig, PostgresqlSection, SynchronousMode, TTL_MAX, TTL_MIN,
 };
 pub use keys::KEYS;
-pub use member::{Member, Role, State, Tags};
+pub use member::{Change, Member, Role, State, Tags};
 pub use records::{
     COUNT_MAX, FailoverRequest, Failsafe, History, HistoryEntry, Lease, LeaseState, Status,
     SyncState, TERM_LEAP, TERM_LEAP_OF_PEERS, Term,

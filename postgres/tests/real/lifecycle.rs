@@ -263,12 +263,24 @@ async fn what_the_server_does_not_take_of_its_files_is_found() {
         assert!(path.ends_with(fault.file.rsplit('/').next().unwrap()), "{fault:?}");
         fs::write(path, before).unwrap();
     }
-    fs::write(&base, format!("{}max_wal_senders = 7\nmax_files_per_process = 99\n", kept[0]))
-        .unwrap();
+    fs::write(
+        &base,
+        format!("{}max_files_per_process = 99\nwal_buffers = 128\nmax_wal_senders = 7\n", kept[0]),
+    )
+    .unwrap();
     node.postgres.reload(LONG).await.unwrap();
-    node.until("it waits for a restart", |probe| {
-        probe.pending_restart.contains(&"max_files_per_process".to_owned()).then_some(())
-    })
-    .await;
+    let probe = node
+        .until("it waits for a restart", |probe| {
+            let waits = probe.pending_restart.contains(&"max_files_per_process".to_owned());
+            waits.then(|| probe.clone())
+        })
+        .await;
+    // In the file without a unit, and shown with one.
+    let change = |name: &str| {
+        let change = &probe.pending_changes[name];
+        (change.old_value.clone(), change.new_value.clone())
+    };
+    assert_eq!(change("max_files_per_process"), ("1000".to_owned(), "99".to_owned()));
+    assert_eq!(change("wal_buffers"), ("512kB".to_owned(), "1024kB".to_owned()));
     assert_eq!(found().await, []);
 }

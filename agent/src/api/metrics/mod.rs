@@ -110,12 +110,12 @@ fn cluster(text: &mut Text, picture: &Picture<'_>) {
     text.gauge("patroni_is_paused", "1 if the cluster is paused.", view.config.pause);
     text.gauge(
         "patroni_failsafe_mode_is_active",
-        "1 if it leads without Consul, by the members' promises.",
-        picture.by_promises(),
+        "1 if it leads without Consul by the members' promises, or has promised that.",
+        picture.failsafe_is_active(),
     );
     let enabled = view.config.failsafe_mode;
     text.gauge("patroni_failsafe_mode_enabled", "1 if failsafe mode is on.", enabled);
-    let member = on_failsafe_list(view, picture.name);
+    let member = is_listed(view, picture.name);
     text.gauge("patroni_failsafe_member", "1 if it is on the failsafe list.", member);
     text.gauge(
         "patroni_dcs_last_seen",
@@ -198,7 +198,8 @@ fn summary(text: &mut Text, name: &'static str, help: &str, measured: &[Measured
     }
 }
 
-fn on_failsafe_list(view: &View, name: &str) -> bool {
+/// Is it on the failsafe list?
+fn is_listed(view: &View, name: &str) -> bool {
     let list = view.snapshot.as_deref().and_then(|snapshot| snapshot.failsafe.as_ref());
     list.is_some_and(|list| list.value.contains_key(name))
 }

@@ -22,8 +22,9 @@ async fn a_promise_that_binds_is_shown_to_members_and_people() {
     seen.local.memory.failsafe = [("n9".to_owned(), "http://n9:8008/patroni".to_owned())].into();
     let view = View { observation: Some(Arc::new(seen)), ..replica() };
     let node = Node::new(View { term: 5, follows: Some(4), ..view });
-    let word: Word =
-        serde_json::from_value(node.get("/patroni").await.json()["hart"].take()).unwrap();
+    let mut body = node.get("/patroni").await.json();
+    assert_eq!(body["failsafe_mode_is_active"], true);
+    let word: Word = serde_json::from_value(body["hart"].take()).unwrap();
     assert_eq!(word.promised.map(|it| (it.to, it.term)), Some(("n9".to_owned(), 5)));
     assert_eq!((word.term, word.follows, word.instance.as_str()), (5, Some(4), "instance-of-test"));
     assert!(word.failsafe.contains_key("n9") && word.lease.is_none() && word.armed.is_none());
@@ -33,8 +34,9 @@ async fn a_promise_that_binds_is_shown_to_members_and_people() {
     assert!(value.starts_with("promised to n9 in term 5 for "), "{value}");
 
     let leader = Node::new(primary());
-    let word: Word =
-        serde_json::from_value(leader.get("/patroni").await.json()["hart"].take()).unwrap();
+    let mut body = leader.get("/patroni").await.json();
+    assert_eq!(body.get("failsafe_mode_is_active"), None);
+    let word: Word = serde_json::from_value(body["hart"].take()).unwrap();
     assert_eq!(word.lease.map(|lease| lease.term), Some(3));
     assert_eq!(word.armed.map(|armed| armed.term), Some(3));
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hart_ha::brain::{Refusal, Verdict};
-use hart_ha::kv::{Role, State};
+use hart_ha::kv::{Change, Role, State};
 use hart_ha::lsn::Lsn;
 use hart_ha::observation::{LeaseStanding, Observation, PeerAnswer};
 use hart_postgres::{Probe, StandbyRow};
@@ -29,7 +29,7 @@ fn probe(in_recovery: bool) -> Probe {
 
 fn standby() -> StandbyRow {
     serde_json::from_value(json!({
-        "pid": 7, "application_name": "n2", "client_addr": "10.0.0.2", "state": "streaming",
+        "pid": 7, "usename": "replicator", "application_name": "n2", "client_addr": "10.0.0.2", "state": "streaming",
         "sync_state": "sync", "sync_priority": 1, "sent_lsn": 1, "write_lsn": 1, "flush_lsn": 1,
         "replay_lsn": 1, "reply_age_ms": 1
     }))
@@ -65,7 +65,7 @@ async fn of_a_primary() {
         "server_version": 150_014,
         "xlog": {"location": 990},
         "timeline": 2,
-        "replication": [{"application_name": "n2", "client_addr": "10.0.0.2",
+        "replication": [{"usename": "replicator", "application_name": "n2", "client_addr": "10.0.0.2",
             "state": "streaming", "sync_state": "sync", "sync_priority": 1}],
         "dcs_last_seen": null,
         "tags": {"clonefrom": true},
@@ -205,4 +205,21 @@ async fn cluster_and_history() {
     let answer = node.get("/history").await;
     assert_eq!(answer.json(), serde_json::from_str::<Value>(history).unwrap());
     assert_eq!(Node::new(replica()).get("/history").await.json(), json!([]));
+}
+
+#[tokio::test]
+async fn of_what_a_restart_would_change() {
+    let mut seen = Observation::default();
+    let change = Change { old_value: "40".into(), new_value: "44".into() };
+    seen.local.pending_restart_reason = [("max_connections".to_owned(), change)].into();
+    let mut view = View { observation: Some(Arc::new(seen)), ..replica() };
+    if let Some(sql) = &mut view.sql {
+        sql.pending_restart = true;
+    }
+    let body = status(&Node::new(view)).await;
+    let expected = json!({"max_connections": {"old_value": "40", "new_value": "44"}});
+    assert_eq!(
+        (&body["pending_restart"], &body["pending_restart_reason"]),
+        (&json!(true), &expected)
+    );
 }

@@ -17,7 +17,9 @@ pub(super) fn page() -> String {
 
 #[cfg(test)]
 mod tests {
-    use hart_ha::kv::{FailoverRequest, Lease, LeaseState, Member, Status, SyncState, Tags};
+    use hart_ha::kv::{
+        Change, FailoverRequest, Lease, LeaseState, Member, Status, SyncState, Tags,
+    };
     use hart_ha::lsn::Lsn;
     use hart_ha::store::{RawEntry, Snapshot};
     use serde_json::{Value, json};
@@ -119,6 +121,8 @@ mod tests {
             pending_restart: true,
             scheduled_restart: Some(serde_json::Map::new()),
             pause: true,
+            pending_restart_reason: [("p".into(), Change::default())].into(),
+            proxy_url: Some("u".into()),
             xlog_location: Some(Lsn(1)),
             receive_lsn: Some(Lsn(1)),
             replay_lsn: Some(Lsn(1)),
