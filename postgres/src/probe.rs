@@ -149,10 +149,12 @@ pub struct StandbyRow {
     pub reply_age_ms: Option<u64>,
 }
 
+/// For people alone: what cannot be understood is left out.
 fn or_none<'de, D: serde::Deserializer<'de>>(
     input: D,
 ) -> Result<BTreeMap<String, Change>, D::Error> {
-    Ok(Option::deserialize(input)?.unwrap_or_default())
+    let value = serde_json::Value::deserialize(input)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
 fn or_empty<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {

@@ -42,12 +42,13 @@ SELECT json_build_object(
       END,
   'pending_changes', CASE WHEN extract(epoch FROM pg_conf_load_time())::text <> $LOADED$
       THEN (SELECT json_object_agg(s.name, json_build_object('old_value', current_setting(s.name),
-          'new_value', CASE WHEN f.setting !~ '^[0-9]+$' OR s.unit IS NULL THEN coalesce(f.setting, s.boot_val)
-              WHEN s.unit ~ 'B$' THEN replace(pg_size_pretty(f.setting::numeric
-                  * pg_size_bytes(regexp_replace(s.unit, '^([^0-9])', '1\1'))), ' ', '')
-              ELSE f.setting || s.unit END))
+          'new_value', coalesce(CASE WHEN v !~ '^[1-9][0-9]*$' OR s.unit IS NULL THEN v
+              WHEN s.unit ~ '^[0-9]*[kMG]B$' THEN replace(pg_size_pretty(v::numeric
+                  * pg_size_bytes(regexp_replace(s.unit, '^([kMG])', '1\1'))), ' ', '')
+              ELSE v || s.unit END, '')))
           FROM pg_settings s LEFT JOIN (SELECT DISTINCT ON (lower(name)) lower(name) AS name, setting
               FROM pg_file_settings ORDER BY lower(name), seqno DESC) f ON f.name = lower(s.name)
+          CROSS JOIN LATERAL (SELECT coalesce(f.setting, s.boot_val)) c(v)
           WHERE s.pending_restart) END,
   'overridden', CASE WHEN extract(epoch FROM pg_conf_load_time())::text <> $LOADED$
       THEN (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings

@@ -240,7 +240,7 @@ async fn parameters_that_would_keep_the_server_from_starting_are_found() {
 /// Each kind of line that the server does not take, and none that only waits for a restart.
 #[tokio::test]
 async fn what_the_server_does_not_take_of_its_files_is_found() {
-    let node = Node::primary("n1").await;
+    let mut node = Node::primary("n1").await;
     let base = node.data().join("postgresql.base.conf");
     let (hba, map) = (node.data().join("pg_hba.conf"), node.data().join("pg_ident.conf"));
     let kept = [&base, &hba, &map].map(|path| fs::read_to_string(path).unwrap());
@@ -263,11 +263,12 @@ async fn what_the_server_does_not_take_of_its_files_is_found() {
         assert!(path.ends_with(fault.file.rsplit('/').next().unwrap()), "{fault:?}");
         fs::write(path, before).unwrap();
     }
-    fs::write(
-        &base,
-        format!("{}max_files_per_process = 99\nwal_buffers = 128\nmax_wal_senders = 7\n", kept[0]),
-    )
-    .unwrap();
+    let before = "min_dynamic_shared_memory = 3\nmax_pred_locks_per_transaction = 70\n";
+    fs::write(&base, format!("{}{before}", kept[0])).unwrap();
+    node.stop(Signal::SIGINT).await;
+    node.start(&Role::Primary).await;
+    let after = "track_activity_query_size = 2048\nmax_files_per_process = 99\nwal_buffers = 128\n";
+    fs::write(&base, format!("{}{after}max_wal_senders = 7\n", kept[0])).unwrap();
     node.postgres.reload(LONG).await.unwrap();
     let probe = node
         .until("it waits for a restart", |probe| {
@@ -280,6 +281,10 @@ async fn what_the_server_does_not_take_of_its_files_is_found() {
         let change = &probe.pending_changes[name];
         (change.old_value.clone(), change.new_value.clone())
     };
+    // Gone from the files, with and without a unit.
+    assert_eq!(change("min_dynamic_shared_memory"), ("3MB".to_owned(), "0".to_owned()));
+    assert_eq!(change("max_pred_locks_per_transaction"), ("70".to_owned(), "64".to_owned()));
+    assert_eq!(change("track_activity_query_size"), ("1kB".to_owned(), "2048B".to_owned()));
     assert_eq!(change("max_files_per_process"), ("1000".to_owned(), "99".to_owned()));
     assert_eq!(change("wal_buffers"), ("512kB".to_owned(), "1024kB".to_owned()));
     assert_eq!(found().await, []);
