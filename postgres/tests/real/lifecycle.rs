@@ -244,8 +244,8 @@ async fn what_the_server_does_not_take_of_its_files_is_found() {
     let base = node.data().join("postgresql.base.conf");
     let (hba, map) = (node.data().join("pg_hba.conf"), node.data().join("pg_ident.conf"));
     let kept = [&base, &hba, &map].map(|path| fs::read_to_string(path).unwrap());
-    let found = async || node.postgres.file_faults(LONG).await.unwrap();
-    assert_eq!(found().await, []);
+    let found = async |node: &Node| node.postgres.file_faults(LONG).await.unwrap();
+    assert_eq!(found(&node).await, []);
     for (path, before, line, words, effect) in [
         (&base, &kept[0], "wrok_mem = 1", "unrecognized", Effect::Void),
         (&base, &kept[0], "work_mem = 1kB", "outside the valid range", Effect::NoStart),
@@ -255,7 +255,7 @@ async fn what_the_server_does_not_take_of_its_files_is_found() {
         (&map, &kept[2], "only two", "missing entry", Effect::OldMaps),
     ] {
         fs::write(path, format!("{before}{line}\n")).unwrap();
-        let faults = found().await;
+        let faults = found(&node).await;
         assert_eq!(faults.len(), 1, "{line}: {faults:?}");
         let fault = &faults[0];
         assert_eq!(fault.line as usize, before.lines().count() + 1, "{line}");
@@ -287,5 +287,5 @@ async fn what_the_server_does_not_take_of_its_files_is_found() {
     assert_eq!(change("track_activity_query_size"), ("1kB".to_owned(), "2048B".to_owned()));
     assert_eq!(change("max_files_per_process"), ("1000".to_owned(), "99".to_owned()));
     assert_eq!(change("wal_buffers"), ("512kB".to_owned(), "1024kB".to_owned()));
-    assert_eq!(found().await, []);
+    assert_eq!(found(&node).await, []);
 }
