@@ -67,10 +67,12 @@ impl fmt::Display for FileFault {
 /// As it says of each value that it does not take; the reason is in its log alone.
 const NOT_APPLIED: &str = "setting could not be applied";
 
-/// The files are read anew for this. A parameter that waits for a restart is among the refused.
+/// The files are read anew for this. A parameter that waits for a restart is among the refused; one that is gone from
+/// the files and waits for a restart has a row without file and name.
 const PARAMETERS: &str = "SELECT f.sourcefile, f.sourceline, lower(f.name), f.error, f.setting, \
      EXISTS (SELECT FROM pg_settings s WHERE s.pending_restart AND lower(s.name) = lower(f.name)) \
-     FROM pg_file_settings f WHERE f.error IS NOT NULL ORDER BY f.seqno";
+     FROM pg_file_settings f WHERE f.error IS NOT NULL AND (f.sourcefile IS NOT NULL \
+     OR NOT EXISTS (SELECT FROM pg_settings s WHERE s.pending_restart)) ORDER BY f.seqno";
 /// Some versions have the name of the file.
 const RULES: &str = "SELECT coalesce(to_jsonb(r)->>'file_name', current_setting('hba_file')), line_number, \
      error FROM pg_hba_file_rules r WHERE error IS NOT NULL";
