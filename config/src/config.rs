@@ -11,7 +11,7 @@ use crate::keys::{KeyDoc, Kind, key};
 use crate::reader::{Findings, Section};
 use crate::redact;
 use crate::sections::{
-    Bootstrap, Consul, Ctl, Dns, Guard, Log, PgBouncer, Postgresql, Profile, RestApi, Vip,
+    Bootstrap, Consul, Ctl, Dns, Guard, Hooks, Log, PgBouncer, Postgresql, Profile, RestApi, Vip,
     Watchdog, read_tags,
 };
 use crate::tree::Node;
@@ -47,6 +47,8 @@ pub struct Config {
     pub ctl: Ctl,
     /// The guard.
     pub guard: Guard,
+    /// How long programs may take that hart runs for somebody.
+    pub hooks: Hooks,
     /// The DNS responder, where there is to be one.
     pub dns: Option<Dns>,
     /// Addresses that follow the primary, where the section is there.
@@ -110,6 +112,7 @@ impl Config {
             log: Log::read(&top),
             ctl: Ctl::read(&top),
             guard: Guard::read(&top),
+            hooks: Hooks::read(&top),
             dns: Dns::read(&top),
             vip: Vip::read(&top),
             pgbouncer: PgBouncer::read(&top),

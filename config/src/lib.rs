@@ -42,9 +42,10 @@ pub use keys::{KeyDoc, Kind, Support, reference};
 pub use redact::{looks_secret, without_secrets};
 pub use secret::Secret;
 pub use sections::{
-    Account, Authentication, Bootstrap, Cgroup, Consul, ConsulToken, Credentials, Ctl, Dns, Guard,
-    Log, LogLevel, LogType, PgBouncer, PoolerAddress, Postgresql, Profile, RestApi, VerifyClient,
-    Vip, VipAddress, VipConflict, Watchdog, WatchdogDriver, WatchdogMode,
+    Account, Authentication, Bootstrap, Cgroup, Consul, ConsulToken, CreateReplica, Credentials,
+    Ctl, CustomBootstrap, Dns, Guard, Hooks, Log, LogLevel, LogType, PgBouncer, PoolerAddress,
+    Postgresql, Profile, Program, RestApi, VerifyClient, Vip, VipAddress, VipConflict, Watchdog,
+    WatchdogDriver, WatchdogMode,
 };
 pub use source::{Loaded, load, load_from_env, load_text};
 pub use warning::{Warning, WarningKind};

@@ -10,7 +10,9 @@ use crate::warning::{Warning, WarningKind};
 
 /// Warnings about everything that is not read, with the nearest known name.
 pub(crate) fn warnings(root: &Node, env: &Environment) -> Vec<Warning> {
-    let mut search = Search { methods: methods(root), warnings: Vec::new() };
+    let mut search = Search { methods: methods(root), beginning: None, warnings: Vec::new() };
+    let method = root.at("bootstrap.method").and_then(text);
+    search.beginning = method.map(|name| format!("bootstrap.{name}"));
     search.section(root, "");
     search.warnings.extend(env.names().filter_map(variable));
     search.warnings
@@ -18,17 +20,25 @@ pub(crate) fn warnings(root: &Node, env: &Environment) -> Vec<Warning> {
 
 /// Names of ways to make a replica: each may have a section of its own below `postgresql`.
 fn methods(root: &Node) -> Vec<String> {
-    let names = root.at("postgresql.create_replica_methods").map(|node| &node.tree);
-    let Some(Tree::List(items)) = names else { return Vec::new() };
-    let paths = items.iter().filter_map(|item| match &item.tree {
-        Tree::Scalar { text, .. } => Some(format!("postgresql.{text}")),
+    let keys = ["create_replica_methods", "create_replica_method"];
+    let lists = keys.iter().filter_map(|key| match &root.at(&format!("postgresql.{key}"))?.tree {
+        Tree::List(items) => Some(items),
         _ => None,
     });
-    paths.collect()
+    lists.flatten().filter_map(text).map(|name| format!("postgresql.{name}")).collect()
+}
+
+fn text(node: &Node) -> Option<&str> {
+    match &node.tree {
+        Tree::Scalar { text, .. } => Some(text.trim()),
+        _ => None,
+    }
 }
 
 struct Search {
     methods: Vec<String>,
+    /// The section of `bootstrap.method`.
+    beginning: Option<String>,
     warnings: Vec<Warning>,
 }
 
@@ -52,7 +62,8 @@ impl Search {
             Some(doc) if is_default(&entry.node, doc) => return,
             Some(KeyDoc { support: Support::Later, .. }) => WarningKind::Later,
             Some(doc) => no_effect(doc),
-            None if self.methods.contains(&path) => WarningKind::Unsupported,
+            None if self.beginning.as_ref() == Some(&path) => return,
+            None if self.methods.contains(&path) => return,
             // Any tag may be set; only one that looks misspelt is worth a word.
             None if parent == "tags" => match sibling(&entry.key, parent) {
                 Some(near) => WarningKind::Note {

@@ -94,10 +94,24 @@ fn path(settings: &Settings) -> PathBuf {
     settings.data_dir.join("postgresql.auto.conf")
 }
 
+/// Takes out what a restore has left of a recovery that is not to happen.
+pub(crate) fn drop_recovery(settings: &Settings) -> Result<()> {
+    clean_of(settings, |name| {
+        name.starts_with("recovery_") && name != "recovery_min_apply_delay"
+            || matches!(name, "restore_command" | "archive_cleanup_command" | "standby_mode")
+            || parameters::is_kept_in_files(settings, name)
+    })
+    .map(drop)
+}
+
 fn clean(settings: &Settings) -> Result<Vec<String>> {
+    clean_of(settings, |name| parameters::is_kept_in_files(settings, name))
+}
+
+fn clean_of(settings: &Settings, ours: impl Fn(&str) -> bool) -> Result<Vec<String>> {
     let path = path(settings);
     let Some(text) = files::read_optional(&path)? else { return Ok(Vec::new()) };
-    let (cleaned, names) = without(&text, |name| parameters::is_kept_in_files(settings, name));
+    let (cleaned, names) = without(&text, ours);
     if names.is_empty() {
         return Ok(names);
     }

@@ -57,6 +57,7 @@ pub(crate) struct Output {
 pub(crate) struct Tool {
     name: &'static str,
     command: Command,
+    limits: Limits,
 }
 
 impl Tool {
@@ -69,7 +70,7 @@ impl Tool {
         if let Some(RunAs { uid, gid }) = settings.run_as {
             command.uid(uid).gid(gid);
         }
-        Self { name, command }
+        Self { name, command, limits: Limits::default() }
     }
 
     /// Runs there.
@@ -100,16 +101,28 @@ impl Tool {
         self
     }
 
+    /// Limits for [`Tool::run_limited`].
+    pub(crate) fn within(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// As [`Tool::run`], within its own limits.
+    pub(crate) async fn run_limited(self) -> Result<Output> {
+        let limits = self.limits;
+        self.run(limits, |_| {}).await
+    }
+
+    /// Starts it with pipes for its output. It is the caller's to read them, and to bound it in time.
+    pub(crate) fn spawn(mut self) -> std::io::Result<Child> {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command.spawn()
+    }
+
     /// Runs it; `on_line` sees each line of error output (ended by a line feed or a carriage
     /// return). When the future is dropped the whole process group is killed.
-    pub(crate) async fn run(
-        mut self,
-        limits: Limits,
-        mut on_line: impl FnMut(&str),
-    ) -> Result<Output> {
-        let program = PathBuf::from(self.command.as_std().get_program());
-        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.command.spawn().map_err(Error::io("run", &program))?;
+    pub(crate) async fn run(self, limits: Limits, mut on_line: impl FnMut(&str)) -> Result<Output> {
+        let (name, program) = (self.name, PathBuf::from(self.command.as_std().get_program()));
+        let mut child = self.spawn().map_err(Error::io("run", &program))?;
         let mut group = Group::of(&child);
         let mut stdout = Lines::new(child.stdout.take());
         let mut stderr = Lines::new(child.stderr.take());
@@ -127,7 +140,7 @@ impl Tool {
             };
             let Ok((is_output, line)) = timeout_at(until, wait).await else {
                 let tail = join(&tail);
-                return Err(Error::ToolStuck { tool: self.name, within, what, tail });
+                return Err(Error::ToolStuck { tool: name, within, what, tail });
             };
             heard = Instant::now();
             let Some(line) = line else { continue };
@@ -148,7 +161,7 @@ impl Tool {
                 Ok(Output { stdout: text, status, tail })
             }
             Ok(Err(source)) => Err(Error::io("wait for", &program)(source)),
-            Err(_) => Err(Error::ToolStuck { tool: self.name, within, what, tail }),
+            Err(_) => Err(Error::ToolStuck { tool: name, within, what, tail }),
         }
     }
 
@@ -203,44 +216,49 @@ fn join(tail: &VecDeque<String>) -> String {
 
 /// Kills the process group unless the program ended by itself; `pg_basebackup` and `initdb` have
 /// children of their own.
-struct Group(Option<Pid>);
+pub(crate) struct Group(Option<Pid>);
 
 impl Group {
-    fn disarm(&mut self) {
+    pub(crate) fn disarm(&mut self) {
         self.0 = None;
     }
 
-    fn of(child: &Child) -> Self {
+    /// At once; and again when this value goes.
+    pub(crate) fn kill(&self) {
+        // The group ID stays reserved while any member lives; an empty group gives ESRCH.
+        if let Some(group) = self.0 {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+
+    pub(crate) fn of(child: &Child) -> Self {
         Self(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The group ID stays reserved while any member lives; an empty group gives ESRCH.
-        if let Some(group) = self.0 {
-            let _ = killpg(group, Signal::SIGKILL);
-        }
+        self.kill();
     }
 }
 
 /// Lines of a pipe, cancel-safe.
-struct Lines<R> {
+pub(crate) struct Lines<R> {
     pipe: Option<R>,
     buffer: Vec<u8>,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    fn new(pipe: Option<R>) -> Self {
+    pub(crate) fn new(pipe: Option<R>) -> Self {
         Self { pipe, buffer: Vec::new() }
     }
 
-    fn done(&self) -> bool {
+    pub(crate) fn done(&self) -> bool {
         self.pipe.is_none() && self.buffer.is_empty()
     }
 
     /// The next line; `None` at the end of the pipe.
-    async fn next(&mut self) -> Option<String> {
+    pub(crate) async fn next(&mut self) -> Option<String> {
         loop {
             if let Some(at) = self.buffer.iter().position(|b| matches!(b, b'\n' | b'\r')) {
                 let line = self.buffer.drain(..=at).collect::<Vec<u8>>();

@@ -138,7 +138,7 @@ pub(crate) fn into_standby(settings: &Settings) -> Result<()> {
 
 /// A node of an earlier build may keep hart's state inside its data directory: it came with the copy, and
 /// is not this node's.
-fn remove_foreign_state(settings: &Settings) -> Result<()> {
+pub(crate) fn remove_foreign_state(settings: &Settings) -> Result<()> {
     let dir = settings.data_dir.join(".hart");
     if dir == settings.state_dir() || !dir.join("agent.lock").is_file() {
         return Ok(());
@@ -146,7 +146,11 @@ fn remove_foreign_state(settings: &Settings) -> Result<()> {
     fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))
 }
 
-fn write_all(settings: &Settings, role: &Role, at: &[SocketAddr]) -> Result<ConfigChange> {
+pub(crate) fn write_all(
+    settings: &Settings,
+    role: &Role,
+    at: &[SocketAddr],
+) -> Result<ConfigChange> {
     let mut change = ConfigChange::default();
     let dir = settings.config_dir();
     let is_standby = matches!(role, Role::Standby { .. });
@@ -366,7 +370,7 @@ fn is_encrypted(who: &Credentials) -> bool {
 }
 
 /// Secrets must not become program arguments.
-fn is_safe_option(name: &str) -> bool {
+pub(crate) fn is_safe_option(name: &str) -> bool {
     let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     plain && !matches!(name, "password" | "sslpassword" | "passfile")
 }

@@ -21,8 +21,12 @@ use crate::settings::Settings;
 pub enum Work {
     /// `initdb`.
     Initdb,
+    /// Somebody's command that makes a new cluster.
+    Bootstrap,
     /// `pg_basebackup`.
     BaseBackup,
+    /// Somebody's command that makes a replica.
+    Restore,
     /// `pg_rewind`.
     Rewind,
     /// Throwing the contents away.
@@ -33,7 +37,9 @@ impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Initdb => "initdb",
+            Self::Bootstrap => "the bootstrap",
             Self::BaseBackup => "the base backup",
+            Self::Restore => "the restore",
             Self::Rewind => "pg_rewind",
             Self::Discard => "the removal",
         })

@@ -96,6 +96,9 @@ pub enum Error {
         /// The data directory.
         data_dir: PathBuf,
     },
+    /// A program that somebody has hart run failed, or what it left is of no use.
+    #[error("{0}")]
+    Hook(String),
     /// A program of PostgreSQL failed.
     #[error("{tool} failed ({status}): {tail}")]
     Tool {

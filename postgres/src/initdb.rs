@@ -10,7 +10,7 @@ use crate::control::ControlData;
 use crate::datadir::Work;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::making::{self, May};
+use crate::making::{self, Marker, May};
 use crate::postgres::Postgres;
 use crate::settings::{Settings, ToolOption};
 
@@ -19,12 +19,19 @@ const TAKEN: &[&str] =
     &["pgdata", "nosync", "no-sync", "sync-only", "pwfile", "pwprompt", "username", "version"];
 
 impl Postgres {
-    /// Makes a new cluster with `initdb` in a missing, empty or half-made data directory, with the
-    /// superuser and its password, and gives it configuration files. Not started yet.
+    /// Makes a new cluster with `initdb` alone; see [`Postgres::begin_cluster`].
     ///
     /// # Errors
     /// The data directory holds something else, an option is not allowed, or `initdb` failed.
     pub async fn initdb(&self, within: Duration) -> Result<ControlData> {
+        let marker = self.run_initdb(within).await?;
+        self.finish(marker, first_files).await?;
+        self.control_data(within).await
+    }
+
+    /// Runs `initdb` in a missing, empty or half-made data directory, with the superuser and its
+    /// password. The marker is there still.
+    pub(crate) async fn run_initdb(&self, within: Duration) -> Result<Marker> {
         let settings = self.settings();
         check_options("initdb", &settings.initdb, TAKEN, "bootstrap.initdb")?;
         self.version(within).await?;
@@ -46,8 +53,7 @@ impl Postgres {
         }
         tool.succeed(Limits::total(within)).await?;
         drop(secret);
-        self.finish(marker, first_files).await?;
-        self.control_data(within).await
+        Ok(marker)
     }
 }
 
@@ -65,7 +71,8 @@ pub(crate) fn check_options(
     }
 }
 
-fn first_files(settings: &Settings) -> Result<()> {
+/// Configuration files for what `initdb` has made.
+pub(crate) fn first_files(settings: &Settings) -> Result<()> {
     let dir = settings.config_dir();
     conf::keep_original(settings)?;
     if settings.pg_hba.is_empty() {

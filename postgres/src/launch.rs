@@ -1,7 +1,7 @@
 //! The command line of the postmaster.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::binaries;
@@ -75,7 +75,15 @@ fn prepare(settings: &Settings) -> Result<()> {
 
 /// The arguments for `postgres`, also for its single-user mode.
 pub(crate) fn arguments(settings: &Settings, set: &[(String, String)]) -> Vec<String> {
-    let conf = settings.config_dir().join("postgresql.conf");
+    arguments_with(settings, &settings.config_dir().join("postgresql.conf"), set)
+}
+
+/// The same with another file in the place of `postgresql.conf`.
+pub(crate) fn arguments_with(
+    settings: &Settings,
+    conf: &Path,
+    set: &[(String, String)],
+) -> Vec<String> {
     let mut args = vec!["-D".to_owned(), settings.data_dir.to_string_lossy().into_owned()];
     args.extend(["-c".to_owned(), format!("config_file={}", conf.to_string_lossy())]);
     for (name, value) in set {

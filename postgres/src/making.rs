@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -34,6 +34,9 @@ pub(crate) struct Marker {
     pub work: Work,
     /// Mark of this run's processes.
     pub run: String,
+    /// The directory was there, and empty, before the first attempt of somebody's command.
+    #[serde(default)]
+    pub empty_before: bool,
 }
 
 impl Marker {
@@ -51,13 +54,16 @@ impl Marker {
         marker.map(Some).map_err(|_| Error::parse(path.display().to_string(), &text))
     }
 
-    fn write(settings: &Settings, work: Work) -> Result<Self> {
+    fn write(settings: &Settings, work: Work, empty_before: bool) -> Result<Self> {
         // The kernel's random UUID; the mark has to be unlike any earlier one on this machine.
         let source = Path::new("/proc/sys/kernel/random/uuid");
         let run = fs::read_to_string(source).map_err(Error::io("read", source))?;
-        let marker = Self { work, run: run.trim().to_owned() };
+        let marker = Self { work, run: run.trim().to_owned(), empty_before };
         make_state_dir(settings)?;
-        let text = serde_json::json!({ "work": marker.work, "run": marker.run }).to_string();
+        let text = serde_json::json!({
+            "work": marker.work, "run": marker.run, "empty_before": marker.empty_before
+        })
+        .to_string();
         files::write_atomic(&Self::path(settings), text.as_bytes(), 0o600, settings.run_as)?;
         Ok(marker)
     }
@@ -101,10 +107,27 @@ pub(crate) enum May {
     Change,
 }
 
+/// What the work finds where the data directory is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// An empty directory (what is worked on is as it is).
+    Made,
+    /// No directory, as after Patroni: a command may insist on making its own. One that was there empty
+    /// stays: another command may insist on finding one.
+    AsFound,
+    /// Whatever there is.
+    Kept,
+}
+
 impl Postgres {
+    /// As [`Postgres::begin_on`], in an empty directory.
+    pub(crate) async fn begin(&self, work: Work, may: May) -> Result<Marker> {
+        self.begin_on(work, may, Ground::Made).await
+    }
+
     /// Writes the marker, ends what an earlier run left behind, and clears the data directory as
     /// far as `may` allows. Refuses, and touches nothing, otherwise.
-    pub(crate) async fn begin(&self, work: Work, may: May) -> Result<Marker> {
+    pub(crate) async fn begin_on(&self, work: Work, may: May, ground: Ground) -> Result<Marker> {
         let settings = self.settings();
         let (s, doing) = (settings.clone(), name_of(work));
         // Left-behind programs first: one of them may hold the data directory.
@@ -119,10 +142,13 @@ impl Postgres {
                 return Err(Error::Abandoned { what: doing });
             }
             check(&settings, doing, may)?;
-            let marker = Marker::write(&settings, work)?;
+            let empty_before = match Marker::read(&settings)? {
+                Some(before) => before.empty_before,
+                None => datadir::look(&settings)? == DataDir::Empty,
+            };
+            let marker = Marker::write(&settings, work, empty_before)?;
             if may != May::Change {
-                clear(&settings)?;
-                make_dir(&settings.data_dir, &settings)?;
+                prepare(&settings, ground, empty_before)?;
             }
             Ok(marker)
         })
@@ -144,6 +170,21 @@ impl Postgres {
             }
             last(&settings)?;
             Marker::finish(&settings)
+        })
+        .await
+    }
+
+    /// Throws away what somebody's command has left that failed; the marker stays.
+    pub(crate) async fn clear_failed(&self, run: String) -> Result<()> {
+        let (settings, lock) = (self.settings(), self.files_lock());
+        blocking("the removal of what a command has left", FILE_WORK, move || {
+            let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            match Marker::read(&settings)? {
+                Some(marker) if marker.run == run => {
+                    prepare(&settings, Ground::AsFound, marker.empty_before)
+                }
+                _ => Ok(()),
+            }
         })
         .await
     }
@@ -170,10 +211,39 @@ impl Drop for Cancelled {
     }
 }
 
+fn prepare(settings: &Settings, ground: Ground, empty_before: bool) -> Result<()> {
+    if ground == Ground::Kept {
+        return postmaster::remove_stale_locks(settings);
+    }
+    clear(settings)?;
+    if ground == Ground::Made {
+        make_dir(&settings.data_dir, settings)?;
+        return close_to_others(&settings.data_dir);
+    }
+    if !empty_before {
+        // A mount point stays, and one in a directory of root's.
+        let _ = fs::remove_dir(&settings.data_dir);
+    }
+    Ok(())
+}
+
+/// PostgreSQL does not start where others may read or write (`checkDataDir`), and not every program that
+/// makes a data directory in one that is there sets its mode.
+pub(crate) fn close_to_others(dir: &Path) -> Result<()> {
+    let mode = fs::metadata(dir).map_err(Error::io("look at", dir))?.permissions().mode();
+    if mode & 0o027 == 0 {
+        return Ok(());
+    }
+    let closed = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(dir, closed).map_err(Error::io("set the mode of", dir))
+}
+
 fn name_of(work: Work) -> &'static str {
     match work {
         Work::Initdb => "initdb",
+        Work::Bootstrap => "the bootstrap",
         Work::BaseBackup => "the base backup",
+        Work::Restore => "the restore",
         Work::Rewind => "pg_rewind",
         Work::Discard => "the removal of the data directory",
     }

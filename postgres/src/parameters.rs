@@ -78,7 +78,7 @@ pub(crate) fn belongs_in_conf(name: &str) -> bool {
 }
 
 /// Names are `[a-z_][a-z0-9_.]*`; anything else would be a way to inject lines.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::beginning::Beginning;
+use crate::restore::ReplicaMethod;
 use crate::secret::Secret;
 
 /// Name of a PostgreSQL role, its password and its TLS options.
@@ -124,6 +126,10 @@ pub struct Settings {
     pub pgpass: PathBuf,
     /// Options for `initdb`.
     pub initdb: Vec<ToolOption>,
+    /// How a new cluster begins.
+    pub beginning: Beginning,
+    /// Ways to make a replica, in order; empty: `pg_basebackup`.
+    pub replica_methods: Vec<ReplicaMethod>,
     /// Options for `pg_basebackup`.
     pub basebackup: Vec<ToolOption>,
     /// Options for `pg_rewind`.
@@ -177,6 +183,8 @@ impl Settings {
             replication: Credentials::new("replicator"),
             rewind: None,
             initdb: Vec::new(),
+            beginning: Beginning::default(),
+            replica_methods: Vec::new(),
             basebackup: Vec::new(),
             pg_rewind: Vec::new(),
             parameters: BTreeMap::new(),

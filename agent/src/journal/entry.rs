@@ -85,6 +85,8 @@ pub enum Kind {
     Config,
     /// A member has come or gone.
     Member,
+    /// A program of somebody's that hart ran has ended; the text says how.
+    Hook,
     /// Written by another version of hart.
     #[serde(other)]
     Other,

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::counters::Counters;
 use super::home::Home;
+use super::hooks::{Callbacks, Veto};
 use super::jobs::Jobs;
 use super::lease_task::{LeaseLink, Order as LeaseOrder};
 use super::local::Known;
@@ -50,6 +51,8 @@ pub enum Effect {
     Fenced,
     /// This node cannot lead: it was not promoted, and why.
     Unfit(String),
+    /// `pre_promote` has ended, which was asked about this term.
+    Vetted(u64, hart_postgres::Ran),
     /// Another node of this name answers.
     Namesake(Alive),
     /// A PostgreSQL that was started past the guard, or none; or why it cannot be told.
@@ -86,6 +89,8 @@ pub struct Agent {
     pub(super) poolers: crate::bouncer::Asker,
     pub(super) writes: Writes,
     pub(super) jobs: Jobs,
+    pub(super) callbacks: Arc<Callbacks>,
+    pub(super) veto: Veto,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) view: Arc<ArcSwap<View>>,
     pub(super) changes: watch::Sender<u64>,
@@ -160,6 +165,7 @@ impl Agent {
                 return Exit::Refused(LEASE_THREAD_ENDED.to_owned());
             }
             self.disarm_given_up(&observation);
+            self.look_at_veto(&observation);
             let snapshot = observation.store.snapshot.as_deref();
             match self.clash(snapshot, observation.lease.hold.is_some()) {
                 Clash::None => {}
@@ -178,10 +184,12 @@ impl Agent {
             }
             self.apply_config(&step).await;
             self.recorder.step(&observation, &step);
+            self.callbacks.look(&self.config, &observation, &step);
             let exit = self.execute(&step, &observation).await;
             self.show(&observation, &step);
             if let Some(exit) = exit {
                 self.leave().await;
+                self.callbacks.end().await;
                 return exit;
             }
             self.adjust_pace(&observation, &step);

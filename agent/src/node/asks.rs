@@ -138,7 +138,7 @@ impl Agent {
         if let Some(problem) = &self.unfit {
             tracing::error!("this node will not lead: {problem}");
         }
-        self.brain.set_tags(super::unfit::tags(&new, self.unfit.is_some()));
+        self.brain.set_tags(super::unfit::tags(&new, self.unfit.is_some() || self.veto.holds()));
         self.logins.renew(new.restapi.authentication.as_ref(), hart_clock::now());
         self.tls.renew(tls);
         self.config = std::sync::Arc::new(new);

@@ -19,6 +19,7 @@ impl Agent {
                     self.recorder.fenced();
                 }
                 Effect::Unfit(why) => self.is_unfit(why),
+                Effect::Vetted(term, ran) => self.vetted(term, &ran),
                 Effect::Namesake(alive) => self.meet(alive),
                 Effect::Looked(found) => self.looked(found),
                 Effect::NamesRest => self.names_pending = false,

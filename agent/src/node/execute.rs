@@ -10,7 +10,7 @@ use hart_ha::command::{Command, Exit, Job, Write};
 use hart_ha::kv::{DynamicConfig, Status, SynchronousMode};
 use hart_ha::observation::{Data, Observation, Upstream};
 use hart_ha::store::Snapshot;
-use hart_postgres::{Follow, Role, Settings, slot_name};
+use hart_postgres::{Follow, Hook, Role, Settings, slot_name};
 use hart_types::Chain;
 
 use super::agent::{Agent, Effect};
@@ -199,6 +199,7 @@ impl Agent {
             wal_gone: observation.local.wal_gone.clone(),
             journal: self.recorder.journal().clone(),
             lease: self.lease.orders.clone(),
+            before_stop: self.before_stop(),
         };
         if matches!(job, Job::StartPrimary { .. } | Job::StartStandby(_))
             && self.jobs.running().is_none()
@@ -206,6 +207,15 @@ impl Agent {
             self.note_start();
         }
         self.jobs.begin(job, how);
+    }
+
+    fn before_stop(&self) -> Option<Hook> {
+        self.config.postgresql.before_stop.as_ref().map(|program| Hook {
+            what: "before_stop".to_owned(),
+            words: program.words().to_vec(),
+            env: Vec::new(),
+            within: self.config.hooks.before_stop_timeout,
+        })
     }
 
     /// Is what must be known of the data before it is made anew on the disk?
@@ -230,15 +240,21 @@ impl Agent {
         });
     }
 
-    fn promote(&self, step: &Step, observation: &Observation) {
+    fn promote(&mut self, step: &Step, observation: &Observation) {
         let Some(hold) = observation.lease.hold else { return };
         let config = &step.config;
         let sync = config.synchronous_mode != SynchronousMode::Off;
         let strict = sync && config.synchronous_mode_strict;
+        if self.may_promote(hold.term, strict) {
+            self.promote_now(hold.term, strict);
+        }
+    }
+
+    pub(super) fn promote_now(&self, term: u64, strict: bool) {
         let (server, monitor) = (self.server.clone(), self.monitor.orders.clone());
         let (effects, wake) = (self.effects.0.clone(), self.wake.clone());
         tokio::spawn(async move {
-            match server.promote(hold.term, strict).await {
+            match server.promote(term, strict).await {
                 Ok(()) => tracing::info!("PostgreSQL was told to promote"),
                 Err(NotPromoted::Ends(error)) => tracing::info!("promote: {error}"),
                 Err(NotPromoted::Failed(error)) => tracing::warn!("promote: {error}"),
@@ -268,10 +284,15 @@ impl Agent {
         let address = hart_postgres::Upstream { host: upstream.host.clone(), port: upstream.port };
         let (postgres, effects, wake) =
             (self.postgres.clone(), self.effects.0.clone(), self.wake.clone());
+        let (callbacks, config) = (self.callbacks.clone(), self.config.clone());
         tokio::spawn(async move {
             let result = match postgres.follow(Some(address), slot, QUICK).await {
                 Ok(Follow::RestartNeeded { why }) => Err(format!("a restart is needed: {why}")),
-                Ok(_) => Ok(()),
+                Ok(Follow::Reloaded) => {
+                    callbacks.reloaded(&config);
+                    Ok(())
+                }
+                Ok(Follow::Unchanged) => Ok(()),
                 Err(error) => Err(Chain(&error).to_string()),
             };
             if let Err(error) = &result {
@@ -394,9 +415,10 @@ impl Agent {
             return tracing::warn!("PostgreSQL's files were not written: {}", Chain(&error));
         }
         if let Err(error) = self.postgres.reload(QUICK).await {
-            tracing::warn!("PostgreSQL did not reload: {}", Chain(&error));
+            return tracing::warn!("PostgreSQL did not reload: {}", Chain(&error));
         }
         self.file_faults.reloaded.notify_one();
+        self.callbacks.reloaded(&self.config);
     }
 
     fn standby_role(&self) -> Role {

@@ -10,13 +10,14 @@ use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::{FinishedJob, JobDone, RunningJob, SyncProof, Upstream};
 use hart_ha::time::Time;
 use hart_ha::waits::{NOBODY, Waits};
-use hart_postgres::{LinkError, Postgres, Probe, Progress, Role};
+use hart_postgres::{Hook, LinkError, Postgres, Probe, Progress, Ran, Role};
 use hart_types::Chain;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::hooks;
 use super::lease_task::Order as LeaseOrder;
-use super::server::{NotStarted, Server};
+use super::server::{Life, NotStarted, Server};
 use crate::journal::Journal;
 
 pub(super) const QUICK: Duration = Duration::from_secs(10);
@@ -75,6 +76,8 @@ pub struct How {
     pub journal: Journal,
     /// The lease thread, which says what a new guard is to be armed with.
     pub lease: mpsc::UnboundedSender<LeaseOrder>,
+    /// What runs before an orderly stop.
+    pub before_stop: Option<Hook>,
 }
 
 /// Runs jobs.
@@ -219,8 +222,18 @@ impl Worker {
             tracing::warn!("PostgreSQL is not stopped in good order but killed: {silence}");
             return self.server.fence().await;
         }
+        self.before_stop().await;
         self.let_go_of_silent_standbys().await;
         self.server.stop().await;
+    }
+
+    /// Whatever it says, the server is stopped; where that has ended by then, it is broken off.
+    async fn before_stop(&self) {
+        let Some(hook) = &self.how.before_stop else { return };
+        let mut life = self.server.life();
+        let down = async { drop(life.wait_for(|life| *life == Life::Down).await) };
+        let ran = self.postgres.run_hook(hook, down).await;
+        hooks::report(&self.how.journal, &ran);
     }
 
     /// As long as the server answers otherwise.
@@ -257,8 +270,9 @@ impl Worker {
     }
 
     async fn initdb(&self) -> Worked {
-        self.postgres.initdb(INITDB).await.map_err(|e| Chain(&e).to_string())?;
-        let made = self.postgres.control_data(QUICK).await.map_err(|e| Chain(&e).to_string())?;
+        let told = |ran: &Ran| hooks::report_of_job(&self.how.journal, ran);
+        let made = self.postgres.begin_cluster(INITDB, told).await;
+        let made = made.map_err(|e| Chain(&e).to_string())?;
         Ok(JobDone::Made(made.system_identifier))
     }
 

@@ -42,6 +42,7 @@ mod ghosts;
 mod given;
 mod health;
 mod home;
+mod hooks;
 pub mod http;
 mod jobs;
 pub mod keys;

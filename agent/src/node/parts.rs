@@ -15,6 +15,7 @@ use super::agent::Agent;
 use super::counters::Counters;
 use super::file_faults::FileFaults;
 use super::home::Home;
+use super::hooks::{Callbacks, Veto};
 use super::jobs::Jobs;
 use super::lease_task::LeaseLink;
 use super::local::Known;
@@ -74,6 +75,8 @@ impl Agent {
         let proven = Proven::read(parts.home.path("proven.json"));
         Self {
             jobs: Jobs::new(parts.postgres.clone(), parts.server.clone(), parts.wake.clone()),
+            callbacks: Arc::new(Callbacks::new(&parts.postgres, parts.recorder.journal())),
+            veto: Veto::default(),
             unfit: unfit::problem(&parts.config),
             begun: parts.config.clone(),
             config: parts.config,

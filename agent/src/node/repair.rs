@@ -6,12 +6,13 @@ use std::time::Duration;
 use hart_ha::lsn::Timeline;
 use hart_ha::observation::{JobDone, Upstream};
 use hart_postgres::{
-    BaseBackup, Divergence, LocalEnd, Probe, Rewound, UpstreamState, needs_rewind,
-    rewind_is_hopeless,
+    BaseBackup, Divergence, LocalEnd, Probe, Ran, ReplicaMethod, Rewound, UpstreamState,
+    needs_rewind, rewind_is_hopeless,
 };
 use hart_types::Chain;
 
-use super::jobs::{CHECKPOINT, QUICK, Worked, Worker, address, done};
+use super::hooks;
+use super::jobs::{CHECKPOINT, QUICK, Worked, Worker, address};
 use super::local::newest_timeline;
 use crate::journal::{Event, Kind, lost};
 
@@ -34,8 +35,37 @@ impl Worker {
             self.say_what_goes(from);
             self.keep_unarchived("base backup", false).await;
         }
-        let options = BaseBackup { slot: None, replace: self.how.replace, stall: STALL };
-        done(self.postgres.base_backup(&address(from), &options, self.report()).await)
+        let settings = self.postgres.settings();
+        let default = [ReplicaMethod::BaseBackup];
+        let given = settings.replica_methods.as_slice();
+        let methods = if given.is_empty() { &default } else { given };
+        let mut failed = Vec::new();
+        for (left, method) in (0..methods.len()).rev().zip(methods) {
+            let Err(error) = self.copy_by(method, from).await else {
+                return Ok(JobDone::Done);
+            };
+            if left > 0 {
+                tracing::warn!("{error}; trying the next of create_replica_methods");
+            }
+            failed.push(error);
+        }
+        Err(failed.join("; "))
+    }
+
+    async fn copy_by(&self, method: &ReplicaMethod, from: &Upstream) -> Result<(), String> {
+        let (source, replace) = (address(from), self.how.replace);
+        let made = match method {
+            ReplicaMethod::BaseBackup => {
+                let options = BaseBackup { slot: None, replace, stall: STALL };
+                self.postgres.base_backup(&source, &options, self.report()).await
+            }
+            ReplicaMethod::Command(command) => {
+                let cluster = self.how.cluster.as_deref();
+                let told = |ran: &Ran| hooks::report_of_job(&self.how.journal, ran);
+                self.postgres.restore_replica(command, &source, cluster, replace, told).await
+            }
+        };
+        made.map_err(|error| Chain(&error).to_string())
     }
 
     /// What is here goes only when something else is there to be had, by the very login that the copy

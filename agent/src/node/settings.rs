@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hart_config::{Account, Config, effective_postgresql};
+use hart_config::{Account, Config, CreateReplica, effective_postgresql};
 use hart_ha::brain;
 use hart_ha::kv::DynamicConfig;
-use hart_postgres::{Credentials, Secret, Settings, ToolOption};
+use hart_postgres::{
+    Beginning, Credentials, CustomBootstrap, ReplicaCommand, ReplicaMethod, Secret, Settings,
+    ToolOption,
+};
 
 use super::state_dir;
 
@@ -56,6 +59,9 @@ pub fn postgres(config: &Config, dynamic: &DynamicConfig) -> (Settings, Vec<Stri
     settings.rewind = accounts.rewind.as_ref().map(credentials);
     settings.pgpass = file.pgpass.clone().unwrap_or_else(|| state_dir::find(config).join("pgpass"));
     settings.initdb = tool_options(&config.bootstrap.initdb);
+    settings.beginning = beginning(config);
+    settings.replica_methods = replica_methods(config);
+    settings.recovery.clone_from(&file.recovery_conf);
     settings.basebackup = tool_options(&file.basebackup);
     settings.parameters = effective.parameters;
     settings.standby_names = effective.standby_names;
@@ -64,6 +70,48 @@ pub fn postgres(config: &Config, dynamic: &DynamicConfig) -> (Settings, Vec<Stri
     settings.use_slots = effective.use_slots;
     settings.use_pg_rewind = effective.use_pg_rewind;
     (settings, effective.warnings)
+}
+
+/// How a new cluster begins. A command is told what Patroni tells it.
+fn beginning(config: &Config) -> Beginning {
+    let (bootstrap, hooks) = (&config.bootstrap, &config.hooks);
+    let custom = bootstrap.custom.as_ref().map(|custom| {
+        let mut words = custom.program.words().to_vec();
+        if !custom.no_params {
+            words.push(format!("--scope={}", config.scope));
+            words.push(format!("--datadir={}", config.postgresql.data_dir.display()));
+        }
+        words.extend(custom.arguments.iter().cloned());
+        CustomBootstrap {
+            name: custom.name.clone(),
+            words,
+            keep_recovery: custom.keep_existing_recovery_conf,
+            recovery: custom.recovery_conf.clone(),
+            within: hooks.restore_timeout,
+        }
+    });
+    Beginning {
+        custom,
+        post_bootstrap: bootstrap.post_bootstrap.as_ref().map(|program| program.words().to_vec()),
+        post_bootstrap_within: hooks.post_bootstrap_timeout,
+    }
+}
+
+fn replica_methods(config: &Config) -> Vec<ReplicaMethod> {
+    let file = &config.postgresql;
+    let method = |method: &CreateReplica| match method {
+        CreateReplica::BaseBackup => ReplicaMethod::BaseBackup,
+        CreateReplica::Command { name, program, arguments, no_params, keep_data } => {
+            ReplicaMethod::Command(ReplicaCommand {
+                name: name.clone(),
+                words: program.words().iter().chain(arguments).cloned().collect(),
+                params: !no_params,
+                keep_data: *keep_data,
+                within: config.hooks.restore_timeout,
+            })
+        }
+    };
+    file.create_replica_methods.iter().map(method).collect()
 }
 
 /// Where there is no directory of the distribution's, the one beside the data directory, which is

@@ -7,6 +7,7 @@ mod dcs;
 mod dns;
 mod foreign;
 mod guard;
+mod hooks;
 mod log;
 mod pgbouncer;
 mod postgresql;
@@ -17,13 +18,14 @@ mod vip;
 mod watchdog;
 
 pub use account::{Account, Authentication};
-pub use bootstrap::Bootstrap;
+pub use bootstrap::{Bootstrap, CustomBootstrap};
 pub use consul::{Consul, ConsulToken};
 pub use dns::Dns;
 pub use guard::{Cgroup, Guard};
+pub use hooks::{Hooks, Program};
 pub use log::{Log, LogLevel, LogType};
 pub use pgbouncer::{PgBouncer, PoolerAddress};
-pub use postgresql::Postgresql;
+pub use postgresql::{CreateReplica, Postgresql};
 pub use profile::Profile;
 pub use restapi::{Credentials, Ctl, RestApi, VerifyClient};
 pub(crate) use tags::read_tags;
@@ -39,12 +41,14 @@ pub(crate) const KEYS: &[&[KeyDoc]] = &[
     bootstrap::KEYS,
     dcs::KEYS,
     postgresql::KEYS,
+    hooks::CALLBACKS,
     account::KEYS,
     watchdog::KEYS,
     tags::KEYS,
     log::KEYS,
     restapi::CTL_KEYS,
     guard::KEYS,
+    hooks::KEYS,
     dns::KEYS,
     vip::KEYS,
     pgbouncer::KEYS,

@@ -10,8 +10,8 @@ use crate::address::{Address, Listen};
 use crate::effective::is_controlled;
 use crate::keys::{KeyDoc, Kind, Support, ignored, key};
 use crate::reader::Section;
-use crate::sections::Authentication;
 use crate::sections::restapi::refuse_wildcard;
+use crate::sections::{Authentication, Program, bootstrap, hooks};
 use crate::warning::WarningKind;
 
 /// The local server.
@@ -51,20 +51,42 @@ pub struct Postgresql {
     pub remove_data_directory_on_diverged_timelines: bool,
     /// Copy the data of a replica anew where no member has the WAL that it needs next.
     pub remove_data_directory_on_missing_wal: bool,
-    /// Ways to make a replica, in order.
-    pub create_replica_methods: Vec<String>,
+    /// Ways to make a replica, in order; empty: `pg_basebackup`.
+    pub create_replica_methods: Vec<CreateReplica>,
+    /// Settings of recovery for a standby.
+    pub recovery_conf: BTreeMap<String, String>,
     /// Options of `pg_basebackup`, without dashes.
     pub basebackup: Vec<(String, Option<String>)>,
     /// How long a start or stop may take before it is reported.
     pub pg_ctl_timeout: Duration,
-    /// Commands by event.
-    pub callbacks: BTreeMap<String, String>,
-    /// Command that may veto a promotion.
-    pub pre_promote: Option<String>,
-    /// Command before an orderly stop.
-    pub before_stop: Option<String>,
+    /// Programs by event.
+    pub callbacks: BTreeMap<String, Program>,
+    /// May veto a promotion.
+    pub pre_promote: Option<Program>,
+    /// Runs before an orderly stop.
+    pub before_stop: Option<Program>,
     /// A `postgresql.conf` to include instead of the original one.
     pub custom_conf: Option<PathBuf>,
+}
+
+/// One of `postgresql.create_replica_methods`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CreateReplica {
+    /// `pg_basebackup`.
+    BaseBackup,
+    /// Somebody's command.
+    Command {
+        /// The method's name.
+        name: String,
+        /// What is run.
+        program: Program,
+        /// Keys of its section, as `--key=value`.
+        arguments: Vec<String>,
+        /// The command is told nothing of scope, role, directory and leader.
+        no_params: bool,
+        /// It finds the data directory as it is.
+        keep_data: bool,
+    },
 }
 
 pub(crate) const KEYS: &[KeyDoc] = &[
@@ -157,14 +179,25 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key(
         "postgresql.create_replica_methods",
         Kind::List,
-        "Ways to make a replica; only basebackup.",
+        "Ways to make a replica, tried in order: basebackup, or the name of a section beside this key that \
+         has a command (and no_params, keep_data, and options for the command).",
+    ),
+    key("postgresql.create_replica_method", Kind::List, "Old name of create_replica_methods."),
+    key(
+        "postgresql.recovery_conf",
+        Kind::Map,
+        "Settings of a standby's recovery, such as restore_command; they win over parameters.",
     ),
     key("postgresql.basebackup", Kind::Options, "Options of pg_basebackup, without dashes."),
     key("postgresql.pg_ctl_timeout", Kind::Seconds, "How long a start or stop may take.")
         .default("60"),
-    key("postgresql.callbacks", Kind::Map, "Commands by event.").later(),
-    key("postgresql.pre_promote", Kind::Text, "Command that may veto a promotion.").later(),
-    key("postgresql.before_stop", Kind::Text, "Command before an orderly stop.").later(),
+    key(
+        "postgresql.pre_promote",
+        Kind::Text,
+        "Command that runs when the lease is taken and before PostgreSQL is promoted; where it fails the \
+         lease goes back, and this node takes none for a ttl.",
+    ),
+    key("postgresql.before_stop", Kind::Text, "Command that runs before an orderly stop."),
     key(
         "postgresql.custom_conf",
         Kind::Path,
@@ -191,9 +224,7 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     )
     .unused(),
     ignored("postgresql.rewind"),
-    ignored("postgresql.recovery_conf"),
     ignored("postgresql.replica_method"),
-    ignored("postgresql.create_replica_method"),
     ignored("postgresql.parameters_primary"),
     ignored("postgresql.parameters_replica"),
     ignored("postgresql.parameters_standby_leader"),
@@ -235,16 +266,16 @@ impl Postgresql {
             remove_data_directory_on_missing_wal: section
                 .flag("remove_data_directory_on_missing_wal")
                 .unwrap_or(true),
-            create_replica_methods: section.list("create_replica_methods"),
+            create_replica_methods: replica_methods(&section),
+            recovery_conf: bootstrap::recovery(&section),
             basebackup: section.options("basebackup"),
             pg_ctl_timeout: section.seconds("pg_ctl_timeout").unwrap_or_default(),
-            callbacks: section.texts("callbacks"),
-            pre_promote: section.text("pre_promote"),
-            before_stop: section.text("before_stop"),
+            callbacks: hooks::callbacks(&section),
+            pre_promote: hooks::program(&section, "pre_promote"),
+            before_stop: hooks::program(&section, "before_stop"),
             custom_conf: section.place("custom_conf"),
         };
         warn_of_shared(&section);
-        warn_of_methods(&section);
         local
     }
 }
@@ -291,12 +322,45 @@ fn warn_of_shared(section: &Section<'_>) {
     }
 }
 
-fn warn_of_methods(section: &Section<'_>) {
-    let Some(node) = section.given("create_replica_methods") else { return };
-    for method in section.list("create_replica_methods") {
-        if method != "basebackup" {
-            let text = format!("{method:?} is not supported; replicas are made by basebackup");
-            section.warn("create_replica_methods", &node.place, WarningKind::Note { text });
-        }
+/// Keys of a method's section that are no options of its command where it gets no parameters.
+const FLAGS: &[&str] = &["command", "no_params", "no_leader", "keep_data"];
+/// What every command is told, whatever the section says.
+const TOLD: &[&str] = &["command", "scope", "role", "datadir", "connstring"];
+
+fn replica_methods(section: &Section<'_>) -> Vec<CreateReplica> {
+    let mut names = section.list("create_replica_methods");
+    let old = section.list("create_replica_method");
+    if names.is_empty() {
+        names = old;
     }
+    names.iter().filter_map(|name| replica_method(section, name)).collect()
+}
+
+/// As Patroni: without a section, or a command in it, the name is the command.
+fn replica_method(section: &Section<'_>, name: &str) -> Option<CreateReplica> {
+    if name == "basebackup" {
+        return Some(CreateReplica::BaseBackup);
+    }
+    let own = section.section(name);
+    let program = match own.given("command") {
+        Some(_) => hooks::program(&own, "command"),
+        None => Program::parse(name),
+    }?;
+    let flag = |key: &str| own.flag(key).unwrap_or(false);
+    let no_params = flag("no_params");
+    if flag("no_leader")
+        && let Some(node) = own.given("no_leader")
+    {
+        let why = "hart makes copies while there is a leader; what restores a whole cluster is \
+                   bootstrap.method";
+        own.warn("no_leader", &node.place, WarningKind::Ignored { why: why.to_owned() });
+    }
+    let left_out = if no_params { FLAGS } else { TOLD };
+    Some(CreateReplica::Command {
+        name: name.to_owned(),
+        program,
+        arguments: hooks::arguments(section, name, left_out),
+        no_params,
+        keep_data: flag("keep_data"),
+    })
 }

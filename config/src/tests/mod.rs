@@ -5,6 +5,7 @@ mod directory;
 mod effective;
 mod environment;
 mod errors;
+mod hooks;
 mod random;
 mod sample;
 mod warnings;

@@ -62,25 +62,32 @@ fn what_only_patroni_does_is_known_as_such() {
             "n1.yml:2: key \"bootstrap.dcs.slots\" is not supported by hart and is ignored",
         ]
     );
-    assert_eq!(
-        warnings("bootstrap: {post_init: z}"),
-        [
-            "n1.yml:1: key \"bootstrap.post_init\" is not supported by this version of hart and is ignored"
-        ]
-    );
+    let what = "n1.yml:1: key \"postgresql.rewind\" is not supported by hart and is ignored";
+    assert_eq!(warnings("postgresql: {listen: 'a:1', data_dir: /d, rewind: [x]}"), [what]);
 }
 
+/// All sections of methods are read.
 #[test]
-fn other_ways_to_make_a_replica_are_named() {
-    let text = "postgresql: {listen: 'a:1', data_dir: /d, create_replica_methods: [pgbackrest, basebackup], pgbackrest: {command: c}}";
-    assert_eq!(
-        warnings(text),
-        [
-            "n1.yml:1: key \"postgresql.create_replica_methods\": \"pgbackrest\" is not supported; \
-             replicas are made by basebackup",
-            "n1.yml:1: key \"postgresql.pgbackrest\" is not supported by hart and is ignored",
-        ]
-    );
+fn other_ways_to_begin_and_to_copy_are_known() {
+    let text = "bootstrap: {method: pitr, pitr: {command: c, x: 1}, post_init: z}\n\
+                postgresql: {listen: 'a:1', data_dir: /d, create_replica_methods: [pgbackrest, basebackup], \
+                pgbackrest: {command: c, keep_data: true}}";
+    assert_eq!(warnings(text), [""; 0]);
+    let unused = "bootstrap: {method: initdb, pitr: {command: c}}";
+    let what = "n1.yml:1: unknown key \"bootstrap.pitr\" is ignored";
+    assert_eq!(warnings(unused), [what]);
+    let text = "postgresql: {listen: 'a:1', data_dir: /d, create_replica_methods: [wal_e], \
+                wal_e: {command: c, no_leader: 1}, recovery_conf: {primary_conninfo: x}}";
+    let found = warnings(text);
+    let starts = [
+        "key \"postgresql.wal_e.no_leader\" is ignored: hart makes copies while there is a \
+                   leader",
+        "key \"postgresql.recovery_conf.primary_conninfo\" is ignored: hart says",
+    ];
+    assert_eq!(found.len(), 2, "{found:?}");
+    for (line, start) in found.iter().zip(starts) {
+        assert!(line.starts_with(&format!("n1.yml:1: {start}")), "{line}");
+    }
 }
 
 #[test]

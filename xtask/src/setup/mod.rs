@@ -40,6 +40,9 @@ const KEEPALIVED: Need =
 const PGBOUNCER: Need =
     Need { what: "PgBouncer", package: "pgbouncer", present: || in_sbin("pgbouncer") };
 
+const PGBACKREST: Need =
+    Need { what: "pgBackRest", package: "pgbackrest", present: || find("pgbackrest").is_some() };
+
 /// Disks that fail in tests.
 const EXT4: Need =
     Need { what: "mkfs.ext4", package: "e2fsprogs", present: || in_sbin("mkfs.ext4") };
@@ -87,9 +90,9 @@ fn has_venv() -> bool {
 }
 
 /// What tests and benchmark need.
-pub(crate) const EVERYTHING: [Need; 13] = [
-    POSTGRESQL, IPROUTE, CONSUL, HAPROXY, KEEPALIVED, PGBOUNCER, EXT4, DIG, DNSMASQ, UNBOUND, BIND,
-    PSYCOPG2, PSYCOPG3,
+pub(crate) const EVERYTHING: [Need; 14] = [
+    POSTGRESQL, IPROUTE, CONSUL, HAPROXY, KEEPALIVED, PGBOUNCER, PGBACKREST, EXT4, DIG, DNSMASQ,
+    UNBOUND, BIND, PSYCOPG2, PSYCOPG3,
 ];
 
 /// Installs what is missing of these; does nothing and asks no package manager when all are there.
@@ -170,7 +173,7 @@ mod tests {
     #[test]
     fn advice_names_the_packages() {
         let advice = by_hand(&EVERYTHING);
-        let packages = "apt-get install postgresql iproute2 haproxy keepalived pgbouncer e2fsprogs bind9-dnsutils ";
+        let packages = "apt-get install postgresql iproute2 haproxy keepalived pgbouncer pgbackrest e2fsprogs bind9-dnsutils ";
         assert!(advice.contains(packages), "{advice}");
         assert!(advice.contains("PATH"), "{advice}");
         assert!(!by_hand(&[POSTGRESQL]).contains("PATH"));
