@@ -4,7 +4,7 @@
 //! archived by the first primary.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ impl Seclusion {
         // A standby's values: recovery wants no less than the server had that wrote the WAL.
         let standby = Role::Standby { upstream: None, slot: None };
         let mut set = parameters::on_command_line(&settings, &standby, Some(&control));
-        set.extend(own(&dir));
+        set.extend(own(&dir, postgres.major()));
         let program = binaries::program(&settings, "postgres")?;
         let tool = Tool::new("postgres", program, &settings)
             .within(Limits::total(within))
@@ -199,7 +199,7 @@ fn write_files(settings: &Settings, recovery: &BTreeMap<String, String>) -> Resu
 }
 
 /// Settings that win over all files.
-fn own(dir: &std::path::Path) -> Vec<(String, String)> {
+fn own(dir: &Path, major: u32) -> Vec<(String, String)> {
     let path = |path: PathBuf| path.to_string_lossy().into_owned();
     let pairs = [
         ("listen_addresses", String::new()),
@@ -210,11 +210,13 @@ fn own(dir: &std::path::Path) -> Vec<(String, String)> {
         ("primary_conninfo", String::new()),
         // There is somebody who waits for the end.
         ("recovery_target_action", "promote".to_owned()),
+        ("recovery_min_apply_delay", "0".to_owned()),
         ("archive_command", String::new()),
         // Its last words are wanted.
         ("logging_collector", "off".to_owned()),
         ("log_destination", "stderr".to_owned()),
         ("external_pid_file", String::new()),
     ];
-    pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    let since_15 = [("archive_library", String::new())].into_iter().filter(|_| major >= 15);
+    pairs.into_iter().chain(since_15).map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -10,7 +10,10 @@ use crate::{backup, leads, lines, script, told, with_bootstrap};
 async fn a_clone_gets_its_own_passwords_and_post_bootstrap_before_anybody_sees_it() -> Result<()> {
     let mut local = Local::prepare(&["n1", "n2"]).await?;
     let n1 = local.node_mut("n1")?;
-    let post = script(n1, "post.sh", "psql -w -c 'create table foo ()' \"$1\"")?;
+    // No TCP, whatever the configuration says.
+    let post = "psql -w -Atc 'show listen_addresses' \"$1\" | grep -qx '' || exit 8\n\
+                psql -w -c 'create table foo ()' \"$1\"";
+    let post = script(n1, "post.sh", post)?;
     let yaml = with_bootstrap(n1, &format!("  post_bootstrap: {post}\n"));
     n1.start_with(&yaml)?;
     local.wait_healthy(1).await?;
