@@ -250,6 +250,7 @@ impl Agent {
             self.home.streamed(),
             self.complaint(),
         );
+        self.ask_before_promotion(&mut local, hold);
         self.tell_strangers_apart(&mut local, &answer, seen.snapshot.as_deref());
         Observation {
             now,

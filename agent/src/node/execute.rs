@@ -240,21 +240,15 @@ impl Agent {
         });
     }
 
-    fn promote(&mut self, step: &Step, observation: &Observation) {
+    fn promote(&self, step: &Step, observation: &Observation) {
         let Some(hold) = observation.lease.hold else { return };
         let config = &step.config;
         let sync = config.synchronous_mode != SynchronousMode::Off;
         let strict = sync && config.synchronous_mode_strict;
-        if self.may_promote(hold.term, strict) {
-            self.promote_now(hold.term, strict);
-        }
-    }
-
-    pub(super) fn promote_now(&self, term: u64, strict: bool) {
         let (server, monitor) = (self.server.clone(), self.monitor.orders.clone());
         let (effects, wake) = (self.effects.0.clone(), self.wake.clone());
         tokio::spawn(async move {
-            match server.promote(term, strict).await {
+            match server.promote(hold.term, strict).await {
                 Ok(()) => tracing::info!("PostgreSQL was told to promote"),
                 Err(NotPromoted::Ends(error)) => tracing::info!("promote: {error}"),
                 Err(NotPromoted::Failed(error)) => tracing::warn!("promote: {error}"),

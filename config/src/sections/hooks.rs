@@ -55,8 +55,7 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key(
         "hooks.pre_promote_timeout",
         Kind::Seconds,
-        "postgresql.pre_promote; then it counts as a veto. A failover takes longer by what it takes; keep \
-         it below unhealthy_timeout.",
+        "postgresql.pre_promote; then it counts as a veto. A failover takes longer by what it takes.",
     )
     .default("20"),
     key(

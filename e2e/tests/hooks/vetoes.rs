@@ -2,15 +2,38 @@
 
 use anyhow::{Context, Result, ensure};
 use hart_e2e::{DEADLINE, Local, line_after};
-use hart_testkit::until;
+use hart_testkit::{eventually, until};
 use serde_json::json;
 
 use crate::{lines, script, told, with};
 
 #[tokio::test]
 async fn a_veto_gives_the_lease_back_and_another_node_leads() -> Result<()> {
+    one_vetoes(false).await
+}
+
+/// Who is about to be promoted enters itself as the only one that may lead: not before it may.
+#[tokio::test]
+async fn so_it_does_in_synchronous_mode() -> Result<()> {
+    one_vetoes(true).await
+}
+
+/// Both standbys are published.
+async fn are_published(local: &Local) -> Result<()> {
+    let found = eventually("two synchronous standbys", DEADLINE, async || {
+        let sync = local.key("sync").await?;
+        ensure!(sync.contains("n2") && sync.contains("n3"), "{sync}");
+        Ok(())
+    });
+    found.await.with_context(|| local.logs())
+}
+
+async fn one_vetoes(synchronous: bool) -> Result<()> {
     let mut local = Local::prepare(&["n1", "n2", "n3"]).await?;
-    local.node_mut("n1")?.start()?;
+    let n1 = local.node_mut("n1")?;
+    n1.config_mut().dcs("synchronous_mode", synchronous.into());
+    n1.config_mut().dcs("synchronous_node_count", 2.into());
+    n1.start()?;
     local.wait_healthy(1).await?;
     for name in ["n2", "n3"] {
         let node = local.node(name)?;
@@ -37,6 +60,9 @@ async fn a_veto_gives_the_lease_back_and_another_node_leads() -> Result<()> {
         local.node_mut(name)?.start_with(&yaml)?;
     }
     local.wait_healthy(3).await?;
+    if synchronous {
+        are_published(&local).await?;
+    }
     assert!(lines(local.node("n2")?, "asked").is_empty(), "nobody was to be promoted");
     local.node_mut("n1")?.kill_all()?;
     until("a new primary", DEADLINE, async || {

@@ -5,7 +5,8 @@
 use std::future::pending;
 use std::time::Duration;
 
-use hart_ha::observation::Observation;
+use hart_ha::keeper::Hold;
+use hart_ha::observation::{Local, Observation};
 use hart_ha::time::Time;
 use hart_postgres::{Hook, Ran};
 use tokio::task::AbortHandle;
@@ -13,6 +14,9 @@ use tokio::task::AbortHandle;
 use super::report;
 use crate::node::agent::{Agent, Effect};
 use crate::node::unfit;
+
+/// No reign has this number.
+const NO_TERM: u64 = 0;
 
 /// What has become of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +30,6 @@ enum State {
 #[derive(Debug)]
 struct Asked {
     term: u64,
-    /// Commits wait for standbys from the first one on.
-    strict: bool,
     state: State,
     task: AbortHandle,
 }
@@ -48,9 +50,20 @@ impl Veto {
 }
 
 impl Agent {
-    /// Whether PostgreSQL may be promoted for this term at once. Otherwise the program is run, and what it
-    /// says comes as an [`Effect`]; it is asked once for each term.
-    pub(in crate::node) fn may_promote(&mut self, term: u64, strict: bool) -> bool {
+    /// As long as the program has not said yes, the brain does not see the guard armed for this term, and
+    /// waits for it: nothing of a promotion has begun then, above all this node has not entered itself as
+    /// the only one of the synchronous set, and another can lead after a veto.
+    pub(in crate::node) fn ask_before_promotion(&mut self, local: &mut Local, hold: Option<Hold>) {
+        let (Some(hold), Some(armed)) = (hold, &mut local.armed) else { return };
+        let standby = local.sql.as_ref().is_some_and(|sql| sql.in_recovery);
+        if standby && armed.term == hold.term && !self.may_promote(hold.term) {
+            // The deadline stays as it is.
+            armed.term = NO_TERM;
+        }
+    }
+
+    /// The program is run once for each term; what it says comes as an [`Effect`].
+    fn may_promote(&mut self, term: u64) -> bool {
         let config = self.config.clone();
         let Some(program) = &config.postgresql.pre_promote else { return true };
         let asked = self.veto.asked.as_ref().filter(|asked| asked.term == term);
@@ -66,6 +79,7 @@ impl Agent {
             env: Vec::new(),
             within: config.hooks.pre_promote_timeout,
         };
+        tracing::info!("pre_promote: running {} before the promotion", hook.words[0]);
         let (postgres, effects, wake) =
             (self.postgres.clone(), self.effects.0.clone(), self.wake.clone());
         let task = tokio::spawn(async move {
@@ -73,8 +87,7 @@ impl Agent {
             let _ = effects.send(Effect::Vetted(term, ran));
             wake.notify_one();
         });
-        let task = task.abort_handle();
-        self.veto.asked = Some(Asked { term, strict, state: State::Running, task });
+        self.veto.asked = Some(Asked { term, state: State::Running, task: task.abort_handle() });
         false
     }
 
@@ -86,11 +99,6 @@ impl Agent {
         };
         if ran.succeeded() {
             asked.state = State::Passed;
-            let strict = asked.strict;
-            let holds = self.lease.standing.borrow().lease.hold.is_some_and(|h| h.term == term);
-            if holds {
-                self.promote_now(term, strict);
-            }
             return;
         }
         asked.state = State::Vetoed;
