@@ -225,7 +225,7 @@ mod tests {
                 index: 7,
                 session: None,
             };
-            let (snapshot, _) = Snapshot::read([entry].into_iter());
+            let (snapshot, _) = Snapshot::read([entry]);
             due(Some(&snapshot), Time::from_millis(5000), time("2126-01-01T00:00:00Z"))
         };
         let at = |at| Some(Due { index: 7, at });

@@ -82,7 +82,7 @@ async fn plan(
     let far = "2126-01-01T00:00:00+00:00";
     ensure!(switchover(far)?.contains("scheduled"), "the switchover is not planned");
     ensure!(restart(far)?.contains("scheduled"), "the restart is not planned");
-    let planned = [format!("at: {far}"), format!("{far}")];
+    let planned = [format!("at: {far}"), far.to_owned()];
     wait_for_list(ctl, |text| planned.iter().all(|plan| text.matches(plan.as_str()).count() > 0))
         .await?;
     ctl(&["flush", "ha", "switchover"])?;

@@ -87,10 +87,10 @@ impl Store {
                 snapshot.failover =
                     snapshot.failover.take().filter(|failover| failover.index != at);
             }
-            Write::FailoverIsDue { request: value, at } => {
-                if snapshot.failover.as_ref().is_some_and(|failover| failover.index == at) {
-                    snapshot.failover = Some(Versioned { value, index, session: None });
-                }
+            Write::FailoverIsDue { request: value, at }
+                if snapshot.failover.as_ref().is_some_and(|failover| failover.index == at) =>
+            {
+                snapshot.failover = Some(Versioned { value, index, session: None });
             }
             Write::Sync { standbys, quorum, at } if at == sync_at => {
                 let value = SyncState::with_quorum(name, &standbys, quorum).replacing(at);

@@ -194,7 +194,7 @@ impl Brain {
             return self.write_sync(turn, Voters::all(kept), at, RULED_OUT.to_owned());
         }
         match &turn.obs.local.waits_for {
-            Some(proof) if proof.waits.of == wanted => {
+            Some(proof) if proof.waits.of == wanted && !strictness_differs(turn, sql) => {
                 let proof = proof.clone();
                 self.publish_sync(turn, sql, &published, &proof, at);
             }
@@ -388,6 +388,14 @@ fn drop_laggards(turn: &Turn<'_>, sql: &Sql, rows: &mut Vec<&Standby>) {
 
 /// No standby is left. In strict mode nothing changes where commits wait already: a standby that is
 /// published still has everything, and may lead. True: that is all.
+/// Commits are proved to wait for nobody, from before somebody changed what that means: in strict mode they wait
+/// until there is a standby.
+fn strictness_differs(turn: &Turn<'_>, sql: &Sql) -> bool {
+    let proof = turn.obs.local.waits_for.as_ref();
+    let known = proof.is_some_and(|proof| proof.waits.is_nobody() && sql.asked > proof.at);
+    known && sql.waits != turn.config.synchronous_mode_strict
+}
+
 fn stay_alone(turn: &mut Turn<'_>, sql: &Sql) -> bool {
     let strict = turn.config.synchronous_mode_strict;
     let problem = if strict {

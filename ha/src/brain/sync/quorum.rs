@@ -109,7 +109,8 @@ impl Brain {
         let published = self.published_voters(snapshot);
         let proof = turn.obs.local.waits_for.clone();
         let complete = proof.as_ref().is_some_and(|proof| established(sql, proof));
-        let waits = proof.as_ref().map(|proof| &proof.waits);
+        let told = !super::strictness_differs(turn, sql);
+        let waits = proof.as_ref().filter(|_| told).map(|proof| &proof.waits);
         match next(waits, complete, &published, wanted) {
             // It lacks something from before the proof.
             Move::Nothing if published != Voters::of(wanted) => turn.wake_soon(),

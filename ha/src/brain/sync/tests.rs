@@ -176,6 +176,30 @@ fn strict_mode_keeps_waiting_and_keeps_the_standby_that_has_everything() {
     assert_eq!(commands(&mut brain, &free), [wait_for(&[])]);
 }
 
+/// Nobody is there, and people want commits to wait from now on, or no longer.
+#[test]
+fn strictness_that_changes_while_nobody_is_there_is_put_in_force() {
+    for mode in [serde_json::json!(true), serde_json::json!("quorum")] {
+        let see = |strict: bool, waits: bool, asked: u64| {
+            let settings =
+                serde_json::json!({"synchronous_mode": mode, "synchronous_mode_strict": strict});
+            let mut seen = set(leader(10_000, &[], &[], vec![]), settings);
+            let sql = seen.local.sql.as_mut().unwrap();
+            (sql.waits, sql.asked) = (waits, at(asked));
+            seen.local.waits_for =
+                Some(crate::observation::SyncProof { at: at(100), ..proof(all(&[]), Lsn(1)) });
+            commands(&mut brain("n1"), &seen)
+        };
+        for (strict, waits) in [(true, false), (false, true)] {
+            assert_eq!(see(strict, waits, 200), [wait_for(&[])], "{mode} {strict}");
+            assert_eq!(see(strict, waits, 100), [], "asked before the change was made");
+        }
+        for same in [true, false] {
+            assert_eq!(see(same, same, 200), [], "{mode}");
+        }
+    }
+}
+
 /// `pg_receivewal` with a member's name confirms for it: PostgreSQL tells them apart by nothing.
 #[test]
 fn a_standby_whose_name_a_stranger_bears_is_struck_off_at_once() {
