@@ -14,7 +14,8 @@ use crate::quote::literal;
 pub enum SlotChange {
     /// Created, holding WAL from now on.
     Created(String),
-    /// Its WAL was gone (`wal_status` = `lost`), so it was made anew.
+    /// Its WAL was gone (`wal_status` = `lost`), or on a standby it held rows back for nobody, so it was made
+    /// anew.
     Recreated(String),
     /// Dropped: a member's that is not wanted any more.
     Dropped(String),
@@ -50,6 +51,12 @@ struct Slot {
     active: bool,
     lost: bool,
     restart: Option<Lsn>,
+    /// On a standby, nobody uses it and it has an `xmin` or `catalog_xmin`: the rows that those need are kept
+    /// by the primary, which is told of them in this standby's feedback. The slots that an old primary keeps
+    /// for the others hold back vacuum everywhere in this way. Moving such a slot forward leaves them.
+    holds_rows: bool,
+    /// Where the last restartpoint began: what a new slot reserves.
+    redo: Option<Lsn>,
 }
 
 impl Postgres {
@@ -68,7 +75,9 @@ impl Postgres {
         within: Duration,
     ) -> Result<Vec<SlotChange>> {
         let sql = "SELECT slot_name, slot_type = 'physical' AND NOT temporary, active, \
-                   wal_status = 'lost', restart_lsn FROM pg_replication_slots";
+                   wal_status = 'lost', restart_lsn, pg_is_in_recovery() AND NOT active AND \
+                   (xmin IS NOT NULL OR catalog_xmin IS NOT NULL), \
+                   (SELECT redo_lsn FROM pg_control_checkpoint()) FROM pg_replication_slots";
         let rows = self.query(sql, within).await.map_err(Error::sql("reading the slots"))?;
         let there = rows.iter().filter_map(|row| slot(row)).collect();
         let changes = plan(&there, wanted, known);
@@ -83,8 +92,15 @@ impl Postgres {
 fn slot(row: &[Option<String>]) -> Option<(String, Slot)> {
     let text = |n: usize| row.get(n).and_then(Option::as_deref);
     let is = |n: usize| text(n) == Some("t");
-    let restart = text(4).and_then(|lsn| lsn.parse().ok());
-    let slot = Slot { physical: is(1), active: is(2), lost: is(3), restart };
+    let lsn = |n: usize| text(n).and_then(|lsn| lsn.parse().ok());
+    let slot = Slot {
+        physical: is(1),
+        active: is(2),
+        lost: is(3),
+        restart: lsn(4),
+        holds_rows: is(5),
+        redo: lsn(6),
+    };
     Some((text(0)?.to_owned(), slot))
 }
 
@@ -104,6 +120,12 @@ fn plan(
             (None, _) => out.push(SlotChange::Created(name.clone())),
             (Some(slot), _) if !slot.physical || slot.active => {}
             (Some(slot), _) if slot.lost => out.push(SlotChange::Recreated(name.clone())),
+            // Only where the new one keeps all WAL that the member lacks.
+            (Some(slot), Some(to))
+                if slot.holds_rows && slot.redo.is_some_and(|redo| redo <= *to) =>
+            {
+                out.push(SlotChange::Recreated(name.clone()));
+            }
             (Some(slot), Some(to)) if slot.restart.is_some_and(|from| from < *to) => {
                 out.push(SlotChange::Advanced(name.clone(), *to));
             }
@@ -121,7 +143,27 @@ mod tests {
         list.iter().map(|(name, slot)| ((*name).to_owned(), slot.clone())).collect()
     }
 
-    const IDLE: Slot = Slot { physical: true, active: false, lost: false, restart: Some(Lsn(100)) };
+    const IDLE: Slot = Slot {
+        physical: true,
+        active: false,
+        lost: false,
+        restart: Some(Lsn(100)),
+        holds_rows: false,
+        redo: Some(Lsn(150)),
+    };
+
+    /// After a switchover the old primary's slot of the new one had the `xmin` of its last feedback for ever.
+    #[test]
+    fn a_standbys_slot_that_holds_rows_back_is_made_anew_where_no_wal_is_lost_by_it() {
+        let slots = there(&[("n1", Slot { holds_rows: true, ..IDLE })]);
+        let at = |to| {
+            let wanted = [("n1".to_owned(), to)].into();
+            plan(&slots, &wanted, &BTreeSet::new())
+        };
+        assert_eq!(at(Some(Lsn(150))), [SlotChange::Recreated("n1".into())]);
+        assert_eq!(at(Some(Lsn(149))), [SlotChange::Advanced("n1".into(), Lsn(149))]);
+        assert_eq!(at(None), [], "the primary's slots are their standbys'");
+    }
 
     #[test]
     fn only_known_idle_physical_slots_are_dropped() {

@@ -115,7 +115,10 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Own {
             what: trouble.what.clone(),
             since_ms: millis(picture.now.since(trouble.since)),
         }),
-        pending_restart: probe.map(|probe| probe.pending_restart.clone()),
+        // Patroni's tools search the whole text for the word.
+        pending_restart: probe
+            .map(|probe| probe.pending_restart.clone())
+            .filter(|names| !names.is_empty()),
         synchronous_standby_names: names.map(|probe| probe.synchronous_standby_names.clone()),
     }
 }

@@ -224,7 +224,7 @@ pub struct Own {
     /// What is wrong with its PostgreSQL, which runs.
     #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Ailment>,
-    /// The parameters that wait for a restart; `None` while PostgreSQL does not answer.
+    /// The parameters that wait for a restart; `None` where there are none, or PostgreSQL does not answer.
     #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub pending_restart: Option<Vec<String>>,
     /// As it is in force, of a primary.
