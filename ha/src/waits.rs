@@ -2,8 +2,18 @@
 
 use std::collections::BTreeSet;
 
-/// `synchronous_standby_names` with a name that no standby has: commits wait for ever.
-pub const NOBODY: &str = "\"__hart_nobody__\"";
+/// `synchronous_standby_names` with a name that no standby has: commits wait for ever. It is the one that
+/// Patroni uses, which people's checks know.
+pub const NOBODY: &str = "__patroni_strict_sync_replica_placeholder__";
+
+/// What earlier versions wrote for it, which may still be in force while an agent is replaced.
+const NOBODY_BEFORE: &str = "\"__hart_nobody__\"";
+
+/// Do these names hold every commit back?
+#[must_use]
+pub fn are_nobodys(names: &str) -> bool {
+    names == NOBODY || names == NOBODY_BEFORE
+}
 
 /// Commits wait for `need` of these standbys (`synchronous_standby_names`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

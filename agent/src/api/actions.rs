@@ -21,6 +21,9 @@ const BEGIN: Duration = Duration::from_secs(10);
 /// The least that a restart is waited for.
 const RESTART_AT_LEAST: Duration = Duration::from_secs(60);
 
+/// How long the loop may take to show what it has accepted.
+const SHOWN: Duration = Duration::from_secs(2);
+
 type Answer<T> = Result<T, String>;
 
 /// Lets the loop look at the store at once.
@@ -180,14 +183,31 @@ async fn plan(
     shown.insert("schedule".to_owned(), schedule::written(at).into());
     let plan = Box::new(Plan { at, only, shown, started: None });
     match ask(handle, ACCEPT, |reply| Ask::PlanRestart { plan, reply }).await {
-        Some(Ok(())) => reply::text(StatusCode::ACCEPTED, "Restart scheduled"),
+        Some(Ok(())) => {
+            // Whoever asks next, for the list or to take it back, sees it.
+            let _ = tokio::time::timeout(SHOWN, shows_plan(handle)).await;
+            reply::text(StatusCode::ACCEPTED, "Restart scheduled")
+        }
         Some(Err(problem)) => reply::text(StatusCode::CONFLICT, problem),
         None => no_answer("restart", ACCEPT),
     }
 }
 
+fn has_plan(handle: &Handle) -> bool {
+    let view = handle.view();
+    view.observation.as_ref().is_some_and(|seen| seen.asked.planned_restart.is_some())
+}
+
+async fn shows_plan(handle: &Handle) {
+    let mut changes = handle.changes();
+    while !has_plan(handle) && changes.changed().await.is_ok() {}
+}
+
 /// `DELETE /restart`: takes a planned restart back.
 pub(super) async fn take_restart_back(handle: &Handle) -> Response {
+    if !has_plan(handle) {
+        return reply::text(StatusCode::NOT_FOUND, "no restarts are scheduled");
+    }
     match ask(handle, ACCEPT, |reply| Ask::TakeRestartBack { reply }).await {
         Some(Ok(())) => reply::text(StatusCode::OK, "scheduled restart deleted"),
         Some(Err(problem)) => reply::text(StatusCode::NOT_FOUND, problem),

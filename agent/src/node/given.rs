@@ -3,14 +3,14 @@
 
 use hart_ha::kv::SynchronousMode;
 use hart_ha::observation::Sql;
-use hart_ha::waits::NOBODY;
+use hart_ha::waits::are_nobodys;
 
 /// Are names in force that hold commits back, other than those `given` for a mode that is off? In
 /// synchronous mode a standby has to rest with names that nobody bears, and with no others that it was
 /// left with: what is promoted past hart would acknowledge commits by them.
 pub fn wait(sql: &Sql, mode: SynchronousMode, given: &str) -> bool {
     if sql.in_recovery && mode != SynchronousMode::Off {
-        sql.names == NOBODY
+        are_nobodys(&sql.names)
     } else {
         sql.names != given
     }
@@ -18,6 +18,8 @@ pub fn wait(sql: &Sql, mode: SynchronousMode, given: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use hart_ha::waits::NOBODY;
+
     use super::*;
 
     fn seen(in_recovery: bool, names: &str) -> Sql {
@@ -40,6 +42,7 @@ mod tests {
         let on = SynchronousMode::Quorum;
         assert!(!wait(&seen(true, "*"), on, ""), "any standby would let commits go");
         assert!(wait(&seen(true, NOBODY), on, ""));
+        assert!(wait(&seen(true, "\"__hart_nobody__\""), on, ""), "as an earlier version left it");
         assert!(wait(&seen(false, "1 (\"n2\")"), on, ""));
     }
 }

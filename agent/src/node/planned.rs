@@ -69,19 +69,32 @@ enum Verdict {
     Off(String),
 }
 
+/// The server as it answered last.
+struct Server<'a> {
+    started: &'a str,
+    role: Role,
+    version: u32,
+    pending: bool,
+}
+
+impl<'a> Server<'a> {
+    fn of(probe: &'a Probe) -> Self {
+        Self {
+            started: &probe.postmaster_start,
+            role: if probe.in_recovery { Role::Replica } else { Role::Primary },
+            version: probe.server_version,
+            pending: !probe.pending_restart.is_empty(),
+        }
+    }
+}
+
 impl Plan {
-    fn look(
-        &self,
-        now: Timestamp,
-        patience: Duration,
-        probe: Option<&Probe>,
-        pending: bool,
-    ) -> Verdict {
-        let started = probe.map(|probe| &probe.postmaster_start);
-        if let (Some(then), Some(now)) = (&self.started, started)
-            && then != now
+    fn look(&self, now: Timestamp, patience: Duration, server: Option<&Server<'_>>) -> Verdict {
+        if let (Some(then), Some(server)) = (&self.started, server)
+            && then != server.started
         {
-            return Verdict::Off(format!("PostgreSQL has been restarted meanwhile, at {now}"));
+            let at = server.started;
+            return Verdict::Off(format!("PostgreSQL has been restarted meanwhile, at {at}"));
         }
         let late = now.duration_since(self.at);
         if late.is_negative() {
@@ -90,11 +103,8 @@ impl Plan {
         if late > SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX) {
             return Verdict::Off(format!("its time was {} s ago", late.as_secs()));
         }
-        let role = probe.map_or(Role::Uninitialized, |probe| {
-            if probe.in_recovery { Role::Replica } else { Role::Primary }
-        });
-        let version = probe.map(|probe| probe.server_version);
-        match self.only.mismatch(role, version, pending) {
+        let Some(server) = server else { return Verdict::Off("PostgreSQL does not answer".into()) };
+        match self.only.mismatch(server.role, Some(server.version), server.pending) {
             Some(why) => Verdict::Off(why.to_owned()),
             None => Verdict::Now,
         }
@@ -136,11 +146,10 @@ impl Agent {
             return;
         }
         let answer = self.monitor.answer.borrow().clone();
-        let probe = answer.probe.as_ref().map(|(_, probe)| &**probe);
-        let pending = probe.is_some_and(|probe| !probe.pending_restart.is_empty());
+        let server = answer.probe.as_ref().map(|(_, probe)| Server::of(probe));
         let patience = STALE.max(config.loop_wait.saturating_mul(3) / 2);
         let at = plan.at;
-        match plan.look(hart_clock::wall(), patience, probe, pending) {
+        match plan.look(hart_clock::wall(), patience, server.as_ref()) {
             Verdict::NotYet => return,
             Verdict::Now => {
                 tracing::info!("restarting PostgreSQL: planned for {at}");
@@ -173,13 +182,6 @@ pub fn due(snapshot: Option<&Snapshot>, now: Time, wall: Timestamp) -> Option<Du
 mod tests {
     use super::*;
 
-    fn probe(started: &str) -> Probe {
-        let text = format!(
-            r#"{{"in_recovery": true, "server_version": 150004, "postmaster_start": {started:?}}}"#
-        );
-        serde_json::from_str(&text).unwrap()
-    }
-
     fn time(text: &str) -> Timestamp {
         text.parse().unwrap()
     }
@@ -195,7 +197,8 @@ mod tests {
         let any = plan(Conditions::default());
         let patience = Duration::from_secs(15);
         let look = |plan: &Plan, at: &str, started: &str| {
-            plan.look(time(at), patience, Some(&probe(started)), false)
+            let server = Server { started, role: Role::Replica, version: 150_004, pending: false };
+            plan.look(time(at), patience, Some(&server))
         };
         assert_eq!(look(&any, "2125-12-31T23:59:59Z", "then"), Verdict::NotYet);
         assert_eq!(look(&any, "2126-01-01T00:00:00Z", "then"), Verdict::Now);

@@ -14,7 +14,7 @@ use crate::command::Job;
 use crate::kv::SynchronousMode;
 use crate::observation::{Observation, Sql, SyncProof};
 use crate::store::Snapshot;
-use crate::waits::{NOBODY, Voters, Waits};
+use crate::waits::{Voters, Waits, are_nobodys};
 
 /// Which names were proved, where others are in force now.
 pub(in crate::brain) fn void_proof(observation: &Observation) -> Option<&SyncProof> {
@@ -26,7 +26,7 @@ pub(in crate::brain) fn void_proof(observation: &Observation) -> Option<&SyncPro
 
 /// Do all names that hart may have left in force hold commits back for whoever is published?
 fn fit(names: &str, published: &Voters) -> bool {
-    let Some(waits) = Waits::read(names) else { return names == NOBODY };
+    let Some(waits) = Waits::read(names) else { return are_nobodys(names) };
     let all = waits.of.union(&published.names).count();
     published.names.is_empty() || waits.need + published.quorum >= all
 }
