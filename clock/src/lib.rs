@@ -23,6 +23,13 @@ pub fn wall() -> jiff::Timestamp {
     jiff::Timestamp::new(at.tv_sec, nanos).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
 }
 
+/// As times of planned actions are kept in Consul and told to people: RFC 3339 in UTC with a numeric offset,
+/// which is what Patroni's tools write and read.
+#[must_use]
+pub fn with_offset(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%.f+00:00").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -139,6 +139,9 @@ fn read_name(top: &Section<'_>, key: &str) -> String {
     } else if name == "*" {
         // Also in quotes it is everybody (`synchronous_standby_names`).
         "expected a name, found '*', which PostgreSQL takes for every standby".to_owned()
+    } else if name.eq_ignore_ascii_case(hart_ha::waits::NOBODY) {
+        // PostgreSQL compares without regard to capitals.
+        format!("expected a name, found {name}, by which commits are made to wait for nobody")
     } else if name.len() > LONGEST_NAME || name == "." || name == ".." {
         format!("expected a name of up to {LONGEST_NAME} bytes, found {} bytes", name.len())
     } else {

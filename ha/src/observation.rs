@@ -61,6 +61,13 @@ pub enum DueAt {
     Unreadable,
 }
 
+/// For how long after its time a planned action is still what people meant, where nobody could do it then: as
+/// with Patroni 1.5 × `loop_wait`, and 15 s at least.
+#[must_use]
+pub fn plan_patience(loop_wait: Duration) -> Duration {
+    Duration::from_secs(15).max(loop_wait.saturating_mul(3) / 2)
+}
+
 /// The store, as seen from here.
 #[derive(Clone, Debug, Default)]
 pub struct StoreView {

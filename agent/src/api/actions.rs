@@ -180,7 +180,7 @@ async fn plan(
     at: Timestamp,
 ) -> Response {
     let mut shown = body.clone();
-    shown.insert("schedule".to_owned(), schedule::written(at).into());
+    shown.insert("schedule".to_owned(), hart_clock::with_offset(at).into());
     let plan = Box::new(Plan { at, only, shown, started: None });
     match ask(handle, ACCEPT, |reply| Ask::PlanRestart { plan, reply }).await {
         Some(Ok(())) => {

@@ -27,11 +27,6 @@ pub(super) fn read(text: &str, action: &str) -> Result<Timestamp, Refused> {
     Ok(at)
 }
 
-/// As it is kept in Consul: RFC 3339, in UTC, with a numeric offset, which is what Patroni's tools read.
-pub(super) fn written(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%S%.f+00:00").to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,8 +38,8 @@ mod tests {
         assert_eq!(status("2126-01-01T00:00:00"), 400);
         assert_eq!(status("2020-01-01T00:00:00+00:00"), 422);
         let at = read("2126-01-01T00:00:00+02:00", "switchover").unwrap();
-        assert_eq!(written(at), "2125-12-31T22:00:00+00:00");
+        assert_eq!(hart_clock::with_offset(at), "2125-12-31T22:00:00+00:00");
         let at = read("2126-01-01 00:00:00.25Z", "switchover").unwrap();
-        assert_eq!(written(at), "2126-01-01T00:00:00.25+00:00");
+        assert_eq!(hart_clock::with_offset(at), "2126-01-01T00:00:00.25+00:00");
     }
 }

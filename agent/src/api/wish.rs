@@ -91,7 +91,7 @@ impl Wish {
         }
         let action = if leader.is_some() { Action::Switchover } else { action };
         let scheduled_at = scheduled_at
-            .map(|text| schedule::read(&text, action.word()).map(schedule::written))
+            .map(|text| schedule::read(&text, action.word()).map(hart_clock::with_offset))
             .transpose()?;
         Ok(Self { action, leader, candidate, scheduled_at })
     }

@@ -1,11 +1,16 @@
 //! Which members a command means.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 use hart_ha::kv::Member;
+use serde_json::Value;
 
 use crate::cli::ask;
 use crate::cli::cluster::Cluster;
+use crate::cli::context::Context;
 use crate::cli::fail::Fail;
+use crate::cli::rest::{self, Answer};
 
 /// Members by role, in patronictl's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -49,6 +54,35 @@ pub fn select<'a>(
         return named_only(cluster, &suitable, &named, verb);
     }
     if names.is_empty() { Ok(suitable) } else { named_only(cluster, &suitable, names, verb) }
+}
+
+/// Asks each in turn, and shows what it said by `tell`; who refuses or is silent is told to standard error.
+///
+/// # Errors
+/// Some did not do it: their names.
+pub async fn ask_each(
+    context: &Context,
+    chosen: &[(&str, &Member)],
+    path: &str,
+    body: &Value,
+    within: Duration,
+    tell: impl Fn(&str, &Answer),
+) -> Result<(), Vec<String>> {
+    let mut failed = Vec::new();
+    for (name, member) in chosen {
+        match context.rest.post(&rest::url(&member.api_url, path), body, within).await {
+            Ok(answer) if answer.is_success() => {
+                tell(name, &answer);
+                continue;
+            }
+            Ok(answer) => {
+                eprintln!("hart: {name} answered {}: {}", answer.status, answer.text.trim());
+            }
+            Err(reason) => eprintln!("hart: {name}: {reason}"),
+        }
+        failed.push((*name).to_owned());
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed) }
 }
 
 fn named_only<'a>(

@@ -12,7 +12,7 @@ use crate::cli::fail::Fail;
 use crate::cli::globals::Globals;
 use crate::cli::list;
 use crate::cli::members::{self, RoleFilter};
-use crate::cli::rest;
+use crate::cli::rest::Answer;
 
 /// An agent reads its file at once.
 const DONE: Duration = Duration::from_secs(30);
@@ -46,27 +46,13 @@ pub async fn run(globals: &Globals, args: ReloadArgs) -> Result<ExitCode, Fail> 
     let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
     let question = format!("Are you sure you want to reload {}?", names.join(", "));
     ask::confirm(&question, args.force)?;
-    let mut failed = Vec::new();
-    for (name, member) in chosen {
-        let url = rest::url(&member.api_url, "reload");
-        match context.rest.post(&url, &json!({}), DONE).await {
-            Ok(answer) if answer.is_success() => {
-                println!("{name}: the configuration is read again");
-                let left_over = answer.text.lines().skip(1);
-                left_over.for_each(|line| println!("{name}: {line}"));
-            }
-            Ok(answer) => {
-                eprintln!("hart: {name} answered {}: {}", answer.status, answer.text.trim());
-                failed.push(name);
-            }
-            Err(reason) => {
-                eprintln!("hart: {name}: {reason}");
-                failed.push(name);
-            }
-        }
-    }
-    if failed.is_empty() {
-        return Ok(ExitCode::SUCCESS);
-    }
-    Err(Fail::failed(format!("not reloaded: {}", failed.join(", "))))
+    let tell = |name: &str, answer: &Answer| {
+        println!("{name}: the configuration is read again");
+        let left_over = answer.text.lines().skip(1);
+        left_over.for_each(|line| println!("{name}: {line}"));
+    };
+    members::ask_each(&context, &chosen, "reload", &json!({}), DONE, tell)
+        .await
+        .map_err(|failed| Fail::failed(format!("not reloaded: {}", failed.join(", "))))?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -11,7 +11,7 @@ use crate::cli::context::Context;
 use crate::cli::fail::Fail;
 use crate::cli::globals::Globals;
 use crate::cli::members::{self, RoleFilter};
-use crate::cli::rest;
+use crate::cli::rest::Answer;
 use crate::cli::{list, when};
 
 /// A shutdown checkpoint and crash recovery may take their time.
@@ -75,28 +75,14 @@ pub async fn run(globals: &Globals, args: RestartArgs) -> Result<ExitCode, Fail>
     let question = format!("Are you sure you want to restart {}{at}?", names.join(", "));
     ask::confirm(&question, args.force)?;
     let body = body(&args, scheduled);
-    let mut failed = Vec::new();
-    for (name, member) in chosen {
-        let url = rest::url(&member.api_url, "restart");
-        match context.rest.post(&url, &body, DONE).await {
-            Ok(answer) if answer.status == 202 => {
-                println!("Success: restart scheduled on member {name}");
-            }
-            Ok(answer) if answer.is_success() => println!("Success: restart on member {name}"),
-            Ok(answer) => {
-                eprintln!("hart: {name} answered {}: {}", answer.status, answer.text.trim());
-                failed.push(name);
-            }
-            Err(reason) => {
-                eprintln!("hart: {name}: {reason}");
-                failed.push(name);
-            }
-        }
-    }
-    if failed.is_empty() {
-        return Ok(ExitCode::SUCCESS);
-    }
-    Err(Fail::failed(format!("not restarted: {}", failed.join(", "))))
+    let tell = |name: &str, answer: &Answer| {
+        let planned = if answer.status == 202 { "scheduled " } else { "" };
+        println!("Success: restart {planned}on member {name}");
+    };
+    members::ask_each(&context, &chosen, "restart", &body, DONE, tell)
+        .await
+        .map_err(|failed| Fail::failed(format!("not restarted: {}", failed.join(", "))))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What each member is asked.

@@ -15,7 +15,7 @@ pub fn read(text: &str) -> Result<Option<String>, Fail> {
         "" | "now" => return Ok(None),
         text => moment(text, &TimeZone::system())?,
     };
-    Ok(Some(at.strftime("%Y-%m-%dT%H:%M:%S%.f+00:00").to_string()))
+    Ok(Some(hart_clock::with_offset(at)))
 }
 
 fn moment(text: &str, zone: &TimeZone) -> Result<Timestamp, Fail> {

@@ -342,6 +342,12 @@ impl LeaseTask {
     /// The keeper noted the time just before; the request leaves now.
     async fn send(&mut self, request: Option<Request>) {
         let Some(request) = request else { return };
+        // Before Consul can answer with it: the brain tells pictures of the past by it.
+        let beat = self.keeper.beat();
+        self.sender.send_if_modified(|standing| {
+            standing.lease.beat = beat;
+            false
+        });
         if !self.guard_knows_the_cut().await && matches!(request.call, Call::Txn(_)) {
             let _ = self.answers.send(Answer::Txn(request.id, Outcome::NotSent));
             return;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use hart_ha::kv::Role;
-use hart_ha::observation::{Due, DueAt};
+use hart_ha::observation::{Due, DueAt, plan_patience};
 use hart_ha::store::Snapshot;
 use hart_ha::time::Time;
 use hart_postgres::Probe;
@@ -15,9 +15,6 @@ use super::agent::Agent;
 
 /// A time that is further away is looked at again by then.
 const FAR: Duration = Duration::from_secs(3600);
-
-/// The agent was busy, or the cluster paused: later than that it is not what people meant.
-const STALE: Duration = Duration::from_secs(15);
 
 /// What must be true of the node; what is absent does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -147,7 +144,7 @@ impl Agent {
         }
         let answer = self.monitor.answer.borrow().clone();
         let server = answer.probe.as_ref().map(|(_, probe)| Server::of(probe));
-        let patience = STALE.max(config.loop_wait.saturating_mul(3) / 2);
+        let patience = plan_patience(config.loop_wait);
         let at = plan.at;
         match plan.look(hart_clock::wall(), patience, server.as_ref()) {
             Verdict::NotYet => return,

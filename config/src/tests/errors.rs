@@ -63,6 +63,8 @@ fn wrong_values_say_what_is_allowed() {
         "n1.yml:1:7: name: expected a name, found an empty one\n  \
          hint: use letters, digits, dots, dashes and underscores"
     );
+    let nobody = hart_ha::waits::NOBODY.to_uppercase();
+    assert!(error(&format!("name: {nobody}")).contains("made to wait for nobody"));
     assert!(error(&format!("name: {}", "n".repeat(64))).contains("up to 63 bytes, found 64 bytes"));
     assert!(error("namespace: /a//b").contains("n1.yml:1:12: namespace: expected a folder"));
     assert!(error("consul: {url: 'ftp://c'}").contains("consul.url: expected host, host:port"));

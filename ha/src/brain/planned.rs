@@ -3,16 +3,11 @@
 //! Until then the request binds nobody. When it is due, whoever leads takes the time out of it: from there
 //! on it is a request like any other, and outlives a restart of the agent in the middle.
 
-use std::time::Duration;
-
 use super::turn::Turn;
 use crate::command::{Command, Write};
 use crate::kv::FailoverRequest;
-use crate::observation::DueAt;
+use crate::observation::{DueAt, plan_patience};
 use crate::store::Snapshot;
-
-/// Nobody led when its time came, or the cluster was paused: later than that it is not what people meant.
-const STALE: Duration = Duration::from_secs(15);
 
 /// Of a primary: is it time?
 pub(super) fn keep_plan(turn: &mut Turn<'_>, snapshot: &Snapshot) {
@@ -21,7 +16,7 @@ pub(super) fn keep_plan(turn: &mut Turn<'_>, snapshot: &Snapshot) {
     if due.index != request.index || turn.config.pause || turn.obs.lease.by_promises {
         return;
     }
-    let patience = STALE.max(turn.config.loop_wait.saturating_mul(3) / 2);
+    let patience = plan_patience(turn.config.loop_wait);
     let text = request.value.scheduled_at.as_deref().unwrap_or_default();
     let clear = Command::Write(Write::ClearFailover(request.index));
     match due.at {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Sender, channel};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,14 +25,27 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     read.map_err(|error| tracing::warn!("{} is ignored: {error}", path.display())).ok()
 }
 
-/// Replaces it, on a thread of its own: the loop must not wait for a disk. A failure is said.
+/// Replaces it, on one thread for all such files: neither the loop nor the runtime's few threads wait for a disk
+/// that hangs, and what was written last stays. A failure is said.
 pub fn write<T: Serialize>(path: PathBuf, what: &T) {
+    static WRITER: OnceLock<Sender<(PathBuf, Vec<u8>)>> = OnceLock::new();
     let Ok(text) = serde_json::to_vec_pretty(what) else { return };
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = replace(&path, &text) {
-            tracing::warn!("cannot write {}: {error}", path.display());
+    let begin = || {
+        let (sender, files) = channel::<(PathBuf, Vec<u8>)>();
+        let begun = std::thread::Builder::new().name("kept".to_owned()).spawn(move || {
+            for (path, text) in files {
+                if let Err(error) = replace(&path, &text) {
+                    tracing::warn!("cannot write {}: {error}", path.display());
+                }
+            }
+        });
+        if let Err(error) = begun {
+            tracing::warn!("no thread for the files beside the data directory: {error}");
         }
-    });
+        sender
+    };
+    // Without the thread nothing is kept, which was said.
+    let _ = WRITER.get_or_init(begin).send((path, text));
 }
 
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {

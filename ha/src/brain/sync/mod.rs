@@ -386,8 +386,6 @@ fn drop_laggards(turn: &Turn<'_>, sql: &Sql, rows: &mut Vec<&Standby>) {
     rows.retain(|row| end.bytes_since(row.flush_lsn) <= limit);
 }
 
-/// No standby is left. In strict mode nothing changes where commits wait already: a standby that is
-/// published still has everything, and may lead. True: that is all.
 /// Commits are proved to wait for nobody, from before somebody changed what that means: in strict mode they wait
 /// until there is a standby.
 fn strictness_differs(turn: &Turn<'_>, sql: &Sql) -> bool {
@@ -396,6 +394,8 @@ fn strictness_differs(turn: &Turn<'_>, sql: &Sql) -> bool {
     known && sql.waits != turn.config.synchronous_mode_strict
 }
 
+/// No standby is left. In strict mode nothing changes where commits wait already: a standby that is
+/// published still has everything, and may lead. True: that is all.
 fn stay_alone(turn: &mut Turn<'_>, sql: &Sql) -> bool {
     let strict = turn.config.synchronous_mode_strict;
     let problem = if strict {
