@@ -164,9 +164,10 @@ impl Postgres {
         let settings = self.settings();
         let waiter = Session::open(&settings, self.major(), within).await.map_err(open())?;
         self.reset_auto_conf(NAMES, within).await?;
+        let before = self.names_in_force(within).await.map_err(open())?;
         let file = self.sync_file(within).await?;
         let undo = Undo(Some((settings, file.clone())));
-        let proof = Proof { postgres: self, file, waiter, until, within };
+        let proof = Proof { postgres: self, before, file, waiter, until, within };
         match proof.run(names).await {
             Ok(()) => {
                 undo.keep();
@@ -182,6 +183,15 @@ impl Postgres {
                 Err(failed(why))
             }
         }
+    }
+}
+
+impl Postgres {
+    /// What a session of now is shown.
+    async fn names_in_force(&self, within: Duration) -> std::result::Result<String, LinkError> {
+        let rows = self.query("SHOW synchronous_standby_names", within).await?;
+        let name = rows.into_iter().flatten().next().flatten();
+        Ok(name.unwrap_or_default())
     }
 }
 
@@ -216,6 +226,8 @@ impl Drop for Undo {
 
 struct Proof<'a> {
     postgres: &'a Postgres,
+    /// The names that were in force when it began.
+    before: String,
     file: Arc<SyncFile>,
     waiter: Session,
     until: Instant,
@@ -230,6 +242,7 @@ impl Proof<'_> {
         let set = "SET synchronous_commit TO on; SELECT pg_backend_pid()";
         let pid = self.waiter.value(set, self.until, self.within).await.map_err(sql)?;
         let pid = pid.unwrap_or_default();
+        let mut others = std::pin::pin!(self.others_are_in_force(names));
         loop {
             let commit = self.waiter.query(COMMIT, self.until, self.within);
             let mut commit = std::pin::pin!(commit);
@@ -241,6 +254,7 @@ impl Proof<'_> {
                     continue;
                 }
                 seen = self.seen_waiting(&pid) => seen?,
+                found = &mut others => return Err(found),
             }
             // Commits wait now, and will until a sender reads the real names.
             self.file.write(names, self.within).await.map_err(text)?;
@@ -252,7 +266,21 @@ impl Proof<'_> {
                 }),
                 failed = self.keep_nudging() => Err(failed),
                 gone = self.too_few_are_there(names) => Err(gone),
+                found = &mut others => Err(found),
             };
+        }
+    }
+
+    /// Returns when somebody has set other names meanwhile: by `ALTER SYSTEM`, say. Commits wait for
+    /// those then, or for nobody, and this attempt proves nothing any more.
+    async fn others_are_in_force(&self, names: &str) -> String {
+        loop {
+            sleep(LOOK.1).await;
+            let shown = self.postgres.names_in_force(self.left()).await;
+            let Ok(shown) = shown else { continue };
+            if ![self.before.as_str(), NOBODY, names].contains(&shown.as_str()) {
+                return format!("synchronous_standby_names was changed meanwhile, to {shown:?}");
+            }
         }
     }
 

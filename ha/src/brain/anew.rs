@@ -9,7 +9,8 @@ use super::follow::is_ready;
 use super::jobs::Found;
 use super::turn::Turn;
 use crate::command::Job;
-use crate::kv::{Member, Role, State, SynchronousMode};
+use crate::keeper::Hold;
+use crate::kv::{Member, Role, State, SynchronousMode, Term};
 use crate::observation::Upstream;
 use crate::store::Snapshot;
 
@@ -18,10 +19,22 @@ use crate::store::Snapshot;
 /// the leadership, and the other one's are as well.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// Data that is to be thrown away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct GivenUp {
+    /// The leader that it does not fit.
+    pub leader: String,
+    /// In words.
+    pub proof: String,
+    /// The highest term that this node had noted then.
+    pub term: Term,
+}
+
 impl Brain {
     /// The data here is of no use beside this leader, and may go.
     pub(super) fn give_data_up(&mut self, turn: &mut Turn<'_>, leader: &str, proof: String) {
-        self.must_clone = Some((leader.to_owned(), proof));
+        let (leader, term) = (leader.to_owned(), turn.obs.local.memory.term);
+        self.must_clone = Some(GivenUp { leader, proof, term });
         self.never_ran = false;
         turn.wake_soon();
     }
@@ -29,8 +42,16 @@ impl Brain {
     /// Does what was proved against a leader's data bind this node? Whoever is named in a published set
     /// that is not that leader's has every acknowledged commit, which that leader then has not.
     pub(super) fn data_is_given_up(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
-        let Some((with, _)) = &self.must_clone else { return false };
-        !self.is_published(turn, snapshot, with)
+        let Some(given) = &self.must_clone else { return false };
+        !self.is_published(turn, snapshot, &given.leader)
+    }
+
+    /// Whoever holds a lease of a later term than the proof's was made its heir, or took it by all the rules:
+    /// then no former leader's data are what this node's have to fit.
+    pub(super) fn leads_with_what_it_has(&mut self, hold: Hold) {
+        if self.must_clone.as_ref().is_some_and(|given| given.term < hold.term) {
+            self.must_clone = None;
+        }
     }
 
     /// Named in a published set, and not in one of this leader's.
@@ -75,7 +96,7 @@ impl Brain {
             _ => None,
         };
         let streams = turn.obs.local.sql.as_ref().is_some_and(|sql| sql.streaming);
-        let found = self.must_clone.as_ref().map(|(_, proof)| proof);
+        let found = self.must_clone.as_ref().map(|given| &given.proof);
         found.or(gone.filter(|_| !streams)).cloned()
     }
 

@@ -51,7 +51,7 @@ impl Brain {
         let Some((member, upstream)) = leader_address(snapshot, leader) else {
             return self.leader_unknown(turn, leader);
         };
-        if self.must_clone.as_ref().is_some_and(|(with, _)| with != leader) {
+        if self.must_clone.as_ref().is_some_and(|given| given.leader != leader) {
             // It may fit this one.
             self.must_clone = None;
         }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Brain;
+use super::anew::GivenUp;
 use crate::command::Job;
+use crate::kv::Term;
 use crate::observation::{FinishedJob, JobDone, Observation, Process, RunningJob, Upstream};
 use crate::time::Time;
 
@@ -247,7 +249,7 @@ impl Compared {
 }
 
 impl Brain {
-    pub(super) fn after_job(&mut self, finished: &FinishedJob) {
+    pub(super) fn after_job(&mut self, finished: &FinishedJob, term: Term) {
         match (&finished.job, &finished.result) {
             (Job::PostBootstrap, Ok(_)) => self.roles_done = true,
             (Job::Clone(_), Ok(_)) => self.must_clone = None,
@@ -257,7 +259,7 @@ impl Brain {
             {
                 let name = &from.name;
                 let proof = format!("pg_rewind can never bring it to {name}'s history: {why}");
-                self.must_clone = Some((name.clone(), proof));
+                self.must_clone = Some(GivenUp { leader: name.clone(), proof, term });
                 self.never_ran = false;
             }
             _ => {}

@@ -23,6 +23,7 @@ pub(super) const STARTS_MAX: u32 = 3;
 impl Brain {
     pub(super) fn lead(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, hold: Hold) {
         self.silent_since = None;
+        self.leads_with_what_it_has(hold);
         if turn.is_leftover() {
             return self.lead_nothing(turn);
         }

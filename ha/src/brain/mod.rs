@@ -172,8 +172,8 @@ pub struct Brain {
     unreadable_since: Option<Time>,
     /// The roles of a new cluster are complete.
     roles_done: bool,
-    /// The data directory must be made anew: the leader that it does not fit, and the proof.
-    must_clone: Option<(String, String)>,
+    /// The data directory must be made anew.
+    must_clone: Option<anew::GivenUp>,
     /// The proof is that a base backup does not start.
     never_ran: bool,
     /// This node wants its data copied anew.
@@ -317,7 +317,7 @@ impl Brain {
         self.abandoned = self.abandoned.max(observation.lease.abandoned);
         self.jobs.learn(observation);
         for finished in &observation.finished {
-            self.after_job(finished);
+            self.after_job(finished, observation.local.memory.term);
         }
         self.patience.step(observation.now);
         if observation.local.sql.is_none() {

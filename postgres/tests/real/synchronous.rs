@@ -139,6 +139,26 @@ async fn attempts_dropped_at_any_moment_leave_the_former_value() {
     commit(&primary, LONG).await.unwrap();
 }
 
+/// Commits wait for the stranger then, as ours does, and would until the time is up.
+#[tokio::test]
+async fn a_proof_ends_when_somebody_alters_the_names_meanwhile() {
+    let primary = Node::primary("n1").await;
+    let _replica = Node::replica("n2", &primary).await;
+    let hour = Duration::from_secs(3600);
+    // Nobody bears this name, and one that is to be there is, so that the attempt goes on.
+    let attempt = primary.postgres.enable_sync("2 (\"n2\", \"N2\")", hour);
+    let alters = async {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        eventually("it waits", || async { (primary.sql(waits).await != "0").then_some(()) }).await;
+        primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'stranger'").await;
+        primary.postgres.reload(LONG).await.unwrap();
+    };
+    let both = async { tokio::join!(attempt, alters).0 };
+    let ended = tokio::time::timeout(LONG, both).await.expect("it ends before its time is up");
+    let error = ended.unwrap_err().to_string();
+    assert!(error.contains("changed meanwhile, to \"stranger\""), "{error}");
+}
+
 #[tokio::test]
 async fn names_that_somebody_altered_are_seen_and_give_way_to_the_proof() {
     let primary = Node::primary("n1").await;

@@ -215,12 +215,15 @@ impl World {
             }
             return Some(Ok(JobDone::Done));
         }
-        if self.t < running.until {
+        // An attempt ends when it sees names that are neither the former ones nor its own.
+        let overridden = node.disk.altered.is_some() && node.server.altered.is_some();
+        if self.t < running.until && !overridden {
             return None;
         }
         // The former value is back in force.
         self.nodes[n].disk.sync_file.clone_from(&running.before);
         self.sync_applied(n);
-        Some(Err("the standbys did not confirm in time".to_owned()))
+        let why = if overridden { "other names are in force" } else { "not confirmed in time" };
+        Some(Err(why.to_owned()))
     }
 }

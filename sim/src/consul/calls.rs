@@ -87,11 +87,7 @@ impl World {
             self.must_leave_to_stranger(n, &old, &new);
             self.note_handover(n, &old, &new);
             self.note_takeover(n, &old, &new);
-            let named =
-                |keys: &Snapshot| keys.failover.as_ref().is_some_and(|r| r.value.member.is_some());
-            if named(&old) || named(&new) {
-                self.requested = self.t;
-            }
+            self.note_request(&old, &new);
             let holder = |keys: &Snapshot| keys.lease().map(|lease| lease.holder.clone());
             if old.sync != new.sync || old.failover != new.failover || holder(&old) != holder(&new)
             {
@@ -197,7 +193,17 @@ impl World {
             self.oracle.keys(self.t, &old, &new);
             self.must_not_renew(&old, &new);
             self.explain(&old, &new);
+            self.note_request(&old, &new);
             self.keys_changed();
+        }
+    }
+
+    /// A request that names its candidate: agents see it for a moment after it was withdrawn or replaced.
+    fn note_request(&mut self, old: &Snapshot, new: &Snapshot) {
+        let named =
+            |keys: &Snapshot| keys.failover.as_ref().is_some_and(|r| r.value.member.is_some());
+        if named(old) || named(new) {
+            self.requested = self.t;
         }
     }
 }

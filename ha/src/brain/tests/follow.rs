@@ -1,6 +1,7 @@
 //! Following, and data that does not fit.
 
 use super::*;
+use crate::brain::anew::GivenUp;
 use crate::observation::{LastWords, RunningJob};
 
 #[test]
@@ -312,7 +313,7 @@ fn a_base_backup_that_fails_for_what_lies_outside_is_not_copied_again() {
 #[test]
 fn what_does_not_fit_one_leader_may_fit_the_next() {
     let mut brain = brain("n2");
-    brain.must_clone = Some(("n3".into(), "a twin".into()));
+    brain.must_clone = Some(GivenUp { leader: "n3".into(), proof: "a twin".into(), term: 0 });
     let rest = down(sees("n2", 100, on_timeline(2), standby(0)), false, true);
     assert_eq!(commands(&mut brain, &rest), [Command::Begin(Job::CheckHistory(upstream("n1")))]);
 }

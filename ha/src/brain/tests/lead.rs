@@ -1,6 +1,7 @@
 //! Promotion, start and fence.
 
 use super::*;
+use crate::brain::anew::GivenUp;
 
 #[test]
 fn a_primary_without_a_lease_is_fenced() {
@@ -51,6 +52,21 @@ fn whoever_was_promoted_by_hand_before_its_turn_is_promoted_by_all_the_rules() {
         lead("n1"),
         Some(Command::Begin(Job::StartPrimary { .. }) | Command::Write(_))
     ));
+}
+
+/// It was promoted by hand in the moment in which the lease was handed to it, and saw in its picture of
+/// before a leader without its timeline.
+#[test]
+fn an_heir_leads_with_what_it_has_whatever_did_not_fit_the_giver() {
+    let leads = |term| {
+        let mut brain = brain("n1");
+        let (leader, proof) = ("n2".to_owned(), "a twin".to_owned());
+        brain.must_clone = Some(GivenUp { leader, proof, term });
+        let seen = holding(down(sees("n1", 100, cluster(), primary(0)), true, false), false);
+        commands(&mut brain, &seen)
+    };
+    assert!(matches!(leads(4)[..], [Command::Begin(Job::StartPrimary { .. })]), "{:?}", leads(4));
+    assert_eq!(leads(5), [Command::Release], "what was found in this reign binds it");
 }
 
 /// PostgreSQL has been a standby since, and waits for nobody when it is promoted.
