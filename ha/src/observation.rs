@@ -284,6 +284,9 @@ pub struct Standby {
     pub sync: bool,
     /// `flush_lsn`.
     pub flush_lsn: Lsn,
+    /// How far it has done what the server's `synchronous_commit` has commits wait for: written with
+    /// `remote_write`, replayed with `remote_apply`, else flushed.
+    pub confirmed_lsn: Lsn,
 }
 
 /// Which server a standby follows.

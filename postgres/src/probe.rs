@@ -70,6 +70,9 @@ pub struct Probe {
     /// Settings that are hart's own, and have a value from another file than hart's.
     #[serde(deserialize_with = "or_empty", default)]
     pub overridden: Vec<String>,
+    /// What commits wait for, as the files have it; this connection has a value of its own.
+    #[serde(deserialize_with = "or_empty_text", default)]
+    pub synchronous_commit: String,
     /// Where a file has `synchronous_commit` let commits go before a standby has them on disk.
     #[serde(deserialize_with = "or_empty", default)]
     pub lax_commits: Vec<String>,
@@ -79,6 +82,17 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// How far a standby has done what commits here wait for.
+    #[must_use]
+    pub fn confirmed(&self, row: &StandbyRow) -> Lsn {
+        let confirmed = match self.synchronous_commit.as_str() {
+            "remote_write" => row.write_lsn,
+            "remote_apply" => row.replay_lsn,
+            _ => row.flush_lsn,
+        };
+        confirmed.unwrap_or_default()
+    }
+
     /// How far this server has WAL on disk: flushed on a primary, received or replayed on a standby.
     #[must_use]
     pub fn position(&self) -> Lsn {
@@ -161,6 +175,10 @@ fn or_empty<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<String>, D
     Ok(Option::deserialize(input)?.unwrap_or_default())
 }
 
+fn or_empty_text<'de, D: serde::Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(input)?.unwrap_or_default())
+}
+
 /// When the configuration was loaded, what needed a restart then, and what was overridden.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pending {
@@ -169,6 +187,7 @@ pub(crate) struct Pending {
     changes: BTreeMap<String, Change>,
     overridden: Vec<String>,
     lax_commits: Vec<String>,
+    synchronous_commit: String,
 }
 
 /// The part of the answer that decides about [`Pending`].
@@ -213,13 +232,22 @@ impl Postgres {
                 let changes = probe.pending_changes.clone();
                 let overridden = probe.overridden.clone();
                 let lax_commits = probe.lax_commits.clone();
+                let synchronous_commit = probe.synchronous_commit.clone();
                 let loaded = loaded.loaded.unwrap_or_default();
-                self.set_pending(Pending { loaded, names, changes, overridden, lax_commits });
+                self.set_pending(Pending {
+                    loaded,
+                    names,
+                    changes,
+                    overridden,
+                    lax_commits,
+                    synchronous_commit,
+                });
             }
             None => {
-                let Pending { names, changes, overridden, lax_commits, .. } = self.pending();
-                (probe.pending_restart, probe.pending_changes) = (names, changes);
-                (probe.overridden, probe.lax_commits) = (overridden, lax_commits);
+                let known = self.pending();
+                (probe.pending_restart, probe.pending_changes) = (known.names, known.changes);
+                (probe.overridden, probe.lax_commits) = (known.overridden, known.lax_commits);
+                probe.synchronous_commit = known.synchronous_commit;
             }
         }
         self.compare_places(probe.receiver.as_mut());
@@ -250,6 +278,26 @@ mod tests {
         assert_eq!(probe.pending_restart, ["shared_buffers"]);
         let probe = postgres.read_probe(&PRIMARY.replace("PENDING", "[]")).unwrap();
         assert!(probe.pending_restart.is_empty());
+    }
+
+    #[test]
+    fn what_commits_wait_for_says_how_far_a_standby_is() {
+        let postgres = Postgres::new(Settings::new("demo", "n1", "/nonexistent"));
+        let row = r#"{"pid":1,"application_name":"n2","client_addr":null,"state":"streaming",
+            "sync_state":"sync","sync_priority":1,"sent_lsn":9,"write_lsn":8,"flush_lsn":7,
+            "replay_lsn":6}"#;
+        let said = |commit: &str, loaded: &str| {
+            let rows = PRIMARY.replace("\"standbys\":[]", &format!("\"standbys\":[{row}]"));
+            let rows = rows.replace("PENDING", loaded);
+            let text = rows.replace("\"loaded\"", &format!("{commit}\"loaded\""));
+            let probe = postgres.read_probe(&text).unwrap();
+            probe.confirmed(&probe.standbys[0])
+        };
+        let set = |value: &str| said(&format!("\"synchronous_commit\":{value:?},"), "[]");
+        assert_eq!(set("remote_write"), Lsn(8));
+        assert_eq!(["on", "local", "off"].map(set), [Lsn(7); 3]);
+        assert_eq!(set("remote_apply"), Lsn(6));
+        assert_eq!(said("\"synchronous_commit\":null,", "null"), Lsn(6), "as it was loaded");
     }
 
     #[test]

@@ -59,6 +59,9 @@ SELECT json_build_object(
             WHERE name = 'synchronous_commit' AND applied
             AND lower(setting) NOT IN ('on', 'remote_apply', 'true', 'yes', '1'))
       END,
+  'synchronous_commit', CASE WHEN extract(epoch FROM pg_conf_load_time())::text <> $LOADED$
+      THEN coalesce((SELECT lower(setting) FROM pg_file_settings
+          WHERE name = 'synchronous_commit' AND applied ORDER BY seqno DESC LIMIT 1), 'on') END,
   'lax_databases', (SELECT coalesce(json_agg(split_part(c, '=', 2) || ' for ' ||
           CASE WHEN s.setdatabase = 0 THEN 'all databases' ELSE 'database ' || d.datname END), '[]')
       FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c

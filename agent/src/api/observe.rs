@@ -97,6 +97,8 @@ pub struct SeenSql {
     pub streaming: bool,
     /// Rows of `pg_stat_replication`: name, streaming, synchronous, flushed.
     pub standbys: Vec<(String, bool, bool, Lsn)>,
+    /// How far they have done what commits wait for.
+    pub confirmed: BTreeMap<String, Lsn>,
     /// Commits wait for somebody.
     pub waits: bool,
     /// `synchronous_standby_names`.
@@ -182,6 +184,7 @@ impl From<&Sql> for SeenSql {
             replay_lsn: sql.replay_lsn,
             streaming: sql.streaming,
             standbys: sql.standbys.iter().map(row).collect(),
+            confirmed: sql.standbys.iter().map(|r| (r.name.clone(), r.confirmed_lsn)).collect(),
             waits: sql.waits,
             names: sql.names.clone(),
         }
@@ -250,6 +253,7 @@ impl SeenSql {
             streaming: *streaming,
             sync: *sync,
             flush_lsn: *flush_lsn,
+            confirmed_lsn: self.confirmed.get(name).copied().unwrap_or(*flush_lsn),
         };
         Sql {
             at: now,

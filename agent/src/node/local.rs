@@ -219,7 +219,7 @@ fn sql(at: Time, asked: Time, probe: &Probe) -> Sql {
             .recovery_command
             .as_ref()
             .map(|found| RecoveryCommand { name: found.name.clone(), began: found.began }),
-        standbys: probe.standbys.iter().filter_map(standby).collect(),
+        standbys: probe.standbys.iter().filter_map(|row| standby(probe, row)).collect(),
         impostors: Default::default(),
         pending_restart: !probe.pending_restart.is_empty(),
         waits: !probe.synchronous_standby_names.is_empty(),
@@ -251,11 +251,12 @@ pub fn streamed(probe: &Probe) -> Option<(Timeline, Lsn)> {
 }
 
 /// As the brain has it.
-pub fn standby(row: &StandbyRow) -> Option<Standby> {
+pub fn standby(probe: &Probe, row: &StandbyRow) -> Option<Standby> {
     Some(Standby {
         name: row.application_name.clone()?,
         streaming: row.state.as_deref() == Some("streaming"),
         sync: matches!(row.sync_state.as_deref(), Some("sync" | "quorum")),
         flush_lsn: row.flush_lsn.unwrap_or_default(),
+        confirmed_lsn: probe.confirmed(row),
     })
 }

@@ -131,7 +131,7 @@ impl Agent {
         let others = names.iter().filter(|name| **name != self.config.name);
         let sorted = self.strangers.sort(*came, &probe.standbys, others, has_slot);
         let rows = probe.standbys.iter().filter(|row| !sorted.pids.contains(&row.pid));
-        sql.standbys = rows.filter_map(local::standby).collect();
+        sql.standbys = rows.filter_map(|row| local::standby(probe, row)).collect();
         sql.impostors = sorted.impostors;
     }
 }

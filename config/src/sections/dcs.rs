@@ -48,7 +48,8 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "bootstrap.dcs.maximum_lag_on_syncnode",
         Kind::Limit,
         "Bytes that a synchronous standby may be behind the others (or the primary, where it is \
-         alone) before it stops being one; -1: no limit.",
+         alone) before it stops being one, in what synchronous_commit waits for (replayed with \
+         remote_apply, written with remote_write, else flushed); -1: no limit.",
     )
     .default("-1"),
     key(

@@ -160,6 +160,30 @@ async fn a_proof_ends_when_somebody_alters_the_names_meanwhile() {
 }
 
 #[tokio::test]
+async fn how_far_a_standby_is_goes_by_what_commits_wait_for() {
+    let primary = Node::primary("n1").await;
+    let replica = Node::replica("n2", &primary).await;
+    replica.sql("SELECT pg_wal_replay_pause()").await;
+    let set = "ALTER SYSTEM SET synchronous_commit = 'remote_apply'";
+    primary.sql(set).await;
+    primary.postgres.reload(LONG).await.unwrap();
+    primary.sql("CREATE TABLE public.t (i int)").await;
+    let stuck = |p: &hart_postgres::Probe| {
+        let row = p.standbys.first()?;
+        let received = row.flush_lsn == p.flush_lsn && p.synchronous_commit == "remote_apply";
+        (received && p.confirmed(row) < row.flush_lsn?).then_some(p.confirmed(row))
+    };
+    primary.until("it has flushed all, and replayed less", stuck).await;
+    primary.sql("ALTER SYSTEM RESET synchronous_commit").await;
+    primary.postgres.reload(LONG).await.unwrap();
+    let all = |p: &hart_postgres::Probe| {
+        let row = p.standbys.first()?;
+        (p.synchronous_commit == "on" && Some(p.confirmed(row)) == row.flush_lsn).then_some(())
+    };
+    primary.until("what is flushed counts again", all).await;
+}
+
+#[tokio::test]
 async fn names_that_somebody_altered_are_seen_and_give_way_to_the_proof() {
     let primary = Node::primary("n1").await;
     let _replica = Node::replica("n2", &primary).await;

@@ -55,6 +55,7 @@ impl World {
             streaming: true,
             sync: server.sync.of.contains(&self.names[sender.to]),
             flush_lsn: Lsn(sender.acked),
+            confirmed_lsn: Lsn(sender.acked),
         };
         let lsn = |is: bool| Lsn(if is { pos.lsn } else { 0 });
         let sql = Sql {

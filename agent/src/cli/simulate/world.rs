@@ -268,6 +268,7 @@ impl World {
             streaming: true,
             sync: waited.as_ref().is_some_and(|names| names.contains(&node.name)),
             flush_lsn: sql.position(),
+            confirmed_lsn: sql.position(),
         };
         let follows = |node: &&Node| {
             node.local.upstream.as_ref().is_some_and(|upstream| upstream.name == name)

@@ -361,7 +361,7 @@ impl Brain {
         rows.sort_by_key(|row| {
             let priority = tags(row).and_then(|tags| tags.sync_priority).unwrap_or(1);
             let stay = (!published.contains(&row.name), !waited(row));
-            (Reverse(priority), stay, Reverse(row.flush_lsn), &row.name)
+            (Reverse(priority), stay, Reverse(row.confirmed_lsn), &row.name)
         });
         let mut best = BTreeSet::new();
         for row in &rows {
@@ -378,12 +378,12 @@ impl Brain {
 }
 
 /// `maximum_lag_on_syncnode`: measured against the foremost standby or, where there is only one,
-/// against the primary.
+/// against the primary; by what commits wait for. Who is behind in that holds clients up.
 fn drop_laggards(turn: &Turn<'_>, sql: &Sql, rows: &mut Vec<&Standby>) {
     let Some(limit) = turn.config.maximum_lag_on_syncnode else { return };
-    let foremost = rows.iter().map(|row| row.flush_lsn).max().filter(|_| rows.len() > 1);
+    let foremost = rows.iter().map(|row| row.confirmed_lsn).max().filter(|_| rows.len() > 1);
     let end = foremost.unwrap_or(sql.write_lsn);
-    rows.retain(|row| end.bytes_since(row.flush_lsn) <= limit);
+    rows.retain(|row| end.bytes_since(row.confirmed_lsn) <= limit);
 }
 
 /// Commits are proved to wait for nobody, from before somebody changed what that means: in strict mode they wait

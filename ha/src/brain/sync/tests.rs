@@ -9,7 +9,8 @@ use crate::lsn::Lsn;
 use crate::observation::{Observation, PeerAnswer, Probe, Sql, Standby};
 
 fn row(name: &str, flushed: u64) -> Standby {
-    Standby { name: name.into(), streaming: true, sync: true, flush_lsn: Lsn(flushed) }
+    let (flush_lsn, confirmed_lsn) = (Lsn(flushed), Lsn(flushed));
+    Standby { name: name.into(), streaming: true, sync: true, flush_lsn, confirmed_lsn }
 }
 
 /// n1 leads at 2000; commits wait for `waited`, and `published` is published.
@@ -302,6 +303,36 @@ fn a_laggard_gives_way() {
     assert_eq!(commands(&mut brain("n1"), &seen), [publish(&[])]);
     let alone = limited(leader(10_000, &[], &[], vec![row("n2", 1800)]));
     assert!(!commands(&mut brain("n1"), &alone).contains(&wait_for(&["n2"])), "200 behind");
+}
+
+/// With `remote_apply` commits wait for a standby that is stuck in replay, though it has flushed all.
+#[test]
+fn a_lag_is_one_in_what_commits_wait_for() {
+    let limited = |seen| {
+        let settings =
+            serde_json::json!({"synchronous_mode": true, "maximum_lag_on_syncnode": 100});
+        set(seen, settings)
+    };
+    let stuck = Standby { confirmed_lsn: Lsn(1800), ..row("n2", 2000) };
+    let seen = limited(leader(10_000, &["n2"], &["n2"], vec![stuck.clone(), row("n3", 2000)]));
+    assert_eq!(commands(&mut brain("n1"), &seen), [publish(&[])]);
+    let alone = limited(leader(10_000, &[], &[], vec![stuck.clone()]));
+    assert!(!commands(&mut brain("n1"), &alone).contains(&wait_for(&["n2"])), "200 behind");
+    // Of two that may be synchronous the one that is further in this is taken.
+    let seen = on(leader(10_000, &[], &[], vec![stuck, row("n3", 1900)]));
+    assert_eq!(commands(&mut brain("n1"), &seen), [wait_for(&["n3"])]);
+    // What commits do not wait for is no lag: with `remote_write`, that it has not flushed.
+    let quick = Standby { flush_lsn: Lsn(1800), ..row("n2", 2000) };
+    let seen = limited(leader(10_000, &["n2"], &["n2"], vec![quick, row("n3", 2000)]));
+    assert_eq!(commands(&mut brain("n1"), &seen), []);
+}
+
+/// Applied or only written: a standby is published when it has on disk what was acknowledged before.
+#[test]
+fn whoever_is_published_has_flushed_what_was_acknowledged_before() {
+    let quick = Standby { confirmed_lsn: Lsn(2000), ..row("n2", 0) };
+    let seen = on(leader(10_000, &[], &["n2"], vec![quick]));
+    assert_eq!(commands(&mut brain("n1"), &seen), []);
 }
 
 #[test]

@@ -17,6 +17,7 @@ fn a_standby_is_published_only_after_commits_wait_and_it_has_caught_up() {
         streaming: true,
         sync,
         flush_lsn: Lsn(flushed),
+        confirmed_lsn: Lsn(flushed),
     };
     let proof = Some(proof(all(&["n2"]), Lsn(1500)));
     let wait = Command::Begin(Job::Sync(all(&["n2"])));
@@ -31,7 +32,7 @@ fn a_standby_is_published_only_after_commits_wait_and_it_has_caught_up() {
 #[test]
 fn a_write_of_the_set_that_may_still_come_true_is_ruled_out_first() {
     let row =
-        |streaming| Standby { name: "n2".into(), streaming, sync: true, flush_lsn: Lsn(1500) };
+        |streaming| Standby { name: "n2".into(), streaming, sync: true, flush_lsn: Lsn(1500), ..<_>::default() };
     let see = |row: Standby, at: u64, replaces: u64| {
         let mut snapshot = with_sync(cluster(), "n1", &[]);
         let sync = snapshot.sync.as_mut().unwrap();
@@ -53,7 +54,7 @@ fn a_write_of_the_set_that_may_still_come_true_is_ruled_out_first() {
 
 #[test]
 fn commits_that_hang_for_a_lost_standby_are_let_go_when_the_next_one_cannot_be_proved() {
-    let row = Standby { name: "n3".into(), streaming: true, sync: false, flush_lsn: Lsn(1) };
+    let row = Standby { name: "n3".into(), streaming: true, sync: false, flush_lsn: Lsn(1), ..<_>::default() };
     let snapshot = with_sync(cluster(), "n1", &[]);
     let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
     let mut seen = leads(snapshot, sql);
@@ -66,7 +67,7 @@ fn commits_that_hang_for_a_lost_standby_are_let_go_when_the_next_one_cannot_be_p
 
 #[test]
 fn commits_that_hang_are_not_let_go_while_their_standby_may_yet_be_published() {
-    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1500) };
+    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1500), ..<_>::default() };
     let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
     let mut seen = leads(with_sync(cluster(), "n1", &[]), sql);
     seen.local.waits_for = Some(proof(all(&["n2"]), Lsn(1500)));
@@ -85,7 +86,7 @@ fn commits_that_hang_are_not_let_go_while_their_standby_may_yet_be_published() {
 
 #[test]
 fn commits_wait_on_for_a_standby_that_is_published() {
-    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1) };
+    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1), ..<_>::default() };
     let snapshot = with_sync(cluster(), "n1", &["n2"]);
     let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
     let mut seen = leads(snapshot, sql);
@@ -129,7 +130,7 @@ fn published_standbys_may_come_back_after_a_restart_of_the_primary() {
     let mut brain = restarted();
     assert_eq!(commands(&mut brain, &look(&["n2"], 100, true)), []);
     let mut back = look(&["n2"], 900, true);
-    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(2000) };
+    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(2000), ..<_>::default() };
     let sql = back.local.sql.as_mut().unwrap();
     (sql.standbys, sql.at) = (vec![row], at(900));
     back.local.waits_for = Some(proof(all(&["n2"]), Lsn(1500)));
@@ -184,6 +185,7 @@ fn commits_do_not_turn_to_another_standby_on_a_picture_of_the_past() {
         streaming: true,
         sync: true,
         flush_lsn: Lsn(2000),
+        ..<_>::default()
     };
     let see = |at: u64, published: &[&str], waited: &str| {
         let mut snapshot = with_sync(cluster(), "n1", published);
@@ -305,7 +307,7 @@ fn a_picture_of_a_later_reign_is_no_picture_of_the_past() {
 #[test]
 fn a_deletion_that_may_still_come_true_is_ruled_out_when_the_mode_is_on_again() {
     let mut brain = brain("n1");
-    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1500) };
+    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1500), ..<_>::default() };
     let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
     let see = |on: bool, index: u64| {
         let snapshot = with_sync(cluster(), "n1", &["n2"]);
@@ -324,7 +326,7 @@ fn a_deletion_that_may_still_come_true_is_ruled_out_when_the_mode_is_on_again() 
 
 /// n1 leads, these names are in force, and others were proved at second 10.
 fn altered(published: &[&str], in_force: &str, asked: u64) -> Observation {
-    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(2000) };
+    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(2000), ..<_>::default() };
     let sql = Sql {
         standbys: vec![row],
         waits: !in_force.is_empty(),
