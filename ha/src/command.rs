@@ -31,6 +31,8 @@ pub enum Command {
     Carry(Payload),
     /// Whose word is enough to go on without the store; `None`: nobody's.
     Pact(Option<Pact>),
+    /// Renew the lease now, ahead of its time.
+    Renew,
     /// Write to the store.
     Write(Write),
     /// Ask these members (name → REST address) for their positions, all at once.

@@ -95,6 +95,7 @@ impl Agent {
                 lease(LeaseOrder::Carry(carried.clone()));
                 self.carried = carried;
             }
+            Command::Renew => lease(LeaseOrder::Renew),
             Command::Pact(pact) => lease(LeaseOrder::Pact(pact)),
             Command::Write(write) => self.write(write, step, observation),
             Command::Probe(members) => self.peers.ask(members),
@@ -504,6 +505,7 @@ fn sentence(decision: &Decision) -> Option<String> {
     let what = match &decision.command {
         Command::Carry(_)
         | Command::Pact(_)
+        | Command::Renew
         | Command::Origins(_)
         | Command::NoteList(_)
         | Command::Slots { .. }

@@ -41,6 +41,8 @@ pub enum Order {
     Release(Term),
     /// Prolong the lease of this term by nothing any more.
     Abandon(Term),
+    /// Renew it now, ahead of its time.
+    Renew,
     /// Whose word is enough to go on without Consul.
     Pact(Option<Pact>),
     /// The store shows this lease.
@@ -253,6 +255,10 @@ impl LeaseTask {
             Order::HandOver(..) | Order::Release(_) => None,
             Order::Abandon(term) => {
                 self.keeper.abandon(term);
+                None
+            }
+            Order::Renew => {
+                self.keeper.hurry(now);
                 None
             }
             Order::Pact(pact) => {

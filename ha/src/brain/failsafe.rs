@@ -34,6 +34,8 @@ pub(super) struct Agreement {
     /// The names in lists that were to replace this version: each of them may come true yet.
     sent: Option<(Index, Failsafe)>,
     seen: Option<Failsafe>,
+    /// The version of the list for which a renewal was hurried.
+    hurried: Option<Index>,
 }
 
 impl Agreement {
@@ -67,6 +69,7 @@ impl Brain {
         } else {
             Failsafe::new()
         };
+        self.settle(turn, snapshot, hold.term);
         self.agree(turn, snapshot, &wanted, hold);
         let index = snapshot.failsafe.as_ref().map_or(0, |failsafe| failsafe.index);
         let stored = snapshot.failsafe.as_ref().map(|failsafe| &failsafe.value);
@@ -77,6 +80,18 @@ impl Brain {
             self.agreement.sent = Some((index, names.collect()));
             let write = Write::Failsafe { list: wanted, at: index };
             turn.push(Command::Write(write), "the members have changed");
+        }
+    }
+
+    /// There is no pact before a renewal was stored later than the list. Consul may be gone by the time at
+    /// which one is due.
+    fn settle(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, term: Term) {
+        let Some(list) = snapshot.failsafe.as_ref().filter(|_| turn.config.failsafe_mode) else {
+            return;
+        };
+        let settled = list.value.is_empty() || is_settled(snapshot, &self.settings, term);
+        if !settled && self.agreement.hurried.replace(list.index) != Some(list.index) {
+            turn.push(Command::Renew, "");
         }
     }
 

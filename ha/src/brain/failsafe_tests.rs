@@ -62,6 +62,22 @@ fn the_first_list_is_written_before_anybody_is_asked() {
     assert_eq!(about(&mut brain, &leading(30, listed(&all, 6), 1)), []);
 }
 
+/// Consul may be gone before a renewal is due.
+#[test]
+fn a_renewal_is_hurried_once_for_each_list() {
+    let mut brain = brain("n1");
+    let hurries = |brain: &mut crate::brain::Brain, snapshot: Snapshot| {
+        let step = brain.step(&leading(0, snapshot, 0));
+        step.decisions.iter().filter(|d| d.command == Command::Renew).count()
+    };
+    let all = ["n1", "n2", "n3"];
+    assert_eq!(hurries(&mut brain, cluster()), 0, "there is no list");
+    assert_eq!(hurries(&mut brain, listed(&all, 9)), 1);
+    assert_eq!(hurries(&mut brain, listed(&all, 9)), 0);
+    assert_eq!(hurries(&mut brain, listed(&all, 6)), 0, "a renewal was stored later");
+    assert_eq!(hurries(&mut brain, listed(&all, 10)), 1);
+}
+
 #[test]
 fn who_joins_is_asked_before_the_list_names_it() {
     let mut brain = brain("n1");

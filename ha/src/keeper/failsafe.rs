@@ -248,7 +248,9 @@ impl Keeper {
         ask_timeout(self.ttl)
     }
 
-    /// When the members are to be asked next: half of the lease has gone by without a renewal.
+    /// When the members are to be asked next: half of the lease has gone by without a renewal, or less
+    /// where renewals are so frequent that two in a row have failed. To ask early costs nothing but the
+    /// question: a promise counts from when it was asked for, as a renewal would.
     pub(super) fn ask_at(&self) -> Option<Time> {
         let holding = self.holding.as_ref()?;
         let pact = self.failsafe.pact.as_ref()?;
@@ -256,8 +258,10 @@ impl Keeper {
         if pact.term != holding.term || over || self.failsafe.asking.is_some() {
             return None;
         }
-        let half = holder_deadline(Time::ZERO, holding.ttl).since(Time::ZERO) / 2;
-        let at = Time::ZERO + holding.end().since(Time::ZERO).saturating_sub(half);
+        let whole = holder_deadline(Time::ZERO, holding.ttl).since(Time::ZERO);
+        let silence = (self.renew_every * 2 + self.patience()).min(whole / 2);
+        let left = whole.saturating_sub(silence);
+        let at = Time::ZERO + holding.end().since(Time::ZERO).saturating_sub(left);
         Some(at.max(self.failsafe.not_before))
     }
 

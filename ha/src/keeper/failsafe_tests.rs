@@ -108,6 +108,46 @@ fn nobody_is_asked_while_renewals_come_through() {
 }
 
 #[test]
+fn a_renewal_may_be_hurried() {
+    let mut keeper = holder(&["n2"]);
+    assert_eq!(keeper.tick(at(100)), None, "due at 1000");
+    keeper.hurry(at(100));
+    let renewal = keeper.tick(at(100)).unwrap();
+    keeper.hurry(at(110));
+    assert_eq!(keeper.tick(at(110)), None, "it is under way");
+    keeper.answered(at(120), renewal.id, Outcome::Applied(Some(12)));
+    assert_eq!(keeper.tick(at(1099)), None);
+    assert!(keeper.tick(at(1100)).is_some());
+}
+
+/// A long lease, and Consul is silent: that is known long before half of it has gone by.
+#[test]
+fn two_renewals_that_fail_are_silence_enough_to_ask() {
+    let mut keeper = Keeper::new("n1", "i-n1");
+    keeper.configure(Duration::from_secs(30), Duration::from_secs(2));
+    keeper.set_session(at(0), Some("s1".into()));
+    let request = keeper.acquire(at(0), &plan(None)).unwrap();
+    keeper.answered(at(5), request.id, Outcome::Applied(Some(11)));
+    keeper.set_pact(pact(1, &[]));
+    let renewal = keeper.tick(at(2000)).unwrap();
+    keeper.answered(at(2010), renewal.id, Outcome::Applied(Some(12)));
+    keeper.tick(at(4000)).unwrap();
+    // Two renewals' time, and what an answer may take.
+    assert_eq!((keeper.ask(at(8999)), keeper.rests_on_promises()), (None, false));
+    assert_eq!(keeper.wake_at(), Some(at(7000)), "the answer is late");
+    keeper.tick(at(7000)).unwrap();
+    assert_eq!(keeper.wake_at(), Some(at(9000)));
+    assert_eq!((keeper.ask(at(9000)), keeper.rests_on_promises()), (None, true), "nobody to ask");
+    assert_eq!(deadline(&keeper, 9000), Some(at(9000 + 27_000)));
+    // Where renewals are rare, half of the lease is earlier.
+    keeper.configure(Duration::from_secs(30), Duration::from_millis(7500));
+    keeper.ask(at(22_499));
+    assert_eq!(deadline(&keeper, 22_499), Some(at(9000 + 27_000)));
+    keeper.ask(at(22_500));
+    assert_eq!(deadline(&keeper, 22_500), Some(at(22_500 + 27_000)));
+}
+
+#[test]
 fn when_all_have_agreed_the_lease_counts_from_the_question() {
     let mut keeper = holder(&["n2", "n3"]);
     let round = keeper.ask(at(1800)).unwrap();

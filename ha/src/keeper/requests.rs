@@ -86,6 +86,13 @@ impl Keeper {
         Some(self.lock(now, Intent::Acquire, plan.term, plan.at, unlock, session))
     }
 
+    /// The next renewal is wanted at once, for what is in the store by then.
+    pub fn hurry(&mut self, now: Time) {
+        if let Some(holding) = &mut self.holding {
+            holding.due = holding.due.min(now);
+        }
+    }
+
     /// PostgreSQL is to end and cannot be ended, so this reign ends by itself: no renewal, no question
     /// to the members, and it is not taken back. It cannot be called off; a later reign has another
     /// term. What is under way may prolong it once more, since the store may have it already.

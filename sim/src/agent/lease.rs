@@ -32,6 +32,8 @@ pub enum Order {
     HandOver(Heir),
     /// Give it up.
     Release,
+    /// Renew it now.
+    Renew,
     /// Whose word is enough to go on without Consul.
     Pact(Option<Pact>),
     /// Prolong it by nothing any more.
@@ -75,6 +77,10 @@ impl World {
             Some(Order::Release) => {
                 agent.ghost = None;
                 keeper.release(now)
+            }
+            Some(Order::Renew) => {
+                keeper.hurry(now);
+                None
             }
             Some(Order::Pact(pact)) => {
                 keeper.set_pact(pact);

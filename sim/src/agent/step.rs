@@ -92,6 +92,7 @@ impl World {
                 c,
                 Command::Carry(_)
                     | Command::Pact(_)
+                    | Command::Renew
                     | Command::Slots { .. }
                     | Command::Probe(_)
                     | Command::NoteList(_)
@@ -120,6 +121,7 @@ impl World {
             Command::Release => self.lease_turn(n, Some(Order::Release)),
             Command::Abandon { term } => self.abandon(n, term),
             Command::Carry(payload) => self.lease_turn(n, Some(Order::Carry(payload))),
+            Command::Renew => self.lease_turn(n, Some(Order::Renew)),
             Command::Pact(pact) => self.lease_turn(n, Some(Order::Pact(pact))),
             Command::Write(write) => self.write(n, write, &step.config.raw),
             Command::Probe(members) => members.keys().for_each(|name| self.ask(n, name)),

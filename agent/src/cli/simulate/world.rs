@@ -327,6 +327,7 @@ impl World {
                 node.send(now, request, reaches.then_some(&mut self.store));
             }
             Command::Carry(payload) => node.keeper.set_payload(payload),
+            Command::Renew => node.keeper.hurry(now),
             Command::Pact(pact) => node.keeper.set_pact(pact),
             Command::Write(write) if reaches => {
                 let session = node.session().cloned();

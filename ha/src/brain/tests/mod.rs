@@ -199,6 +199,7 @@ pub(super) fn commands(brain: &mut Brain, seen: &Observation) -> Vec<Command> {
             command,
             Command::Write(Write::Member(_) | Write::Failsafe { .. })
                 | Command::Carry(_)
+                | Command::Renew
                 | Command::Origins(_)
                 | Command::NoteList(_)
                 | Command::RestNames { .. }
