@@ -24,7 +24,8 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key(
         "bootstrap.dcs.primary_start_timeout",
         Kind::Seconds,
-        "How long a primary may take to start.",
+        "How long a primary may take to start, also after a crash, before another node is preferred; 0: one \
+         that has crashed is not started again where another node may lead.",
     )
     .default("300"),
     key("bootstrap.dcs.master_start_timeout", Kind::Seconds, "Old name of primary_start_timeout."),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Brain;
+use super::crash::AfterCrash;
 use super::planned::keep_plan;
 use super::race::named_candidate;
 use super::turn::Turn;
@@ -122,6 +123,15 @@ impl Brain {
             return self.without_control_file(turn, snapshot);
         };
         self.unreadable_since = None;
+        match self.after_crash(turn, snapshot, control) {
+            AfterCrash::Starts => {}
+            AfterCrash::Asks => return turn.phase("PostgreSQL has crashed: asking who may lead"),
+            AfterCrash::GivesUp => {
+                turn.phase("giving the lease up");
+                let reason = "PostgreSQL has crashed, primary_start_timeout is 0, and another node may lead";
+                return self.release(turn, reason.to_owned());
+            }
+        }
         let job = if control.was_primary {
             let Some(sync) = self.first_waits(turn, snapshot) else {
                 turn.wake_soon();
@@ -193,7 +203,12 @@ impl Brain {
         turn.wake_soon();
         let Process::Running { since } = turn.obs.local.process else { return };
         let since = since.max(self.sick.last_answer());
-        let too_long = turn.now().since(since) > turn.config.primary_start_timeout;
+        // Nothing starts in no time: what 0 means is decided before the start.
+        let patience = match turn.config.primary_start_timeout {
+            Duration::ZERO => turn.config.ttl,
+            patience => patience,
+        };
+        let too_long = turn.now().since(since) > patience;
         let snapshot = turn.obs.store.snapshot.as_ref();
         // In a pause nobody would take over: it may take its time.
         let too_long = too_long && !turn.config.pause;

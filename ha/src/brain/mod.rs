@@ -17,6 +17,7 @@
 //! | `follow` | what a replica does |
 //! | `anew` | a replica whose data is to be thrown away and copied anew |
 //! | `wal_gone` | a replica whose next WAL nobody has any more |
+//! | `crash` | a primary that has crashed and is not to be started again |
 //! | `sick` | a primary that runs and does not work |
 //! | `unkillable` | one that is to end and does not |
 //! | `overridden` | settings that are hart's own, changed past it |
@@ -26,6 +27,7 @@
 mod anew;
 mod beside;
 mod bootstrap;
+mod crash;
 mod eligible;
 mod failsafe;
 #[cfg(test)]
@@ -166,6 +168,12 @@ pub struct Brain {
     refused: Option<String>,
     /// The request that was refused last. It may be seen for a while yet, and is not taken up again.
     turned_down: Option<Index>,
+    /// The simulator switches a rule off.
+    believes_backups: bool,
+    /// PostgreSQL of the holder has crashed: whose answers are older do not count.
+    crash_asked: Option<Time>,
+    /// When the lease was given up for others because of that.
+    crashed: Option<Time>,
     /// The standby does not stream.
     silent_since: Option<follow::Silence>,
     /// Since when the holder has not been able to read the control file.
@@ -225,6 +233,9 @@ impl Brain {
             agreement: failsafe::Agreement::default(),
             refused: None,
             turned_down: None,
+            believes_backups: false,
+            crash_asked: None,
+            crashed: None,
             silent_since: None,
             unreadable_since: None,
             roles_done: false,
@@ -376,6 +387,7 @@ impl Brain {
 
     fn decide(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         turn.verdict = self.verdict(turn, snapshot);
+        self.leaves_it_to_others(turn, snapshot);
         self.note_term(turn, snapshot);
         note_list(turn, snapshot);
         self.note_rival(turn, snapshot);

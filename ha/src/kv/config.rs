@@ -44,7 +44,8 @@ pub struct DynamicConfig {
     pub retry_timeout: Duration,
     /// A candidate further behind than this (bytes) is not promoted by itself in async mode.
     pub maximum_lag_on_failover: u64,
-    /// How long a crashed or starting primary may take before another node is preferred.
+    /// How long a crashed or starting primary may take before another node is preferred; zero: one that
+    /// has crashed is not started again where another node may lead.
     pub primary_start_timeout: Duration,
     /// How long an orderly stop waits for the shutdown checkpoint; zero: the node's own setting.
     pub primary_stop_timeout: Duration,

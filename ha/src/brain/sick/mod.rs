@@ -145,16 +145,21 @@ impl Brain {
             turn.wake_soon();
             return false;
         }
-        let sync = turn.config.synchronous_mode != SynchronousMode::Off;
-        let voters = self.published_voters(snapshot);
-        let named = &voters.names;
-        let fit = |name: &String| !self.is_me(name) && (!sync || named.contains(name));
-        let somebody = turn.answers().any(|(name, peer)| may_lead(peer) && fit(name))
-            && (!sync || self.quorum_could_lead(turn, &voters));
+        let somebody = self.some_answer_may_lead(turn, snapshot);
         if !somebody {
             turn.wake_at(turn.now() + turn.config.ttl / 2);
         }
         somebody
+    }
+
+    /// Is somebody there who may lead in the place of this node, the holder?
+    pub(super) fn some_answer_may_lead(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
+        let sync = turn.config.synchronous_mode != SynchronousMode::Off;
+        let voters = self.published_voters(snapshot);
+        let named = &voters.names;
+        let fit = |name: &String| !self.is_me(name) && (!sync || named.contains(name));
+        turn.answers().any(|(name, peer)| may_lead(peer) && fit(name))
+            && (!sync || self.quorum_could_lead(turn, &voters))
     }
 
     /// A sick node is no candidate.

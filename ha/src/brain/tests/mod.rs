@@ -2,6 +2,7 @@
 
 mod anew;
 mod bootstrap;
+mod crash;
 pub(super) mod follow;
 mod lead;
 mod planned;
