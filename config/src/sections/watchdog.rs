@@ -53,8 +53,9 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key(
         "watchdog.safety_margin",
         Kind::Seconds,
-        "How long before another node may take over it strikes at the latest, cut to what the ttl \
-         leaves room for; without it ttl/10, 0.3 at least; -1: as long as possible.",
+        "The watchdog's timeout is the ttl less this (5 where it is not given), half of the lease at least; \
+         -1: half of it. And it strikes so long before another node may take over, as far as the ttl \
+         leaves room for that, ttl/10 and 0.3 at least.",
     ),
     key(
         "watchdog.driver",

@@ -102,7 +102,7 @@ async fn a_frozen_guard_does_not_feed_and_a_dead_one_does_not_stop_it() {
     spec.watchdog = Dog::spec(&rig, true);
     spec.arm = Some(Armed { term: 1, deadline: ahead(Duration::from_secs(9)) });
     let (started, mut client) = rig.start(&spec).await;
-    client.arm(1, ahead(HOUR), PATIENCE).await.unwrap();
+    client.arm(1, ahead(Duration::from_secs(30)), PATIENCE).await.unwrap();
     eventually("feeds", || dog.feeds() >= 2).await;
     send(started.guard_pid, Number::SIGSTOP);
     let stopped = || crate::rig::proc_status(started.guard_pid, "State").starts_with('T');
@@ -124,8 +124,8 @@ async fn a_frozen_guard_does_not_feed_and_a_dead_one_does_not_stop_it() {
 
 /// The timeout that was set.
 fn spec_state(said: &str) -> Watchdog {
-    let line = said.lines().next().and_then(|line| line.strip_prefix("Ctimeout="));
-    line.and_then(|n| n.parse().ok())
+    let set = said.rsplit_once("Ctimeout=").and_then(|(_, after)| after.lines().next());
+    set.and_then(|n| n.parse().ok())
         .map_or(Watchdog::Off, |timeout_s| Watchdog::Armed { timeout_s })
 }
 

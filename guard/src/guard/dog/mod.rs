@@ -22,13 +22,20 @@
 //! `hart_ha::lease`.
 //!
 //! # When it must not strike
-//! While the lease is renewed, `R` moves ahead of the clock. `W` is half of the lead, in whole
-//! seconds: renewals come every ttl/4, so one may fail and nothing is noticed. It is fed every `W/4`,
+//! While the lease is renewed, `R` moves ahead of the clock. It is fed every `W/4`,
 //! and once more at the last moment that allows it (`R − W`), so that a lease that runs out leaves
-//! the guard its whole time. Fenced in time, PostgreSQL is gone and the watchdog is stopped.
+//! the guard its whole time: the reset comes by `R` and not before, **whatever `W` is**. Fenced in time,
+//! PostgreSQL is gone and the watchdog is stopped.
 //!
-//! A device that cannot do `W ≤ ⅔·lead` does not fit the lease and is not used: said plainly, or,
-//! where it is required, PostgreSQL is not started as primary and not promoted.
+//! So `W` may be chosen by what else is wanted. It is Patroni's, `ttl − safety_margin` (5 s), in whole
+//! seconds, and half of the lead at least: the longer it is, the longer a guard that got no processor may
+//! be without one before the machine is reset in the middle of a lease; the shorter, the longer a
+//! renewal's answer may take and still be followed by a feed (`R − W`, 5 s). An answer that takes longer
+//! has a shorter timeout set at once; what three renewals in a row allow, and so a ttl that was changed,
+//! is followed as well.
+//!
+//! A device that can do neither that nor `W ≤ ⅔·lead` does not fit the lease and is not used: said plainly,
+//! or, where it is required, PostgreSQL is not started as primary and not promoted.
 //!
 //! # When it runs
 //! Opened when PostgreSQL is about to become writable (started as primary, or promoted), stopped
@@ -60,14 +67,22 @@ pub(super) struct Dog<D> {
     lease: Option<Armed>,
     reset_by: Time,
     last_feed: Time,
+    /// The timeout that was asked for last.
+    asked: u32,
+    /// Of the last renewals: how far their deadlines were ahead when they came.
+    leads: [Duration; RENEWALS],
 }
+
+/// A timeout is changed when so many renewals in a row ask for another one: one may have been slow.
+const RENEWALS: usize = 3;
 
 impl<D: Device> Dog<D> {
     /// Nothing is opened yet. `device`: none is configured.
     pub fn new(device: Option<D>, required: bool, safety: Option<Duration>) -> Self {
         let state = if device.is_some() { Watchdog::Idle } else { Watchdog::Off };
         let (reset_by, last_feed) = (Time::ZERO, Time::ZERO);
-        Self { device, required, safety, state, lease: None, reset_by, last_feed }
+        let leads = [Duration::ZERO; RENEWALS];
+        Self { device, required, safety, state, lease: None, reset_by, last_feed, asked: 0, leads }
     }
 
     /// What it does.
@@ -89,6 +104,8 @@ impl<D: Device> Dog<D> {
         // Heard of a second time the same deadline seems to be a shorter lease.
         if self.lease != Some(lease) || !self.state.is_armed() {
             self.reset_by = reset_by(lease.deadline, lead, self.safety);
+            self.leads.rotate_right(1);
+            self.leads[0] = lead;
         }
         self.lease = Some(lease);
         match self.state {
@@ -120,7 +137,8 @@ impl<D: Device> Dog<D> {
     }
 
     fn begin(&mut self, lead: Duration, now: Time) {
-        if !fits(1, lead) {
+        self.leads = [lead; RENEWALS];
+        if !fits(1, lead, self.safety) {
             // Of this lease too little is left for any device. The next renewal brings more.
             return self.too_slow(1, lead);
         }
@@ -134,7 +152,7 @@ impl<D: Device> Dog<D> {
             Ok(abilities) if !abilities.magic_close => self.release(Watchdog::NoMagicClose),
             Ok(abilities) => match self.settle_timeout(abilities.set_timeout, lead) {
                 Err(error) => self.release(failed(&error)),
-                Ok(timeout_s) if fits(timeout_s, lead) => {
+                Ok(timeout_s) if fits(timeout_s, lead, self.safety) => {
                     self.state = Watchdog::Armed { timeout_s };
                     self.feed(now);
                 }
@@ -150,6 +168,7 @@ impl<D: Device> Dog<D> {
     /// may not be fed would reset a machine that does nothing wrong.
     fn follow(&mut self, timeout_s: u32, lead: Duration, now: Time) {
         if may_feed(now, timeout_s, self.reset_by) {
+            self.adapt(timeout_s, now);
             return self.tick(now);
         }
         match self.settle_timeout(true, lead) {
@@ -164,13 +183,36 @@ impl<D: Device> Dog<D> {
         }
     }
 
+    /// The ttl was changed, and the lease has been as long as that allows for some time.
+    fn adapt(&mut self, timeout_s: u32, now: Time) {
+        let longest = self.leads.iter().copied().max().unwrap_or_default();
+        let wanted = wanted_timeout(longest, self.safety);
+        // What a device made of it is kept, unless it is another one that is asked for.
+        if self.asked == wanted || !may_feed(now, wanted, self.reset_by) {
+            return;
+        }
+        self.asked = wanted;
+        let Some(device) = &mut self.device else { return };
+        match device.set_timeout(wanted) {
+            Ok(set) if may_feed(now, set, self.reset_by) => {
+                self.state = Watchdog::Armed { timeout_s: set };
+                // Some drivers count anew from here, others from the last feed.
+                self.feed(now);
+            }
+            // One that makes more of it than it was asked for would strike too late.
+            Ok(_) => drop(device.set_timeout(timeout_s)),
+            Err(_) => {}
+        }
+    }
+
     /// The longest timeout that is not longer than wanted, or else about the shortest there is.
     fn settle_timeout(&mut self, can_set: bool, lead: Duration) -> std::io::Result<u32> {
         let Some(device) = &mut self.device else { return Ok(0) };
-        let mut wanted = wanted_timeout(lead);
+        let mut wanted = wanted_timeout(lead, self.safety);
+        self.asked = wanted;
         while can_set && wanted > 0 {
             match device.set_timeout(wanted) {
-                Ok(set) if fits(set, lead) => return Ok(set),
+                Ok(set) if fits(set, lead, self.safety) => return Ok(set),
                 _ => wanted /= 2,
             }
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hart_ha::lease::{challenger_start, holder_deadline, margin};
 use hart_ha::time::Time;
 
-use super::Dog;
+use super::{Dog, timing};
 use super::device::{Abilities, Device};
 use crate::types::Armed;
 use crate::watchdog::Watchdog;
@@ -202,7 +202,7 @@ fn a_device_that_does_not_fit_is_not_used() {
     assert!(dog.forbids() && dog.next(START).is_none());
     // Under a longer lease it fits.
     dog.guard(lease(START, ttl(30)), START);
-    assert_eq!(device.take(), [Call::Open, Call::SetTimeout(13), Call::Feed]);
+    assert_eq!(device.take(), [Call::Open, Call::SetTimeout(25), Call::Feed]);
     assert!(!dog.forbids());
 }
 
@@ -231,6 +231,39 @@ fn a_ttl_cut_short_shortens_the_timeout() {
     dog.guard(lease(START, ttl(3)), START);
     assert_eq!(device.take().last(), Some(&Call::Close), "rather none than a false reset");
     assert!(dog.state().is_missing());
+}
+
+#[test]
+fn a_ttl_that_was_changed_changes_the_timeout_when_some_renewals_have_shown_it() {
+    let device = Fake::new();
+    let mut dog = begun(&device, false, ttl(21));
+    assert_eq!(device.take(), [Call::Open, Call::SetTimeout(16), Call::Feed]);
+    let renewed = |dog: &mut Dog<Fake>, round: u64, seconds| {
+        let now = START + Duration::from_secs(2 * round);
+        dog.guard(lease(now, ttl(seconds)), now);
+        device.take().into_iter().filter(|call| *call != Call::Feed).collect::<Vec<_>>()
+    };
+    for round in 1..3 {
+        assert_eq!(renewed(&mut dog, round, 20), [], "the answer may have been slow");
+    }
+    assert_eq!(renewed(&mut dog, 3, 20), [Call::SetTimeout(15)]);
+    assert_eq!(dog.state(), Watchdog::Armed { timeout_s: 15 });
+    assert_eq!(renewed(&mut dog, 4, 30), [Call::SetTimeout(25)], "nothing is lost with a longer one");
+    assert_eq!(renewed(&mut dog, 5, 30), []);
+}
+
+/// What is set is never later than what the lease allows.
+#[test]
+fn a_longer_timeout_waits_until_the_lease_bears_it() {
+    let device = Fake::new();
+    let mut dog = begun(&device, false, ttl(20));
+    device.take();
+    let now = START + Duration::from_secs(2);
+    // The answer took 7 s of 30.
+    dog.guard(lease(now - Duration::from_secs(7), ttl(30)), now);
+    assert!(!device.take().contains(&Call::SetTimeout(25)));
+    let Watchdog::Armed { timeout_s } = dog.state() else { panic!("{:?}", dog.state()) };
+    assert!(timing::may_feed(now, timeout_s, dog.reset_by));
 }
 
 #[test]

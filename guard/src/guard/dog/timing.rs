@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hart_ha::kv::TTL_MAX;
 use hart_ha::lease::MARGIN_MIN;
 use hart_ha::time::Time;
 
@@ -21,14 +22,25 @@ pub(super) fn reset_by(deadline: Time, lead: Duration, safety: Option<Duration>)
     deadline + wanted.clamp(margin * 2 / 3, margin)
 }
 
-/// The timeout to ask for, in seconds: one renewal may be missed without notice.
-pub(super) fn wanted_timeout(lead: Duration) -> u32 {
-    u32::try_from((lead / 2).as_secs()).unwrap_or(u32::MAX).max(1)
+/// Patroni's default of `safety_margin`.
+const SAFETY: Duration = Duration::from_secs(5);
+
+/// The timeout to ask for, in whole seconds: as Patroni's the ttl less `safety_margin`, and half of the
+/// lease where that is more. The ttl is at least the lead and its margin; what a renewal took on its way
+/// is rounded up.
+pub(super) fn wanted_timeout(lead: Duration, safety: Option<Duration>) -> u32 {
+    let ttl = (lead + least_margin(lead)).min(TTL_MAX);
+    let lead = lead.min(ttl);
+    let patronis = ttl.saturating_sub(safety.unwrap_or(SAFETY));
+    let up = patronis.as_secs() + u64::from(patronis.subsec_nanos() > 0);
+    u32::try_from(up.max((lead / 2).as_secs())).unwrap_or(u32::MAX).max(1)
 }
 
-/// Whether a lease of which so much is left is long enough to begin with this timeout.
-pub(super) fn fits(timeout_s: u32, lead: Duration) -> bool {
-    seconds(timeout_s) * 3 <= lead * 2
+/// Whether a lease of which so much is left is long enough to begin with this timeout: it is what was
+/// wanted, or leaves a third of the lease for feeds.
+pub(super) fn fits(timeout_s: u32, lead: Duration, safety: Option<Duration>) -> bool {
+    let third_left = seconds(timeout_s) * 3 <= lead * 2;
+    third_left || (timeout_s > 1 && timeout_s <= wanted_timeout(lead, safety))
 }
 
 pub(super) fn seconds(timeout_s: u32) -> Duration {
@@ -106,10 +118,18 @@ mod tests {
     #[test]
     fn the_timeout_follows_the_lease() {
         let lead = |ttl_s: u64| holder_deadline(Time::ZERO, Duration::from_secs(ttl_s));
-        let wanted = |ttl_s| wanted_timeout(lead(ttl_s).since(Time::ZERO));
-        assert_eq!([2, 3, 6, 15, 30].map(wanted), [1, 1, 2, 6, 13]);
-        assert!(fits(1, lead(2).since(Time::ZERO)));
-        assert!(!fits(10, lead(15).since(Time::ZERO)) && fits(10, lead(17).since(Time::ZERO)));
+        let by = |ttl_s, safety| wanted_timeout(lead(ttl_s).since(Time::ZERO), safety);
+        assert_eq!([2, 3, 6, 15, 20, 21, 30].map(|ttl| by(ttl, None)), [1, 1, 2, 10, 15, 16, 25]);
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(by(30, seconds(10)), 20);
+        assert_eq!((by(30, seconds(29)), by(30, Some(Duration::MAX))), (13, 13), "half of it");
+        // A renewal's answer took half a second.
+        let late = lead(20).since(Time::ZERO) - Duration::from_millis(500);
+        assert_eq!(wanted_timeout(late, None), 15);
+        assert_eq!(by(3600, None), 25, "no lease is longer than 30 s");
+        let fits = |timeout_s, ttl_s| fits(timeout_s, lead(ttl_s).since(Time::ZERO), None);
+        assert!(fits(1, 2) && !fits(5, 6));
+        assert!(!fits(11, 15) && fits(10, 15) && fits(25, 30) && !fits(26, 30));
     }
 
     #[test]
