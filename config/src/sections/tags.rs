@@ -28,22 +28,18 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     ignored("tags.nostream"),
 ];
 
-/// Reads the tags. Those that the table does not list are kept as they are.
+/// Reads the tags: as they are, which is how they are shown, and what they mean.
 pub(crate) fn read_tags(top: &Section<'_>, own_name: &str) -> Tags {
     let section = top.section("tags");
-    let listed = |key: &str| KEYS.iter().any(|doc| doc.parent() == "tags" && doc.name() == key);
     let given = top.given("tags").map(|node| node.to_json_map()).unwrap_or_default();
-    let flag = |key: &str| section.flag(key).unwrap_or(false);
-    let tags = Tags {
-        nofailover: flag("nofailover"),
-        failover_priority: priority(&section, "failover_priority", "nofailover"),
-        noloadbalance: flag("noloadbalance"),
-        clonefrom: flag("clonefrom"),
-        nosync: flag("nosync"),
-        sync_priority: priority(&section, "sync_priority", "nosync"),
-        replicatefrom: section.text("replicatefrom"),
-        other: given.into_iter().filter(|(key, _)| !listed(key)).collect(),
-    };
+    // What has no meaning is complained of, each in its place.
+    for key in ["noloadbalance", "clonefrom"] {
+        let _ = section.flag(key);
+    }
+    let _ = section.text("replicatefrom");
+    compare(&section, "failover_priority", "nofailover");
+    compare(&section, "sync_priority", "nosync");
+    let tags = Tags::read(given);
     if let Some(node) = section.given("replicatefrom")
         && tags.replicatefrom.as_deref() == Some(own_name)
     {
@@ -53,19 +49,12 @@ pub(crate) fn read_tags(top: &Section<'_>, own_name: &str) -> Tags {
     tags
 }
 
-/// The priority, unless the tag that says yes or no says otherwise: as in Patroni, that one wins where
-/// both are given.
-fn priority(section: &Section<'_>, key: &str, winner: &str) -> Option<u32> {
-    let priority = section.whole(key)?;
+/// The tag that says yes or no wins where the priority says otherwise, as in Patroni.
+fn compare(section: &Section<'_>, key: &str, winner: &str) {
     let never = section.flag(winner).filter(|_| section.given(winner).is_some());
-    if never.is_none_or(|never| never == (priority == 0)) {
-        return Some(priority);
-    }
-    let says = never.unwrap_or_default();
-    if let Some(node) = section.given(key) {
-        let why = format!("{} is {says} and wins", section.path(winner));
+    let (Some(priority), Some(never)) = (section.whole::<u32>(key), never) else { return };
+    if let Some(node) = section.given(key).filter(|_| never != (priority == 0)) {
+        let why = format!("{} is {never} and wins", section.path(winner));
         section.warn(key, &node.place, WarningKind::Ignored { why });
     }
-    // With "never" the priority changes nothing, and is shown as it was given.
-    Some(priority).filter(|_| says)
 }

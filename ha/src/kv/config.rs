@@ -292,7 +292,7 @@ fn parse_seconds(text: &str) -> Option<f64> {
     Some(number.trim_end().parse::<f64>().ok()? * factor)
 }
 
-fn parse_flag(word: &str) -> Option<bool> {
+pub(super) fn parse_flag(word: &str) -> Option<bool> {
     match word.to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Some(true),
         "off" | "false" | "no" | "0" => Some(false),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::records::Term;
+use super::tags::Tags;
 use crate::lsn::{Lsn, Timeline};
 
 /// Declares an enum of Patroni's words: read leniently (an unknown word becomes the default), so
@@ -86,56 +87,6 @@ words! {
         Stopped = "stopped",
         /// Not running, and not stopped in good order.
         Crashed = "crashed",
-    }
-}
-
-/// The `tags` of a node. Unknown tags are kept as they are.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Tags {
-    /// Never promoted by itself.
-    #[serde(skip_serializing_if = "is_false")]
-    pub nofailover: bool,
-    /// Higher is preferred between equally advanced nodes; 0 means never (default 1).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failover_priority: Option<u32>,
-    /// Left out of read-only traffic.
-    #[serde(skip_serializing_if = "is_false")]
-    pub noloadbalance: bool,
-    /// Preferred source of base backups.
-    #[serde(skip_serializing_if = "is_false")]
-    pub clonefrom: bool,
-    /// Never a synchronous standby.
-    #[serde(skip_serializing_if = "is_false")]
-    pub nosync: bool,
-    /// Higher is preferred as synchronous standby; 0 means never (default 1).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sync_priority: Option<u32>,
-    /// Streams from this member instead of the leader.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub replicatefrom: Option<String>,
-    /// Any other tag.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
-}
-
-impl Tags {
-    /// May this node be promoted by itself, as far as its tags say?
-    #[must_use]
-    pub fn may_fail_over(&self) -> bool {
-        !self.nofailover && self.failover_priority != Some(0)
-    }
-
-    /// `failover_priority`, 1 where it is not given.
-    #[must_use]
-    pub fn priority(&self) -> u32 {
-        self.failover_priority.unwrap_or(1)
-    }
-
-    /// Is no tag set?
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
     }
 }
 

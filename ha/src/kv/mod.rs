@@ -10,13 +10,15 @@ mod config;
 mod keys;
 mod member;
 mod records;
+mod tags;
 
 pub use config::{
     ConfigError, DynamicConfig, PostgresqlSection, SynchronousMode, TTL_MAX, TTL_MIN,
 };
 pub use keys::KEYS;
-pub use member::{Change, Member, Role, State, Tags};
+pub use member::{Change, Member, Role, State};
 pub use records::{
     COUNT_MAX, FailoverRequest, Failsafe, History, HistoryEntry, Lease, LeaseState, Status,
     SyncState, TERM_LEAP, TERM_LEAP_OF_PEERS, Term,
 };
+pub use tags::Tags;

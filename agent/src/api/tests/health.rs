@@ -176,7 +176,7 @@ async fn paths_are_matched_by_their_parts_and_unknown_ones_fail() {
 #[tokio::test]
 async fn queries_restrict_replicas() {
     let mut view = replica();
-    view.tags.other = json!({"rack": "a b", "ssd": true, "weight": 5}).as_object().unwrap().clone();
+    view.tags.given = json!({"rack": "a b", "ssd": true, "weight": 5}).as_object().unwrap().clone();
     view.tags.clonefrom = true;
     let node = Node::new(view);
     let table = [
