@@ -96,6 +96,8 @@ pub enum Command {
     /// Another node's cluster is complete: keep beside the data directory that our unfinished one is
     /// never to lead, whatever the store shows later.
     GiveWay,
+    /// What was restored without a leader has all that a leader has written: it is a replica like any other.
+    Whole,
     /// Put hart's own values of these settings in force again, which somebody has overridden.
     TakeBack(BTreeSet<String>),
     /// Nothing more can be done here: end the agent.
@@ -167,6 +169,8 @@ pub enum Job {
     PostBootstrap,
     /// Base backup from this member.
     Clone(Upstream),
+    /// Data from a backup, by those of the ways to make a replica that need no leader.
+    Restore,
     /// `pg_rewind` from this member.
     Rewind(Upstream),
     /// Does our WAL contain what this leader's does not?
@@ -199,6 +203,7 @@ impl Job {
             Self::Initdb => "initdb",
             Self::PostBootstrap => "create roles",
             Self::Clone(_) => "base backup",
+            Self::Restore => "restore without a leader",
             Self::Rewind(_) => "rewind",
             Self::CheckHistory(_) => "compare timelines",
             Self::StartPrimary { .. } => "start as primary",

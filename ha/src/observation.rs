@@ -343,6 +343,9 @@ pub struct Memory {
     /// The system identifier that our initdb made, until that cluster is complete. Without
     /// [`Memory::bootstrapping`]: it never will be, because another node's is.
     pub made: Option<String>,
+    /// The data was restored from a backup while nobody led, and has not been streamed up to a leader's
+    /// since.
+    pub restored: bool,
 }
 
 /// A member's answer over REST.

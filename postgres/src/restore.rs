@@ -36,6 +36,12 @@ impl ReplicaMethod {
             Self::Command(command) => &command.name,
         }
     }
+
+    /// Does it need no leader?
+    #[must_use]
+    pub fn works_alone(&self) -> bool {
+        matches!(self, Self::Command(command) if command.no_leader)
+    }
 }
 
 /// A command that makes a replica.
@@ -47,6 +53,8 @@ pub struct ReplicaCommand {
     pub words: Vec<String>,
     /// `--scope`, `--role`, `--datadir` and `--connstring` are put behind them.
     pub params: bool,
+    /// It works also where there is nobody to connect to.
+    pub no_leader: bool,
     /// It finds the data directory as it is.
     pub keep_data: bool,
     /// How long it may take.
@@ -55,7 +63,7 @@ pub struct ReplicaCommand {
 
 impl Postgres {
     /// Has a command make the data directory, as a standby of the cluster `identifier`; `replace`: a whole
-    /// cluster that is there may go. `told` hears of the program's end.
+    /// cluster that is there may go. Without a `source` nobody leads. `told` hears of the program's end.
     ///
     /// # Errors
     /// The data directory holds something else, and nothing was touched; or the command failed, or what it
@@ -63,14 +71,14 @@ impl Postgres {
     pub async fn restore_replica(
         &self,
         command: &ReplicaCommand,
-        source: &Upstream,
+        source: Option<&Upstream>,
         identifier: Option<&str>,
         replace: bool,
         mut told: impl FnMut(&Ran) + Send,
     ) -> Result<()> {
-        let (settings, from) = (self.settings(), source.clone());
+        let (settings, from) = (self.settings(), source.cloned());
         let s = settings.clone();
-        let write = move || pgpass::write(&s, Some(&from));
+        let write = move || pgpass::write(&s, from.as_ref());
         blocking("writing the password file", FILES, write).await?;
         let may = if replace { May::Replace } else { May::Fill };
         let ground = if command.keep_data { Ground::Kept } else { Ground::AsFound };
@@ -87,7 +95,7 @@ impl Postgres {
     async fn restore(
         &self,
         command: &ReplicaCommand,
-        source: &Upstream,
+        source: Option<&Upstream>,
         identifier: Option<&str>,
         marker: Marker,
         told: &mut (impl FnMut(&Ran) + Send),
@@ -129,14 +137,18 @@ impl Postgres {
 }
 
 /// As Patroni has them.
-fn words(command: &ReplicaCommand, settings: &Settings, source: &Upstream) -> Vec<String> {
+fn words(
+    command: &ReplicaCommand,
+    settings: &Settings,
+    source: Option<&Upstream>,
+) -> Vec<String> {
     let mut words = command.words.clone();
     if command.params {
         words.extend([
             format!("--scope={}", settings.scope),
             "--role=replica".to_owned(),
             format!("--datadir={}", settings.data_dir.display()),
-            format!("--connstring={}", connstring(settings, source)),
+            format!("--connstring={}", source.map_or_else(String::new, |it| connstring(settings, it))),
         ]);
     }
     words
@@ -171,13 +183,15 @@ mod tests {
             name: "walg".into(),
             words: vec!["/x".into(), "--no_leader=1".into()],
             params: true,
+            no_leader: false,
             keep_data: false,
             within: FILES,
         };
         let wanted = "/x|--no_leader=1|--scope=demo|--role=replica|--datadir=/srv/data|\
                       --connstring=dbname=postgres user=repl host=10.0.0.1 port=5433 sslmode=require";
-        assert_eq!(words(&command, &settings, &source).join("|"), wanted);
+        assert_eq!(words(&command, &settings, Some(&source)).join("|"), wanted);
+        assert_eq!(words(&command, &settings, None).last().unwrap(), "--connstring=");
         command.params = false;
-        assert_eq!(words(&command, &settings, &source), command.words);
+        assert_eq!(words(&command, &settings, Some(&source)), command.words);
     }
 }

@@ -98,6 +98,8 @@ pub enum Mutation {
     ReignNotRightful,
     /// Nobody looks what a promotion waits for.
     ArchiveNotSeen,
+    /// Data that was restored while nobody led counts as what the node had.
+    RestoredCounts,
 }
 
 /// All of them, with the rule's text for the table.
@@ -157,6 +159,10 @@ pub const ALL: &[(Mutation, &str)] = &[
         "who was promoted past hart leads only when the synchronous set is its own",
     ),
     (Mutation::ArchiveNotSeen, "a promotion that waits for its archive is none that stands still"),
+    (
+        Mutation::RestoredCounts,
+        "what was restored without a leader does not count as what the node had confirmed",
+    ),
 ];
 
 impl Mutation {
@@ -190,6 +196,7 @@ impl Mutation {
             }
             Self::StandbysRestWithoutNames => any(&["although sync names"]),
             Self::ArchiveNotSeen => any(&["waits for its archive"]),
+            Self::RestoredCounts => any(&["is lost"]),
             Self::StrayNotLookedFor => any(&["two primaries", "did not heal"]),
             Self::PromiseToAnybody => any(&["has promised a stranger"]),
             Self::ForeignLockTakenBack => any(&["takes the lock from"]),
@@ -244,6 +251,9 @@ impl Mutation {
                 &[Kind::PromotedByHand, Kind::PromotedByHand, Kind::NodeCrashed, Kind::NodeIsolated]
             }
             Self::ArchiveNotSeen => &[Kind::ArchiveSlow, Kind::NodeCrashed],
+            Self::RestoredCounts => {
+                &[Kind::NodeCrashed, Kind::AgentStopped, Kind::NamedDataLost, Kind::NamedDataLost]
+            }
             _ => &[],
         }
     }

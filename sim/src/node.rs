@@ -25,6 +25,8 @@ pub struct Facts {
     pub streamed: Option<Pos>,
     /// The failsafe list as it was seen last.
     pub failsafe: Failsafe,
+    /// The data was restored while nobody led.
+    pub restored: bool,
     /// A bootstrap is not complete.
     pub bootstrapping: bool,
     /// What its initdb made.

@@ -81,6 +81,10 @@ pub struct World {
     pub stays: Option<(usize, &'static str)>,
     /// The session of another program that holds the lock.
     pub stranger: Option<String>,
+    /// The cluster's first backup.
+    pub backup: Option<Disk>,
+    /// Nodes without data restore it while nobody leads.
+    pub restores: bool,
     numbers: u64,
 }
 
@@ -148,6 +152,9 @@ impl World {
             ill_at: None,
             stays: None,
             stranger: None,
+            backup: None,
+            // Not drawn: the draws that follow shall stay as they were.
+            restores: seed.is_multiple_of(5) || mutation == Some(Mutation::RestoredCounts),
             numbers: 0,
         };
         for n in 0..world.nodes.len() {

@@ -55,6 +55,9 @@ pub struct Observed {
     pub term: u64,
     /// Its timelines and the terms in which they began.
     pub origins: BTreeMap<Timeline, u64>,
+    /// Its data was restored while nobody led.
+    #[serde(default)]
+    pub restored: bool,
     /// The failsafe list as it was seen last.
     #[serde(default)]
     pub failsafe: BTreeMap<String, String>,
@@ -164,6 +167,7 @@ fn of(handle: &Handle, view: &View, seen: &Observation, now: Time) -> Observed {
         proved: local.waits_for.as_ref().map(|proof| proof.names.clone()).unwrap_or_default(),
         term: local.memory.term,
         origins: local.memory.origins.clone(),
+        restored: local.memory.restored,
         failsafe: local.memory.failsafe.clone(),
         history: local.history.clone(),
         clone_after_failed_rewind: postgresql.remove_data_directory_on_rewind_failure,
@@ -239,6 +243,7 @@ impl Observed {
                 failsafe: self.failsafe.clone(),
                 bootstrapping: false,
                 made: None,
+                restored: self.restored,
             },
             history: self.history.clone(),
             ..Local::default()

@@ -139,6 +139,7 @@ impl Agent {
             tracing::error!("this node will not lead: {problem}");
         }
         self.brain.set_tags(super::unfit::tags(&new, self.unfit.is_some() || self.veto.holds()));
+        self.brain.set_restores_alone(settings::restores_alone(&new));
         self.logins.renew(new.restapi.authentication.as_ref(), hart_clock::now());
         self.tls.renew(tls);
         self.config = std::sync::Arc::new(new);

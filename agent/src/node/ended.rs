@@ -122,6 +122,10 @@ impl Agent {
                 if let Err(error) = self.home.set_bootstrapping(false) {
                     tracing::error!("{}", Chain(&error));
                 }
+                // It is the leader's, whatever was here before.
+                if let Err(error) = self.home.set_restored(false) {
+                    tracing::error!("{}", Chain(&error));
+                }
             }
             // What was acknowledged meanwhile may rest on others than the names that are back.
             (Job::Sync(_), Err(_)) => self.known.proof = None,

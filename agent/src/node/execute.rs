@@ -136,6 +136,11 @@ impl Agent {
                     self.broken = Some(Chain(&error).to_string());
                 }
             }
+            Command::Whole => {
+                if let Err(error) = self.home.set_restored(false) {
+                    tracing::error!("{}", Chain(&error));
+                }
+            }
             Command::TakeBack(names) => self.take_back(names),
             Command::Exit(_) => {}
         }
@@ -177,8 +182,13 @@ impl Agent {
         {
             return tracing::error!("{}", Chain(&error));
         }
-        if matches!(job, Job::Initdb | Job::Clone(_) | Job::Rewind(_))
+        if matches!(job, Job::Initdb | Job::Clone(_) | Job::Restore | Job::Rewind(_))
             && let Err(error) = self.home.forget_wal()
+        {
+            return tracing::error!("{}", Chain(&error));
+        }
+        if matches!(job, Job::Restore)
+            && let Err(error) = self.home.set_restored(true)
         {
             return tracing::error!("{}", Chain(&error));
         }
@@ -224,6 +234,7 @@ impl Agent {
         match job {
             Job::Initdb => self.home.has_noted_bootstrap() && self.home.has_forgotten_wal(),
             Job::Clone(_) | Job::Rewind(_) => self.home.has_forgotten_wal(),
+            Job::Restore => self.home.has_noted_restore() && self.home.has_forgotten_wal(),
             _ => true,
         }
     }
@@ -529,6 +540,7 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::Remember { term } => format!("noting term {term}"),
         Command::Bootstrapped => "the bootstrap is complete".to_owned(),
         Command::GiveWay => "giving our own bootstrap up".to_owned(),
+        Command::Whole => "noting that the restored data is a leader's".to_owned(),
         Command::TakeBack(_) => "putting hart's own settings in force again".to_owned(),
         Command::Write(write) => format!("writing {write:?}"),
     };

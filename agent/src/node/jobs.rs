@@ -148,7 +148,11 @@ impl Jobs {
     pub fn abort(&mut self) {
         let Some((running, _)) = &self.running else { return };
         match running.job {
-            Job::Initdb | Job::Clone(_) | Job::CheckHistory(_) | Job::Checkpoint => {}
+            Job::Initdb
+            | Job::Clone(_)
+            | Job::Restore
+            | Job::CheckHistory(_)
+            | Job::Checkpoint => {}
             Job::Rewind(_) => {
                 let since = *self.abort_asked.get_or_insert_with(hart_clock::now);
                 if hart_clock::now().since(since) < REWIND_ENDS {
@@ -184,6 +188,7 @@ impl Worker {
             Job::Initdb => self.initdb().await,
             Job::PostBootstrap => done(self.postgres.ensure_roles(QUICK).await),
             Job::Clone(from) => self.clone_from(from).await,
+            Job::Restore => self.restore().await,
             Job::Rewind(from) => self.rewind(from).await,
             Job::CheckHistory(leader) => self.check_history(leader).await,
             Job::StartPrimary { hold, sync } => {

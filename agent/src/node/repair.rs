@@ -35,12 +35,27 @@ impl Worker {
             self.say_what_goes(from);
             self.keep_unarchived("base backup", false).await;
         }
-        let settings = self.postgres.settings();
-        let default = [ReplicaMethod::BaseBackup];
-        let given = settings.replica_methods.as_slice();
-        let methods = if given.is_empty() { &default } else { given };
+        let given = self.postgres.settings().replica_methods.clone();
+        let default = vec![ReplicaMethod::BaseBackup];
+        self.copy(if given.is_empty() { default } else { given }, Some(from)).await
+    }
+
+    /// The data directory is empty, and nobody leads.
+    pub(super) async fn restore(&self) -> Worked {
+        if self.how.replace {
+            return Err("there is data here; nothing was touched".to_owned());
+        }
+        let mut methods = self.postgres.settings().replica_methods.clone();
+        methods.retain(ReplicaMethod::works_alone);
+        if methods.is_empty() {
+            return Err("none of create_replica_methods has no_leader any more".to_owned());
+        }
+        self.copy(methods, None).await
+    }
+
+    async fn copy(&self, methods: Vec<ReplicaMethod>, from: Option<&Upstream>) -> Worked {
         let mut failed = Vec::new();
-        for (left, method) in (0..methods.len()).rev().zip(methods) {
+        for (left, method) in (0..methods.len()).rev().zip(&methods) {
             let Err(error) = self.copy_by(method, from).await else {
                 return Ok(JobDone::Done);
             };
@@ -52,17 +67,19 @@ impl Worker {
         Err(failed.join("; "))
     }
 
-    async fn copy_by(&self, method: &ReplicaMethod, from: &Upstream) -> Result<(), String> {
-        let (source, replace) = (address(from), self.how.replace);
-        let made = match method {
-            ReplicaMethod::BaseBackup => {
+    async fn copy_by(&self, method: &ReplicaMethod, from: Option<&Upstream>) -> Result<(), String> {
+        let (source, replace) = (from.map(address), self.how.replace);
+        let made = match (method, &source) {
+            (ReplicaMethod::BaseBackup, Some(source)) => {
                 let options = BaseBackup { slot: None, replace, stall: STALL };
-                self.postgres.base_backup(&source, &options, self.report()).await
+                self.postgres.base_backup(source, &options, self.report()).await
             }
-            ReplicaMethod::Command(command) => {
+            (ReplicaMethod::BaseBackup, None) => return Err("nobody leads".to_owned()),
+            (ReplicaMethod::Command(command), source) => {
                 let cluster = self.how.cluster.as_deref();
                 let told = |ran: &Ran| hooks::report_of_job(&self.how.journal, ran);
-                self.postgres.restore_replica(command, &source, cluster, replace, told).await
+                let source = source.as_ref();
+                self.postgres.restore_replica(command, source, cluster, replace, told).await
             }
         };
         made.map_err(|error| Chain(&error).to_string())

@@ -30,9 +30,15 @@ pub fn brain(config: &Config, instance: &str, shared: &DynamicConfig) -> brain::
         clone_after_failed_rewind: postgresql.remove_data_directory_on_rewind_failure,
         clone_when_diverged: postgresql.remove_data_directory_on_diverged_timelines,
         clone_when_wal_is_gone: postgresql.remove_data_directory_on_missing_wal,
+        restores_alone: restores_alone(config),
         pause: config.pgbouncer.as_ref().map_or(Duration::ZERO, |poolers| poolers.pause_timeout),
         beats: fastrand::u64(BEATS),
     }
+}
+
+/// Is there a way to make a replica that needs no leader?
+pub fn restores_alone(config: &Config) -> bool {
+    replica_methods(config).iter().any(ReplicaMethod::works_alone)
 }
 
 /// PostgreSQL's settings, and what was ignored in them.
@@ -101,11 +107,12 @@ fn replica_methods(config: &Config) -> Vec<ReplicaMethod> {
     let file = &config.postgresql;
     let method = |method: &CreateReplica| match method {
         CreateReplica::BaseBackup => ReplicaMethod::BaseBackup,
-        CreateReplica::Command { name, program, arguments, no_params, keep_data } => {
+        CreateReplica::Command { name, program, arguments, no_params, no_leader, keep_data } => {
             ReplicaMethod::Command(ReplicaCommand {
                 name: name.clone(),
                 words: program.words().iter().chain(arguments).cloned().collect(),
                 params: !no_params,
+                no_leader: *no_leader,
                 keep_data: *keep_data,
                 within: config.hooks.restore_timeout,
             })

@@ -84,6 +84,8 @@ pub enum CreateReplica {
         arguments: Vec<String>,
         /// The command is told nothing of scope, role, directory and leader.
         no_params: bool,
+        /// It works also while nobody leads.
+        no_leader: bool,
         /// It finds the data directory as it is.
         keep_data: bool,
     },
@@ -180,7 +182,7 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "postgresql.create_replica_methods",
         Kind::List,
         "Ways to make a replica, tried in order: basebackup, or the name of a section beside this key that \
-         has a command (and no_params, keep_data, and options for the command).",
+         has a command (and no_params, no_leader, keep_data, and options for the command).",
     ),
     key("postgresql.create_replica_method", Kind::List, "Old name of create_replica_methods."),
     key(
@@ -323,7 +325,7 @@ fn warn_of_shared(section: &Section<'_>) {
 }
 
 /// Keys of a method's section that are no options of its command where it gets no parameters.
-const FLAGS: &[&str] = &["command", "no_params", "no_leader", "keep_data"];
+const FLAGS: &[&str] = &["command", "no_params", "no_leader", "no_master", "keep_data"];
 /// What every command is told, whatever the section says.
 const TOLD: &[&str] = &["command", "scope", "role", "datadir", "connstring"];
 
@@ -348,19 +350,14 @@ fn replica_method(section: &Section<'_>, name: &str) -> Option<CreateReplica> {
     }?;
     let flag = |key: &str| own.flag(key).unwrap_or(false);
     let no_params = flag("no_params");
-    if flag("no_leader")
-        && let Some(node) = own.given("no_leader")
-    {
-        let why = "hart makes copies while there is a leader; what restores a whole cluster is \
-                   bootstrap.method";
-        own.warn("no_leader", &node.place, WarningKind::Ignored { why: why.to_owned() });
-    }
     let left_out = if no_params { FLAGS } else { TOLD };
     Some(CreateReplica::Command {
         name: name.to_owned(),
         program,
         arguments: hooks::arguments(section, name, left_out),
         no_params,
+        // The second is its old name.
+        no_leader: flag("no_leader") || flag("no_master"),
         keep_data: flag("keep_data"),
     })
 }

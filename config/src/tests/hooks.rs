@@ -21,13 +21,13 @@ fn a_custom_bootstrap_is_read_with_all_its_keys() {
 #[test]
 fn methods_for_replicas_are_read_as_patroni_reads_them() {
     let text = "postgresql:\n  listen: a:1\n  data_dir: /d\n  create_replica_methods: [wal_e, pgbackrest, basebackup]\n  \
-                wal_e: {command: /w, envdir: /e, keep_data: false}\n  \
+                wal_e: {command: /w, envdir: /e, no_leader: 1, keep_data: false}\n  \
                 pgbackrest: {command: /p --delta, keep_data: True, no_params: True, extra: 1}";
     let methods = try_with(text).unwrap().config.postgresql.create_replica_methods;
     let shown = |method: &CreateReplica| match method {
         CreateReplica::BaseBackup => "basebackup".to_owned(),
-        CreateReplica::Command { name, program, arguments, no_params, keep_data } => format!(
-            "{name} {} {} {no_params} {keep_data}",
+        CreateReplica::Command { name, program, arguments, no_params, no_leader, keep_data } => format!(
+            "{name} {} {} {no_params} {no_leader} {keep_data}",
             program.words().join(" "),
             arguments.join(" ")
         ),
@@ -35,14 +35,14 @@ fn methods_for_replicas_are_read_as_patroni_reads_them() {
     assert_eq!(
         methods.iter().map(shown).collect::<Vec<_>>(),
         [
-            "wal_e /w --envdir=/e --keep_data=False false false",
-            "pgbackrest /p --delta --extra=1 true true",
+            "wal_e /w --envdir=/e --no_leader=1 --keep_data=False false true false",
+            "pgbackrest /p --delta --extra=1 true false true",
             "basebackup",
         ]
     );
     let bare = "postgresql: {listen: 'a:1', data_dir: /d, create_replica_method: ['/bin/x y']}";
     let methods = try_with(bare).unwrap().config.postgresql.create_replica_methods;
-    assert_eq!(methods.iter().map(shown).collect::<Vec<_>>(), ["/bin/x y /bin/x y  false false"]);
+    assert_eq!(methods.iter().map(shown).collect::<Vec<_>>(), ["/bin/x y /bin/x y  false false false"]);
 }
 
 #[test]

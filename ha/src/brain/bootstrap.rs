@@ -20,6 +20,9 @@ impl Brain {
         };
         let claimed = snapshot.initialize.as_ref().is_some_and(claims);
         if is_member(turn) && !turn.obs.local.memory.bootstrapping {
+            if self.restores(turn, snapshot) {
+                return;
+            }
             return wait_for_data(turn, snapshot, claimed);
         }
         let Some(initialize) = &snapshot.initialize else {

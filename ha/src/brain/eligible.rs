@@ -76,6 +76,7 @@ impl Brain {
             Self::has_data,
             Self::is_healthy,
             Self::in_failsafe_list,
+            Self::is_whole,
             Self::in_sync_set,
             Self::not_forked,
             Self::lag_allows,
@@ -158,7 +159,10 @@ impl Brain {
     fn led_last(&self, turn: &Turn<'_>, snapshot: &Snapshot, timeline: Timeline) -> bool {
         let Some(lease) = snapshot.lease() else { return false };
         let began = turn.obs.local.memory.origins.get(&timeline);
-        let mine = self.is_me(&lease.holder) && lease.instance == self.settings.instance;
+        // What was restored is not what it led with.
+        let mine = self.is_me(&lease.holder)
+            && lease.instance == self.settings.instance
+            && !turn.obs.local.memory.restored;
         mine || began.is_some_and(|term| *term >= lease.term)
     }
 

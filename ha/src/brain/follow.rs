@@ -230,6 +230,7 @@ impl Brain {
         if sql.gets_wal_from(&upstream) {
             self.note_timeline(turn, sql, member);
         }
+        self.note_whole(turn, snapshot, sql, (member, &upstream));
         if turn.obs.asked.restart {
             return turn.begin(Job::Restart, "asked for");
         }

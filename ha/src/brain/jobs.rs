@@ -145,7 +145,7 @@ impl JobLog {
                 } else {
                     self.failures.remove(kind);
                 }
-                if matches!(finished.job, Job::Clone(_) | Job::Rewind(_)) {
+                if matches!(finished.job, Job::Clone(_) | Job::Restore | Job::Rewind(_)) {
                     // Other data.
                     self.failures.remove(Job::StartStandby(None).name());
                 }

@@ -16,6 +16,7 @@
 //! | `sync` | who is a synchronous standby, and when that may be published |
 //! | `follow` | what a replica does |
 //! | `anew` | a replica whose data is to be thrown away and copied anew |
+//! | `restore` | a copy from a backup while nobody leads |
 //! | `wal_gone` | a replica whose next WAL nobody has any more |
 //! | `crash` | a primary that has crashed and is not to be started again |
 //! | `sick` | a primary that runs and does not work |
@@ -42,6 +43,7 @@ mod planned;
 mod poolers;
 mod publish;
 mod race;
+mod restore;
 mod sick;
 mod slots;
 mod switchover;
@@ -98,6 +100,8 @@ pub struct Settings {
     pub clone_when_diverged: bool,
     /// A replica whose next WAL is nowhere to be had is cloned anew.
     pub clone_when_wal_is_gone: bool,
+    /// One of the ways to make a replica needs no leader.
+    pub restores_alone: bool,
     /// How long it may take to pause the PgBouncers of this host; zero: there are none.
     pub pause: Duration,
     /// Drawn anew for each run of the agent: each reign's beats begin so far behind the last one seen.

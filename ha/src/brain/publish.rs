@@ -95,7 +95,7 @@ pub(super) fn state(turn: &Turn<'_>) -> State {
     }
     match turn.obs.job.as_ref().map(|running| &running.job) {
         Some(Job::Initdb) => return State::Initializing,
-        Some(Job::Clone(_) | Job::Rewind(_)) => return State::CreatingReplica,
+        Some(Job::Clone(_) | Job::Restore | Job::Rewind(_)) => return State::CreatingReplica,
         Some(Job::Stop) => return State::Stopping,
         Some(Job::Restart) => return State::Restarting,
         _ => {}

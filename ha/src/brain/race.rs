@@ -37,7 +37,10 @@ impl Brain {
         let has_data = matches!(turn.obs.local.data, Data::Cluster { .. });
         // A reign from before another one that this node knows of is no one's to go on with.
         let past = lease.term < turn.obs.local.memory.term;
-        if !self.is_mine(lease) || past || !has_data || self.foreign_lock(snapshot).is_some() {
+        // What was restored is not what it led with: it competes for the lease like anybody else.
+        let restored = turn.obs.local.memory.restored;
+        let foreign = self.foreign_lock(snapshot).is_some();
+        if !self.is_mine(lease) || past || !has_data || restored || foreign {
             return false;
         }
         if self.abandoned == Some(lease.term) {

@@ -360,7 +360,10 @@ impl Brain {
             .is_some_and(|l| l.is_held_by(&self.settings.name, &self.settings.instance));
         match &turn.obs.job {
             Some(running)
-                if matches!(running.job, Job::Clone(_) | Job::Rewind(_) | Job::Initdb) =>
+                if matches!(
+                    running.job,
+                    Job::Clone(_) | Job::Restore | Job::Rewind(_) | Job::Initdb
+                ) =>
             {
                 turn.push(Command::Abort, "the agent was asked to stop");
             }

@@ -28,7 +28,7 @@ const RESTART: Us = 2 * SEC;
 impl World {
     /// The service manager starts the machine and the agent.
     pub fn boot(&mut self, n: usize) {
-        let pause = self.poolers_of(n);
+        let (pause, restores) = (self.poolers_of(n), self.restores);
         let node = &mut self.nodes[n];
         if node.agent.is_some() || !node.wanted {
             return;
@@ -61,6 +61,7 @@ impl World {
             clone_when_diverged: true,
             beats: u64::from(node.life) << 12,
             clone_when_wal_is_gone: true,
+            restores_alone: restores,
             pause,
             name: name.clone(),
         };

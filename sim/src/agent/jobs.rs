@@ -34,7 +34,7 @@ impl World {
             * match &job {
                 Job::Initdb => self.rng.range(300 * MS, 1500 * MS),
                 Job::PostBootstrap => self.rng.range(20 * MS, 80 * MS),
-                Job::Clone(_) => self.rng.range(300 * MS, 4000 * MS),
+                Job::Clone(_) | Job::Restore => self.rng.range(300 * MS, 4000 * MS),
                 Job::Rewind(_) => self.rng.range(200 * MS, 1500 * MS),
                 Job::Checkpoint => self.rng.range(10 * MS, 600 * MS),
                 _ => took,
@@ -73,6 +73,13 @@ impl World {
                 node.facts.origins.clear();
                 (node.facts.bootstrapping, node.facts.made) = (true, None);
                 node.disk.content = Content::HalfMade;
+            }
+            Job::Restore => {
+                node.facts.origins.clear();
+                (node.facts.streamed, node.facts.restored) = (None, true);
+                if node.server.stage == Stage::Down && node.disk.content != Content::Cluster {
+                    node.disk.content = Content::HalfMade;
+                }
             }
             Job::Clone(_) | Job::Rewind(_) => {
                 node.facts.origins.clear();
@@ -123,6 +130,7 @@ impl World {
                 agent.seen.asked.reinit = false;
                 let facts = &mut self.nodes[n].facts;
                 (facts.bootstrapping, facts.made) = (false, None);
+                facts.restored = false;
             }
             (Job::Initdb, Ok(JobDone::Made(id))) => self.nodes[n].facts.made = Some(id.clone()),
             (Job::Initdb, Err(_)) => {
@@ -149,7 +157,8 @@ impl World {
     /// Breaks the job off.
     pub fn abort(&mut self, n: usize) {
         let making = |job: &Job| {
-            matches!(job, Job::Initdb | Job::Clone(_) | Job::Rewind(_) | Job::CheckHistory(_))
+            use Job::{CheckHistory, Clone, Initdb, Restore, Rewind};
+            matches!(job, Initdb | Clone(_) | Restore | Rewind(_) | CheckHistory(_))
         };
         let running = self.nodes[n].agent.as_ref().and_then(|agent| agent.job.as_ref());
         if !running.is_some_and(|running| making(&running.job)) {
@@ -167,6 +176,7 @@ impl World {
             Job::PostBootstrap if self.nodes[n].server.answers() => Ok(JobDone::Done),
             Job::PostBootstrap => Err("no server".to_owned()),
             Job::Clone(from) => self.clone_from(n, from),
+            Job::Restore => self.restore(n),
             Job::Rewind(from) => self.rewind(n, from),
             Job::CheckHistory(from) => self.check_history(n, from),
             Job::StartPrimary { sync, .. } => {

@@ -29,6 +29,7 @@ impl World {
         let lag_ignored = self.mutated(Mutation::LagIgnored);
         let at_once = self.mutated(Mutation::CopiesAtOnce);
         let blind = self.mutated(Mutation::PositionsIgnored);
+        let counts = self.mutated(Mutation::RestoredCounts);
         let timeline = self.wal.timeline(self.nodes[n].disk.control);
         let wal = &self.wal;
         let node = &mut self.nodes[n];
@@ -90,7 +91,8 @@ impl World {
         let (term, bootstrapping) = (facts.term, facts.bootstrapping);
         let (origins, made) = (facts.origins.clone(), facts.made.clone());
         let failsafe = facts.failsafe.clone();
-        local.memory = Memory { term, bootstrapping, origins, failsafe, made };
+        let restored = facts.restored && !counts;
+        local.memory = Memory { term, bootstrapping, origins, failsafe, made, restored };
         if vanished && seen.store.snapshot.as_ref().is_some_and(|keys| keys.lease().is_none()) {
             seen.store.arrived = now - Duration::from_secs(7200);
         }

@@ -30,12 +30,16 @@ impl World {
             self.mutated(Mutation::FailsafeGapIgnored),
             self.mutated(Mutation::ReignNotRightful),
         );
+        let backups = self.mutated(Mutation::RestoredCounts);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         if sure {
             agent.brain.forget_sync_doubt();
         }
         if present {
             agent.brain.forget_sync_beat();
+        }
+        if backups {
+            agent.brain.believe_in_backups();
         }
         if in_touch {
             agent.brain.believe_in_touch();
@@ -160,6 +164,10 @@ impl World {
             }
             Command::GiveWay => {
                 self.nodes[n].facts.bootstrapping = false;
+                self.wake(n, Cause::Job);
+            }
+            Command::Whole => {
+                self.nodes[n].facts.restored = false;
                 self.wake(n, Cause::Job);
             }
             // The models know of one such setting, and the proof takes that back.

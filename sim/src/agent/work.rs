@@ -46,6 +46,27 @@ impl World {
         (disk.was_primary, disk.clean, disk.fresh_backup, disk.signal) = (false, false, true, true);
         (disk.checkpoint, disk.sync_file) = (source.checkpoint, Waits::nobody());
         (disk.control, disk.replacing) = (source.pos.branch, false);
+        // Somebody's backup, taken at the same time and kept.
+        self.backup.get_or_insert(source);
+        Ok(JobDone::Done)
+    }
+
+    /// From the cluster's first backup, without the WAL since.
+    pub(crate) fn restore(&mut self, n: usize) -> Worked {
+        if self.nodes[n].server.stage != Stage::Down {
+            return Err("the server runs".to_owned());
+        }
+        let source = self.backup.clone().ok_or("there is no backup")?;
+        let keys = self.keys();
+        let expected = keys.initialize.as_ref().map(|id| id.value.clone()).unwrap_or_default();
+        if expected != source.system_id.to_string() {
+            return Err("it is another cluster's backup".to_owned());
+        }
+        let disk = &mut self.nodes[n].disk;
+        (disk.content, disk.system_id, disk.pos) = (Content::Cluster, source.system_id, source.pos);
+        (disk.was_primary, disk.clean, disk.fresh_backup, disk.signal) = (false, false, true, true);
+        (disk.checkpoint, disk.sync_file) = (source.checkpoint, Waits::nobody());
+        (disk.control, disk.replacing) = (source.pos.branch, false);
         Ok(JobDone::Done)
     }
 

@@ -71,7 +71,11 @@ kinds! {
     PromotedByHand => "promotion by hand",
     WritesSlow => "Consul slow to write",
     ArchiveSlow => "slow archive",
+    NamedDataLost => "data of a published standby lost",
 }
+
+/// The last one costs more than a cluster has to bear: it is for a mutation alone.
+pub const DRAWN: &[Kind] = KINDS.split_at(KINDS.len() - 1).0;
 
 /// Kinds that must not make the primary change.
 pub const HARMLESS: &[Kind] =

@@ -3,7 +3,7 @@
 use crate::clock::{MS, SEC, Us};
 use crate::event::Event;
 use crate::faults::Kind;
-use crate::faults::kinds::{HARMLESS, HARMLESS_WITH_FAILSAFE, KINDS};
+use crate::faults::kinds::{DRAWN, HARMLESS, HARMLESS_WITH_FAILSAFE};
 use crate::rng::Rng;
 use crate::world::World;
 
@@ -58,7 +58,7 @@ impl Plan {
         let pool = match (harmless, failsafe) {
             (true, true) => HARMLESS_WITH_FAILSAFE,
             (true, false) => HARMLESS,
-            (false, _) => KINDS,
+            (false, _) => DRAWN,
         };
         let many = if harmless { pool.len() } else { 1 + rng.index(9) };
         let kinds = (0..many).map(|_| pool[rng.index(pool.len())]).collect();

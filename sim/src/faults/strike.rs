@@ -93,6 +93,7 @@ impl World {
             StoreWiped => return self.store_wiped(),
             SyncWaitCancelled => return self.sync_wait_cancelled(n),
             DataLost => return self.data_lost(n),
+            NamedDataLost => return self.named_data_lost(n),
             DiskHangs => return self.disk_hangs(n),
             StrayPostgres => return self.started_by_hand(n),
             NamesAltered => return self.names_altered(n),
@@ -304,6 +305,22 @@ impl World {
         self.net.mislead(n, Some(to));
         self.queue.push(until, Event::Heal(Heal::Home(n)));
         true
+    }
+
+    /// A published standby's, while it is down and nobody writes. What it had confirmed is on the disk of the
+    /// primary, which comes back.
+    pub(crate) fn named_data_lost(&mut self, n: usize) -> bool {
+        let keys = self.keys();
+        let name = self.names[n].as_str();
+        let leads = |name: &str| keys.leader_name() == Some(name);
+        let lost = self.nodes[n].server.stage == Stage::Down && !leads(name);
+        if lost {
+            self.nodes[n].disk.content = Content::Empty;
+            if let Some(agent) = &mut self.nodes[n].agent {
+                agent.stale = true;
+            }
+        }
+        lost
     }
 
     /// Only a standby's: what the primary alone has cannot be expected to survive its disk.

@@ -80,6 +80,7 @@ impl Node {
             clone_after_failed_rewind: seen.clone_after_failed_rewind,
             clone_when_diverged: seen.clone_when_diverged,
             clone_when_wal_is_gone: false,
+            restores_alone: false,
             // Poolers have no part in what is simulated.
             pause: Duration::ZERO,
             beats: 0,
@@ -283,6 +284,7 @@ impl Node {
             Job::CheckHistory(from) => {
                 return diverged(&from.name).map(JobDone::Diverged).ok_or_else(|| away(from));
             }
+            Job::Restore => return Err("a simulation restores nothing from a backup".into()),
             Job::Rewind(from) | Job::Clone(from) => {
                 diverged(&from.name).ok_or_else(|| away(from))?;
                 if let Some(control) = &mut self.local.control {

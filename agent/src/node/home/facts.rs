@@ -38,6 +38,9 @@ pub(super) struct Facts {
     /// The timelines here and the terms in which they began. Tells two timelines of one number
     /// apart. Safety depends on it. Forgotten when the data is made anew.
     pub(super) origins: BTreeMap<Timeline, u64>,
+    /// The data was restored while nobody led, and may lack what this node once had confirmed. Until it has
+    /// streamed from a leader it does not lead in synchronous mode. Safety depends on it.
+    pub(super) restored: bool,
     /// The failsafe list as it was seen last: who may go on leading without a Consul that has lost it.
     /// Safety depends on it.
     pub(super) failsafe: BTreeMap<String, String>,

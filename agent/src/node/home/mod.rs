@@ -192,6 +192,7 @@ impl Home {
             failsafe: if listed { self.facts.failsafe.clone() } else { BTreeMap::new() },
             bootstrapping: self.facts.bootstrapping,
             made: self.facts.made.clone(),
+            restored: self.facts.restored,
         }
     }
 
@@ -270,6 +271,20 @@ impl Home {
             facts.streamed = None;
             facts.origins.clear();
         })
+    }
+
+    /// Notes that the data is restored while nobody leads, or is a leader's again.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn set_restored(&mut self, restored: bool) -> Result<(), HomeError> {
+        self.change(|facts| facts.restored = restored)
+    }
+
+    /// Is it on the disk that the data is restored while nobody leads?
+    #[must_use]
+    pub fn has_noted_restore(&self) -> bool {
+        self.facts.restored
     }
 
     /// Notes the session.

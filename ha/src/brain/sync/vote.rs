@@ -153,7 +153,9 @@ impl Brain {
         let lease = snapshot.lease().filter(|lease| lease.holder == leader.name)?;
         let same = sql.in_recovery && sql.gets_wal_from(leader);
         // The term outlives a restart: a picture of an earlier reign is not followed any more.
-        (same && turn.obs.local.memory.term >= lease.term).then_some(lease.term)
+        let memory = &turn.obs.local.memory;
+        // Whose data was restored may have confirmed more than it has.
+        (same && !memory.restored && memory.term >= lease.term).then_some(lease.term)
     }
 }
 

@@ -9,6 +9,7 @@ mod planned;
 mod poolers;
 mod quorum;
 mod race;
+mod restore;
 mod switchover;
 mod synchronous;
 mod unkillable;
@@ -49,6 +50,7 @@ pub(super) fn brain(name: &str) -> Brain {
         clone_after_failed_rewind: false,
         clone_when_diverged: false,
         clone_when_wal_is_gone: true,
+        restores_alone: false,
         pause: Duration::ZERO,
         beats: 0,
     });
