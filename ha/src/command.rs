@@ -61,6 +61,8 @@ pub enum Command {
     Fence,
     /// Kill the PostgreSQL that was started past the guard: nothing holds a deadline over it.
     EndStray,
+    /// End it in good order: it is a pause, or nobody leads beside it before it has ended.
+    StopStray,
     /// `pg_promote()`. The guard is armed for this reign.
     Promote,
     /// A checkpoint beside all else: `pg_rewind` of an old primary needs one on the new timeline.

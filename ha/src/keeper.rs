@@ -99,6 +99,8 @@ struct Holding {
     ttl: Duration,
     /// Until when everybody who could take it over has promised not to.
     promised: Option<Time>,
+    /// Every record that may be in the store says that the lease has no end.
+    open: bool,
     /// When the next request is due.
     due: Time,
     /// The lock must be looked at before the next renewal.
@@ -121,6 +123,9 @@ impl Attempt {
 impl Holding {
     /// When it is over, unless it is prolonged.
     fn end(&self) -> Time {
+        if self.open {
+            return Time::NEVER;
+        }
         self.promised.map_or(self.deadline, |promised| promised.max(self.deadline))
     }
 }
@@ -143,6 +148,8 @@ pub struct Keeper {
     instance: String,
     ttl: Duration,
     renew_every: Duration,
+    /// The lease is to have no end.
+    open: bool,
     payload: Payload,
     /// The session that this node has now.
     session: Option<SessionId>,
@@ -174,6 +181,7 @@ impl Keeper {
             instance: instance.to_owned(),
             ttl: Duration::from_secs(6),
             renew_every: Duration::from_millis(1500),
+            open: false,
             payload: Payload::default(),
             session: None,
             sessions: Vec::new(),
@@ -231,9 +239,15 @@ impl Keeper {
             let read = self.settle_by().map(|_| self.read_at).filter(|_| idle);
             return [late, read, self.settle_by(), Some(self.probe_at)].into_iter().flatten().min();
         };
-        let reads = !self.unsettled.is_empty() || !self.is_abandoned(holding.term);
-        let due = Some(holding.due).filter(|_| idle && reads);
-        [due, late, self.ask_at()].into_iter().flatten().chain([holding.end()]).min()
+        let over = self.is_abandoned(holding.term) && !self.closes(holding);
+        let due = Some(holding.due).filter(|_| idle && !(over && self.unsettled.is_empty()));
+        let end = Some(holding.end()).filter(|end| *end != Time::NEVER);
+        [due, late, self.ask_at(), end].into_iter().flatten().min()
+    }
+
+    /// The lease has no end in the store, and is to have one again.
+    fn closes(&self, holding: &Holding) -> bool {
+        holding.open && !self.open
     }
 
     /// When the answer that is waited for is late.

@@ -114,7 +114,7 @@ impl Watch {
         let since = same.map_or(sight.arrived, |seen| seen.since);
         self.seen = Some(Beat { term, beat, since });
         let late = sight.now >= challenger_start(since, lease.ttl());
-        !lease.is_held() || late && sight.reachable
+        !lease.is_held() || late && !lease.open && sight.reachable
     }
 }
 
@@ -132,7 +132,16 @@ mod tests {
 
     fn lease(term: Term, beat: u64) -> Lease {
         let (holder, instance) = ("n1".into(), "i-n1".into());
-        Lease { holder, instance, term, ttl_ms: TTL_MS, beat, state: LeaseState::Held, from: None }
+        Lease {
+            holder,
+            instance,
+            term,
+            ttl_ms: TTL_MS,
+            beat,
+            state: LeaseState::Held,
+            from: None,
+            open: false,
+        }
     }
 
     fn sight(now: u64, lease: &Lease, contact: Contact) -> Sight<'_> {

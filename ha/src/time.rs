@@ -13,6 +13,9 @@ impl Time {
     /// The origin.
     pub const ZERO: Self = Self(Duration::ZERO);
 
+    /// Never. The guard's clock counts nanoseconds in 64 bits, so both sides know it as the same point.
+    pub const NEVER: Self = Self(Duration::from_nanos(u64::MAX));
+
     /// The point `since_origin` after the origin.
     #[must_use]
     pub const fn from_origin(since_origin: Duration) -> Self {

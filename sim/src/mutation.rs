@@ -100,6 +100,12 @@ pub enum Mutation {
     ArchiveNotSeen,
     /// Data that was restored while nobody led counts as what the node had.
     RestoredCounts,
+    /// In a pause the guard is let off its deadline although the record in Consul says nothing of it.
+    OpenNotSaid,
+    /// A lease without an end is taken over like any other.
+    OpenRunsOut,
+    /// What a person stops in a pause is started again.
+    StoppedIsStarted,
 }
 
 /// All of them, with the rule's text for the table.
@@ -163,6 +169,9 @@ pub const ALL: &[(Mutation, &str)] = &[
         Mutation::RestoredCounts,
         "what was restored without a leader does not count as what the node had confirmed",
     ),
+    (Mutation::OpenNotSaid, "a guard without a deadline is said in the lease first"),
+    (Mutation::OpenRunsOut, "a lease without an end is not taken over by waiting"),
+    (Mutation::StoppedIsStarted, "what is stopped by hand in a pause stays stopped"),
 ];
 
 impl Mutation {
@@ -197,6 +206,7 @@ impl Mutation {
             Self::StandbysRestWithoutNames => any(&["although sync names"]),
             Self::ArchiveNotSeen => any(&["waits for its archive"]),
             Self::RestoredCounts => any(&["is lost"]),
+            Self::StoppedIsStarted => any(&["starts what a person stopped"]),
             Self::StrayNotLookedFor => any(&["two primaries", "did not heal"]),
             Self::PromiseToAnybody => any(&["has promised a stranger"]),
             Self::ForeignLockTakenBack => any(&["takes the lock from"]),
@@ -254,6 +264,10 @@ impl Mutation {
             Self::RestoredCounts => {
                 &[Kind::NodeCrashed, Kind::AgentStopped, Kind::NamedDataLost, Kind::NamedDataLost]
             }
+            Self::OpenNotSaid | Self::OpenRunsOut => {
+                &[Kind::Pause, Kind::NodeIsolated, Kind::NodeIsolated, Kind::AgentKilled]
+            }
+            Self::StoppedIsStarted => &[Kind::Pause, Kind::StoppedByHand, Kind::StoppedByHand],
             _ => &[],
         }
     }

@@ -86,6 +86,10 @@ pub struct Node {
     pub hang: Option<Hang>,
     /// The system's service manager starts the agent again.
     pub wanted: bool,
+    /// A person is stopping PostgreSQL, or has stopped it, in a pause that the agent knows of.
+    pub stopped_by_hand: bool,
+    /// When its agent heard that the pause is over.
+    pub resumed: Us,
 }
 
 /// Parts of a node that can freeze.

@@ -180,9 +180,11 @@ fn seen(node: &Node, t: Us) -> Seen {
 fn noticed(node: &Node, t: Us, since: Us) -> Us {
     match &node.agent {
         None => t,
+        // In a pause it is tolerated.
+        Some(agent) if agent.paused || agent.applied.is_none() => t,
         Some(_) => {
             let asleep = node.frozen[LOOP].max(node.frozen[POSTGRES]);
-            since.max(asleep).max(node.slow_until).max(node.born) + NOTICED
+            since.max(asleep).max(node.resumed).max(node.slow_until).max(node.born) + NOTICED
         }
     }
 }

@@ -226,5 +226,7 @@ fn node(name: &str, rng: &mut Rng) -> Node {
         archive: Archive::default(),
         hang: None,
         wanted: true,
+        stopped_by_hand: false,
+        resumed: 0,
     }
 }

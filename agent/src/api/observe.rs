@@ -244,6 +244,7 @@ impl Observed {
                 bootstrapping: false,
                 made: None,
                 restored: self.restored,
+                former: None,
             },
             history: self.history.clone(),
             ..Local::default()

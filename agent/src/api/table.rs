@@ -210,7 +210,10 @@ const CHANGES: &[Route<Change>] = &[
         &["/failover"],
         "Promotes a named member, also when nobody leads.",
     )
-    .takes("`candidate` (required, also `member`); with `leader` it is a switchover")
+    .takes(
+        "`candidate` (required, also `member`); with `leader` it is a switchover; `fenced`: the holder of a \
+         lease without an end (left running in a pause), whose PostgreSQL has ended",
+    )
     .answers("as `POST /switchover`"),
     Route::new(
         Change::Restart,

@@ -56,6 +56,8 @@ pub(super) struct Wish {
     pub(super) leader: Option<String>,
     pub(super) candidate: Option<String>,
     pub(super) scheduled_at: Option<String>,
+    /// Of whom a person says that its PostgreSQL has ended.
+    pub(super) fenced: Option<String>,
 }
 
 /// Status and text of a refusal.
@@ -76,6 +78,7 @@ impl Wish {
         };
         let (leader, scheduled_at) = (text("leader")?, text("scheduled_at")?);
         let candidate = text("candidate")?.or(text("member")?);
+        let fenced = text("fenced")?;
         let missing = match action {
             Action::Failover if candidate.is_none() => {
                 Some("Failover could be performed only to a specific candidate")
@@ -93,7 +96,7 @@ impl Wish {
         let scheduled_at = scheduled_at
             .map(|text| schedule::read(&text, action.word()).map(hart_clock::with_offset))
             .transpose()?;
-        Ok(Self { action, leader, candidate, scheduled_at })
+        Ok(Self { action, leader, candidate, scheduled_at, fenced })
     }
 
     /// Checks it against the cluster as it is now.
@@ -108,6 +111,7 @@ impl Wish {
         if paused && self.candidate.is_none() {
             return bad("Switchover is possible only to a specific candidate in a paused state");
         }
+        self.check_open(cluster)?;
         if self.leader.is_some() && self.leader == self.candidate {
             return bad("Switchover target and source are the same");
         }
@@ -120,6 +124,28 @@ impl Wish {
             return Err((StatusCode::PRECONDITION_FAILED, line.to_owned()));
         }
         Ok(())
+    }
+
+    /// A lease without an end, whose holder has no agent to hand it over: its PostgreSQL may write.
+    fn check_open(&self, cluster: &Snapshot) -> Result<(), Refused> {
+        let open = cluster.lease().filter(|lease| lease.is_held() && lease.open);
+        let holder = open.map(|lease| lease.holder.as_str());
+        let lives = holder
+            .and_then(|name| cluster.members.get(name))
+            .is_some_and(|entry| entry.session.is_some());
+        let refuse = |line: String| Err((StatusCode::PRECONDITION_FAILED, line));
+        match (holder, &self.fenced) {
+            (Some(holder), None) if !lives => refuse(format!(
+                "{} is not possible: {holder} was left running as primary in a pause, and may write: \
+                 start its agent; or, when PostgreSQL has surely ended there, name it (hart failover \
+                 --candidate NAME --fenced {holder})",
+                self.action.word()
+            )),
+            (holder, Some(fenced)) if lives || holder != Some(fenced) => refuse(format!(
+                "fenced: {fenced} is not a holder whose agent has gone and whose lease has no end"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The members that may become the leader by this wish: name and REST address.
@@ -165,6 +191,7 @@ impl Wish {
             leader: self.leader.clone(),
             member: self.candidate.clone(),
             scheduled_at: self.scheduled_at.clone(),
+            fenced: self.fenced.clone(),
         }
     }
 }

@@ -19,6 +19,13 @@ pub struct AgentArgs {
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
 
+    /// Take over a PostgreSQL that runs already at the first start of an agent here.
+    ///
+    /// It is stopped in good order and started again under hart's guard. Without this such a server is
+    /// left alone, and the agent does not start.
+    #[arg(long)]
+    pub adopt: bool,
+
     /// Log this much, whatever the configuration says.
     #[arg(long, value_name = "LEVEL", value_parser = levels())]
     pub log_level: Option<LogLevel>,

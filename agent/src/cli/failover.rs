@@ -43,6 +43,11 @@ pub struct FailoverArgs {
     /// The member that shall lead.
     #[arg(long)]
     candidate: Option<String>,
+    /// The primary that was left running in a pause, and whose agent has gone: its PostgreSQL has ended
+    /// (its host is off, or `pg_ctl stop` was done), and it will not come back. Where that is not so, two
+    /// primaries write.
+    #[arg(long, value_name = "NAME")]
+    fenced: Option<String>,
     /// Do not ask.
     #[arg(long)]
     force: bool,
@@ -74,7 +79,12 @@ pub async fn switchover(globals: &Globals, args: SwitchoverArgs) -> Result<ExitC
         context.scope
     );
     ask::confirm(&question, args.force)?;
-    let wanted = FailoverRequest { leader: Some(leader), member: candidate, scheduled_at };
+    let wanted = FailoverRequest {
+        leader: Some(leader),
+        member: candidate,
+        scheduled_at,
+        ..FailoverRequest::default()
+    };
     finish(&context, &cluster, "switchover", wanted).await
 }
 
@@ -101,7 +111,8 @@ pub async fn failover(globals: &Globals, args: FailoverArgs) -> Result<ExitCode,
     let question =
         format!("Are you sure you want to fail over cluster {scope} to {candidate}{demoting}?");
     ask::confirm(&question, args.force)?;
-    let wanted = FailoverRequest { member: Some(candidate), ..FailoverRequest::default() };
+    let fenced = args.fenced;
+    let wanted = FailoverRequest { member: Some(candidate), fenced, ..FailoverRequest::default() };
     finish(&context, &cluster, "failover", wanted).await
 }
 

@@ -38,7 +38,12 @@ pub async fn ask(
 
 fn left(status: &PeerStatus, patroni_ttl: Duration) -> Option<Duration> {
     match &status.hart {
-        Some(own) => own.word.lease.as_ref().map(|lease| Duration::from_millis(lease.left_ms)),
+        // One without an end, as in a pause, is asked after again all the same.
+        Some(own) => own
+            .word
+            .lease
+            .as_ref()
+            .map(|lease| Duration::from_millis(lease.left_ms).min(hart_ha::kv::TTL_MAX)),
         // Patroni answers so only within its own ttl, and looks at the store again before half of it.
         None => Some(patroni_ttl / 2),
     }

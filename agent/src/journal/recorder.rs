@@ -64,7 +64,7 @@ impl Recorder {
         let kind = match &decision.command {
             Command::Acquire(_) => Kind::Takeover,
             Command::HandOver(_) | Command::Release => Kind::HandOver,
-            Command::Fence | Command::EndStray => Kind::FenceBegun,
+            Command::Fence | Command::EndStray | Command::StopStray => Kind::FenceBegun,
             Command::Promote => Kind::PromotionBegun,
             Command::Begin(_) => Kind::JobBegun,
             _ => Kind::Decision,

@@ -132,6 +132,8 @@ pub struct Agent {
     /// The facts beside the data directory cannot be written.
     pub(super) broken: Option<String>,
     pub(super) refreshing: Vec<(oneshot::Receiver<()>, oneshot::Sender<()>)>,
+    /// A lease of this node's is to have no end, as the lease thread was told.
+    pub(super) open: bool,
     pub(super) restarting: Option<oneshot::Sender<Result<(), String>>>,
     /// A restart to come.
     pub(super) planned: Option<planned::Plan>,

@@ -68,6 +68,8 @@ impl Agent {
             }
             _ => {
                 self.known.asked.restart = true;
+                // In a pause somebody may have put other data there.
+                self.known.stale |= self.known.life == super::server::Life::Down;
                 self.restarting = Some(reply);
             }
         }

@@ -29,7 +29,7 @@ use super::peers::Peers;
 use super::promises::Asker;
 use super::pulse::Pulse;
 use super::server::traffic::Traffic;
-use super::server::{GuardPaths, Life, Server};
+use super::server::{GuardPaths, Server};
 use super::start::{Prepared, StartError};
 use super::store_task::Seen;
 use super::tls::Tls;
@@ -73,7 +73,7 @@ struct Common {
 /// # Errors
 /// What kept it from starting.
 pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartError> {
-    let Prepared { config, file, cgroup, rest, tls, mut home, vip, dns } = prepared;
+    let Prepared { config, file, cgroup, rest, tls, mut home, vip, dns, adopt } = prepared;
     let wake = Arc::new(Notify::new());
     home.write_beside(wake.clone()).map_err(refused)?;
     let client = settings::consul(&config).map_err(refused)?;
@@ -81,7 +81,9 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     tell_of_limits(&config, &cgroup);
     let paths = guard_paths(&home, &config, cgroup.postgres.clone())?;
     let socket = paths.socket.clone();
-    let server = find_server(paths, &postgres, &wake, home.memory(&config.scope).term > 0).await?;
+    let server = Server::new(paths, postgres.clone(), wake.clone());
+    let ours = home.memory(&config.scope).term > 0;
+    let stray = find_server(&server, &postgres, &config, &client, ours, adopt).await?;
     let (stop_sender, stop) = watch::channel(false);
     let (reload_now, reload) = mpsc::channel(1);
     listen_to_signals(stop_sender, reload_now.clone(), wake.clone()).map_err(refused)?;
@@ -120,7 +122,8 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         vip.map(|vips| begin_vip(vips, &common, &lease, &view, beside.handle.changes(), &server));
     let asks = Asks { asks, view, changes, stop, reload, reload_now, file };
     let links = Links { server, lease, seen, sessions, pulse, vip };
-    let agent = Agent::new(parts(&common, home, links, asks)?);
+    let mut agent = Agent::new(parts(&common, home, links, asks)?);
+    agent.known.stray = stray;
     tokio::spawn(own_address::watch(
         common.tls.client.clone(),
         agent.config.restapi.url("/patroni"),
@@ -151,19 +154,24 @@ fn tell_of_limits(config: &Config, cgroup: &hart_guard::cgroup::Prepared) {
     }
 }
 
-/// Before anything else here, which may take its time. `ours`: the directory has been this cluster's.
+/// Before anything else here, which may take its time. `ours`: the directory has been this cluster's; then
+/// what runs in it without a guard is the brain's business, which knows whether the cluster is paused.
 async fn find_server(
-    paths: GuardPaths,
+    server: &Server,
     postgres: &Postgres,
-    wake: &Arc<Notify>,
+    config: &Config,
+    client: &hart_consul::Client,
     ours: bool,
-) -> Result<Server, StartError> {
-    let server = Server::new(paths, postgres.clone(), wake.clone());
-    server.find().await.map_err(StartError::Refused)?;
-    if ours && *server.life().borrow() == Life::Down && !server.guard_lives() {
-        server.put_to_rest().await;
+    adopt: bool,
+) -> Result<Option<String>, StartError> {
+    match server.find().await.map_err(StartError::Refused)? {
+        Some(found) if ours => return Ok(Some(found.words)),
+        Some(found) => {
+            super::first_start::take_over(server, postgres, config, client, &found, adopt).await?;
+        }
+        None => {}
     }
-    Ok(server)
+    Ok(None)
 }
 
 fn session_plan(config: &Config, home: &Home) -> store_task::SessionPlan {

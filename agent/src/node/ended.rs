@@ -130,7 +130,9 @@ impl Agent {
             // What was acknowledged meanwhile may rest on others than the names that are back.
             (Job::Sync(_), Err(_)) => self.known.proof = None,
             (_, Ok(JobDone::Stray(words))) => self.known.stray = Some(words.clone()),
-            (Job::Restart, Ok(_)) => self.known.asked.restart = false,
+            (Job::Restart | Job::StartStandby(_) | Job::StartPrimary { .. }, Ok(_)) => {
+                self.known.asked.restart = false;
+            }
             (Job::Restart | Job::StartStandby(_) | Job::StartPrimary { .. }, Err(error)) => {
                 self.known.asked.restart = false;
                 self.known.last_words = self.server.last_words();

@@ -108,7 +108,8 @@ impl Agent {
             Command::Begin(job) => self.begin(job, step, observation),
             Command::Abort => self.jobs.abort(),
             Command::Fence => self.fence(),
-            Command::EndStray => self.end_stray(),
+            Command::EndStray => self.end_stray(false),
+            Command::StopStray => self.end_stray(true),
             Command::Promote => self.promote(step, observation),
             Command::Checkpoint => self.checkpoint(),
             Command::Follow(upstream) => self.follow(upstream, step),
@@ -363,6 +364,9 @@ impl Agent {
         {
             self.known_settings.saw(&self.config.scope, &config.value.raw);
         }
+        if std::mem::replace(&mut self.open, step.open) != step.open {
+            let _ = self.lease.orders.send(LeaseOrder::Open(step.open));
+        }
         if self.applied.as_ref() == Some(&step.config) {
             return;
         }
@@ -533,6 +537,7 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::ResumePoolers { .. } => "PgBouncer may go on".to_owned(),
         Command::Abort => "breaking the running action off".to_owned(),
         Command::Fence => "fencing PostgreSQL".to_owned(),
+        Command::StopStray => "stopping a PostgreSQL that was started past the agent".to_owned(),
         Command::EndStray => "killing a PostgreSQL that was started past the agent".to_owned(),
         Command::Promote => "promoting".to_owned(),
         Command::Checkpoint => "checkpoint".to_owned(),

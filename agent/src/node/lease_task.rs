@@ -29,6 +29,8 @@ use super::pulse::Pulse;
 pub enum Order {
     /// Settings in force: ttl, and the pause between renewals.
     Configure(Duration, Duration),
+    /// Shall the lease have no end, as in a pause?
+    Open(bool),
     /// What `status` shall carry.
     Carry(Payload),
     /// The session in force.
@@ -238,6 +240,10 @@ impl LeaseTask {
             Order::Configure(ttl, every) => {
                 self.keeper.configure(ttl, every);
                 self.ttl = ttl;
+                None
+            }
+            Order::Open(open) => {
+                self.keeper.set_open(now, open);
                 None
             }
             Order::Carry(payload) => {

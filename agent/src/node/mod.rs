@@ -38,6 +38,7 @@ mod effects;
 mod ended;
 mod execute;
 mod file_faults;
+mod first_start;
 mod ghosts;
 mod given;
 mod health;

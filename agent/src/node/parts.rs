@@ -123,6 +123,7 @@ impl Agent {
             unwritten: None,
             broken: None,
             refreshing: Vec::new(),
+            open: false,
             restarting: None,
             planned: None,
             hurry: Duration::from_secs(1),

@@ -68,6 +68,8 @@ pub struct Prepared {
     pub vip: Option<vip::Vips>,
     /// DNS's sockets.
     pub dns: Option<dns::Bound>,
+    /// A PostgreSQL that hart has never had is stopped, and started under a guard.
+    pub adopt: bool,
 }
 
 /// `hart agent`.
@@ -102,6 +104,7 @@ struct Begun {
     cgroup: cgroup::Prepared,
     vip: Option<vip::Vips>,
     dns: Option<dns::Bound>,
+    adopt: bool,
 }
 
 fn begin(args: AgentArgs) -> Result<Begun, StartError> {
@@ -125,7 +128,8 @@ fn begin(args: AgentArgs) -> Result<Begun, StartError> {
         tell_warnings(&loaded.warnings);
     }
     let vip = vip.map(vip::Prepared::start).transpose().map_err(StartError::Refused)?;
-    Ok(Begun { config: Arc::new(config), file: args.file, cgroup, vip, dns })
+    let adopt = args.adopt;
+    Ok(Begun { config: Arc::new(config), file: args.file, cgroup, vip, dns, adopt })
 }
 
 fn tell_warnings(warnings: &[hart_config::Warning]) {
@@ -274,7 +278,7 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// Data directory, programs and ports: refused before anything is touched.
 async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, StartError> {
-    let Begun { config, file, cgroup, vip, dns } = begun;
+    let Begun { config, file, cgroup, vip, dns, adopt } = begun;
     state_dir::check(&config).map_err(StartError::Refused)?;
     state_dir::take_out(&config).map_err(StartError::Refused)?;
     match postgres.inspect(LOOK).await.map_err(refused)? {
@@ -298,7 +302,7 @@ async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, Star
         StartError::Refused(format!("{}; {hint}", Chain(&error)))
     })?;
     Names::system().keep_in(dir.join("names"));
-    Ok(Prepared { config, file, cgroup, rest, tls: Tls::begin(tls), home, vip, dns })
+    Ok(Prepared { config, file, cgroup, rest, tls: Tls::begin(tls), home, vip, dns, adopt })
 }
 
 /// PostgreSQL starts where one of its addresses is there; others may be a virtual address that another

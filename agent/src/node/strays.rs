@@ -49,9 +49,24 @@ impl Agent {
         self.home.memory(&self.config.scope).term > 0
     }
 
+    /// In a pause people may start by hand what led last, as it was; where somebody else leads, it rests.
+    fn is_left_as_it_is(&self) -> bool {
+        let paused = self.applied.as_ref().is_some_and(|config| config.pause);
+        let seen = self.seen.borrow();
+        let lease = seen.snapshot.as_ref().and_then(|snapshot| snapshot.lease());
+        let another =
+            |lease: &hart_ha::kv::Lease| lease.is_held() && lease.holder != self.config.name;
+        // Before Consul has answered nobody knows.
+        lease.is_none() && self.applied.is_none() || paused && !lease.is_some_and(another)
+    }
+
     /// What this agent leaves when it ends is at rest, too.
     pub(super) async fn leave(&self) {
-        if self.is_ours() && self.known.life == Life::Down && !self.server.guard_lives() {
+        if self.is_ours()
+            && !self.is_left_as_it_is()
+            && self.known.life == Life::Down
+            && !self.server.guard_lives()
+        {
             self.server.put_to_rest().await;
         }
     }
@@ -59,7 +74,7 @@ impl Agent {
     /// While PostgreSQL is believed to be down, the system is asked at each look. A job works in the
     /// data directory itself.
     pub(super) fn look_for_strays(&mut self) {
-        let (now, ours) = (hart_clock::now(), self.is_ours());
+        let (now, ours, left) = (hart_clock::now(), self.is_ours(), self.is_left_as_it_is());
         let strays = &mut self.strays;
         let due = strays.looked.is_none_or(|last| now.since(last) >= PAUSE);
         let busy = strays.looking || strays.ending || self.jobs.running().is_some();
@@ -69,7 +84,7 @@ impl Agent {
         (strays.looking, strays.looked) = (true, Some(now));
         let (server, effects, wake) =
             (self.server.clone(), self.effects.0.clone(), self.wake.clone());
-        let rests = strays.down.is_none_or(|since| now.since(since) >= REST_AFTER) && ours;
+        let rests = strays.down.is_none_or(|since| now.since(since) >= REST_AFTER) && ours && !left;
         tokio::spawn(async move {
             let found = server.stray().await;
             if rests && found == Ok(None) {
@@ -102,14 +117,14 @@ impl Agent {
         }
     }
 
-    pub(super) fn end_stray(&mut self) {
+    pub(super) fn end_stray(&mut self, orderly: bool) {
         if std::mem::replace(&mut self.strays.ending, true) {
             return;
         }
         let (server, effects, wake) =
             (self.server.clone(), self.effects.0.clone(), self.wake.clone());
         tokio::spawn(async move {
-            server.end_stray().await;
+            server.end_stray(orderly).await;
             let _ = effects.send(Effect::StrayEnded);
             wake.notify_one();
         });

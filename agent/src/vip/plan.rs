@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hart_config::{Vip, VipAddress};
 use hart_ha::keeper::Hold;
-use hart_ha::kv::{Role, State};
+use hart_ha::kv::{Role, State, TTL_MAX};
 use hart_ha::store::Snapshot;
 use hart_ha::time::Time;
 
@@ -17,7 +17,7 @@ pub type Due = (VipAddress, Time);
 /// the picture.
 pub fn wanted(vip: &Vip, name: &str, view: &View, hold: Option<Hold>, now: Time) -> Vec<Due> {
     let mut wanted = Vec::new();
-    let until = view.leads(now).then(|| deadline(view, hold)).flatten();
+    let until = view.leads(now).then(|| deadline(view, hold, now)).flatten();
     if let Some(until) = until {
         wanted.extend(vip.addresses.iter().map(|address| (*address, until)));
     }
@@ -39,10 +39,12 @@ pub fn wanted(vip: &Vip, name: &str, view: &View, hold: Option<Hold>, now: Time)
 const LEAST: Duration = Duration::from_secs(3);
 
 /// The later of what both say about one term.
-fn deadline(view: &View, hold: Option<Hold>) -> Option<Time> {
+fn deadline(view: &View, hold: Option<Hold>, now: Time) -> Option<Time> {
     let seen = view.hold?;
     let newer = hold.filter(|hold| hold.term == seen.term).map(|hold| hold.deadline);
-    Some(newer.map_or(seen.deadline, |newer| newer.max(seen.deadline)))
+    let until = newer.map_or(seen.deadline, |newer| newer.max(seen.deadline));
+    // A lease without an end may be another's one day, when a person says so.
+    Some(until.min(now + TTL_MAX))
 }
 
 /// The replica that has the replica's address: the first by name of those that run and take reads.

@@ -39,7 +39,7 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key("bootstrap.dcs.master_stop_timeout", Kind::Seconds, "Old name of primary_stop_timeout."),
     key("bootstrap.dcs.failsafe_mode", Kind::Flag, "Go on writing without Consul while all agree.")
         .default("true"),
-    key("bootstrap.dcs.pause", Kind::Flag, "Nobody takes over or gives up by itself, and an agent that is stopped leaves its replica running.").default("false"),
+    key("bootstrap.dcs.pause", Kind::Flag, "Maintenance: nobody takes over by itself, what people stop, start or promote by hand is left alone, and an agent that is stopped leaves PostgreSQL running.").default("false"),
     key("bootstrap.dcs.synchronous_mode", SYNCHRONOUS, "Commits wait for standbys.").default("off"),
     key("bootstrap.dcs.synchronous_mode_strict", Kind::Flag, "Never fall back to asynchronous.")
         .default("false"),

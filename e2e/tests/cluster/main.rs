@@ -8,6 +8,7 @@ mod faults;
 mod forming;
 mod keys;
 mod losing;
+mod maintenance;
 mod patronictl;
 mod program;
 mod rest_tls;

@@ -19,6 +19,11 @@ impl Lease {
         self.0.is_some_and(|armed| now >= armed.deadline)
     }
 
+    /// Armed, and no deadline will come.
+    pub fn is_endless(&self) -> bool {
+        self.0.is_some_and(|armed| armed.deadline == Time::NEVER)
+    }
+
     /// Takes the deadline of a term that is not lower than the one in force: later or earlier.
     /// Returns the lease as it was.
     pub fn arm(&mut self, new: Armed) -> Result<Self, Refusal> {

@@ -20,6 +20,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use hart_ha::time::Time;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd;
@@ -159,7 +160,7 @@ fn watchdog(options: &Options, journal: &mut Journal) -> Result<Dog<dog::File>, 
     let device = dog::File::new(&spec.device, spec.testing)
         .map_err(failed(format!("cannot use {}", spec.device.display())))?;
     let mut dog = Dog::new(Some(device), spec.required, spec.safety_margin);
-    if let Some(armed) = options.arm {
+    if let Some(armed) = options.arm.filter(|armed| armed.deadline != Time::NEVER) {
         dog.guard(armed, hart_clock::now());
         if dog.forbids() {
             let (device, state) = (spec.device.display(), dog.state());

@@ -76,7 +76,7 @@ impl Server {
             self.fence(now, "the deadline has passed");
             return Err(Refusal::Fenced);
         }
-        if self.dog.forbids() {
+        if self.dog.forbids() && !self.lease.is_endless() {
             return Err(Refusal::Watchdog);
         }
         self.writable = true;
@@ -84,7 +84,11 @@ impl Server {
         kill_process(self.postmaster, Number::USR1).map_err(|_| Refusal::System)
     }
 
+    /// Without a deadline there is nothing that the watchdog would have to strike for.
     fn watch_over(&mut self) {
+        if self.lease.is_endless() {
+            return self.dog.stand_down();
+        }
         if let Some(armed) = self.lease.armed() {
             self.dog.guard(armed, hart_clock::now());
         }
@@ -100,6 +104,7 @@ impl Server {
         };
         kill_process(self.postmaster, number).map_err(|_| Refusal::System)?;
         if stops {
+            self.asked = true;
             self.phase = crate::types::Phase::Stopping;
         }
         Ok(())

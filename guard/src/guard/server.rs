@@ -63,6 +63,8 @@ pub(super) struct Server {
     pub(super) writable: bool,
     /// When the killing begins, or began.
     kill_at: Option<Time>,
+    /// A client, or whoever ends the guard, has asked for the end.
+    pub(super) asked: bool,
 }
 
 /// Registers the guard's own descriptors. The listener is edge-triggered: when `accept` fails for
@@ -116,6 +118,7 @@ impl Server {
             exit: None,
             fenced: false,
             kill_at: None,
+            asked: false,
         }
     }
 
@@ -219,7 +222,7 @@ impl Server {
         let next = match self.kill_at {
             Some(at) if at <= now => Some(now + ROUND),
             Some(at) => Some(at),
-            None => self.lease.armed().map(|armed| armed.deadline),
+            None => self.lease.armed().map(|armed| armed.deadline).filter(|at| *at != Time::NEVER),
         };
         let next = [next, self.dog.next(now)].into_iter().flatten().min();
         let at = next.map_or(Duration::ZERO, Time::since_origin);
@@ -315,7 +318,9 @@ impl Server {
     /// Puts the data directory to rest, leaves the record and tells the clients, in this order:
     /// whoever hears of the end may at once read the record and start the next guard.
     pub fn finish(mut self) {
-        if let Some(signal) = self.standby_signal.take() {
+        // In a pause a primary that a person stops is left as it is: it may be started by hand.
+        let by_hand = !self.asked && !self.fenced && self.writable && self.lease.is_endless();
+        if let Some(signal) = self.standby_signal.take().filter(|_| !by_hand) {
             rest::put_to_rest(&signal, &mut self.journal);
         }
         let event = self.reply(0, Kind::Exited);

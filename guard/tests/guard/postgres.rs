@@ -6,7 +6,10 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use hart_guard::{ClientError, Exit, Signal, Spec, guard_lives, kill_tree, privilege, spawn};
+use hart_guard::{
+    Armed, ClientError, Exit, Signal, Spec, guard_lives, kill_tree, privilege, spawn,
+};
+use hart_ha::time::Time;
 use nix::sys::signal::Signal as Number;
 
 use crate::rig::{PATIENCE, Rig, comm, eventually, patiently, send};
@@ -205,4 +208,27 @@ async fn what_the_guard_leaves_starts_read_only() {
     database.answers().await;
     assert_eq!(database.query("select pg_is_in_recovery()").stdout, b"t\n");
     assert!(!database.query("create table u ()").status.success());
+}
+
+/// In a pause people may stop a primary and start it again by hand, as it was.
+#[tokio::test]
+async fn a_primary_without_a_deadline_that_is_stopped_by_hand_is_left_as_it_is() {
+    for by_hand in [true, false] {
+        let Some(database) = Database::new() else { return };
+        let signal = database.data().join("standby.signal");
+        let mut spec = database.spec();
+        spec.standby_signal = Some(signal.clone());
+        spec.arm = Some(Armed { term: 3, deadline: Time::NEVER });
+        let started = spawn(&spec, PATIENCE).await.unwrap();
+        let mut client = database.rig.client().await;
+        database.answers().await;
+        if by_hand {
+            send(started.postmaster_pid, Number::SIGINT);
+        } else {
+            client.signal(Signal::Fast, PATIENCE).await.unwrap();
+        }
+        let record = patiently("the end", client.exited()).await.unwrap();
+        assert!(record.exit.is_clean() && !record.fenced, "{record}");
+        assert_eq!(signal.exists(), !by_hand);
+    }
 }

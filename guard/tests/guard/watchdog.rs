@@ -221,3 +221,30 @@ pub const ANSWERS: &str = "trap 'touch got-usr1' USR1
     trap 'touch got-hup' HUP
     trap 'exit 0' INT QUIT
     touch ready; while :; do sleep 3600 & wait $!; done";
+
+/// In a pause the lease has no end: there is nothing to strike for, until there is a deadline again.
+#[tokio::test]
+async fn without_a_deadline_it_is_closed_and_opened_again_with_one() {
+    let rig = Rig::new();
+    let mut dog = Dog::new(&rig);
+    let mut spec = rig.spec(POLITE);
+    spec.watchdog = Dog::spec(&rig, true);
+    spec.arm = Some(Armed { term: 1, deadline: ahead(HOUR) });
+    let (_, mut client) = rig.start(&spec).await;
+    let status = client.arm(1, Time::NEVER, PATIENCE).await.unwrap();
+    assert_eq!(status.watchdog, Watchdog::Idle);
+    assert_eq!(status.armed, Some(Armed { term: 1, deadline: Time::NEVER }), "still of this term");
+    assert!(dog.said().ends_with('V'), "{:?}", dog.said());
+    let status = client.arm(1, ahead(HOUR), PATIENCE).await.unwrap();
+    assert!(status.watchdog.is_armed(), "{status:?}");
+    assert!(dog.said().split_once('V').is_some_and(|(_, anew)| anew.starts_with("Ctimeout=")));
+    // As at the restart of a primary in a pause.
+    client.signal(hart_guard::Signal::Fast, PATIENCE).await.unwrap();
+    patiently("the end", client.exited()).await.unwrap();
+    let said = dog.said().len();
+    spec.arm = Some(Armed { term: 1, deadline: Time::NEVER });
+    let (_, mut client) = rig.start(&spec).await;
+    let status = client.status(PATIENCE).await.unwrap();
+    assert_eq!((status.watchdog, status.writable), (Watchdog::Idle, true));
+    assert_eq!(dog.said().len(), said, "it is not opened");
+}

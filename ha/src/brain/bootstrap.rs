@@ -26,6 +26,9 @@ impl Brain {
             return wait_for_data(turn, snapshot, claimed);
         }
         let Some(initialize) = &snapshot.initialize else {
+            if snapshot.config.as_ref().is_some_and(|config| config.value.pause) {
+                return turn.phase("paused: no new cluster is begun");
+            }
             return self.claim(turn, snapshot);
         };
         if claimed && let Some(sign) = sign_of_a_reign(snapshot) {

@@ -4,8 +4,10 @@
 use super::Brain;
 use super::turn::Turn;
 use crate::command::{Command, Job};
+use crate::keeper::Hold;
 use crate::lease::margin;
 use crate::store::Snapshot;
+use crate::time::Time;
 
 impl Brain {
     /// A PostgreSQL that was started past the guard goes first: it may write without a deadline, and
@@ -14,6 +16,12 @@ impl Brain {
         let Some(stray) = turn.obs.local.stray.as_ref().filter(|_| !turn.is_running()) else {
             return false;
         };
+        // The lease has no end before it has ended: there is time for good order.
+        let endless = turn.obs.lease.hold.is_some_and(|hold| hold.deadline == Time::NEVER);
+        if turn.config.pause && !turn.obs.asked.restart {
+            self.tolerates_stray(turn, stray);
+            return true;
+        }
         // A start beside it that ended at once has failed because of it, and says nothing of the data.
         self.jobs.forget_starts();
         if std::mem::take(&mut self.never_ran) {
@@ -21,7 +29,8 @@ impl Brain {
         }
         turn.phase("ending a PostgreSQL that was started past the agent");
         turn.problem(format!("PostgreSQL was started past the agent: {stray}"));
-        turn.push(Command::EndStray, stray.clone());
+        let orderly = turn.config.pause || endless;
+        turn.push(if orderly { Command::StopStray } else { Command::EndStray }, stray.clone());
         true
     }
 
@@ -43,7 +52,7 @@ impl Brain {
             .lease()
             .is_some_and(|l| l.is_held_by(&self.settings.name, &self.settings.instance))
             && self.foreign_lock(snapshot).is_none();
-        if (mine || turn.obs.lease.busy) && is_covered(turn) {
+        if (mine || turn.obs.lease.busy) && is_covered(turn) || self.may_stay(turn, snapshot) {
             return false;
         }
         let leader = snapshot.leader_name().unwrap_or("nobody").to_owned();
@@ -81,12 +90,18 @@ impl Brain {
         if !turn.is_primary() || turn.obs.lease.hold.is_some() || is_covered(turn) {
             return false;
         }
+        if turn.config.pause && turn.obs.local.armed.is_none() {
+            // Somebody has promoted it, and nobody has taken it over.
+            return false;
+        }
         turn.push(Command::Fence, "PostgreSQL is primary, no lease covers it, Consul is silent");
         true
     }
 
     pub(super) fn stop_blind(&self, turn: &mut Turn<'_>) {
-        if turn.is_running() {
+        let endless = |hold: Hold| hold.deadline == Time::NEVER;
+        let left = turn.config.pause && turn.obs.local.armed.is_none_or(endless);
+        if turn.is_running() && !left {
             turn.begin(Job::Stop, "the agent was asked to stop");
         } else if turn.obs.job.is_none() {
             turn.push(Command::Exit(crate::command::Exit::Stopped), "the agent was asked to stop");

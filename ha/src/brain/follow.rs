@@ -77,6 +77,7 @@ impl Brain {
     /// does not starts with what it knew.
     fn leader_unknown(&self, turn: &mut Turn<'_>, leader: &str) {
         turn.phase(format!("{leader} leads, its member entry is missing"));
+        self.tell_of_open(turn);
         let has_data = matches!(turn.obs.local.data, Data::Cluster { .. });
         let fit = turn.obs.local.control.as_ref().is_some_and(|control| !control.was_primary);
         if has_data && fit && !turn.is_running() && self.must_clone.is_none() {

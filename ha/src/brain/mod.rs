@@ -4,6 +4,7 @@
 //! | file | decides |
 //! |---|---|
 //! | `fencing` | must PostgreSQL be killed now? |
+//! | `maintenance` | what a pause leaves alone |
 //! | `watch` | since when has the lease been seen unchanged? |
 //! | `eligible` | may this node lead, and is a peer better placed? |
 //! | `race` | taking over, taking back |
@@ -37,6 +38,7 @@ mod fencing;
 mod follow;
 mod jobs;
 mod lead;
+mod maintenance;
 mod overridden;
 mod patience;
 mod planned;
@@ -121,6 +123,8 @@ pub struct Brain {
     config: Option<Arc<DynamicConfig>>,
     /// The picture in which they were looked at last.
     config_of: Option<Arc<Snapshot>>,
+    /// What people have done to PostgreSQL in a pause.
+    hands: maintenance::Hands,
     promoting: Option<(Term, Time)>,
     /// In which PostgreSQL here became primary by hart.
     reign: Option<Term>,
@@ -210,6 +214,7 @@ impl Brain {
             addresses: BTreeMap::new(),
             config: None,
             config_of: None,
+            hands: maintenance::Hands::default(),
             promoting: None,
             reign: None,
             published: None,
@@ -291,6 +296,7 @@ impl Brain {
         let misled = observation.local.misled.clone();
         problem.into_iter().chain(misled).for_each(|problem| turn.warn(problem));
         self.follows = None;
+        self.note_hands(&turn);
         // What was said holds while the job that it led to runs.
         self.to_be_copied &= observation.job.is_some();
         if let Some(why) = &observation.local.refused {
@@ -306,10 +312,12 @@ impl Brain {
         if !self.to_be_copied {
             (self.copy_said, self.copy_begins) = (None, false);
         }
+        self.note_fence(turn.fences(), &turn);
+        let open = self.is_to_be_open(&turn);
         let member = self.entry(&turn);
         let term = self.watch.term().max(observation.local.memory.term);
         let refused = self.refused.clone();
-        Step { follows: self.follows, ..turn.finish(member, term, refused) }
+        Step { follows: self.follows, open, ..turn.finish(member, term, refused) }
     }
 
     /// The stored settings; those last seen, where the store has lost them; before that the file's.
@@ -410,7 +418,11 @@ impl Brain {
             return turn.phase("the cluster's settings in Consul cannot be read");
         }
         if let Some(refusal) = self.foreign_data(turn, snapshot) {
-            return turn.push(Command::Exit(Exit::Refused(refusal.clone())), refusal);
+            if self.refuses_data(turn, snapshot, refusal) {
+                return;
+            }
+        } else if self.maintains(turn, snapshot, hold) {
+            return self.publish(turn, snapshot);
         }
         match (hold, turn.obs.shutdown) {
             (Some(hold), _) if self.is_given_up(hold.term) => self.give_up_again(turn),
@@ -435,6 +447,29 @@ impl Brain {
                  directory away to clone the cluster anew"
             )
         })
+    }
+
+    /// In a pause people may be about to change what is here, or what the key `initialize` says. True:
+    /// nothing else is to be done in this step.
+    fn refuses_data(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, refusal: String) -> bool {
+        if !turn.config.pause {
+            turn.push(Command::Exit(Exit::Refused(refusal.clone())), refusal);
+            return true;
+        }
+        turn.warn(format!(
+            "{refusal}. In the pause this node goes on, and does nothing with the data; when the pause \
+             ends its agent ends. After a major upgrade by hand remove the key initialize, and restart \
+             who is to lead"
+        ));
+        if turn.obs.asked.reinit && !turn.obs.shutdown {
+            return false;
+        }
+        turn.phase("paused: the data directory is another cluster's");
+        if turn.obs.shutdown {
+            self.stop_replica(turn, snapshot);
+        }
+        self.publish(turn, snapshot);
+        true
     }
 
     /// A higher term is noted by everybody who sees it: whoever leads after the store was wiped

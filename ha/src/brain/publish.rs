@@ -103,6 +103,8 @@ pub(super) fn state(turn: &Turn<'_>) -> State {
     match (turn.is_running(), &turn.obs.local.sql, &turn.obs.local.control) {
         (true, Some(_), _) if !bootstrapping => State::Running,
         (true, ..) => State::Starting,
+        // In a pause what has ended is left so, however it did.
+        (false, ..) if turn.config.pause => State::Stopped,
         (false, _, Some(control)) if !control.clean && !control.fresh_backup => State::Crashed,
         _ => State::Stopped,
     }

@@ -35,6 +35,8 @@ impl Brain {
     fn take_back(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
         let Some(lease) = snapshot.lease() else { return false };
         let has_data = matches!(turn.obs.local.data, Data::Cluster { .. });
+        // One without an end is taken back to be given up: it would not end by itself.
+        let has_data = has_data || lease.open && turn.obs.job.is_none() && !turn.is_running();
         // A reign from before another one that this node knows of is no one's to go on with.
         let past = lease.term < turn.obs.local.memory.term;
         // What was restored is not what it led with: it competes for the lease like anybody else.
@@ -43,7 +45,15 @@ impl Brain {
         if !self.is_mine(lease) || past || !has_data || restored || foreign {
             return false;
         }
+        let gone = !turn.is_running() && turn.obs.job.is_none() && turn.obs.local.killing.is_none();
         if self.abandoned == Some(lease.term) {
+            if lease.open && gone {
+                // It would never end. PostgreSQL has ended meanwhile: another reign begins here.
+                let reason = "the lease that was given up has no end, and PostgreSQL is gone";
+                turn.phase("taking the lease back");
+                self.acquire(turn, snapshot, self.next_term(turn), reason.to_owned());
+                return true;
+            }
             return self.waits_for_abandoned(turn, lease);
         }
         if turn.obs.local.killing.is_some() {
@@ -61,7 +71,8 @@ impl Brain {
             return true;
         }
         let longest = turn.now() + turn.config.ttl.saturating_sub(margin(turn.config.ttl));
-        if let Some(armed) = turn.obs.local.armed.filter(|armed| longest < armed.deadline) {
+        let armed = turn.obs.local.armed.filter(|_| !lease.open);
+        if let Some(armed) = armed.filter(|armed| longest < armed.deadline) {
             // The record would promise a shorter time than the guard keeps.
             turn.phase("waiting until the guard's deadline is no longer than a new lease");
             turn.wake_at(turn.now() + longest.until(armed.deadline));
@@ -76,7 +87,7 @@ impl Brain {
     /// Who leads, unless its lease is over. Of a program that knows no lease the lock counts, for as long
     /// as it is there. The lock of a hart without a record counts for nothing: who is alive writes the
     /// record again at once.
-    fn current_leader(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<String> {
+    pub(super) fn current_leader(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<String> {
         if let Some(stranger) = self.foreign_lock(snapshot) {
             return Some(stranger.to_owned());
         }
@@ -87,7 +98,17 @@ impl Brain {
     }
 
     pub(super) fn free_at(&self, turn: &Turn<'_>) -> Time {
-        self.watch.free_at(is_member(turn), turn.config.ttl)
+        let me = (self.settings.name.as_str(), self.settings.instance.as_str());
+        let holder = self.watch.open_holder() == Some(me);
+        match self.watch.free_at(is_member(turn), turn.config.ttl, holder) {
+            // Where the record is gone another one may have been there and gone since.
+            Time::NEVER if self.is_open_no_more(turn) => {
+                let there = self.watch.shows_lease();
+                let longest = self.watch.free_at(is_member(turn), turn.config.ttl, true);
+                if there { self.watch.since() } else { longest }
+            }
+            free => free,
+        }
     }
 
     fn without_leader(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
@@ -155,11 +176,12 @@ impl Brain {
             // One near the end of all counting was not written by a holder.
             beat: if beat < COUNT_MAX / 2 { beat } else { self.settings.beats },
             released: released_by(snapshot),
+            open: snapshot.lease().is_some_and(|lease| lease.open && self.is_mine(lease)),
         };
         turn.push(Command::Acquire(plan), reason);
     }
 
-    fn race(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+    pub(super) fn race(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         turn.phase("waiting for a leader");
         if !turn.is_running() {
             let upstream = turn.obs.local.upstream.clone();
@@ -177,7 +199,10 @@ impl Brain {
         if !turn.verdict.may_lead() && !allowed {
             return turn.phase("not eligible to lead");
         }
-        if turn.config.pause && !self.is_named_candidate(snapshot) && !self.released(snapshot) {
+        if turn.config.pause
+            && !self.is_named_candidate(snapshot)
+            && !self.leads_in_pause(turn, snapshot)
+        {
             return turn.phase("paused: nobody takes over by itself");
         }
         if let Some((holder, until)) = promised_to(turn, snapshot) {
@@ -191,6 +216,9 @@ impl Brain {
             return turn.push(Command::Write(Write::Status), reason);
         }
         let free_at = self.free_at(turn);
+        if free_at == Time::NEVER {
+            return self.tell_of_open(turn);
+        }
         let window = margin(turn.config.ttl);
         if turn.now() + window < free_at {
             if self.watch.has_vanished(is_member(turn)) {
@@ -257,6 +285,9 @@ impl Brain {
         if let Some(name) = named_candidate(snapshot) {
             return Some(format!("{name} is the candidate that was asked for"));
         }
+        if turn.config.pause && self.leads_in_pause(turn, snapshot) {
+            return None;
+        }
         let (name, position) = self.better_peer(turn)?;
         Some(format!("{name} at {position} is better placed"))
     }
@@ -267,8 +298,15 @@ impl Brain {
         request.is_some_and(|request| request.leader.is_none()) && self.is_named_candidate(snapshot)
     }
 
+    /// In a pause nobody takes over by itself but who gave the lease up last, who was started anew with its
+    /// machine, and who is primary already: where they take it, nothing changes.
+    fn leads_in_pause(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
+        let mine = snapshot.lease().is_some_and(|lease| self.is_me(&lease.holder));
+        self.released(snapshot) || turn.is_primary() || mine && self.is_open_no_more(turn)
+    }
+
     /// Was it this node that gave the lease up last? Where it takes it again, nothing changes.
-    fn released(&self, snapshot: &Snapshot) -> bool {
+    pub(super) fn released(&self, snapshot: &Snapshot) -> bool {
         released_by(snapshot).is_some_and(|(holder, _)| self.is_me(&holder))
     }
 

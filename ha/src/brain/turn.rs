@@ -42,6 +42,8 @@ pub struct Step {
     pub term: Term,
     /// Of a replica: the term whose leader is the only one that it gets WAL from.
     pub follows: Option<Term>,
+    /// A lease of this node's is to have no end.
+    pub open: bool,
 }
 
 /// How soon to look again while PostgreSQL is starting or promoting.
@@ -80,6 +82,12 @@ impl<'a> Turn<'a> {
 
     pub fn push(&mut self, command: Command, reason: impl Into<String>) {
         self.decisions.push(Decision { command, reason: reason.into() });
+    }
+
+    /// Is PostgreSQL to be killed, by what has been decided so far?
+    pub fn fences(&self) -> bool {
+        let kills = |decision: &Decision| matches!(decision.command, Command::Fence);
+        self.decisions.iter().any(kills)
     }
 
     /// Begins a job, unless one is running.
@@ -201,6 +209,7 @@ impl<'a> Turn<'a> {
             member,
             term,
             follows: None,
+            open: false,
             warning: self.warning,
             refused,
             decisions: self.decisions,

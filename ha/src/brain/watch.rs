@@ -78,6 +78,17 @@ impl LeaseWatch {
         self.last.as_ref().is_some_and(|lease| lease.holder == name)
     }
 
+    /// The holder, and its installation, of a lease without an end, also of one that has vanished.
+    pub fn open_holder(&self) -> Option<(&str, &str)> {
+        let lease = self.lease.as_ref().or(self.last.as_ref()).filter(|lease| lease.open)?;
+        Some((&lease.holder, &lease.instance))
+    }
+
+    /// Is there a record?
+    pub fn shows_lease(&self) -> bool {
+        self.lease.is_some()
+    }
+
     /// Since when it has been as it is.
     pub fn since(&self) -> Time {
         self.since
@@ -86,10 +97,13 @@ impl LeaseWatch {
     /// When another node may take over. A record that has vanished may still be believed in by its
     /// holder, and may have been of a ttl that this node never saw: it is waited for as long as the
     /// longest lease that can be given. Who has never known of any (`is_member` and no record seen)
-    /// waits for as long as one of the settings in force.
-    pub fn free_at(&self, is_member: bool, configured: Duration) -> Time {
+    /// waits for as long as one of the settings in force. One without an end that has vanished is waited for
+    /// for ever, but by its holder.
+    pub fn free_at(&self, is_member: bool, configured: Duration, holder: bool) -> Time {
         match &self.lease {
             Some(lease) if lease.state == LeaseState::Released => self.since,
+            Some(lease) if lease.open => Time::NEVER,
+            None if !holder && self.last.as_ref().is_some_and(|last| last.open) => Time::NEVER,
             Some(lease) => challenger_start(self.since, lease.ttl()),
             // Each beat differs from every other, but "no record" may be seen twice with a lease in
             // between: only the version of the empty `status` tells.
@@ -119,13 +133,14 @@ mod tests {
             beat,
             state,
             from: None,
+            open: false,
         }
     }
 
     #[test]
     fn every_beat_starts_the_wait_anew() {
         let mut watch = LeaseWatch::default();
-        let free = |watch: &LeaseWatch| watch.free_at(true, Duration::ZERO);
+        let free = |watch: &LeaseWatch| watch.free_at(true, Duration::ZERO, false);
         watch.see(Some(&lease(1, LeaseState::Held)), 1, Time::from_millis(100));
         assert_eq!(free(&watch), Time::from_millis(100 + 4000 + 40 + 400));
         watch.see(Some(&lease(1, LeaseState::Held)), 1, Time::from_millis(900));
@@ -142,15 +157,19 @@ mod tests {
         let mut watch = LeaseWatch::default();
         watch.see(Some(&lease(1, LeaseState::Held)), 5, Time::from_millis(0));
         watch.see(None, 6, Time::from_millis(50));
-        assert_eq!(watch.free_at(false, configured), Time::from_millis(50 + longest));
+        assert_eq!(watch.free_at(false, configured, false), Time::from_millis(50 + longest));
         watch.see(None, 6, Time::from_millis(60));
-        assert_eq!(watch.free_at(false, configured), Time::from_millis(50 + longest));
+        assert_eq!(watch.free_at(false, configured, false), Time::from_millis(50 + longest));
         watch.see(None, 9, Time::from_millis(70));
         let between = "there may have been one in between";
-        assert_eq!(watch.free_at(false, configured), Time::from_millis(70 + longest), "{between}");
+        assert_eq!(
+            watch.free_at(false, configured, false),
+            Time::from_millis(70 + longest),
+            "{between}"
+        );
         let mut restarted = LeaseWatch::default();
         restarted.see(None, 6, Time::from_millis(50));
-        assert_eq!(restarted.free_at(true, configured), Time::from_millis(50 + longest));
-        assert_eq!(restarted.free_at(false, configured), Time::from_millis(50 + 2320));
+        assert_eq!(restarted.free_at(true, configured, false), Time::from_millis(50 + longest));
+        assert_eq!(restarted.free_at(false, configured, false), Time::from_millis(50 + 2320));
     }
 }

@@ -41,7 +41,9 @@ impl Keeper {
         let ttl = attempt.lease.ttl();
         self.failsafe.record_written(index);
         let before = self.holding.as_ref().filter(|holding| holding.term == attempt.lease.term);
+        let open = attempt.lease.open && !self.may_end();
         self.holding = Some(Holding {
+            open,
             term: attempt.lease.term,
             session: attempt.session.clone(),
             index,
@@ -49,9 +51,18 @@ impl Keeper {
             ttl,
             promised: before.and_then(|holding| holding.promised),
             yields: before.is_some_and(|holding| holding.yields),
-            due: attempt.sent + self.renew_every,
+            due: if open == self.open { attempt.sent + self.renew_every } else { attempt.sent },
             doubtful: self.session.as_ref().is_some_and(|mine| *mine != attempt.session),
         });
+    }
+
+    /// A request is under way, or may yet come true, that gives the lease an end.
+    fn may_end(&self) -> bool {
+        let waiting = match &self.waiting {
+            Waiting::Txn(attempt) => Some(attempt),
+            Waiting::Nothing | Waiting::Reads { .. } => None,
+        };
+        self.unsettled.iter().chain(&self.late).chain(waiting).any(|it| !it.lease.open)
     }
 
     /// The request surely changed nothing. A hand-over or release that did not get through leaves

@@ -222,7 +222,8 @@ impl Keeper {
     /// Do promises carry the lease further than the store does?
     #[must_use]
     pub fn rests_on_promises(&self) -> bool {
-        self.holding.as_ref().is_some_and(|holding| holding.end() > holding.deadline)
+        let rests = |holding: &super::Holding| !holding.open && holding.end() > holding.deadline;
+        self.holding.as_ref().is_some_and(rests)
     }
 
     /// The store showed this lease. One that has vanished may still be held.
@@ -254,7 +255,7 @@ impl Keeper {
     pub(super) fn ask_at(&self) -> Option<Time> {
         let holding = self.holding.as_ref()?;
         let pact = self.failsafe.pact.as_ref()?;
-        let over = self.is_abandoned(holding.term);
+        let over = holding.open || self.is_abandoned(holding.term);
         if pact.term != holding.term || over || self.failsafe.asking.is_some() {
             return None;
         }

@@ -42,12 +42,25 @@ pub struct AcquirePlan {
     /// Who gave the lease up, and in which reign, where the record in the store says so: it was
     /// released, or handed over to this node.
     pub released: Option<(String, Term)>,
+    /// The lease is this node's, is taken back, and has no end: the guard may keep none either, so it is
+    /// taken back as it is, and gets an end when the guard has one.
+    pub open: bool,
 }
 
 impl Keeper {
     /// The settings in force. A shorter ttl takes effect with the next renewal.
     pub fn configure(&mut self, ttl: Duration, renew_every: Duration) {
         (self.ttl, self.renew_every) = (ttl, renew_every);
+    }
+
+    /// Shall the lease have no end, as in a pause? With the next renewal, which is due at once.
+    pub fn set_open(&mut self, now: Time, open: bool) {
+        if std::mem::replace(&mut self.open, open) == open {
+            return;
+        }
+        if let Some(holding) = self.holding.as_mut().filter(|holding| holding.open != open) {
+            holding.due = holding.due.min(now);
+        }
     }
 
     /// What the next `status` shall carry.
@@ -83,7 +96,8 @@ impl Keeper {
         self.beat = self.beat.max(plan.beat);
         let session = self.session.clone()?;
         let unlock = plan.unlock.clone().filter(|locked| *locked != session);
-        Some(self.lock(now, Intent::Acquire, plan.term, plan.at, unlock, session))
+        let open = plan.open;
+        Some(self.lock_as(now, Intent::Acquire, plan.term, plan.at, unlock, session, open))
     }
 
     /// The next renewal is wanted at once, for what is in the store by then.
@@ -113,6 +127,7 @@ impl Keeper {
             instance: to.instance.clone(),
             term,
             from: Some(self.name.clone()),
+            open: false,
             ..lease
         };
         let txn = LeaseTxn::Lock {
@@ -129,7 +144,7 @@ impl Keeper {
     /// counts as lost, whatever the answer.
     pub fn release(&mut self, now: Time) -> Option<Request> {
         let (holding, lease) = self.last_word(now)?;
-        let lease = Lease { state: LeaseState::Released, ..lease };
+        let lease = Lease { state: LeaseState::Released, open: false, ..lease };
         let (at, session) = (holding.index, holding.session.clone());
         let status = self.status_with(lease.clone());
         let txn = LeaseTxn::Release { at, session, status };
@@ -170,7 +185,7 @@ impl Keeper {
         if doubtful || !self.unsettled.is_empty() {
             return Some(self.read(now));
         }
-        if self.is_abandoned(holding.term) {
+        if self.is_abandoned(holding.term) && !self.closes(holding) {
             return None;
         }
         let (holding, pause) = (holding.clone(), self.patience());
@@ -232,7 +247,22 @@ impl Keeper {
         unlock: Option<SessionId>,
         session: SessionId,
     ) -> Request {
-        let lease = self.next_lease(term);
+        let open = self.open;
+        self.lock_as(now, intent, term, at, unlock, session, open)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what the record is to say")]
+    fn lock_as(
+        &mut self,
+        now: Time,
+        intent: Intent,
+        term: Term,
+        at: Index,
+        unlock: Option<SessionId>,
+        session: SessionId,
+        open: bool,
+    ) -> Request {
+        let lease = Lease { open, ..self.next_lease(term) };
         let txn = LeaseTxn::Lock {
             at,
             unlock,
@@ -253,6 +283,7 @@ impl Keeper {
             beat: self.beat,
             state: LeaseState::Held,
             from: None,
+            open: self.open,
         }
     }
 
@@ -266,6 +297,10 @@ impl Keeper {
     ) -> Request {
         if let Some(holding) = &mut self.holding {
             let allowed = holder_deadline(now, lease.ttl());
+            if !lease.open && std::mem::take(&mut holding.open) {
+                // Nobody has counted until now, and nobody counts before this record is there.
+                (holding.deadline, holding.promised) = (allowed, None);
+            }
             holding.deadline = holding.deadline.min(allowed);
             if lease.ttl() < holding.ttl {
                 holding.ttl = lease.ttl();

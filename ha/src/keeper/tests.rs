@@ -19,7 +19,14 @@ fn keeper() -> Keeper {
 }
 
 fn plan() -> AcquirePlan {
-    AcquirePlan { at: 10, unlock: Some("old".into()), term: 3, beat: 40, released: None }
+    AcquirePlan {
+        at: 10,
+        unlock: Some("old".into()),
+        term: 3,
+        beat: 40,
+        released: None,
+        open: false,
+    }
 }
 
 /// A keeper that took the lease with a request sent at `sent`.
@@ -484,4 +491,93 @@ fn a_release_is_not_undone_by_a_late_answer() {
     assert!(keeper.release(at(2050)).is_some());
     assert_eq!(keeper.answered(at(2100), renewal.id, Outcome::Applied(Some(12))), None);
     assert_eq!(keeper.hold(at(2100)), None);
+}
+
+/// Holds a lease without an end, as Consul has confirmed at 1100.
+fn endless() -> Keeper {
+    let mut keeper = holder(0);
+    keeper.set_open(at(900), true);
+    let renewal = keeper.tick(at(900)).unwrap();
+    assert!(written(&renewal).lease.unwrap().open, "at once, not at the next renewal");
+    assert_eq!(keeper.hold(at(1000)).unwrap().deadline, at(CERTAIN), "not before the answer");
+    keeper.answered(at(1100), renewal.id, Outcome::Applied(Some(12)));
+    keeper
+}
+
+#[test]
+fn a_lease_without_an_end_outlasts_a_silent_store() {
+    let mut keeper = endless();
+    let late = at(3_600_000);
+    assert_eq!(keeper.hold(late).unwrap(), Hold { term: 3, deadline: Time::NEVER });
+    let renewal = keeper.tick(late).expect("it is renewed all the same");
+    assert!(written(&renewal).lease.unwrap().open);
+    assert_eq!(keeper.ask(late), None, "nobody is asked for a promise");
+    assert!(!keeper.rests_on_promises());
+}
+
+/// The guard gets the deadline before the request leaves: it counts from then.
+#[test]
+fn it_has_an_end_again_from_before_the_request_that_says_so_leaves() {
+    let mut keeper = endless();
+    keeper.set_open(at(9000), false);
+    let renewal = keeper.tick(at(9000)).unwrap();
+    assert!(!written(&renewal).lease.unwrap().open);
+    assert_eq!(keeper.hold(at(9000)).unwrap().deadline, at(9000 + CERTAIN));
+    let read = keeper.answered(at(9100), renewal.id, Outcome::Unknown).unwrap();
+    // The store shows the record from before, and may yet apply the other one.
+    let before = Lease { beat: 42, open: true, ..lease_of(&keeper) };
+    let shown = view(Some(Status { lease: Some(before), ..Status::default() }), Some("s1"));
+    keeper.read_back(at(9200), read.id, Some(&shown));
+    assert_eq!(keeper.hold(at(9200)).unwrap().deadline, at(9000 + CERTAIN));
+}
+
+/// A request from before the end was given is answered after it.
+#[test]
+fn an_answer_of_the_past_does_not_take_the_end_away_again() {
+    let mut keeper = holder(0);
+    keeper.set_open(at(900), true);
+    let opening = keeper.tick(at(900)).unwrap();
+    let read = keeper.answered(at(1000), opening.id, Outcome::Unknown).unwrap();
+    let before =
+        Status { lease: Some(Lease { beat: 41, ..lease_of(&keeper) }), ..Status::default() };
+    keeper.set_open(at(1100), false);
+    keeper.read_back(at(1100), read.id, Some(&view(Some(before), Some("s1"))));
+    let closing = keeper.tick(at(1200)).unwrap();
+    assert!(!written(&closing).lease.unwrap().open);
+    keeper.answered(at(1300), opening.id, Outcome::Applied(Some(21)));
+    let hold = keeper.hold(at(1300)).unwrap();
+    assert!(hold.deadline < Time::NEVER, "{hold:?}");
+}
+
+#[test]
+fn who_gives_an_open_lease_up_or_over_leaves_none_without_an_end() {
+    let heir = Heir { name: "n2".into(), instance: "i2".into(), session: "s2".into() };
+    let over = endless().hand_over(at(2000), &heir).unwrap();
+    let up = endless().release(at(2000)).unwrap();
+    assert!([over, up].iter().all(|request| !written(request).lease.unwrap().open));
+}
+
+#[test]
+fn an_open_lease_that_is_abandoned_gets_an_end_when_the_pause_has_one() {
+    let mut keeper = endless();
+    keeper.abandon(3);
+    assert_eq!(keeper.tick(at(5000)), None);
+    keeper.set_open(at(6000), false);
+    let last = keeper.tick(at(6000)).expect("the last word");
+    assert!(!written(&last).lease.unwrap().open);
+    keeper.answered(at(6100), last.id, Outcome::Applied(Some(13)));
+    assert_eq!(keeper.tick(at(7000)), None);
+    assert_eq!(keeper.hold(at(6000 + CERTAIN)), None);
+}
+
+#[test]
+fn what_is_taken_back_open_is_closed_by_the_next_request() {
+    let mut keeper = keeper();
+    let plan = AcquirePlan { open: true, ..plan() };
+    let back = keeper.acquire(at(100), &plan).unwrap();
+    assert!(written(&back).lease.unwrap().open, "the guard may keep no deadline");
+    keeper.answered(at(110), back.id, Outcome::Applied(Some(11)));
+    assert_eq!(keeper.hold(at(110)).unwrap().deadline, Time::NEVER);
+    let closing = keeper.tick(at(111)).expect("at once: there is no pause");
+    assert!(!written(&closing).lease.unwrap().open);
 }

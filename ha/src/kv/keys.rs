@@ -25,7 +25,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
          leads: `holder` (member name), `instance` (identity of the holder's installation), `term` \
          (number of the reign; never falls), `ttl_ms` (how long a beat lasts), `beat` (grows with \
          every renewal), `state` (`held` or `released`), `from` (who handed the lease over, until \
-         the heir has renewed it).",
+         the heir has renewed it), `open` (in a pause: it has no end, and nobody takes it over by waiting).",
         "lease transactions only",
     ),
     (
@@ -44,7 +44,8 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "failover",
         "JSON object: what an operator asked for. `leader` (who is to give way; a switchover names \
-         it), `member` (the candidate; without it the best one), `scheduled_at` (RFC 3339 with an offset; taken out when it is due). `{}` \
+         it), `member` (the candidate; without it the best one), `scheduled_at` (RFC 3339 with an offset; taken out when it is due). \
+         hart's: `fenced` (the holder of a lease without an end of which a person says that it is gone). `{}` \
          when there is nothing to do.",
         "REST and command line; cleared by the leader",
     ),

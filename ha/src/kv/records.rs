@@ -54,6 +54,10 @@ pub struct Lease {
     /// Who led the reign before and handed this one over; absent as soon as the heir has renewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// It has no end: in a pause the guard of the holder keeps no deadline. Nobody takes it over by
+    /// waiting, also when the pause is over, until the holder has taken this back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
 }
 
 impl Lease {
@@ -130,6 +134,10 @@ pub struct FailoverRequest {
     /// When, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduled_at: Option<String>,
+    /// hart's own: the holder of a lease without an end, of which a person says that its PostgreSQL has
+    /// ended and will not come back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fenced: Option<String>,
 }
 
 impl FailoverRequest {

@@ -17,7 +17,7 @@ use crate::event::{AtAgent, Cause, Event};
 use crate::mutation::Mutation;
 use crate::node::GUARD;
 use crate::node::Node;
-use crate::pg::Stage;
+use crate::pg::{STRAY, Stage};
 use crate::world::World;
 
 /// How long the guard may take to answer an agent that finds it.
@@ -41,11 +41,8 @@ impl World {
             // It cannot be adopted, so the agent refuses to start.
             return self.queue.push(self.t + ADOPT + RESTART, Event::Boot(n));
         }
-        if node.has_stray() {
-            // It is killed before anything else.
-            self.kill_server(n);
-            return self.queue.push(self.t + 50 * MS, Event::Boot(n));
-        }
+        // Whether there is a pause it has yet to learn.
+        node.stopped_by_hand = false;
         node.life += 1;
         node.born = self.t;
         let raw = self.bootstrap.clone();
@@ -75,6 +72,7 @@ impl World {
             let kills = node.guard.as_ref().is_some_and(|guard| guard.fencing);
             agent.killing = kills.then(|| (node.clock.local(self.t), self.t));
         }
+        agent.seen.local.stray = node.has_stray().then(|| STRAY.to_owned());
         agent.session = None;
         node.agent = Some(agent);
         self.say(n, || format!("agent starts{}", if up { ", finds PostgreSQL" } else { "" }));
@@ -132,6 +130,8 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         keeper,
         seen,
         applied: None,
+        open: false,
+        paused: false,
         job: None,
         finished: Vec::new(),
         asking: Default::default(),

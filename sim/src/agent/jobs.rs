@@ -141,9 +141,14 @@ impl World {
             (Job::Sync(_), Err(_)) => agent.proof = None,
             (Job::Restart, _) => agent.seen.asked.restart = false,
             (_, Ok(JobDone::Stray(words))) => agent.seen.local.stray = Some(words.clone()),
-            (Job::StartPrimary { .. }, Ok(_)) => agent.upstream = None,
+            (Job::StartPrimary { .. }, Ok(_)) => {
+                (agent.upstream, agent.seen.asked.restart) = (None, false);
+            }
             (Job::StartPrimary { .. }, Err(_)) if agent.up_since.is_none() => agent.acked = None,
-            (Job::StartStandby(upstream), Ok(_)) => agent.upstream.clone_from(upstream),
+            (Job::StartStandby(upstream), Ok(_)) => {
+                agent.upstream.clone_from(upstream);
+                agent.seen.asked.restart = false;
+            }
             _ => {}
         }
         let ended = format!("{}: {result:?}", running.job.name());

@@ -9,6 +9,7 @@ use hart_ha::lease::margin;
 use hart_ha::observation::LeaseStanding;
 use hart_ha::round_trip::PROBE;
 use hart_ha::store::{LeaseTxn, LeaseView, Outcome, Snapshot};
+use hart_ha::time::Time;
 
 use crate::agent::state::{LEASE_DUE, Purpose};
 use crate::clock::{MS, Us};
@@ -22,6 +23,8 @@ use crate::world::World;
 pub enum Order {
     /// Settings.
     Configure(Duration, Duration),
+    /// Shall it have no end?
+    Open(bool),
     /// The next payload.
     Carry(Payload),
     /// The session.
@@ -59,6 +62,10 @@ impl World {
             None => None,
             Some(Order::Configure(ttl, every)) => {
                 keeper.configure(ttl, every);
+                None
+            }
+            Some(Order::Open(open)) => {
+                keeper.set_open(now, open);
                 None
             }
             Some(Order::Carry(payload)) => {
@@ -294,6 +301,7 @@ impl World {
         {
             self.arm(n, hold);
         }
+        self.leads_now(n);
         let ghost = self.ghost(n, hold);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let standing = LeaseStanding {
@@ -323,12 +331,26 @@ impl World {
         }
     }
 
+    /// What a person promoted in a pause, and what leads since, is a primary like any other.
+    fn leads_now(&mut self, n: usize) {
+        let paused = self.paused_for(n);
+        let node = &mut self.nodes[n];
+        let armed = node.guard.as_ref().is_some_and(|guard| guard.armed.is_some());
+        let holds = node.agent.as_ref().is_some_and(|agent| agent.hold.is_some());
+        if paused && armed && holds && !node.server.recovery && !node.server.promoting {
+            node.server.by_hand = None;
+        }
+    }
+
     pub(crate) fn hold(&self, n: usize) -> Option<Hold> {
         let now = self.local(n);
         let agent = self.nodes[n].agent.as_ref()?;
         let mut hold = agent.keeper.hold(now)?;
         if self.mutated(Mutation::CountFromAnswer) {
             hold.deadline = hold.deadline + Duration::from_micros(agent.lateness);
+        }
+        if agent.open && self.mutated(Mutation::OpenNotSaid) {
+            hold.deadline = Time::NEVER;
         }
         if self.mutated(Mutation::MarginZero) {
             let ttl = agent.applied.as_ref().map(|config| config.ttl).unwrap_or_default();

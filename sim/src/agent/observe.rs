@@ -30,6 +30,7 @@ impl World {
         let at_once = self.mutated(Mutation::CopiesAtOnce);
         let blind = self.mutated(Mutation::PositionsIgnored);
         let counts = self.mutated(Mutation::RestoredCounts);
+        let runs_out = self.mutated(Mutation::OpenRunsOut);
         let timeline = self.wal.timeline(self.nodes[n].disk.control);
         let wal = &self.wal;
         let node = &mut self.nodes[n];
@@ -92,7 +93,8 @@ impl World {
         let (origins, made) = (facts.origins.clone(), facts.made.clone());
         let failsafe = facts.failsafe.clone();
         let restored = facts.restored && !counts;
-        local.memory = Memory { term, bootstrapping, origins, failsafe, made, restored };
+        let former = None;
+        local.memory = Memory { term, bootstrapping, origins, failsafe, made, restored, former };
         if vanished && seen.store.snapshot.as_ref().is_some_and(|keys| keys.lease().is_none()) {
             seen.store.arrived = now - Duration::from_secs(7200);
         }
@@ -135,6 +137,16 @@ impl World {
             let mut changed = (**keys).clone();
             if let Some(list) = &mut changed.failsafe {
                 list.value.insert(node.name.clone(), String::new());
+            }
+            *keys = changed.into();
+        }
+        if runs_out
+            && let Some(keys) = &mut seen.store.snapshot
+            && keys.lease().is_some_and(|lease| lease.open && lease.holder != node.name)
+        {
+            let mut changed = (**keys).clone();
+            if let Some(lease) = changed.status.as_mut().and_then(|it| it.value.lease.as_mut()) {
+                lease.open = false;
             }
             *keys = changed.into();
         }

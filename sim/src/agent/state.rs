@@ -104,6 +104,10 @@ pub struct Agent {
     pub seen: Observation,
     /// Settings last applied.
     pub applied: Option<std::sync::Arc<DynamicConfig>>,
+    /// A lease of this node's is to have no end, as the keeper was told.
+    pub open: bool,
+    /// It knows that the cluster is paused.
+    pub paused: bool,
     /// The job under way.
     pub job: Option<Running>,
     /// What ended.

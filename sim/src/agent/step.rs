@@ -31,6 +31,7 @@ impl World {
             self.mutated(Mutation::ReignNotRightful),
         );
         let backups = self.mutated(Mutation::RestoredCounts);
+        let starts = self.mutated(Mutation::StoppedIsStarted);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         if sure {
             agent.brain.forget_sync_doubt();
@@ -43,6 +44,9 @@ impl World {
         }
         if in_touch {
             agent.brain.believe_in_touch();
+        }
+        if starts {
+            agent.brain.forget_hands();
         }
         if rightful {
             agent.brain.believe_in_reign(agent.seen.lease.hold);
@@ -110,6 +114,15 @@ impl World {
 
     pub(crate) fn apply_config(&mut self, n: usize, step: &Step) {
         let Some(agent) = &mut self.nodes[n].agent else { return };
+        let paused = std::mem::replace(&mut agent.paused, step.config.pause);
+        let changed = std::mem::replace(&mut agent.open, step.open) != step.open;
+        if changed && !self.mutated(Mutation::OpenNotSaid) {
+            self.lease_turn(n, Some(Order::Open(step.open)));
+        }
+        if paused && !step.config.pause {
+            (self.nodes[n].resumed, self.nodes[n].stopped_by_hand) = (self.t, false);
+        }
+        let Some(agent) = &mut self.nodes[n].agent else { return };
         if !agent.applied.as_ref().is_some_and(|applied| same(applied, &step.config)) {
             agent.applied = Some(step.config.clone());
             let order = Order::Configure(step.config.ttl, step.config.renew_every());
@@ -138,6 +151,8 @@ impl World {
             Command::Abort => self.abort(n),
             Command::Fence => self.fence(n),
             Command::EndStray => self.end_stray(n),
+            Command::StopStray if self.nodes[n].has_stray() => self.stop_server(n),
+            Command::StopStray => self.end_stray(n),
             Command::Promote => self.promote(n),
             Command::Follow(upstream) => self.follow(n, &upstream),
             Command::RestNames { nobody } => self.rest_names(n, nobody),

@@ -17,7 +17,9 @@ impl World {
         if !node.powered || node.disk.content != Content::Cluster || working {
             return false;
         }
+        let in_pause = node.agent.is_some() && !node.is_frozen(LOOP, self.t) && self.paused_for(n);
         match node.server.stage {
+            Stage::Down if in_pause && !node.disk.signal => self.start_stray(n, true),
             // Nobody was there to put it to rest: agent and guard were killed.
             Stage::Down if !node.disk.signal && !self.mutated(Mutation::RestIsWritable) => {
                 return false;
@@ -47,6 +49,27 @@ impl World {
             self.nodes[n].disk.signal = signal;
         }
         self.start_stray(n, quick);
+    }
+
+    /// Does the agent of this node know that the cluster is paused?
+    pub(crate) fn paused_for(&self, n: usize) -> bool {
+        self.nodes[n].agent.as_ref().is_some_and(|agent| agent.paused)
+    }
+
+    /// `pg_ctl stop` in a pause. It stays stopped until somebody asks.
+    pub(crate) fn stopped_by_hand(&mut self, n: usize) -> bool {
+        let node = &self.nodes[n];
+        let idle = node.agent.as_ref().is_some_and(|agent| {
+            let asked = &agent.seen.asked;
+            agent.job.is_none() && !agent.fencing && !asked.restart && !asked.reinit
+        });
+        let awake = !node.is_frozen(POSTGRES, self.t) && !node.is_frozen(LOOP, self.t);
+        if !idle || !awake || node.server.stage != Stage::Up || !self.paused_for(n) {
+            return false;
+        }
+        self.nodes[n].stopped_by_hand = true;
+        self.stop_server(n);
+        true
     }
 
     /// `pg_promote()`, `pg_ctl promote`.

@@ -71,6 +71,7 @@ kinds! {
     PromotedByHand => "promotion by hand",
     WritesSlow => "Consul slow to write",
     ArchiveSlow => "slow archive",
+    StoppedByHand => "stopped by hand in a pause",
     NamedDataLost => "data of a published standby lost",
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hart_ha::round_trip::borne;
+use hart_ha::store::Snapshot;
 use serde_json::{Value, json};
 
 use crate::clock::SEC;
@@ -12,6 +13,7 @@ use crate::faults::Kind;
 use crate::faults::kinds::Kind::*;
 use crate::faults::plan::Heal;
 use crate::oracle::allowed_lag;
+use crate::pg::Stage;
 use crate::world::World;
 
 impl World {
@@ -33,7 +35,11 @@ impl World {
                 self.person_puts("failover", &request);
             }
             Failover => {
-                self.person_puts("failover", &json!({ "member": self.names[other] }));
+                let mut request = json!({ "member": self.names[other] });
+                if let Some(holder) = self.gone_holder(&keys) {
+                    request["fenced"] = holder.into();
+                }
+                self.person_puts("failover", &request);
             }
             Pause => {
                 self.configure("pause", json!(true));
@@ -64,6 +70,14 @@ impl World {
             _ => {}
         }
         true
+    }
+
+    /// The holder of a lease without an end, where a person can see that its PostgreSQL has ended.
+    fn gone_holder(&self, keys: &Snapshot) -> Option<String> {
+        let lease = keys.lease().filter(|lease| lease.is_held() && lease.open)?;
+        let n = self.names.iter().position(|name| *name == lease.holder)?;
+        let gone = self.nodes[n].server.stage == Stage::Down && self.nodes[n].agent.is_none();
+        gone.then(|| lease.holder.clone())
     }
 
     /// What belongs to synchronous mode, and what every decision goes by.

@@ -103,6 +103,7 @@ impl World {
             StatusDeleted => return self.status_deleted(lasts),
             ForeignLock => return self.foreign_lock(until),
             PromotedByHand => return self.promoted_by_hand(n),
+            StoppedByHand => return self.stopped_by_hand(n),
             WritesSlow => {
                 self.net.slow_writes = self.rng.skewed(200 * MS, 2 * SEC);
                 self.queue.push(until, Event::Heal(Heal::SwiftWrites));

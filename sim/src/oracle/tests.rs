@@ -32,6 +32,7 @@ fn lease(holder: &str, term: u64) -> Snapshot {
         beat: 1,
         state: LeaseState::Held,
         from: None,
+        open: false,
     };
     let status = Status { lease: Some(lease), ..Status::default() };
     Snapshot { status: Some(versioned(status)), ..Snapshot::default() }

@@ -1,6 +1,7 @@
 //! The guard: it is armed, watches its deadline, and fences.
 
 use hart_ha::keeper::Hold;
+use hart_ha::time::Time;
 
 use crate::clock::{MS, SEC, Us};
 use crate::event::{AtAgent, AtServer, Event};
@@ -72,6 +73,9 @@ impl World {
     pub fn watch_deadline(&mut self, n: usize) {
         let node = &self.nodes[n];
         let Some(armed) = node.guard.as_ref().and_then(|guard| guard.armed) else { return };
+        if armed.deadline == Time::NEVER {
+            return;
+        }
         let at = node.clock.true_at(armed.deadline).max(self.t);
         let life = node.server.life;
         let late = self.rng.range(0, 2 * MS);

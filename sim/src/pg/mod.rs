@@ -12,3 +12,4 @@ pub mod wal;
 pub use archive::Archive;
 pub use guard::ARM_TIMEOUT;
 pub use state::{Content, Disk, Receiver, Sender, Server, Stage, Waiting};
+pub(crate) use stray::STRAY;

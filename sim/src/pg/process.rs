@@ -3,6 +3,7 @@
 use hart_ha::keeper::Hold;
 use hart_ha::kv::SynchronousMode;
 use hart_ha::observation::JobDone;
+use hart_ha::time::Time;
 use hart_ha::waits::Waits;
 
 use crate::agent::lease::Order;
@@ -29,6 +30,15 @@ impl World {
         let recovery = self.rng.skewed(100 * MS, 3 * SEC);
         if self.nodes[n].has_stray() {
             return self.in_the_way();
+        }
+        let node = &mut self.nodes[n];
+        let paused = node.agent.as_ref().is_some_and(|agent| agent.paused);
+        if std::mem::take(&mut node.stopped_by_hand) && paused {
+            let asked = node.agent.as_ref().map(|agent| &agent.seen.asked);
+            if !asked.is_some_and(|asked| asked.restart || asked.reinit) {
+                let text = format!("{} starts what a person stopped in a pause", node.name);
+                self.oracle.report(self.t, text);
+            }
         }
         let node = &mut self.nodes[n];
         if node.server.stage != Stage::Down {
@@ -220,10 +230,19 @@ impl World {
         self.cut_all(n, true);
         let rests = !self.mutated(Mutation::RestIsWritable);
         let node = &mut self.nodes[n];
+        let working = node.agent.as_ref().is_some_and(|agent| agent.job.is_some() || agent.fencing);
+        // What hart does at the same moment is its own stop.
+        node.stopped_by_hand &= !working;
+        // A primary that a person stops in a pause is left as it is.
+        let by_hand = node.guard.as_ref().is_some_and(|guard| {
+            let endless = guard.armed.is_some_and(|armed| armed.deadline == Time::NEVER);
+            endless && !guard.fencing && !working && !node.server.recovery
+        });
         node.server.stage = Stage::Down;
         node.server.closed = true;
         node.server.waiting.clear();
-        node.disk.signal |= rests && node.guard.as_ref().is_some_and(|guard| !guard.dead);
+        node.disk.signal |=
+            rests && !by_hand && node.guard.as_ref().is_some_and(|guard| !guard.dead);
         node.guard = None;
         let delay = self.rng.range(200, 2 * MS);
         self.after(n, delay, AtAgent::Life);

@@ -11,7 +11,7 @@ use crate::world::World;
 
 /// Between two looks while PostgreSQL is down.
 const PAUSE: Us = 250 * MS;
-const WORDS: &str = "postmaster 4711";
+pub(crate) const STRAY: &str = "postmaster 4711";
 
 impl World {
     /// The names that a standby rests with.
@@ -60,7 +60,7 @@ impl World {
         if self.mutated(Mutation::StrayNotLookedFor) {
             return Err("PostgreSQL is running".to_owned());
         }
-        Ok(JobDone::Stray(WORDS.to_owned()))
+        Ok(JobDone::Stray(STRAY.to_owned()))
     }
 
     /// While PostgreSQL is believed to be down.
@@ -74,10 +74,19 @@ impl World {
         }
     }
 
+    /// In a pause people may start by hand what led last, as it was; where somebody else leads, it rests.
+    fn is_left_as_it_is(&self, n: usize) -> bool {
+        let Some(agent) = &self.nodes[n].agent else { return false };
+        let lease = agent.seen.store.snapshot.as_ref().and_then(|keys| keys.lease());
+        let another = lease.is_some_and(|it| it.is_held() && it.holder != self.names[n]);
+        agent.applied.is_none() && lease.is_none() || self.paused_for(n) && !another
+    }
+
     /// A directory that nobody works in is put to rest.
     pub(crate) fn looked(&mut self, n: usize) {
         let (blind, rests) =
             (self.mutated(Mutation::StrayNotLookedFor), !self.mutated(Mutation::RestIsWritable));
+        let left = self.is_left_as_it_is(n);
         let node = &mut self.nodes[n];
         let (stray, down) = (node.has_stray(), node.server.stage == Stage::Down);
         let Some(agent) = &mut node.agent else { return };
@@ -85,8 +94,8 @@ impl World {
         if agent.up_since.is_some() || agent.job.is_some() {
             return;
         }
-        node.disk.signal |= rests && down && node.disk.content == Content::Cluster;
-        agent.seen.local.stray = (stray && !blind).then(|| WORDS.to_owned());
+        node.disk.signal |= rests && !left && down && node.disk.content == Content::Cluster;
+        agent.seen.local.stray = (stray && !blind).then(|| STRAY.to_owned());
         if stray {
             self.wake(n, Cause::Server);
         }
@@ -113,7 +122,7 @@ impl World {
             && !blind
             && agent.up_since.is_none()
         {
-            agent.seen.local.stray = Some(WORDS.to_owned());
+            agent.seen.local.stray = Some(STRAY.to_owned());
             self.wake(n, Cause::Server);
         }
         !stray

@@ -34,6 +34,7 @@ pub struct Node {
     agent: Option<Process>,
     binary: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    arguments: Vec<String>,
     uptime: Option<u64>,
     resolver: Option<Ipv4Addr>,
 }
@@ -54,6 +55,7 @@ impl Node {
             agent: None,
             binary: None,
             environment: Vec::new(),
+            arguments: Vec::new(),
             uptime: None,
             resolver: None,
         })
@@ -85,6 +87,11 @@ impl Node {
     /// Sets a variable in the environment of the agent from the next start on.
     pub fn set_env(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// More arguments for `hart agent`, from the next start on.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
     }
 
     /// Gives the node a monotonic clock that is ahead of this machine's by so many seconds, in a time
@@ -161,7 +168,7 @@ impl Node {
             fs::write(self.resolv_conf(), format!("nameserver {address}\n"))?;
         }
         let mut command = self.program(self.binary.clone().map_or_else(hart_binary, Ok)?);
-        command.arg("agent");
+        command.arg("agent").args(&self.arguments);
         if crate::is_root() {
             command.args(["--user", "postgres"]);
         }

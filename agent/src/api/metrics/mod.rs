@@ -130,11 +130,16 @@ fn cluster(text: &mut Text, picture: &Picture<'_>) {
 fn lease(text: &mut Text, picture: &Picture<'_>) {
     let view = picture.view;
     let left = |hold: Option<hart_ha::keeper::Hold>| {
-        hold.map_or(0.0, |hold| picture.now.until(hold.deadline).as_secs_f64())
+        let endless = |hold: &hart_ha::keeper::Hold| hold.deadline == hart_ha::time::Time::NEVER;
+        match hold {
+            None => 0.0,
+            Some(hold) if endless(&hold) => f64::INFINITY,
+            Some(hold) => picture.now.until(hold.deadline).as_secs_f64(),
+        }
     };
     text.gauge(
         "hart_lease_left_seconds",
-        "Time until PostgreSQL is fenced unless the lease is renewed; 0 without the lease.",
+        "Time until PostgreSQL is fenced unless the lease is renewed; 0 without the lease, +Inf in a pause.",
         left(view.hold),
     );
     text.gauge(

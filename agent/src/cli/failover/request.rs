@@ -42,6 +42,7 @@ pub async fn send(
         "leader": wanted.leader,
         "candidate": wanted.member,
         "scheduled_at": wanted.scheduled_at,
+        "fenced": wanted.fenced,
     });
     for (name, api_url) in order(cluster, wanted) {
         let health = rest::url(api_url, "liveness");

@@ -61,7 +61,11 @@ fn read(status: Result<PeerStatus, String>, version: &str) -> Extended {
 /// no guard runs.
 fn fencing(own: &Own) -> String {
     let Some(guard) = &own.guard else { return String::new() };
-    let armed = if own.word.armed.is_some() { "armed" } else { "ready" };
+    let armed = match &own.word.armed {
+        Some(armed) if armed.left_ms >= super::view::ENDLESS_MS => "no deadline (pause)",
+        Some(_) => "armed",
+        None => "ready",
+    };
     let (there, missing) = (guard.layers.join(", "), guard.missing.join(", "));
     let missing = if missing.is_empty() { missing } else { format!("; not: {missing}") };
     format!("{armed}: {there}{missing}")

@@ -97,6 +97,14 @@ fn notes(cluster: &Cluster) -> Vec<String> {
     if snapshot.config.as_ref().is_some_and(|config| config.value.pause) {
         notes.push("Maintenance mode: on".to_owned());
     }
+    if let Some(lease) = snapshot.lease().filter(|lease| lease.is_held() && lease.open) {
+        let holder = &lease.holder;
+        let lives = snapshot.members.get(holder).is_some_and(|entry| entry.session.is_some());
+        let away = if lives { "" } else { ", and its agent is away" };
+        notes.push(format!(
+            "The guard of {holder} keeps no deadline (pause){away}: nobody takes over"
+        ));
+    }
     if let Some(request) = snapshot.failover.as_ref().map(|failover| &failover.value)
         && let Some(at) = &request.scheduled_at
     {
@@ -149,9 +157,13 @@ fn megabytes(bytes: Option<u64>) -> Value {
     number(bytes.map(|bytes| (bytes + (1 << 19)) >> 20))
 }
 
+/// Longer than any lease that has an end.
+pub(super) const ENDLESS_MS: u64 = 86_400_000;
+
 fn lease(row: &Row, more: &Extended) -> Value {
     let Some(term) = row.term else { return text("") };
     match more.lease_left_ms {
+        Some(left) if left >= ENDLESS_MS => text(&format!("term {term}, without an end")),
         Some(left) => text(&format!("term {term}, {}.{} s left", left / 1000, left % 1000 / 100)),
         None => text(&format!("term {term}")),
     }

@@ -92,7 +92,16 @@ mod tests {
 
     fn lease() -> Lease {
         let (holder, instance, from) = ("n1".into(), "i".into(), Some("n2".into()));
-        Lease { holder, instance, term: 1, ttl_ms: 1, beat: 1, state: LeaseState::Held, from }
+        Lease {
+            holder,
+            instance,
+            term: 1,
+            ttl_ms: 1,
+            beat: 1,
+            state: LeaseState::Held,
+            from,
+            open: true,
+        }
     }
 
     fn status() -> Value {
@@ -107,7 +116,12 @@ mod tests {
 
     fn failover() -> Value {
         let (leader, member) = (Some("n1".into()), Some("n2".into()));
-        json!(FailoverRequest { leader, member, scheduled_at: Some("t".into()) })
+        json!(FailoverRequest {
+            leader,
+            member,
+            scheduled_at: Some("t".into()),
+            fenced: Some("f".into())
+        })
     }
 
     fn member() -> Value {

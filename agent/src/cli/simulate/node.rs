@@ -358,6 +358,7 @@ impl Node {
         let step = self.brain.step(&observation);
         if *step.config != self.settings_of {
             self.keeper.configure(step.config.ttl, step.config.renew_every());
+            self.keeper.set_open(now, step.open);
             self.settings_of = step.config.as_ref().clone();
         }
         self.member = step.member.clone();

@@ -336,7 +336,7 @@ impl World {
             Command::Probe(members) => self.probe(at, members.keys()),
             Command::Begin(job) => node.begin(now, job),
             Command::Abort => node.abort(),
-            Command::Fence | Command::EndStray => node.end(false),
+            Command::Fence | Command::EndStray | Command::StopStray => node.end(false),
             Command::Promote => node.promote_at = node.promote_at.or(Some(now + PROMOTION)),
             Command::Follow(upstream) => node.local.upstream = Some(upstream),
             Command::Remember { term } => node.local.memory.term = node.local.memory.term.max(term),
@@ -416,7 +416,7 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::HandOver(heir) => format!("hands the lease over to {}", heir.name),
         Command::Release => "releases the lease".to_owned(),
         Command::Begin(job) => format!("begins: {}", job.name()),
-        Command::Fence | Command::EndStray => "fences PostgreSQL".to_owned(),
+        Command::Fence | Command::EndStray | Command::StopStray => "fences PostgreSQL".to_owned(),
         Command::Promote => "promotes PostgreSQL".to_owned(),
         Command::Write(Write::Sync { standbys, .. }) => {
             let names: Vec<_> = standbys.iter().map(String::as_str).collect();

@@ -106,6 +106,8 @@ impl Home {
         self.change(|facts| {
             facts.place = place;
             if fresh {
+                facts.former =
+                    Some(std::mem::take(&mut facts.instance)).filter(|it| !it.is_empty());
                 facts.instance = format!("{:016x}", fastrand::u64(..));
                 facts.session = None;
             }
@@ -193,6 +195,7 @@ impl Home {
             bootstrapping: self.facts.bootstrapping,
             made: self.facts.made.clone(),
             restored: self.facts.restored,
+            former: self.facts.former.clone(),
         }
     }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use hart_guard::Client;
 use hart_ha::keeper::Hold;
+use hart_postgres::AtWork;
 use hart_types::Chain;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use super::fence::GONE;
 use super::{Server, TALK};
@@ -15,27 +18,46 @@ const SETTLE_TRIES: u32 = 5;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 impl Server {
-    /// Looks for a server of an earlier run: adopts one under a guard, kills one without.
+    /// Looks for a server of an earlier run, and adopts one under a guard. One without a guard is given
+    /// back: what becomes of it is decided elsewhere.
     ///
     /// # Errors
     /// What could not be found out or killed, for people.
-    pub async fn find(&self) -> Result<(), String> {
+    pub async fn find(&self) -> Result<Option<AtWork>, String> {
         let paths = &self.paths;
         if hart_guard::guard_lives(&paths.lock).map_err(|e| format!("guard's lock: {e}"))? {
-            return self.adopt().await;
+            return self.adopt().await.map(|()| None);
         }
         self.empty_cgroup().await?;
-        let Some(left) = self.postgres.at_work(TALK).await.map_err(|e| Chain(&e).to_string())?
-        else {
-            return Ok(());
-        };
-        let (count, words) = (left.count, left.words);
-        tracing::warn!("PostgreSQL runs without a guard ({count} processes; {words}): killing it");
-        let _kill = self.kill_begins();
-        let data_dir = self.postgres.settings().data_dir.clone();
-        let deadline = hart_clock::now() + GONE;
-        let killed = hart_guard::kill_tree(Some(left.pid), &data_dir, deadline, || ()).await;
-        killed.map(drop).map_err(|e| Chain(&e).to_string())
+        self.postgres.at_work(TALK).await.map_err(|e| Chain(&e).to_string())
+    }
+
+    /// Stops a PostgreSQL without a guard, as `pg_ctl stop -m fast` does. It is not killed here.
+    ///
+    /// # Errors
+    /// Why it still runs.
+    pub async fn stop_found(&self, found: &AtWork, within: Duration) -> Result<(), String> {
+        tracing::warn!(
+            "PostgreSQL runs without a guard ({}): stopping it in good order",
+            found.words
+        );
+        nix::sys::signal::kill(Pid::from_raw(found.pid), Signal::SIGINT)
+            .map_err(|error| format!("{}: it cannot be stopped: {error}", found.words))?;
+        let deadline = hart_clock::now() + within;
+        loop {
+            match self.postgres.at_work(TALK).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(left)) if hart_clock::now() >= deadline => {
+                    return Err(format!(
+                        "{}: it was told to stop (fast), and has not within {} s",
+                        left.words,
+                        within.as_secs()
+                    ));
+                }
+                Ok(Some(_)) => tokio::time::sleep(LOOK_AGAIN).await,
+                Err(error) => return Err(Chain(&error).to_string()),
+            }
+        }
     }
 
     /// Without a guard nothing may live in PostgreSQL's cgroup.

@@ -3,7 +3,7 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `find` | what an earlier run left: adopted under its guard, killed without one |
+//! | `find` | what an earlier run left: adopted under its guard; one without is left to others |
 //! | `start` | a guard, and PostgreSQL under it |
 //! | `stray` | a PostgreSQL that was started past the guard, and who works in the data directory |
 //! | `stop` | the ladder of an orderly stop: fast, immediate, fence |

@@ -76,9 +76,20 @@ impl Server {
         }
     }
 
-    /// Kills what runs in the data directory without a guard, to the last process.
-    pub async fn end_stray(&self) {
+    /// Ends what runs in the data directory without a guard, to the last process. `orderly`: it is given
+    /// time to stop by itself.
+    pub async fn end_stray(&self, orderly: bool) {
         let _one = self.killing.lock().await;
+        if orderly
+            && let Ok(Some(found)) = self.postgres.at_work(TALK).await
+            && !self.guard_lives()
+        {
+            let patience = self.ladder.borrow().fast;
+            match self.stop_found(&found, patience).await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
         match self.stray().await {
             Ok(Some(words)) => {
                 tracing::warn!(

@@ -5,6 +5,7 @@ mod bootstrap;
 mod crash;
 pub(super) mod follow;
 mod lead;
+mod maintenance;
 mod planned;
 mod poolers;
 mod quorum;
@@ -79,7 +80,16 @@ pub(super) fn member(name: &str, role: Role) -> Versioned<Member> {
 
 fn lease(holder: &str, beat: u64, state: LeaseState) -> Lease {
     let instance = format!("i-{holder}");
-    Lease { holder: holder.into(), instance, term: 5, ttl_ms: TTL_MS, beat, state, from: None }
+    Lease {
+        holder: holder.into(),
+        instance,
+        term: 5,
+        ttl_ms: TTL_MS,
+        beat,
+        state,
+        from: None,
+        open: false,
+    }
 }
 
 /// n1 leads n2 and n3.

@@ -6,7 +6,12 @@ use crate::observation::{Due, DueAt};
 
 fn planned() -> FailoverRequest {
     let at = Some("2126-01-01T00:00:00+00:00".to_owned());
-    FailoverRequest { leader: Some("n1".into()), member: Some("n2".into()), scheduled_at: at }
+    FailoverRequest {
+        leader: Some("n1".into()),
+        member: Some("n2".into()),
+        scheduled_at: at,
+        fenced: None,
+    }
 }
 
 fn seen(request: FailoverRequest, at: DueAt) -> Observation {

@@ -32,7 +32,7 @@ fn fresh(seen: &mut Observation) {
 
 fn switchover() -> FailoverRequest {
     let (leader, member) = (Some("n1".into()), Some("n2".into()));
-    FailoverRequest { leader, member, scheduled_at: None }
+    FailoverRequest { leader, member, scheduled_at: None, fenced: None }
 }
 
 /// By name, address and installation.

@@ -17,7 +17,14 @@ fn a_replica_waits_for_the_whole_lease_then_compares_then_takes_over() {
     seen.now = at(100 + FREE_MS - 1);
     assert_eq!(commands(&mut brain, &seen), [], "the lease is not over");
     seen.now = at(100 + FREE_MS);
-    let plan = AcquirePlan { at: 7, unlock: Some("s-n1".into()), term: 6, beat: 9, released: None };
+    let plan = AcquirePlan {
+        at: 7,
+        unlock: Some("s-n1".into()),
+        term: 6,
+        beat: 9,
+        released: None,
+        open: false,
+    };
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }
 
@@ -63,7 +70,14 @@ fn race(name: &str, position: u64, rivals: &[(&str, Option<PeerAnswer>)]) -> Vec
 
 fn takes_over() -> Vec<Command> {
     let released = Some(("n1".to_owned(), 5));
-    vec![Command::Acquire(AcquirePlan { at: 7, unlock: None, term: 6, beat: 9, released })]
+    vec![Command::Acquire(AcquirePlan {
+        at: 7,
+        unlock: None,
+        term: 6,
+        beat: 9,
+        released,
+        open: false,
+    })]
 }
 
 #[test]
@@ -273,7 +287,14 @@ fn outside_the_published_synchronous_set_nobody_is_promoted() {
 fn a_restarted_agent_takes_its_lease_back_under_an_armed_guard() {
     let mut seen = sees("n1", 100, cluster(), primary(1000));
     seen.local.armed = Some(Hold { term: 5, deadline: at(900) });
-    let plan = AcquirePlan { at: 7, unlock: Some("s-n1".into()), term: 5, beat: 9, released: None };
+    let plan = AcquirePlan {
+        at: 7,
+        unlock: Some("s-n1".into()),
+        term: 5,
+        beat: 9,
+        released: None,
+        open: false,
+    };
     assert_eq!(commands(&mut brain("n1"), &seen), [Command::Acquire(plan)]);
     seen.now = at(900);
     assert_eq!(commands(&mut brain("n1"), &seen), [Command::Fence], "but not after its deadline");
@@ -310,7 +331,7 @@ fn a_wiped_store_never_makes_a_new_cluster_over_old_data() {
     assert_eq!(commands(&mut brain, &seen), []);
     seen.now = at(200 + LONGEST_MS);
     peers(&mut seen, &[("n1", None), ("n3", Some(PeerAnswer { term: 8, ..answer(1000) }))]);
-    let plan = AcquirePlan { at: 7, unlock: None, term: 9, beat: 9, released: None };
+    let plan = AcquirePlan { at: 7, unlock: None, term: 9, beat: 9, released: None, open: false };
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }
 
