@@ -47,7 +47,7 @@ pub use sections::{
     Postgresql, Profile, Program, RestApi, VerifyClient, Vip, VipAddress, VipConflict, Watchdog,
     WatchdogDriver, WatchdogMode,
 };
-pub use source::{Loaded, load, load_from_env, load_text};
+pub use source::{Loaded, load, load_from_env, load_text, yaml_value};
 pub use warning::{Warning, WarningKind};
 
 /// The exit code for a configuration that cannot be used (`EX_USAGE` of sysexits.h).

@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::config::{Config, missing_problem};
 use crate::env::Environment;
 use crate::error::{Error, Place, Problem, Problems};
@@ -68,6 +70,14 @@ pub fn load_from_env(env: impl IntoIterator<Item = (String, String)>) -> Result<
     let name = Arc::from(name);
     let root = map_at_top(yaml::parse(&name, text)?)?;
     assemble(&name, root, &env)
+}
+
+/// A value of YAML 1.1, as Patroni stores it; nothing at all is `null`.
+///
+/// # Errors
+/// [`Error::Malformed`], with the line and column of `text`, which is called `name`.
+pub fn yaml_value(name: &str, text: &str) -> Result<Value, Error> {
+    Ok(yaml::parse(&Arc::from(name), text)?.to_json())
 }
 
 fn assemble(name: &Arc<str>, mut root: Node, env: &Environment) -> Result<Loaded, Error> {

@@ -159,8 +159,14 @@ async fn change(
     let object = |need| body::object(parts, body, need);
     let required = Need::Required;
     Ok(match change {
-        Change::PatchConfig => settings::patch(handle, who, object(required).await?).await,
-        Change::PutConfig => settings::put(handle, who, object(required).await?).await,
+        Change::PatchConfig => {
+            let version = settings::expected(&parts.headers)?;
+            settings::patch(handle, who, object(required).await?, version).await
+        }
+        Change::PutConfig => {
+            let version = settings::expected(&parts.headers)?;
+            settings::put(handle, who, object(required).await?, version).await
+        }
         Change::Switchover => {
             switchover::post(handle, Action::Switchover, &object(required).await?).await
         }

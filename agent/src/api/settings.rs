@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use hart_config::{CommandChange, changed_parameters, command_changes};
 use hart_consul::{PutOptions, ReadOptions};
@@ -14,18 +15,55 @@ use super::reply::{self, StatusCode};
 use super::{actions, parameters, secrets, store};
 use crate::node::view::Handle;
 
-/// The settings in force: 200, or 502 while the cluster has none.
+/// The settings in force: 200, or 502 while the cluster has none. The `ETag` is the version in Consul.
 pub(super) fn get(handle: &Handle) -> Response {
     let view = handle.view();
     let config = view.snapshot.as_ref().and_then(|snapshot| snapshot.config.as_ref());
     config.map_or_else(
         || reply::text(StatusCode::BAD_GATEWAY, "the cluster has no settings yet"),
-        |config| shown(&config.value.raw),
+        |config| tagged(shown(&config.value.raw), config.index),
     )
 }
 
+fn tagged(mut response: Response, index: u64) -> Response {
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{index}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// Which version a change is made for: `If-Match` (RFC 9110, 13.1.1) with the `ETag` that was got.
+///
+/// # Errors
+/// 400: it is no such tag.
+pub(super) fn expected(headers: &HeaderMap) -> Result<Option<u64>, Box<Response>> {
+    let Some(tag) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let text = tag.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let index = text.trim_matches('"').parse();
+    index.map(Some).map_err(|_| {
+        let line = "If-Match: give the ETag that GET /config answered with";
+        Box::new(reply::text(StatusCode::BAD_REQUEST, line))
+    })
+}
+
+/// 412, where the settings are no longer those that the change was made for.
+fn is_outdated(expected: Option<u64>, index: u64) -> Option<Response> {
+    expected.filter(|expected| *expected != index).map(|_| {
+        let line = "the settings were changed by somebody else meanwhile; look at them again";
+        reply::text(StatusCode::PRECONDITION_FAILED, line)
+    })
+}
+
 /// Merges a change into the settings; `null` deletes a key.
-pub(super) async fn patch(handle: &Handle, who: &str, mut change: Map<String, Value>) -> Response {
+pub(super) async fn patch(
+    handle: &Handle,
+    who: &str,
+    mut change: Map<String, Value>,
+    expected: Option<u64>,
+) -> Response {
     let (old, index) = match stored(handle).await {
         Ok(Some(stored)) => stored,
         Ok(None) => {
@@ -34,6 +72,9 @@ pub(super) async fn patch(handle: &Handle, who: &str, mut change: Map<String, Va
         }
         Err(response) => return *response,
     };
+    if let Some(outdated) = is_outdated(expected, index) {
+        return outdated;
+    }
     without_ours(&mut change);
     if let Err(key) = secrets::unmask(&mut change, &old, "") {
         return masked_unknown(&key);
@@ -42,11 +83,19 @@ pub(super) async fn patch(handle: &Handle, who: &str, mut change: Map<String, Va
 }
 
 /// Replaces the settings.
-pub(super) async fn put(handle: &Handle, who: &str, mut new: Map<String, Value>) -> Response {
+pub(super) async fn put(
+    handle: &Handle,
+    who: &str,
+    mut new: Map<String, Value>,
+    expected: Option<u64>,
+) -> Response {
     let (old, index) = match stored(handle).await {
         Ok(stored) => stored.unwrap_or_default(),
         Err(response) => return *response,
     };
+    if let Some(outdated) = is_outdated(expected, index) {
+        return outdated;
+    }
     without_ours(&mut new);
     if let Err(key) = secrets::unmask(&mut new, &old, "") {
         return masked_unknown(&key);

@@ -107,7 +107,7 @@ const READS: &[Route<Read>] = &[
         &["/config"],
         "The settings that all nodes share. Secrets are shown as `***`.",
     )
-    .answers("200, JSON; 502 while the cluster has none"),
+    .answers("200, JSON; the `ETag` is their version; 502 while the cluster has none"),
     Route::new(
         Read::Liveness,
         GET,
@@ -172,15 +172,15 @@ const CHANGES: &[Route<Change>] = &[
         &["/config"],
         "Merges a change into the shared settings; `null` deletes a key.",
     )
-    .takes("a JSON object of settings")
+    .takes("a JSON object of settings; with `If-Match`, only if their version is still that one")
     .answers(
         "200, the new settings, and under `hart.left_out` the new parameters that some members' PostgreSQL refuse and they \
          leave out, by member; 400 if a node could not read them, or the PostgreSQL of every member that answers refuses a new \
          parameter; 409 if they were changed by \
-         somebody else meanwhile; 502 or 503 if Consul did not take or give them",
+         somebody else meanwhile, 412 where `If-Match` says so; 502 or 503 if Consul did not take or give them",
     ),
     Route::new(Change::PutConfig, "PUT", &["/config"], "Replaces the shared settings.")
-        .takes("a JSON object of settings")
+        .takes("as `PATCH /config`")
         .answers("as `PATCH /config`"),
     Route::new(
         Change::Switchover,

@@ -57,7 +57,8 @@ fn yaml_value(value: &Value) -> String {
 }
 
 /// Bare where no reader of YAML could take it for anything but this text.
-fn yaml_text(text: &str) -> String {
+#[must_use]
+pub fn yaml_text(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._- /".contains(c);
     let reserved = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"]
         .contains(&&*text.to_lowercase());

@@ -4,18 +4,20 @@ mod extended;
 mod rows;
 mod view;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::view::Shape;
 use crate::cli::cluster::Cluster;
 use crate::cli::context::Context;
 use crate::cli::fail::Fail;
 use crate::cli::formats::Format;
 use crate::cli::globals::Globals;
+use crate::cli::out::print;
 
 /// Arguments of `hart list`.
 #[derive(Args, Clone, Debug)]
@@ -25,6 +27,9 @@ pub struct ListArgs {
     /// How to print.
     #[arg(short, long, value_enum, default_value = "pretty")]
     format: Format,
+    /// Print the time above the table.
+    #[arg(short, long)]
+    timestamp: bool,
     /// Ask every member, too: lease left, layers of fencing, versions; show all columns.
     #[arg(short, long)]
     extended: bool,
@@ -48,8 +53,43 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// The cluster cannot be read (with `--watch`, at the first time).
 pub async fn run(globals: &Globals, args: ListArgs) -> Result<ExitCode, Fail> {
     let context = Context::new(globals, args.cluster.as_deref()).await?;
+    let text = text(&context, &context.cluster().await?, &args, Shape::List).await;
+    again(&context, &args, text, Shape::List).await
+}
+
+/// Arguments of `hart topology`.
+#[derive(Args, Clone, Debug)]
+pub struct TopologyArgs {
+    /// The cluster (scope); without it that of the configuration, or the only one in Consul.
+    cluster: Option<String>,
+    /// Print again every so many seconds.
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    watch: Option<Duration>,
+    /// The same as --watch 2.
+    #[arg(short = 'W', conflicts_with = "watch")]
+    every_two: bool,
+}
+
+/// Prints who follows whom.
+///
+/// # Errors
+/// As [`run`].
+pub async fn topology(globals: &Globals, args: TopologyArgs) -> Result<ExitCode, Fail> {
+    let context = Context::new(globals, args.cluster.as_deref()).await?;
+    let TopologyArgs { cluster, watch, every_two } = args;
+    let format = Format::Pretty;
+    let args = ListArgs { cluster, format, timestamp: false, extended: false, watch, every_two };
+    let text = text(&context, &context.cluster().await?, &args, Shape::Tree).await;
+    again(&context, &args, text, Shape::Tree).await
+}
+
+async fn again(
+    context: &Context,
+    args: &ListArgs,
+    text: String,
+    shape: Shape,
+) -> Result<ExitCode, Fail> {
     let every = args.watch.or(args.every_two.then_some(Duration::from_secs(2)));
-    let text = text(&context, &context.cluster().await?, &args).await;
     let Some(every) = every else { return Ok(print(&text)) };
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -58,7 +98,7 @@ pub async fn run(globals: &Globals, args: ListArgs) -> Result<ExitCode, Fail> {
     while code == ExitCode::SUCCESS {
         ticks.tick().await;
         code = match context.cluster().await {
-            Ok(cluster) => show(&self::text(&context, &cluster, &args).await),
+            Ok(cluster) => show(&self::text(context, &cluster, args, shape).await),
             Err(fail) => {
                 eprintln!("hart: {fail}");
                 ExitCode::SUCCESS
@@ -72,7 +112,7 @@ pub async fn run(globals: &Globals, args: ListArgs) -> Result<ExitCode, Fail> {
 pub async fn print_after(context: &Context) {
     match context.cluster().await {
         Ok(cluster) => {
-            print(&view::render(&cluster, &[], Format::Pretty, false));
+            print(&view::render(&cluster, &[], Format::Pretty, false, Shape::List));
         }
         Err(fail) => eprintln!("hart: the cluster cannot be shown: {fail}"),
     }
@@ -80,27 +120,24 @@ pub async fn print_after(context: &Context) {
 
 /// Prints the table on stderr, before a question.
 pub fn print_before(cluster: &Cluster) {
-    eprintln!("{}", view::render(cluster, &[], Format::Pretty, false));
+    eprintln!("{}", view::render(cluster, &[], Format::Pretty, false, Shape::List));
 }
 
-async fn text(context: &Context, cluster: &Cluster, args: &ListArgs) -> String {
+async fn text(context: &Context, cluster: &Cluster, args: &ListArgs, shape: Shape) -> String {
     let extended = if args.extended { extended::ask_all(context, cluster).await } else { vec![] };
-    view::render(cluster, &extended, args.format, args.extended)
+    let table = view::render(cluster, &extended, args.format, args.extended, shape);
+    if args.timestamp { format!("{}\n{table}", local_time()) } else { table }
+}
+
+fn local_time() -> String {
+    let here = hart_clock::wall().to_zoned(jiff::tz::TimeZone::system());
+    here.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// On a terminal the old table is replaced.
 fn show(text: &str) -> ExitCode {
     let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
     print(&format!("{clear}{text}"))
-}
-
-/// A reader that went away (`hart list | head`) ends the command.
-fn print(text: &str) -> ExitCode {
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
 }
 
 #[cfg(test)]

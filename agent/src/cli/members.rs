@@ -85,6 +85,33 @@ pub async fn ask_each(
     if failed.is_empty() { Ok(()) } else { Err(failed) }
 }
 
+/// Asks one member, the leader first, to do what any of them can: `call` gets the URL of `path`. A member
+/// that cannot be reached is told to standard error, and the next one is asked.
+///
+/// # Errors
+/// A member refuses it, or nobody can be reached.
+pub async fn ask_one<F>(
+    cluster: &Cluster,
+    path: &str,
+    call: impl Fn(String) -> F,
+) -> Result<Answer, Fail>
+where
+    F: Future<Output = Result<Answer, String>>,
+{
+    for (name, member) in cluster.leader_first() {
+        match call(rest::url(&member.api_url, path)).await {
+            Ok(answer) if answer.is_success() => return Ok(answer),
+            Ok(answer) => {
+                let text = format!("{name} answered {}: {}", answer.status, answer.text.trim());
+                return Err(Fail::failed(text));
+            }
+            Err(reason) => eprintln!("hart: {name}: {reason}"),
+        }
+    }
+    Err(Fail::failed(format!("no member of cluster {} can be reached", cluster.scope))
+        .hint("is the REST API reachable from here? `hart list` shows the members"))
+}
+
 fn named_only<'a>(
     cluster: &Cluster,
     suitable: &[(&'a str, &'a Member)],

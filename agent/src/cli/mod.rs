@@ -5,6 +5,7 @@ pub mod agent_args;
 mod ask;
 mod check;
 mod cluster;
+mod completions;
 mod context;
 mod dcs_url;
 mod dns;
@@ -12,17 +13,23 @@ mod dsn;
 mod events;
 pub mod fail;
 mod failover;
+mod flush;
 mod formats;
 mod globals;
+mod history;
 mod list;
 mod members;
+mod out;
 mod path_args;
+mod pause;
 mod reference;
 mod reinit;
 mod reload;
+mod remove;
 pub mod rest;
 mod restart;
 mod settings;
+mod shared;
 mod simulate;
 mod table;
 mod template;
@@ -71,6 +78,8 @@ enum Command {
     },
     /// Show the members of a cluster.
     List(list::ListArgs),
+    /// Show the leader, and who follows it.
+    Topology(list::TopologyArgs),
     /// Give the primary's role to another member, in good order.
     Switchover(failover::SwitchoverArgs),
     /// Promote a named member, also when there is no primary.
@@ -81,6 +90,20 @@ enum Command {
     Restart(restart::RestartArgs),
     /// Have members' agents read their configuration files again.
     Reload(reload::ReloadArgs),
+    /// Take planned restarts or the planned switchover back.
+    Flush(flush::FlushArgs),
+    /// Begin maintenance: nobody takes over, and nothing is mended by itself.
+    Pause(pause::PauseArgs),
+    /// End maintenance.
+    Resume(pause::PauseArgs),
+    /// Show the settings that all nodes share.
+    ShowConfig(shared::ShowArgs),
+    /// Change the settings that all nodes share.
+    EditConfig(shared::EditArgs),
+    /// Show the ends of the timelines: when the leader changed.
+    History(history::HistoryArgs),
+    /// Delete all that Consul knows of a cluster.
+    Remove(remove::RemoveArgs),
     /// Show who saw and did what when, and how long each change of the leader took.
     Events(events::EventsArgs),
     /// Tell which members may lead, and why the others may not.
@@ -97,6 +120,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Try hart on this machine: three nodes, a Consul and a writer.
     Demo(crate::demo::DemoArgs),
+    /// Print completions for a shell.
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages.
+    Man(completions::ManArgs),
     /// Print a page of the reference in Markdown.
     #[command(hide = true)]
     Reference(reference::ReferenceArgs),
@@ -125,11 +152,21 @@ impl Cli {
             Command::Guard { arguments } => return exit_code(hart_guard::run(arguments)),
             Command::Demo(args) => return crate::demo::run(args),
             Command::List(args) => on_runtime(list::run(globals, args)),
+            Command::Topology(args) => on_runtime(list::topology(globals, args)),
             Command::Switchover(args) => on_runtime(failover::switchover(globals, args)),
             Command::Failover(args) => on_runtime(failover::failover(globals, args)),
             Command::Reinit(args) => on_runtime(reinit::run(globals, args)),
             Command::Restart(args) => on_runtime(restart::run(globals, args)),
             Command::Reload(args) => on_runtime(reload::run(globals, args)),
+            Command::Flush(args) => on_runtime(flush::run(globals, args)),
+            Command::Pause(args) => on_runtime(pause::pause(globals, args)),
+            Command::Resume(args) => on_runtime(pause::resume(globals, args)),
+            Command::ShowConfig(args) => on_runtime(shared::show(globals, args)),
+            Command::EditConfig(args) => on_runtime(shared::edit(globals, args)),
+            Command::History(args) => on_runtime(history::run(globals, args)),
+            Command::Remove(args) => on_runtime(remove::run(globals, args)),
+            Command::Completions(args) => completions::completions(&args),
+            Command::Man(args) => completions::man(&args),
             Command::Events(args) => on_runtime(events::run(globals, args)),
             Command::Why(args) => on_runtime(why::run(globals, args)),
             Command::Simulate(args) => on_runtime(simulate::run(globals, args)),
@@ -191,6 +228,18 @@ mod tests {
             "hart template --list",
             "hart agent f.yml --user postgres --log-level debug --log-type json",
             "hart check f.yml",
+            "hart list ha -t",
+            "hart topology ha -W",
+            "hart pause ha --wait",
+            "hart resume ha --wait",
+            "hart show-config ha",
+            "hart edit-config ha -q -s ttl=5 -s loop_wait=1 -p max_connections=200 --force",
+            "hart edit-config ha --apply - --force",
+            "hart edit-config ha --replace f",
+            "hart history ha -f tsv",
+            "hart flush ha n1 restart --force -r replica",
+            "hart flush ha switchover",
+            "hart remove ha",
             "hart events ha -f json --last 5 --brief",
             "hart events --since 10min --follow",
             "hart why n2 --cluster ha -f yaml",

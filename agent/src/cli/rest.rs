@@ -91,6 +91,38 @@ impl Rest {
         self.call(Method::POST, url, Some(body), within).await
     }
 
+    /// `DELETE`.
+    ///
+    /// # Errors
+    /// As [`Rest::post`].
+    pub async fn delete(&self, url: &str, within: Duration) -> Result<Answer, String> {
+        self.call(Method::DELETE, url, None, within).await
+    }
+
+    /// `PATCH` with a JSON document.
+    ///
+    /// # Errors
+    /// As [`Rest::post`].
+    pub async fn patch(&self, url: &str, body: &Value, within: Duration) -> Result<Answer, String> {
+        self.call(Method::PATCH, url, Some(body), within).await
+    }
+
+    /// `PUT` of a JSON document in the place of `version` (`If-Match`, RFC 9110): 412 if there is another.
+    ///
+    /// # Errors
+    /// As [`Rest::post`].
+    pub async fn put(
+        &self,
+        url: &str,
+        body: &Value,
+        version: u64,
+        within: Duration,
+    ) -> Result<Answer, String> {
+        let request = self.http.request(Method::PUT, url).timeout(within).json(body);
+        let tag = format!("\"{version}\"");
+        self.send(request.header(reqwest::header::IF_MATCH, tag), true, url).await
+    }
+
     async fn call(
         &self,
         method: Method,
@@ -102,8 +134,17 @@ impl Rest {
         if let Some(body) = body {
             request = request.json(body);
         }
+        self.send(request, method != Method::GET, url).await
+    }
+
+    async fn send(
+        &self,
+        mut request: reqwest::RequestBuilder,
+        changes: bool,
+        url: &str,
+    ) -> Result<Answer, String> {
         // Reads need no login, so the password goes only where it must.
-        if let (Some(login), true) = (&self.login, method != Method::GET) {
+        if let (Some(login), true) = (&self.login, changes) {
             request = request.basic_auth(&login.username, Some(login.password.expose()));
         }
         let failed = |error: reqwest::Error| {

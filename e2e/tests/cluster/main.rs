@@ -6,6 +6,7 @@ mod drill;
 mod encrypted;
 mod faults;
 mod forming;
+mod hand;
 mod keys;
 mod losing;
 mod maintenance;

@@ -12,7 +12,7 @@ use crate::Drill;
 use crate::drill::Loss;
 
 /// Installs it from Python's package index. `None`: there is no Python or no index here.
-fn install(dir: &Path) -> Option<PathBuf> {
+pub(crate) fn install(dir: &Path) -> Option<PathBuf> {
     let venv = dir.join("venv");
     run_program(Command::new("python3").args(["-m", "venv"]).arg(&venv)).ok()?;
     let mut pip = Command::new(venv.join("bin/pip"));
@@ -108,7 +108,7 @@ async fn wait_for_list(
     wait_until(|| Ok(fits(&ctl(&["list", "ha", "-e"])?))).await
 }
 
-async fn wait_until(done: impl Fn() -> Result<bool>) -> Result<()> {
+pub(crate) async fn wait_until(done: impl Fn() -> Result<bool>) -> Result<()> {
     let until = tokio::time::Instant::now() + DEADLINE;
     while !done()? {
         ensure!(tokio::time::Instant::now() < until, "it did not come");

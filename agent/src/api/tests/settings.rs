@@ -4,7 +4,7 @@ use hart_consul::PutOptions;
 use hart_consul_dev::Server;
 use serde_json::{Value, json};
 
-use super::{Answer, Ask, Node, View, replica, snapshot};
+use super::{Answer, Ask, Node, View, call, replica, request, snapshot};
 use crate::api::store;
 
 const STORED: &str =
@@ -76,6 +76,32 @@ async fn put_replaces_and_knows_what_it_has_hidden() {
     assert!(answer.status == 400 && answer.body.starts_with("x.token: "), "{}", answer.body);
 }
 
+/// Of two who edit at the same time the second one learns of the first.
+#[tokio::test]
+async fn a_change_for_another_version_than_the_present_is_refused() {
+    let view = View { snapshot: Some(snapshot(&[("config", STORED)])), ..replica() };
+    assert_eq!(Node::new(view).get("/config").await.headers["etag"], "\"7\"");
+    let (_server, node) = node(Some(STORED)).await;
+    let index = store::cluster(&node.handle).await.unwrap().config.unwrap().index;
+    let change = async |method: &str, tag: &str| {
+        let mut request = request(method, "/config", Some(r#"{"ttl":7}"#));
+        request.headers_mut().insert("if-match", tag.parse().unwrap());
+        call(node.handle.clone(), request).await
+    };
+    for method in ["PATCH", "PUT"] {
+        let answer = change(method, &format!("\"{}\"", index + 1)).await;
+        assert_eq!(
+            (answer.status, stored(&node).await["ttl"].clone()),
+            (412, json!(5)),
+            "{method}"
+        );
+        assert_eq!(change(method, "\"x\"").await.status, 400);
+    }
+    let answer = change("PATCH", &format!("\"{index}\"")).await;
+    assert_eq!((answer.status, stored(&node).await["ttl"].clone()), (200, json!(7)));
+    assert_eq!(change("PUT", "*").await.status, 200);
+}
+
 #[tokio::test]
 async fn what_the_nodes_could_not_read_is_not_written() {
     let (_server, mut node) = node(Some(STORED)).await;
@@ -111,8 +137,8 @@ async fn many_at_once_lose_nothing() {
         let handle = node.handle.clone();
         tasks.spawn(async move {
             let change = format!(r#"{{"key{n}":{n}}}"#);
-            let request = super::request("PATCH", "/config", Some(&change));
-            (n, super::call(handle, request).await.status)
+            let request = request("PATCH", "/config", Some(&change));
+            (n, call(handle, request).await.status)
         });
     }
     let done = tasks.join_all().await;

@@ -45,11 +45,30 @@ const COLUMNS: [Column; 14] = [
 /// Aligned to the right, as patronictl has it.
 const RIGHT: [&str; 4] = ["TL", "Receive LSN", "Lag", "Replay LSN"];
 
+/// In which order members are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// By name.
+    List,
+    /// The leader, and below it those who follow it.
+    Tree,
+}
+
 /// Renders the cluster. `extended` has what each member said, in the order of names.
 #[must_use]
-pub fn render(cluster: &Cluster, extended: &[Extended], format: Format, all: bool) -> String {
+pub fn render(
+    cluster: &Cluster,
+    extended: &[Extended],
+    format: Format,
+    all: bool,
+    shape: Shape,
+) -> String {
     let nothing = Extended::default();
-    let rows: Vec<Vec<Value>> = rows(cluster)
+    let members: Vec<Row> = match shape {
+        Shape::List => rows(cluster),
+        Shape::Tree => tree(cluster, rows(cluster)),
+    };
+    let rows: Vec<Vec<Value>> = members
         .iter()
         .enumerate()
         .map(|(at, row)| {
@@ -72,6 +91,16 @@ pub fn render(cluster: &Cluster, extended: &[Extended], format: Format, all: boo
         Format::Json => Value::from(objects(cluster, &columns, rows)).to_string(),
         Format::Yaml => formats::yaml(&objects(cluster, &columns, rows)),
     }
+}
+
+/// Every replica follows the leader: there are no cascades yet.
+fn tree(cluster: &Cluster, mut rows: Vec<Row>) -> Vec<Row> {
+    let leader = cluster.leader();
+    rows.sort_by_key(|row| Some(row.member.as_str()) != leader);
+    for row in rows.iter_mut().filter(|row| Some(row.member.as_str()) != leader) {
+        row.member = format!("+ {}", row.member);
+    }
+    rows
 }
 
 fn pretty(cluster: &Cluster, columns: &[usize], rows: &[Vec<Value>]) -> String {
@@ -184,22 +213,37 @@ mod tests {
 | n2     | 10.0.0.1:5433 | Sync Standby | streaming |  2 |   0/4000000 |   0 |  0/4000000 |   0 |        |                 |                 |
 | n3     | 10.0.0.1:5434 | Replica      | running   |  2 |   0/3C00000 |   4 |  0/3B00000 |   5 |        | *               | {\"nosync\":true} |
 +--------+---------------+--------------+-----------+----+-------------+-----+------------+-----+--------+-----------------+-----------------+";
-        assert_eq!(render(&made(), &[], Format::Pretty, false), expected);
+        assert_eq!(render(&made(), &[], Format::Pretty, false, Shape::List), expected);
+    }
+
+    #[test]
+    fn a_tree_has_the_leader_at_its_top() {
+        let mut cluster = made();
+        let leader = cluster.snapshot.leader.as_mut().unwrap();
+        leader.value = "n2".into();
+        let shown = render(&cluster, &[], Format::Pretty, false, Shape::Tree);
+        let names: Vec<_> = shown
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
+            .map(str::trim_end)
+            .collect();
+        assert_eq!(names, ["Member", "n2", "+ n1", "+ n3"]);
     }
 
     #[test]
     fn machines_get_names_without_doubles_and_no_empty_values() {
-        let json: Value = serde_json::from_str(&render(&made(), &[], Format::Json, false)).unwrap();
+        let json: Value =
+            serde_json::from_str(&render(&made(), &[], Format::Json, false, Shape::List)).unwrap();
         assert_eq!(json[0]["Cluster"], "ha");
         assert_eq!(json[1]["Receive Lag"], 0);
         assert_eq!(json[2]["Replay Lag"], 5);
         assert_eq!(json[0].get("Receive LSN"), None);
-        let tsv = render(&made(), &[], Format::Tsv, false);
+        let tsv = render(&made(), &[], Format::Tsv, false, Shape::List);
         assert!(
             tsv.starts_with("Cluster\tMember\tHost\tRole\tState\tTL\tReceive LSN\tReceive Lag\t")
         );
         assert_eq!(tsv.lines().count(), 4);
-        let yaml = render(&made(), &[], Format::Yaml, false);
+        let yaml = render(&made(), &[], Format::Yaml, false, Shape::List);
         assert!(yaml.starts_with("- Cluster: ha\n  Member: n1\n  Host: \"10.0.0.1:5432\"\n"));
     }
 
@@ -210,7 +254,7 @@ mod tests {
             fencing: "armed: cgroup.kill, pdeathsig".into(),
             agent: "hart 0.1.0".into(),
         };
-        let table = render(&made(), &[more], Format::Pretty, true);
+        let table = render(&made(), &[more], Format::Pretty, true, Shape::List);
         assert!(
             table.contains("| term 4, 2.1 s left | armed: cgroup.kill, pdeathsig |"),
             "{table}"

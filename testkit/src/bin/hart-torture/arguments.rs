@@ -59,6 +59,10 @@ pub(crate) struct Arguments {
     pub(crate) logs: Option<PathBuf>,
 }
 
+/// The arguments, for people.
+pub(crate) const USAGE: &str =
+    "--minutes M, --seed N, --sync, --quorum, --servers 1|3|5 and --logs DIR";
+
 impl Arguments {
     pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
         let mut parsed = Self {
@@ -80,10 +84,7 @@ impl Arguments {
                     parsed.logs =
                         Some(arguments.next().context("--logs needs a directory")?.into());
                 }
-                other => bail!(
-                    "unknown argument {other:?}; there are --minutes M, --seed N, --sync, \
-                     --quorum, --servers 1|3|5 and --logs DIR"
-                ),
+                other => bail!("unknown argument {other:?}; there are {USAGE}"),
             }
         }
         Ok(parsed)

@@ -15,13 +15,23 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use hart_testkit::{Cluster, Options};
 
-use arguments::Arguments;
+use arguments::{Arguments, USAGE};
 use plan::Plan;
 use round::Round;
 use tally::Tally;
 
 fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse(std::env::args().skip(1))?;
+    if std::env::args().skip(1).any(|argument| ["-h", "--help"].contains(&argument.as_str())) {
+        println!("usage: hart-torture [ARGUMENTS]; there are {USAGE}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let arguments = match Arguments::parse(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("hart-torture: {error:#}");
+            return Ok(ExitCode::from(64));
+        }
+    };
     anyhow::ensure!(
         hart_testkit::is_root(),
         "the torture run makes network namespaces: run it as root"
