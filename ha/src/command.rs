@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::keeper::{AcquirePlan, Addressee, Heir, Hold, Pact, Payload};
 use crate::kv::{FailoverRequest, Failsafe, History, Member, Term};
 use crate::lsn::Timeline;
-use crate::observation::Upstream;
+use crate::observation::{Session, Upstream};
 use crate::store::Index;
 use crate::time::Time;
 use crate::waits::Waits;
@@ -65,6 +65,14 @@ pub enum Command {
     StopStray,
     /// `pg_promote()`. The guard is armed for this reign.
     Promote,
+    /// End these sessions of the local standby, which the promotion waits for; what it meets after them waits
+    /// for nobody.
+    EndSessions {
+        /// Which.
+        sessions: Vec<Session>,
+        /// The session as a whole, also where a cancelled statement would do.
+        firmly: bool,
+    },
     /// A checkpoint beside all else: `pg_rewind` of an old primary needs one on the new timeline.
     Checkpoint,
     /// Follow this server, by a reload.

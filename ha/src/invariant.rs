@@ -24,6 +24,11 @@ fn broken_by(seen: &Observation, command: &Command) -> Option<String> {
                 "a promotion under a guard armed for {armed:?}, with the lease of {hold:?}"
             ))
         }
+        Command::EndSessions { .. }
+            if hold.is_none() || seen.local.armed.map(|armed| armed.term) != hold =>
+        {
+            Some(format!("sessions ended for a promotion, with the lease of {hold:?}"))
+        }
         Command::Begin(Job::StartPrimary { hold: with, .. }) if hold != Some(with.term) => {
             let term = with.term;
             Some(format!("a start as primary of term {term}, with the lease of {hold:?}"))

@@ -229,6 +229,8 @@ pub struct Sql {
     pub streaming: bool,
     /// The command that recovery waits for.
     pub recovery_command: Option<RecoveryCommand>,
+    /// The sessions of this standby that replay waits for.
+    pub held_up: Option<HeldUp>,
     /// From which host and port the WAL receiver of a standby gets its WAL, where it is connected
     /// (`pg_stat_wal_receiver`).
     pub receives_from: Option<(String, u16)>,
@@ -256,6 +258,30 @@ pub struct RecoveryCommand {
     pub name: String,
     /// When it was started: another time, another call.
     pub began: Time,
+}
+
+/// Replay on a standby waits for sessions of it: what they read, or have locked, is about to be changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeldUp {
+    /// For what, for people.
+    pub by: String,
+    /// Those that it may wait for.
+    pub sessions: Vec<Session>,
+}
+
+/// A session of the local server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Session {
+    /// Process ID.
+    pub pid: i32,
+    /// When it began, as the server writes it: another one of this number has another.
+    pub began: String,
+    /// Whose it is, for people.
+    pub who: String,
+    /// No statement runs in it that could be cancelled.
+    pub idle: bool,
+    /// Its place among them by the age of what it sees, from 0 on: older ones are waited for first.
+    pub rank: u32,
 }
 
 impl Sql {

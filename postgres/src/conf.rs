@@ -24,6 +24,8 @@ pub(crate) const HEADER: &str = "# Written by hart; changes made here are lost."
 pub(crate) const SERVER_FILE: &str = "postgresql.conf";
 /// `synchronous_standby_names`, which changes far more often than the rest.
 pub(crate) const SYNC_FILE: &str = "hart.sync.conf";
+/// How long replay waits for sessions, while a promotion is held up by some.
+pub(crate) const REPLAY_FILE: &str = "hart.replay.conf";
 /// What makes a server a standby.
 pub(crate) const STANDBY_SIGNAL: &str = "standby.signal";
 
@@ -131,6 +133,7 @@ impl Postgres {
 /// primary, and removes the other member's `synchronous_standby_names`.
 pub(crate) fn into_standby(settings: &Settings) -> Result<()> {
     files::remove_if_there(&settings.config_dir().join(SYNC_FILE))?;
+    files::remove_if_there(&settings.config_dir().join(REPLAY_FILE))?;
     remove_foreign_state(settings)?;
     let signal = settings.data_dir.join(STANDBY_SIGNAL);
     files::write_atomic(&signal, b"", 0o600, settings.run_as).map(drop)
@@ -162,6 +165,10 @@ pub(crate) fn write_all(
         put(&mut change, &settings.data_dir.join(STANDBY_SIGNAL), "", settings)?;
     }
     put(&mut change, &dir.join("postgresql.conf"), &server_conf(settings, role, at), settings)?;
+    // A former promotion's.
+    if files::remove_if_there(&dir.join(REPLAY_FILE))? {
+        change.files.push(dir.join(REPLAY_FILE));
+    }
     if !dir.join(SYNC_FILE).exists() {
         // Included by name; its content is not this function's business.
         put(&mut change, &dir.join(SYNC_FILE), &format!("{HEADER}\n"), settings)?;
@@ -270,7 +277,7 @@ fn server_conf(settings: &Settings, role: &Role, at: &[SocketAddr]) -> String {
     let (conninfo, slot) = streaming(settings, role, at);
     set("primary_conninfo", &conninfo);
     set("primary_slot_name", &slot);
-    out.push_str(&format!("include_if_exists '{SYNC_FILE}'\n"));
+    out.push_str(&format!("include_if_exists '{SYNC_FILE}'\ninclude_if_exists '{REPLAY_FILE}'\n"));
     out
 }
 

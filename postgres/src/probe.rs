@@ -8,6 +8,7 @@ use hart_ha::lsn::{Lsn, Timeline};
 use serde::Deserialize;
 
 use crate::conf;
+use crate::held_up::HeldUp;
 use crate::link_error::LinkError;
 use crate::parameters;
 use crate::postgres::Postgres;
@@ -54,6 +55,9 @@ pub struct Probe {
     /// The process that replays WAL; only on a standby.
     #[serde(default)]
     pub startup: Option<Startup>,
+    /// The sessions that it waits for; only on a standby.
+    #[serde(default)]
+    pub held_up: Option<HeldUp>,
     /// The command that it waits for.
     #[serde(skip)]
     pub recovery_command: Option<RecoveryCommand>,

@@ -21,6 +21,23 @@ SELECT json_build_object(
   'startup', CASE WHEN r THEN (SELECT json_build_object('pid', a.pid, 'command', CASE a.wait_event
           WHEN 'RestoreCommand' THEN 'restore_command' WHEN 'RecoveryEndCommand' THEN 'recovery_end_command' END)
       FROM pg_stat_get_activity(NULL) a WHERE a.backend_type = 'startup') END,
+  'held_up', CASE WHEN r THEN (SELECT json_build_object('kind', a.wait_event_type, 'event', a.wait_event, 'sessions', (
+      SELECT coalesce(json_agg(json_build_object('pid', b.pid, 'began', b.backend_start::text, 'role', b.usesysid::regrole::text,
+          'database', d.datname, 'application', b.application_name, 'address', host(b.client_addr), 'state', b.state,
+          'seconds', extract(epoch FROM clock_timestamp() - b.xact_start)::bigint, 'rank', b.rank)), '[]')
+      FROM (SELECT o.*, dense_rank() OVER (ORDER BY age(o.backend_xmin) DESC NULLS LAST) - 1 AS rank
+          FROM pg_stat_get_activity(NULL) o
+          WHERE o.pid <> pg_backend_pid() AND o.leader_pid IS NULL AND o.backend_type <> 'walsender'
+          AND o.xact_start IS NOT NULL AND CASE a.wait_event_type
+              WHEN 'Lock' THEN EXISTS (SELECT FROM pg_locks w JOIN pg_locks h ON h.pid = o.pid AND h.granted
+                  AND (h.locktype, h.database, h.relation, h.page, h.tuple, h.virtualxid, h.transactionid, h.classid,
+                      h.objid, h.objsubid) IS NOT DISTINCT FROM (w.locktype, w.database, w.relation, w.page, w.tuple,
+                      w.virtualxid, w.transactionid, w.classid, w.objid, w.objsubid)
+                  WHERE w.pid = a.pid AND NOT w.granted)
+              ELSE o.backend_xmin IS NOT NULL OR a.wait_event = 'RecoveryConflictTablespace' END) b
+      LEFT JOIN pg_database d ON d.oid = b.datid))
+      FROM pg_stat_get_activity(NULL) a WHERE a.backend_type = 'startup' AND (a.wait_event_type = 'Lock'
+      OR a.wait_event IN ('RecoveryConflictSnapshot', 'RecoveryConflictTablespace', 'BufferPin', 'BufferCleanup'))) END,
   'receiver', (SELECT json_build_object(
       'status', w.status, 'sender_host', w.sender_host, 'sender_port', w.sender_port,
       'slot', w.slot_name, 'timeline', w.received_tli,

@@ -125,6 +125,8 @@ pub enum AtServer {
     Promote,
     /// A call of `restore_command` has ended.
     CommandEnded,
+    /// The sessions that a promotion waited for have ended.
+    ReadersGone,
     /// The promotion is done.
     Promoted,
     /// The guard looks at its deadline.

@@ -106,6 +106,8 @@ pub enum Mutation {
     OpenRunsOut,
     /// What a person stops in a pause is started again.
     StoppedIsStarted,
+    /// Nobody looks for which sessions a promotion waits.
+    ReadersNotSeen,
 }
 
 /// All of them, with the rule's text for the table.
@@ -172,6 +174,7 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::OpenNotSaid, "a guard without a deadline is said in the lease first"),
     (Mutation::OpenRunsOut, "a lease without an end is not taken over by waiting"),
     (Mutation::StoppedIsStarted, "what is stopped by hand in a pause stays stopped"),
+    (Mutation::ReadersNotSeen, "sessions that a promotion waits for are ended"),
 ];
 
 impl Mutation {
@@ -207,6 +210,7 @@ impl Mutation {
             Self::ArchiveNotSeen => any(&["waits for its archive"]),
             Self::RestoredCounts => any(&["is lost"]),
             Self::StoppedIsStarted => any(&["starts what a person stopped"]),
+            Self::ReadersNotSeen => any(&["waits for sessions"]),
             Self::StrayNotLookedFor => any(&["two primaries", "did not heal"]),
             Self::PromiseToAnybody => any(&["has promised a stranger"]),
             Self::ForeignLockTakenBack => any(&["takes the lock from"]),
@@ -268,6 +272,7 @@ impl Mutation {
                 &[Kind::Pause, Kind::NodeIsolated, Kind::NodeIsolated, Kind::AgentKilled]
             }
             Self::StoppedIsStarted => &[Kind::Pause, Kind::StoppedByHand, Kind::StoppedByHand],
+            Self::ReadersNotSeen => &[Kind::PostgresSlow, Kind::NodeCrashed],
             _ => &[],
         }
     }

@@ -274,6 +274,7 @@ impl SeenSql {
             streaming: self.streaming,
             receives_from: None,
             recovery_command: None,
+            held_up: None,
             standbys: self.standbys.iter().map(row).collect(),
             pending_restart: false,
             waits: self.waits,

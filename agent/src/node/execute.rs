@@ -8,7 +8,7 @@ use hart_config::{CommandChange, command_changes, shared_without_effect};
 use hart_ha::brain::{Decision, Step};
 use hart_ha::command::{Command, Exit, Job, Write};
 use hart_ha::kv::{DynamicConfig, Status, SynchronousMode};
-use hart_ha::observation::{Data, Observation, Upstream};
+use hart_ha::observation::{Data, Observation, Session, Upstream};
 use hart_ha::store::Snapshot;
 use hart_postgres::{Follow, Hook, Role, Settings, slot_name};
 use hart_types::Chain;
@@ -111,6 +111,7 @@ impl Agent {
             Command::EndStray => self.end_stray(false),
             Command::StopStray => self.end_stray(true),
             Command::Promote => self.promote(step, observation),
+            Command::EndSessions { sessions, firmly } => self.end_sessions(sessions, firmly),
             Command::Checkpoint => self.checkpoint(),
             Command::Follow(upstream) => self.follow(upstream, step),
             Command::RestNames { nobody } => self.rest_names(nobody),
@@ -274,9 +275,26 @@ impl Agent {
         });
     }
 
+    /// Whose they were is said: somebody will ask why a report has failed.
+    fn end_sessions(&self, sessions: Vec<Session>, firmly: bool) {
+        let (postgres, monitor) = (self.postgres.clone(), self.monitor.orders.clone());
+        tokio::spawn(async move {
+            let which = |it: &Session| (it.pid, it.began.clone(), firmly || it.idle);
+            let which: Vec<_> = sessions.iter().map(which).collect();
+            match postgres.end_sessions(&which, QUICK).await {
+                Ok(ended) => tell_of_ended(&sessions, &which, &ended),
+                Err(error) => tracing::warn!("the promotion waits on: {}", Chain(&error)),
+            }
+            let _ = monitor.send(MonitorOrder::Now(None));
+        });
+    }
+
     fn checkpoint(&self) {
         let postgres = self.postgres.clone();
         tokio::spawn(async move {
+            if let Err(error) = postgres.replay_waits_again(QUICK).await {
+                tracing::warn!("max_standby_streaming_delay stays 0 here: {}", Chain(&error));
+            }
             if let Err(error) = postgres.checkpoint(CHECKPOINT).await {
                 tracing::info!("the checkpoint after the promotion: {}", Chain(&error));
             }
@@ -500,6 +518,18 @@ impl Agent {
     }
 }
 
+fn tell_of_ended(sessions: &[Session], which: &[(i32, String, bool)], ended: &[i32]) {
+    for (session, (_, _, whole)) in sessions.iter().zip(which) {
+        let what = if *whole { "its session is ended" } else { "its query is cancelled" };
+        if ended.contains(&session.pid) {
+            tracing::warn!(
+                "the promotion waits for {}: {what}, so that the cluster can be written to",
+                session.who
+            );
+        }
+    }
+}
+
 fn reason_for(step: &Step, job: &Job) -> String {
     let of =
         |decision: &&Decision| matches!(&decision.command, Command::Begin(begun) if begun == job);
@@ -540,6 +570,7 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::StopStray => "stopping a PostgreSQL that was started past the agent".to_owned(),
         Command::EndStray => "killing a PostgreSQL that was started past the agent".to_owned(),
         Command::Promote => "promoting".to_owned(),
+        Command::EndSessions { sessions, .. } => format!("ending {} sessions", sessions.len()),
         Command::Checkpoint => "checkpoint".to_owned(),
         Command::Follow(upstream) => format!("following {}", upstream.name),
         Command::Remember { term } => format!("noting term {term}"),

@@ -7,8 +7,8 @@ use hart_ha::keeper::Hold;
 use hart_ha::kv::Change;
 use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::{
-    Asked, Control, Data, Killing, LastWords, Local, Memory, Process, RecoveryCommand, Sql,
-    Standby, SyncProof, Upstream,
+    Asked, Control, Data, HeldUp, Killing, LastWords, Local, Memory, Process, RecoveryCommand,
+    Session, Sql, Standby, SyncProof, Upstream,
 };
 use hart_ha::time::Time;
 use hart_postgres::{DataDir, Postgres, Probe, StandbyRow};
@@ -219,6 +219,7 @@ fn sql(at: Time, asked: Time, probe: &Probe) -> Sql {
             .recovery_command
             .as_ref()
             .map(|found| RecoveryCommand { name: found.name.clone(), began: found.began }),
+        held_up: probe.held_up.as_ref().map(held_up),
         standbys: probe.standbys.iter().filter_map(|row| standby(probe, row)).collect(),
         impostors: Default::default(),
         pending_restart: !probe.pending_restart.is_empty(),
@@ -227,6 +228,17 @@ fn sql(at: Time, asked: Time, probe: &Probe) -> Sql {
         overridden: probe.overridden.clone(),
         lax_commits: probe.lax_commits.iter().chain(&probe.lax_databases).cloned().collect(),
     }
+}
+
+fn held_up(found: &hart_postgres::HeldUp) -> HeldUp {
+    let session = |session: &hart_postgres::Session| Session {
+        pid: session.pid,
+        began: session.began.clone(),
+        who: session.who(),
+        idle: session.idle(),
+        rank: session.rank,
+    };
+    HeldUp { by: found.by().to_owned(), sessions: found.sessions.iter().map(session).collect() }
 }
 
 /// A standby that has what was streamed on a newer timeline is on that timeline.

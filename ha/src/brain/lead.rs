@@ -248,6 +248,9 @@ impl Brain {
             turn.phase(format!("promoting; {waits}"));
         }
         let asked = self.promoting.filter(|(term, _)| *term == hold.term);
+        if asked.is_some() {
+            self.end_what_holds_up(turn, hold);
+        }
         if asked.is_some_and(|(_, at)| turn.now().since(at) < PROMOTE_AGAIN) {
             return;
         }

@@ -20,6 +20,7 @@
 //! | `restore` | a copy from a backup while nobody leads |
 //! | `wal_gone` | a replica whose next WAL nobody has any more |
 //! | `crash` | a primary that has crashed and is not to be started again |
+//! | `held_up` | sessions that a promotion waits for |
 //! | `sick` | a primary that runs and does not work |
 //! | `unkillable` | one that is to end and does not |
 //! | `overridden` | settings that are hart's own, changed past it |
@@ -36,6 +37,7 @@ mod failsafe;
 mod failsafe_tests;
 mod fencing;
 mod follow;
+mod held_up;
 mod jobs;
 mod lead;
 mod maintenance;
@@ -170,6 +172,8 @@ pub struct Brain {
     comeback: sync::Comeback,
     /// How long this node has been sick as the holder, and whether it gives up.
     sick: sick::Sickness,
+    /// Sessions that a promotion waited for, and that were ended.
+    held_up: held_up::Ended,
     /// Who has to agree before the lease goes on without the store.
     agreement: failsafe::Agreement,
     /// Why the last request for a switchover or failover was given up.
@@ -239,6 +243,7 @@ impl Brain {
             confirmations: sync::Confirmations::default(),
             comeback: sync::Comeback::default(),
             sick: sick::Sickness::default(),
+            held_up: held_up::Ended::default(),
             agreement: failsafe::Agreement::default(),
             refused: None,
             turned_down: None,

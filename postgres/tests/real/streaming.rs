@@ -237,3 +237,93 @@ async fn a_standby_whose_upstream_was_altered_is_led_back() {
     assert!(text.contains("work_mem") && !text.contains("primary_conninfo"), "{text}");
     assert_eq!(follow().await.unwrap(), Follow::Unchanged);
 }
+
+/// Replay waits for a session: it is told which may be the one, and what is ended is not waited for.
+#[tokio::test]
+async fn sessions_that_replay_waits_for_are_found_and_ended() {
+    let primary = Node::primary("n1").await;
+    primary.sql("CREATE TABLE public.t AS SELECT generate_series(1, 100) AS i").await;
+    primary.sql("ALTER TABLE public.t SET (autovacuum_enabled = off)").await;
+    let mut replica = Node::replica("n2", &primary).await;
+    replica.stop(Signal::SIGINT).await;
+    replica
+        .change(|s| drop(s.parameters.insert("max_standby_streaming_delay".into(), "-1".into())));
+    replica.start(&standby_of(&primary)).await;
+    replica.caught_up_with(&primary).await;
+    assert_eq!(replica.postgres.probe(LONG).await.unwrap().held_up, None);
+
+    // One that sees what is to be removed, and one that came after the removal.
+    let old = reader(&replica, "SELECT count(*) FROM public.t").await;
+    primary.sql("DELETE FROM public.t WHERE i < 90").await;
+    replica.caught_up_with(&primary).await;
+    let new = reader(&replica, "SELECT count(*) FROM public.t").await;
+    primary.sql("VACUUM public.t").await;
+    let held = replica.until("replay waits", |probe| probe.held_up.clone()).await;
+    assert_eq!(held.event, "RecoveryConflictSnapshot");
+    let ranks: Vec<_> = held.sessions.iter().map(|s| (s.pid, s.rank)).collect();
+    let expected = [(old.pid, 0), (new.pid, 1)];
+    assert_eq!(BTreeMap::from_iter(ranks), BTreeMap::from_iter(expected), "{held:?}");
+    let first = held.sessions.iter().find(|session| session.rank == 0).unwrap();
+    assert!(first.idle() && first.who().contains("idle in transaction"), "{first:?}");
+    let mine = (first.pid, first.began.clone(), true);
+    let another = (new.pid, first.began.clone(), true);
+    let ended = replica.postgres.end_sessions(&[mine, another], LONG).await.unwrap();
+    assert_eq!(ended, [old.pid], "not another one of that number");
+    replica.caught_up_with(&primary).await;
+    assert!(new.is_there().await && !old.is_there().await);
+    assert_eq!(replica.sql("SHOW max_standby_streaming_delay").await, "0");
+    replica.postgres.replay_waits_again(LONG).await.unwrap();
+    eventually("it waits again", || async {
+        (replica.sql("SHOW max_standby_streaming_delay").await == "-1").then_some(())
+    })
+    .await;
+
+    // A lock: only who has it is told.
+    primary.sql("ALTER TABLE public.t ADD COLUMN j int").await;
+    let held = replica.until("replay waits", |probe| probe.held_up.clone()).await;
+    assert_eq!((&*held.kind, held.sessions[0].pid, held.sessions.len()), ("Lock", new.pid, 1));
+    let which: Vec<_> = held.sessions.iter().map(|s| (s.pid, s.began.clone(), true)).collect();
+    assert_eq!(replica.postgres.end_sessions(&which, LONG).await.unwrap(), [new.pid]);
+    replica.caught_up_with(&primary).await;
+    replica.postgres.replay_waits_again(LONG).await.unwrap();
+
+    // A page that a cursor has pinned; what is cleaned up nobody has ever seen.
+    let cursor =
+        reader(&replica, "DECLARE c CURSOR FOR SELECT * FROM public.t; FETCH 1 FROM c").await;
+    primary.sql("BEGIN; INSERT INTO public.t SELECT generate_series(1, 50); ROLLBACK").await;
+    primary.sql("VACUUM public.t").await;
+    let held = replica.until("replay waits", |probe| probe.held_up.clone()).await;
+    assert!(held.kind.starts_with("Buffer"), "{held:?}");
+    let which: Vec<_> = held.sessions.iter().map(|s| (s.pid, s.began.clone(), true)).collect();
+    assert_eq!(replica.postgres.end_sessions(&which, LONG).await.unwrap(), [cursor.pid]);
+    replica.caught_up_with(&primary).await;
+}
+
+/// A session in a transaction.
+struct Reader {
+    client: tokio_postgres::Client,
+    pid: i32,
+}
+
+impl Reader {
+    async fn is_there(&self) -> bool {
+        self.client.simple_query("SELECT 1").await.is_ok()
+    }
+}
+
+async fn reader(node: &Node, sql: &str) -> Reader {
+    let settings = node.postgres.settings();
+    let mut config = tokio_postgres::Config::new();
+    config.host_path(settings.socket_dir.clone().unwrap()).port(settings.port).dbname("postgres");
+    config.user("postgres").password("super'\\ secret");
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.simple_query("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    client.simple_query(sql).await.unwrap();
+    let rows = client.simple_query("SELECT pg_backend_pid()").await.unwrap();
+    let pid = rows.iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    });
+    Reader { client, pid: pid.unwrap() }
+}

@@ -79,6 +79,7 @@ impl World {
             // Nobody else streams in this world.
             impostors: <_>::default(),
             recovery_command: self.recovery_command(n),
+            held_up: self.held_up(n),
         };
         self.ask_in_doubt(n, timeline);
         let Some(agent) = &mut self.nodes[n].agent else { return };

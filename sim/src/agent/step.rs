@@ -11,7 +11,7 @@ use crate::agent::lease::Order;
 use crate::agent::state::{STEP, View};
 use crate::agent::states::class_of;
 use crate::clock::MS;
-use crate::event::{AtAgent, Cause};
+use crate::event::{AtAgent, AtServer, Cause};
 use crate::mutation::Mutation;
 use crate::world::World;
 
@@ -154,6 +154,7 @@ impl World {
             Command::StopStray if self.nodes[n].has_stray() => self.stop_server(n),
             Command::StopStray => self.end_stray(n),
             Command::Promote => self.promote(n),
+            Command::EndSessions { .. } => self.at_server_later(n, 20 * MS, AtServer::ReadersGone),
             Command::Follow(upstream) => self.follow(n, &upstream),
             Command::RestNames { nobody } => self.rest_names(n, nobody),
             Command::Slots { .. } => {}

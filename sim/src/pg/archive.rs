@@ -4,6 +4,7 @@
 use hart_ha::brain::Step;
 use hart_ha::command::Command;
 use hart_ha::observation::RecoveryCommand;
+use hart_ha::time::Time;
 
 use crate::clock::{MS, SEC, Us};
 use crate::event::AtServer;
@@ -57,14 +58,18 @@ impl World {
         seen.then(|| RecoveryCommand { name: "restore_command".to_owned(), began })
     }
 
-    /// A promotion whose archive answers slowly is none that stands still.
+    /// A promotion whose archive answers slowly is none that stands still, nor is one that waits for sessions.
     pub(crate) fn must_be_stuck(&mut self, n: usize, step: &Step) {
         let node = &self.nodes[n];
         let sql = node.agent.as_ref().and_then(|agent| agent.seen.local.sql.as_ref());
-        let seen = sql.zip(node.server.command).is_some_and(|(sql, began)| sql.at > began);
+        let seen = |since: Option<Time>| sql.zip(since).is_some_and(|(sql, since)| sql.at > since);
+        let waits = [("its archive", node.server.command), ("sessions", node.server.held_up)];
         let mut fences = step.decisions.iter().filter(|d| d.command == Command::Fence);
-        if seen && fences.any(|fence| fence.reason.contains("does not get on")) {
-            let text = format!("{}: a promotion that waits for its archive is ended", node.name);
+        if !fences.any(|fence| fence.reason.contains("does not get on")) {
+            return;
+        }
+        for (what, _) in waits.into_iter().filter(|(_, since)| seen(*since)) {
+            let text = format!("{}: a promotion that waits for {what} is ended", node.name);
             self.oracle.report(self.t, text);
         }
     }

@@ -4,6 +4,7 @@ mod archive;
 mod commits;
 mod guard;
 mod process;
+mod readers;
 mod state;
 mod stray;
 mod stream;

@@ -89,6 +89,7 @@ impl World {
         match what {
             AtServer::Started if stage == Stage::Starting => self.started(n),
             AtServer::Promote if stage == Stage::Up => self.promote_begins(n),
+            AtServer::ReadersGone if stage == Stage::Up => self.readers_gone(n),
             AtServer::CommandEnded if stage == Stage::Up => self.promotes(n, false),
             AtServer::Promoted if stage == Stage::Up => self.promoted(n),
             AtServer::Deadline => self.deadline(n),
@@ -184,7 +185,9 @@ impl World {
         let server = &mut self.nodes[n].server;
         if server.recovery && !std::mem::replace(&mut server.promoting, true) {
             self.cut_receiver(n);
-            self.promotes(n, true);
+            if !self.readers_hold_up(n) {
+                self.promotes(n, true);
+            }
         }
     }
 

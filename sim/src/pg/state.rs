@@ -141,6 +141,8 @@ pub struct Server {
     pub command: Option<Time>,
     /// How many calls are yet to come.
     pub calls: u32,
+    /// Since when a promotion waits for sessions, by the node's clock.
+    pub held_up: Option<Time>,
     /// `primary_conninfo`.
     pub upstream: Option<usize>,
     /// Connection to the upstream.
@@ -168,6 +170,7 @@ impl Default for Server {
             promoting: false,
             command: None,
             calls: 0,
+            held_up: None,
             upstream: None,
             receiver: None,
             senders: Vec::new(),

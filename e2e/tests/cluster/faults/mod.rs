@@ -13,6 +13,7 @@ mod forensics;
 mod frozen;
 mod kept;
 mod primary;
+mod readers;
 mod replica;
 mod resolver;
 mod returning;

@@ -329,3 +329,71 @@ fn a_start_that_ends_beside_a_stray_is_no_failed_start() {
         assert_eq!(commands(&mut brain, &ended), [Command::EndStray], "{round}");
     }
 }
+
+/// n1 promotes, and replay stands still for sessions of these ranks.
+fn held_up(now: u64, ranks: &[u32]) -> Observation {
+    let session =
+        |rank: &u32| Session { pid: 100 + *rank as i32, rank: *rank, ..Session::default() };
+    let found = HeldUp { by: "a report".into(), sessions: ranks.iter().map(session).collect() };
+    let sql = Sql { held_up: Some(found), asked: at(now - 10), ..standby(1000) };
+    let mut seen = leads(cluster(), sql);
+    (seen.now, seen.lease.hold.as_mut().unwrap().deadline) = (at(now), at(now + 3000));
+    seen
+}
+
+fn ended(brain: &mut Brain, seen: &Observation) -> Option<(Vec<u32>, bool)> {
+    commands(brain, seen).into_iter().find_map(|command| match command {
+        Command::EndSessions { sessions, firmly } => {
+            Some((sessions.iter().map(|session| session.rank).collect(), firmly))
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn sessions_that_a_promotion_waits_for_are_ended_the_oldest_first() {
+    let mut brain = brain("n1");
+    let all: Vec<u32> = (0..40).collect();
+    assert_eq!(
+        commands(&mut brain, &held_up(1000, &all)),
+        [Command::Promote],
+        "first it is asked for"
+    );
+    assert_eq!(ended(&mut brain, &held_up(1100, &all)), Some((vec![0], false)));
+    assert_eq!(ended(&mut brain, &held_up(1200, &all[1..])), None, "it has its time");
+    assert_eq!(ended(&mut brain, &held_up(1605, &all[1..])), None, "this was asked before");
+    assert_eq!(ended(&mut brain, &held_up(1700, &all)), Some((vec![0, 1], true)));
+    let mut last = None;
+    for round in 2..6 {
+        last = ended(&mut brain, &held_up(1700 + 600 * (round - 1), &all));
+    }
+    assert_eq!(last, Some((all.clone(), true)), "then everybody");
+    let mut on = held_up(5000, &[0, 1]);
+    on.local.sql.as_mut().unwrap().replay_lsn = Lsn(2000);
+    assert_eq!(ended(&mut brain, &on), Some((vec![0], false)), "the next one");
+}
+
+#[test]
+fn no_session_is_ended_without_a_promotion() {
+    let replica = |name: &str| {
+        let mut seen = held_up(1000, &[0]);
+        seen.lease.hold = None;
+        seen.local.armed = None;
+        commands(&mut brain(name), &seen)
+    };
+    let ends = |commands: Vec<Command>| {
+        commands.iter().any(|command| matches!(command, Command::EndSessions { .. }))
+    };
+    assert!(!ends(replica("n2")));
+    let mut brain = brain("n1");
+    let mut unarmed = held_up(1000, &[0]);
+    unarmed.local.armed = None;
+    for now in [1000, 2000, 3000] {
+        unarmed.now = at(now);
+        assert!(!ends(commands(&mut brain, &unarmed)), "the guard is not armed");
+    }
+    let none = HeldUp { by: "a lock".into(), sessions: Vec::new() };
+    let mut nobody = held_up(4000, &[]);
+    nobody.local.sql.as_mut().unwrap().held_up = Some(none);
+    assert!(!ends(commands(&mut brain, &nobody)) && !ends(commands(&mut brain, &nobody)));
+}

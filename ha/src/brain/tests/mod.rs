@@ -24,7 +24,8 @@ use crate::keeper::{AcquirePlan, Heir, Hold};
 use crate::kv::{FailoverRequest, Lease, LeaseState, Role, State, Status, SyncState};
 use crate::lsn::Lsn;
 use crate::observation::{
-    Control, FinishedJob, JobDone, PeerAnswer, Probe, Process, Sql, Standby, SyncProof, Upstream,
+    Control, FinishedJob, HeldUp, JobDone, PeerAnswer, Probe, Process, Session, Sql, Standby,
+    SyncProof, Upstream,
 };
 use crate::store::Versioned;
 use crate::waits::{NOBODY, Waits};
