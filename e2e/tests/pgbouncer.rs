@@ -17,6 +17,8 @@ use hart_testkit::{
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 /// Where PgBouncer listens on each host.
 const PORT: u16 = 6432;
@@ -43,7 +45,16 @@ impl Pooled {
 
     /// `vip`: PgBouncer knows a virtual address only.
     async fn start_by(pause_timeout: u32, max_pause: u32, vip: bool) -> Result<Self> {
-        let mut cluster = Cluster::prepare(3, &Options::default()).await?;
+        Self::start_with(&Options::default(), pause_timeout, max_pause, vip).await
+    }
+
+    async fn start_with(
+        options: &Options,
+        pause_timeout: u32,
+        max_pause: u32,
+        vip: bool,
+    ) -> Result<Self> {
+        let mut cluster = Cluster::prepare(3, options).await?;
         let [a, b, c, _] = cluster.nodes()[0].host().context("a host")?.address().octets();
         let vip = vip.then_some(Ipv4Addr::new(a, b, c, 200));
         for name in NODES {
@@ -155,6 +166,13 @@ impl Pooled {
         Ok(clients)
     }
 
+    /// What the pooler of this host is told.
+    async fn admin(&self, name: &str) -> Result<Sql> {
+        let mut admin = tokio_postgres::Config::new();
+        admin.host_path(self.dir(name)?).port(PORT).user("pgbouncer").dbname("pgbouncer");
+        Sql::connect(admin.password("secret of the poolers")).await
+    }
+
     /// Their agents have paused them.
     async fn wait_paused(&self, names: &[&str]) -> Result<()> {
         for name in names {
@@ -173,11 +191,16 @@ impl Pooled {
         const WRITE: &str = "insert into seen values ('asked') returning host(inet_server_addr())";
         let mut asking = JoinSet::new();
         for client in clients {
-            asking.spawn(async move { client.value(WRITE).await });
+            asking.spawn(async move { patiently(client.client(), WRITE).await });
         }
         for name in names {
             let config = sql_config(&self.cluster.host(name)?.address().to_string(), PORT);
-            asking.spawn(async move { Sql::connect(&config).await?.value(WRITE).await });
+            asking.spawn(async move {
+                let connected = timeout(DEADLINE, config.connect(NoTls)).await;
+                let (client, connection) = connected.context("no login in time")??;
+                let _connection = AbortOnDrop(tokio::spawn(connection));
+                patiently(&client, WRITE).await
+            });
         }
         let mut places = BTreeMap::new();
         for answer in asking.join_all().await {
@@ -254,6 +277,24 @@ impl Pooled {
         let process = Process::start(&mut command, &dir.join(format!("{tag}.out")))?;
         Ok(Bench { process, dir, tag })
     }
+}
+
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The first value, however long it is waited for.
+async fn patiently(client: &tokio_postgres::Client, sql: &str) -> Result<Option<String>> {
+    let answer =
+        timeout(DEADLINE, client.simple_query(sql)).await.context("no answer in time")??;
+    Ok(answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    }))
 }
 
 /// pgbench that runs.
@@ -422,9 +463,7 @@ async fn a_long_transaction_makes_a_switchover_fail_and_changes_nothing() -> Res
     drop(long);
 
     // Somebody else's pause is neither used nor taken away.
-    let mut admin = tokio_postgres::Config::new();
-    admin.host_path(pooled.dir(by)?).port(PORT).user("pgbouncer").dbname("pgbouncer");
-    let admin = Sql::connect(admin.password("secret of the poolers")).await?;
+    let admin = pooled.admin(by).await?;
     admin.rows("PAUSE").await?;
     let (status, text) = pooled.ask(&first)?.await?;
     ensure!(status == 503 && text.contains("already"), "{status} {text}");
@@ -525,6 +564,110 @@ async fn a_crashed_primary_makes_clients_wait_for_its_return() -> Result<()> {
     pooled.all_write().await
 }
 
+/// The hosts of the other two nodes.
+fn others(first: &str) -> Result<[&'static str; 2]> {
+    let by = other(&[first])?;
+    Ok([by, other(&[first, by])?])
+}
+
+/// All clients have asked, and all have written at the primary that came after `first`.
+async fn all_at_the_next(
+    pooled: &Pooled,
+    first: &str,
+    places: BTreeMap<String, usize>,
+) -> Result<()> {
+    let next = pooled.cluster.wait_new_primary(first, DEADLINE).await?;
+    let next = pooled.cluster.host(&next)?.address().to_string();
+    ensure!(places == BTreeMap::from([(next, 14)]), "{places:#?}\n{}", pooled.logs());
+    Ok(())
+}
+
+/// Its host takes packets and answers none: nobody waits until its agent has noticed, all ask at once. PgBouncer
+/// gives a server up long before the lease is over.
+async fn a_silent_host(empty: bool) -> Result<()> {
+    let options = Options::default().dcs("ttl", 8);
+    let mut pooled = Pooled::start_with(&options, 5, 30, false).await?;
+    let first = pooled.cluster.wait_primary(DEADLINE).await?;
+    let hosts = others(&first)?;
+    let clients = pooled.idle(&hosts, 6).await?;
+    for name in hosts.into_iter().filter(|_| empty) {
+        pooled.admin(name).await?.rows("RECONNECT").await?;
+    }
+    // An idle connection is tried before a client gets it when it is older than server_check_delay.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    pooled.cluster.kill_node(&first)?;
+    let places = pooled.all_ask(&hosts, clients).await?;
+    all_at_the_next(&pooled, &first, places).await?;
+
+    pooled.cluster.revive_node(&first).await?;
+    pooled.cluster.wait_healthy(3, DEADLINE).await?;
+    let pooler = pooled.pooler(&first).await?;
+    pooled.poolers.push(pooler);
+    pooled.all_write().await
+}
+
+#[tokio::test]
+async fn a_lost_host_makes_clients_wait_for_the_next_primary() -> Result<()> {
+    if !is_root() {
+        eprintln!("not root: nothing was tested");
+        return Ok(());
+    }
+    a_silent_host(false).await
+}
+
+#[tokio::test]
+async fn so_does_one_to_which_poolers_have_no_connection() -> Result<()> {
+    if !is_root() {
+        eprintln!("not root: nothing was tested");
+        return Ok(());
+    }
+    a_silent_host(true).await
+}
+
+/// The primary's agent is gone: PostgreSQL is fenced at the end of the lease. The pooler of that host has nobody
+/// who pauses it.
+#[tokio::test]
+async fn a_killed_agent_makes_clients_of_other_hosts_wait_for_the_next() -> Result<()> {
+    if !is_root() {
+        eprintln!("not root: nothing was tested");
+        return Ok(());
+    }
+    let mut pooled = Pooled::start(5).await?;
+    let first = pooled.cluster.wait_primary(DEADLINE).await?;
+    let hosts = others(&first)?;
+    let clients = pooled.idle(&hosts, 6).await?;
+    pooled.cluster.node_mut(&first)?.kill_agent();
+    pooled.wait_paused(&hosts).await?;
+    let places = pooled.all_ask(&hosts, clients).await?;
+    all_at_the_next(&pooled, &first, places).await?;
+    pooled.cluster.node_mut(&first)?.start()?;
+    pooled.cluster.wait_healthy(3, DEADLINE).await?;
+    pooled.all_write().await
+}
+
+/// PostgreSQL crashes, and does not start any more: another node leads.
+#[tokio::test]
+async fn a_primary_that_cannot_start_makes_clients_wait_for_the_next() -> Result<()> {
+    if !is_root() {
+        eprintln!("not root: nothing was tested");
+        return Ok(());
+    }
+    let pooled = Pooled::start(5).await?;
+    let first = pooled.cluster.wait_primary(DEADLINE).await?;
+    let hosts = others(&first)?;
+    let clients = pooled.idle(&hosts, 6).await?;
+    let needed = pooled.cluster.node(&first)?.data_dir().join("pg_xact");
+    let aside = needed.with_extension("aside");
+    fs::rename(&needed, &aside)?;
+    pooled.cluster.node(&first)?.kill_postmaster()?;
+    pooled.wait_paused(&hosts).await?;
+    let places = pooled.all_ask(&hosts, clients).await?;
+    all_at_the_next(&pooled, &first, places).await?;
+    fs::rename(&aside, &needed)?;
+    pooled.cluster.wait_healthy(3, DEADLINE).await?;
+    pooled.all_write().await
+}
+
 /// Nobody may lead: clients do not hang for ever.
 #[tokio::test]
 async fn a_cluster_that_finds_no_primary_lets_its_clients_go() -> Result<()> {
@@ -559,7 +702,7 @@ async fn a_cluster_that_finds_no_primary_lets_its_clients_go() -> Result<()> {
     for client in clients {
         asking.spawn(async move { client.value("insert into seen values ('in vain')").await });
     }
-    let refused = tokio::time::timeout(DEADLINE, asking.join_next()).await;
+    let refused = timeout(DEADLINE, asking.join_next()).await;
     let refused = refused.context("all hang")?.context("a client")??;
     ensure!(refused.is_err(), "{refused:?}\n{}", pooled.logs());
     for name in hosts {

@@ -5,7 +5,7 @@
 //! has succeeded again. So the agent of the host pauses it as soon as it finds by itself that the
 //! primary takes no connections, and lets it go on when a primary does. Nobody's word is taken for
 //! that: a primary that accepts connections from here is never paused away from its clients, whatever
-//! Consul shows, and a wait that was in vain is not begun again before a primary has accepted.
+//! Consul shows (PgBouncer is on this host, so what the agent cannot reach, it cannot either), and a wait that was in vain is not begun again before a primary has accepted.
 
 use std::time::Duration;
 
@@ -16,9 +16,11 @@ use crate::time::Time;
 /// What this host finds at the address of who holds the lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Contact {
-    /// It has not been asked, or its answer says neither: a login refused, no answer in time.
+    /// It has not been asked, or its answer says neither: a login refused, a single answer that was late.
     #[default]
     Unknown,
+    /// Neither a connection that was there nor a new one gets any answer in time.
+    Silent,
     /// A primary lets us in.
     Accepts,
     /// Certainly no primary that takes connections: the port refuses, the server starts or stops, or is
@@ -46,13 +48,12 @@ impl Sight<'_> {
         let (term, contact) = self.contact;
         if term == lease.term { contact } else { Contact::Unknown }
     }
+}
 
-    /// The primary of this term, or of a later one, lets this host in.
-    #[must_use]
-    pub fn accepts_since(&self, term: Term) -> bool {
-        let later = self.lease.filter(|lease| lease.term >= term);
-        later.is_some_and(|lease| self.contact(lease) == Contact::Accepts)
-    }
+/// Does who holds this lease let this host in, by what was found there?
+#[must_use]
+pub fn accepts(lease: &Lease, found: (Term, Contact)) -> bool {
+    found == (lease.term, Contact::Accepts)
 }
 
 /// Which lease, and since when it is seen unchanged.
@@ -76,7 +77,7 @@ pub struct Watch {
 pub enum Lost {
     /// It takes no connections.
     Refuses,
-    /// It does not answer, and its lease is over.
+    /// It does not answer.
     Silent,
 }
 
@@ -88,6 +89,7 @@ impl Watch {
         match sight.contact(lease) {
             Contact::Accepts => self.well = true,
             Contact::Refuses if self.well => return Some((lease.term, Lost::Refuses)),
+            Contact::Silent if self.well => return Some((lease.term, Lost::Silent)),
             Contact::Unknown if self.well && over => return Some((lease.term, Lost::Silent)),
             _ => {}
         }
@@ -188,6 +190,16 @@ mod tests {
         assert_eq!(renewed.look(&sight(6660, &next, Unknown)), Some((4, Lost::Silent)));
     }
 
+    /// PgBouncer gives it up after server_connect_timeout, and disconnects clients from then on.
+    #[test]
+    fn who_answers_neither_the_old_nor_a_new_connection_is_lost_at_once() {
+        let lease = lease(4, 1);
+        assert_eq!(well().look(&sight(1, &lease, Contact::Silent)), Some((4, Lost::Silent)));
+        let away = Sight { reachable: false, ..sight(1, &lease, Contact::Silent) };
+        assert_eq!(well().look(&away), Some((4, Lost::Silent)));
+        assert_eq!(Watch::default().look(&sight(1, &lease, Contact::Silent)), None);
+    }
+
     #[test]
     fn a_lease_that_ends_is_no_loss_while_the_primary_answers() {
         let mut watch = well();
@@ -216,15 +228,13 @@ mod tests {
         let old = Sight { contact: (4, Refuses), ..sight(1, &next, Refuses) };
         assert_eq!(watch.look(&old), None);
         let old = Sight { contact: (4, Accepts), ..old };
-        assert!(!old.accepts_since(4));
+        assert!(!accepts(&next, old.contact));
         assert_eq!(
             watch.look(&sight(2, &next, Refuses)),
             Some((5, Lost::Refuses)),
             "its heir starts"
         );
-        assert!(sight(3, &next, Accepts).accepts_since(5));
-        assert!(!sight(3, &next, Accepts).accepts_since(6));
-        assert!(!sight(3, &next, Refuses).accepts_since(4));
+        assert!(accepts(&next, (5, Accepts)) && !accepts(&next, (5, Refuses)));
     }
 
     #[test]

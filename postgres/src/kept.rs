@@ -20,6 +20,8 @@ pub enum Found {
     Primary(Kept),
     /// Certainly no primary that takes connections, and why.
     None(String),
+    /// Nothing came back in time.
+    Silent(String),
     /// This cannot be said, and why.
     Unknown(String),
 }
@@ -51,6 +53,7 @@ impl Postgres {
             }
             Ok(_) => Found::None("it is no primary".to_owned()),
             Err(error) if takes_nobody(&error) => Found::None(error.to_string()),
+            Err(error @ LinkError::Timeout { .. }) => Found::Silent(error.to_string()),
             Err(error) => Found::Unknown(error.to_string()),
         }
     }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use hart_ha::pooling::{Lost, Sight};
+use hart_ha::pooling::{Lost, Sight, accepts};
+use hart_ha::store::Snapshot;
 use hart_ha::time::Time;
 
 use super::admin::AdminError;
@@ -22,21 +23,26 @@ impl Officer {
         held.lost = true;
         let why = match lost {
             Lost::Refuses => self.findings.borrow().why.clone(),
-            Lost::Silent => "it does not answer, and its lease is over".to_owned(),
+            Lost::Silent => "it does not answer".to_owned(),
         };
-        let most = self.config.max_pause.as_secs_f32();
-        tracing::info!("pausing PgBouncer for {most} s at most, since the primary is lost: {why}");
-        self.pause_all(&mut held, self.config.max_pause).await;
+        // Nobody leads before its lease is over.
+        let now = hart_clock::now();
+        held.until = self.lease_ends().unwrap_or(now) + self.config.max_pause;
+        let within = now.until(held.until);
+        let most = within.as_secs_f32();
+        tracing::info!(
+            "pausing PgBouncer for {most:.0} s at most, since the primary is lost: {why}"
+        );
+        self.pause_all(&mut held, within).await;
         held.not_before = hart_clock::now() + self.retry().await.min(self.config.max_pause / 2);
         self.held = Some(held);
     }
 
-    /// A primary of the term that was lost, or of a later one, lets this host in.
-    pub(super) fn accepts(&mut self, term: u64) -> Option<String> {
-        let accepts = self.with_sight(|_, sight| sight.accepts_since(term));
-        let seen = self.seen.borrow();
-        let lease = seen.snapshot.as_ref()?.lease()?;
-        accepts.then(|| lease.holder.clone())
+    /// Who leads in this picture lets this host in; and its term.
+    pub(super) fn accepts(&self, snapshot: &Snapshot) -> Option<(String, u64)> {
+        let lease = snapshot.lease()?;
+        let found = self.findings.borrow();
+        accepts(lease, (found.term, found.contact)).then(|| (lease.holder.clone(), lease.term))
     }
 
     /// When to look again though nothing changes.

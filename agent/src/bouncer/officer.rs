@@ -53,7 +53,7 @@ pub(super) struct Held {
     /// They do not go on sooner.
     pub(super) not_before: Time,
     /// They go on then, whatever happens.
-    until: Time,
+    pub(super) until: Time,
     /// They are to go on, and why.
     pub(super) over: Option<String>,
     /// The poolers concerned, by number.
@@ -176,11 +176,13 @@ impl Officer {
         self.begin_where_lost(ending).await;
         let snapshot = self.seen.borrow_and_update().snapshot.clone();
         let leads = snapshot.as_deref().and_then(leading);
+        // Of the same picture: they are let go only when the file leads to the one that accepts.
+        let accepts = snapshot.as_deref().and_then(|snapshot| self.accepts(snapshot));
         if let Some(snapshot) = &snapshot {
-            self.lead_to_primary(snapshot, leads.is_some()).await;
+            self.lead_to_primary(snapshot, leads.is_some() || accepts.is_some()).await;
         }
         if self.held.as_ref().is_some_and(|held| held.over.is_none()) {
-            let over = self.is_over(leads).await;
+            let over = self.is_over(leads, accepts).await;
             self.held.iter_mut().for_each(|held| held.over.clone_from(&over));
         }
         if self.held.as_ref().is_some_and(|held| held.over.is_some()) {
@@ -189,7 +191,11 @@ impl Officer {
     }
 
     /// Why what is held need not be held any longer.
-    async fn is_over(&mut self, leads: Option<(String, u64)>) -> Option<String> {
+    async fn is_over(
+        &mut self,
+        leads: Option<(String, u64)>,
+        accepts: Option<(String, u64)>,
+    ) -> Option<String> {
         let held = self.held.as_ref()?;
         if hart_clock::now() >= held.until {
             return Some("pgbouncer.max_pause is over".to_owned());
@@ -199,9 +205,9 @@ impl Officer {
             self.again = Some(not_before);
             return None;
         }
-        let next = leads.filter(|(_, its)| *its > term).map(|(name, _)| name);
-        let next = next.or_else(|| if lost { self.accepts(term) } else { None });
-        let name = next.filter(|_| !self.reload)?;
+        let back = accepts.filter(|(_, its)| lost && *its >= term);
+        let next = leads.filter(|(_, its)| *its > term).or(back);
+        let (name, _) = next.filter(|_| !self.reload)?;
         self.is_led_to(&name).await
     }
 
@@ -456,6 +462,7 @@ fn leading(snapshot: &Snapshot) -> Option<(String, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use hart_ha::pooling::Contact;
     use hart_ha::store::RawEntry;
 
     use super::super::question::{Terms, Whom};
@@ -484,6 +491,62 @@ mod tests {
         let to = Whom { name: "n2".into(), instance: None };
         let (instance, scope) = (format!("i-{name}"), "demo".into());
         Question { name: name.into(), hart: Terms { to, instance, scope, term, attempt, pause_ms } }
+    }
+
+    /// n1 and n3, of which one leads; neither entry says that it does.
+    fn picture(holder: &str, term: u64) -> Seen {
+        let status = format!(
+            r#"{{"lease":{{"holder":"{holder}","instance":"i","term":{term},"ttl_ms":6000,"beat":1,"state":"held"}}}}"#
+        );
+        let member = |n: u8| {
+            format!(
+                r#"{{"conn_url":"postgres://10.0.0.{n}:5432/postgres","api_url":"http://10.0.0.{n}:8008/patroni",
+                "state":"running","role":"replica"}}"#
+            )
+        };
+        let keys = ["status", "members/n1", "members/n3", "leader"];
+        let values = [status, member(1), member(3), holder.to_owned()];
+        let entries = keys.iter().zip(&values).map(|(key, value)| RawEntry {
+            key,
+            value: value.as_bytes(),
+            index: 7,
+            session: (*key != "status").then_some("s"),
+        });
+        Seen { snapshot: Some(std::sync::Arc::new(Snapshot::read(entries).0)), ..Seen::default() }
+    }
+
+    /// The heir lets this host in before its entry says that it leads: the file must lead to it by then.
+    #[tokio::test]
+    async fn poolers_go_on_only_to_the_one_that_accepts() {
+        let (mut officer, _orders, seen) = officer();
+        let dir = std::env::temp_dir().join(format!("hart-officer-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("databases.ini");
+        officer.config.databases_file = Some(file.clone());
+        let text = "scope: demo\nname: n2\nrestapi: {listen: '127.0.0.1:8008'}\nconsul: {url: 'http://127.0.0.1:9'}\n\
+                    postgresql: {listen: '127.0.0.1:5432', data_dir: /nonexistent/data}\n";
+        let whole = hart_config::load_text("test.yml", text, []).unwrap().config;
+        officer.databases = Databases::new(&whole, &officer.config);
+        let (found, findings) = watch::channel(Finding::default());
+        officer.findings = findings;
+        let finds = |term, contact| {
+            found.send_replace(Finding { term, contact, why: String::new() });
+        };
+        let led_to = || std::fs::read_to_string(&file).unwrap_or_default();
+        finds(4, Contact::Accepts);
+        seen.send_replace(picture("n1", 4));
+        officer.turn(false).await;
+        assert!(led_to().contains("10.0.0.1"), "{}", led_to());
+        officer.held = Some(Held { lost: true, ..officer.hold(Who::default(), 4, 0) });
+        // What was found at n1 says nothing of n3.
+        finds(4, Contact::Refuses);
+        seen.send_replace(picture("n3", 5));
+        officer.turn(false).await;
+        assert!(led_to().contains("10.0.0.1") && officer.held.is_some(), "{}", led_to());
+        finds(5, Contact::Accepts);
+        officer.turn(false).await;
+        assert!(led_to().contains("10.0.0.3"), "{}", led_to());
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -15,8 +15,9 @@ use crate::node::Seen;
 
 /// How long one attempt, or one answer, may take.
 const LOOK: Duration = Duration::from_secs(1);
-/// A kept connection is asked so often: a host that is lost without a word closes none.
-const ASK: Duration = Duration::from_millis(1500);
+/// A kept connection is asked so often: a host that is lost without a word closes none. With the two looks that
+/// it takes until one is taken for silent that is less than the template's `server_connect_timeout`.
+const ASK: Duration = Duration::from_secs(1);
 /// Where a primary is expected back, it is looked for so often,
 const SOON: Duration = Duration::from_millis(50);
 /// for so many attempts; from then on, and where it cannot be said what is there, less often.
@@ -48,6 +49,8 @@ pub struct Sentinel {
     findings: watch::Sender<Finding>,
     /// Failed attempts in a row at this target.
     failed: u32,
+    /// A connection that was there did not answer.
+    silent: bool,
 }
 
 impl Sentinel {
@@ -58,7 +61,7 @@ impl Sentinel {
         seen: watch::Receiver<Seen>,
     ) -> (Self, watch::Receiver<Finding>) {
         let (findings, receiver) = watch::channel(Finding::default());
-        (Self { postgres, seen, findings, failed: 0 }, receiver)
+        (Self { postgres, seen, findings, failed: 0, silent: false }, receiver)
     }
 
     /// For as long as the agent lives.
@@ -67,7 +70,7 @@ impl Sentinel {
         loop {
             let target = target(&self.seen.borrow_and_update());
             if target != last {
-                self.failed = 0;
+                (self.failed, self.silent) = (0, false);
                 last.clone_from(&target);
             }
             let alive = match target {
@@ -84,7 +87,7 @@ impl Sentinel {
     async fn visit(&mut self, target: &Target) -> bool {
         match self.postgres.keep(&target.at, LOOK).await {
             Found::Primary(kept) => {
-                self.failed = 0;
+                (self.failed, self.silent) = (0, false);
                 self.say(target, Contact::Accepts, String::new());
                 self.stay(kept, target).await
             }
@@ -93,7 +96,11 @@ impl Sentinel {
                 self.failed = self.failed.saturating_add(1);
                 self.pause(if self.failed > ATTEMPTS { LATER } else { SOON }, target).await
             }
-            Found::Unknown(why) => {
+            Found::Silent(why) if self.silent => {
+                self.say(target, Contact::Silent, why);
+                self.pause(LATER, target).await
+            }
+            Found::Silent(why) | Found::Unknown(why) => {
                 self.say(target, Contact::Unknown, why);
                 self.pause(LATER, target).await
             }
@@ -109,6 +116,7 @@ impl Sentinel {
                 () = sleep(ASK) => {}
             }
             if !kept.answers(LOOK).await {
+                self.silent = true;
                 self.say(target, Contact::Unknown, "it does not answer".to_owned());
                 return true;
             }

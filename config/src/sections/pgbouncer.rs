@@ -121,8 +121,8 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     key(
         "pgbouncer.max_pause",
         Kind::Seconds,
-        "Clients wait so long at most for another primary, whatever happens; less than \
-         PgBouncer's `query_wait_timeout`.",
+        "Clients wait so long at most for another primary, whatever happens; where one is lost, from the \
+         end of its lease on. Less than PgBouncer's `query_wait_timeout`.",
     )
     .default("30"),
 ];
