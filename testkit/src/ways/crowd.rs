@@ -28,6 +28,7 @@ impl Crowd {
         deadline: Duration,
     ) -> Result<Self> {
         ways.cluster.sql(primary).await?.rows("truncate clients").await?;
+        ways.pool_beside(primary)?;
         for way in which {
             ways.leads_to(*way, primary, deadline).await?;
         }

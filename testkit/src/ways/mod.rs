@@ -3,6 +3,7 @@
 
 mod crowd;
 mod parts;
+mod poolers;
 mod seen;
 mod way;
 mod writer;
@@ -26,6 +27,7 @@ use crate::node::hart_binary;
 use crate::postgres::bin_dir;
 use crate::wait::eventually;
 use parts::Parts;
+use poolers::Poolers;
 
 /// The zone.
 pub const ZONE: &str = "pg.test";
@@ -40,12 +42,15 @@ const TIMEOUTS: &str = "connect_timeout=2 keepalives=1 keepalives_idle=5 keepali
 pub struct Ways {
     // In the order in which they must go.
     parts: Parts,
+    poolers: Poolers,
     /// The cluster.
     pub cluster: Cluster,
     client: Host,
     vip: Ipv4Addr,
     /// The strings of `hart dsn`, asked once: they stay right.
     strings: Strings,
+    /// The node by whose PgBouncer clients come.
+    pooler: String,
 }
 
 #[derive(Debug)]
@@ -70,13 +75,34 @@ impl Ways {
         sql.rows("create table clients (way text, row bigint, primary key (way, row))").await?;
         let strings = Strings::ask(&cluster)?;
         let parts = Parts::start(&mut cluster, &client).await?;
-        Ok(Self { parts, cluster, client, vip, strings })
+        let poolers = Poolers::start(&cluster, deadline).await?;
+        Ok(Self { parts, poolers, cluster, client, vip, strings, pooler: String::new() })
     }
 
     /// The client's host.
     #[must_use]
     pub const fn client(&self) -> &Host {
         &self.client
+    }
+
+    /// Gives a lost host its network, its node and its PgBouncer back.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub async fn revive_node(&mut self, name: &str, deadline: Duration) -> Result<()> {
+        self.cluster.revive_node(name).await?;
+        self.poolers.revive(&self.cluster, name, deadline).await
+    }
+
+    /// Clients of PgBouncer come by one that is not on the primary's host: it outlives that host.
+    ///
+    /// # Errors
+    /// Where there is one node only.
+    pub(crate) fn pool_beside(&mut self, primary: &str) -> Result<()> {
+        let names = self.cluster.nodes().iter().map(|node| node.name());
+        self.pooler =
+            names.into_iter().find(|name| *name != primary).context("two nodes")?.to_owned();
+        Ok(())
     }
 
     /// The virtual address.
@@ -95,10 +121,17 @@ impl Ways {
             let config = self.strings.tokio_postgres.clone();
             return Writer::tokio(&self.client, config, way.name());
         }
-        let driver = if way == Way::Psycopg2 { "psycopg2" } else { "psycopg" };
+        // psycopg 3 prepares statements, which a server's connection that changes its client has not.
+        let plain = matches!(way, Way::Psycopg2 | Way::PgBouncer);
+        let driver = if plain { "psycopg2" } else { "psycopg" };
         let log = writer::log(self.cluster.dir().path(), number);
         let dsn = self.dsn(way, false);
-        Writer::program(&self.client, self.parts.resolv(way), (driver, &dsn, way.name()), &log)
+        // There are several by PgBouncer.
+        let label = match way {
+            Way::PgBouncer => format!("{} {number}", way.name()),
+            _ => way.name().to_owned(),
+        };
+        Writer::program(&self.client, self.parts.resolv(way), (driver, &dsn, &label), &log)
     }
 
     /// The rows that `writer` knows to be there and that are not; none if all is well.
@@ -242,6 +275,11 @@ impl Ways {
             Way::HaProxyDns => to(here, if reads { PORTS.3 } else { PORTS.2 }, any),
             Way::Vip => to(&self.vip.to_string(), 5432, any),
             Way::Dns | Way::AgentDns => to(&format!("{role}.ha.{ZONE}"), 5432, any),
+            Way::PgBouncer => {
+                let node = self.cluster.node(&self.pooler);
+                let address = node.map(|node| node.config().address.to_string());
+                to(&address.unwrap_or_default(), poolers::PORT, any)
+            }
             // It may have two for a moment.
             Way::ConsulDns => {
                 let attrs = if reads { "standby" } else { "read-write" };
@@ -269,6 +307,7 @@ fn configure(cluster: &mut Cluster) -> Result<Ipv4Addr> {
              dns: {{zone: {ZONE}, listen: \"{}:53\"}}\n",
             config.address
         ));
+        poolers::configure(config)?;
     }
     Ok(vip)
 }
@@ -285,7 +324,11 @@ impl Strings {
 
 /// Runs `hart` with the first node's configuration.
 fn hart(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
-    let node = &cluster.nodes()[0];
+    hart_of(cluster, cluster.nodes()[0].name(), arguments)
+}
+
+fn hart_of(cluster: &Cluster, node: &str, arguments: &[&str]) -> Result<String> {
+    let node = cluster.node(node)?;
     let mut command = Command::new(hart_binary()?);
     command.arg("-c").arg(node.config_file()).args(arguments);
     let host = node.host().context("a host")?;

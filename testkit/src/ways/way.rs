@@ -21,10 +21,12 @@ pub enum Way {
     AgentDns,
     /// Consul's DNS behind the same dnsmasq.
     ConsulDns,
+    /// A PgBouncer on a node's host, paused by the agent there.
+    PgBouncer,
 }
 
 impl Way {
-    /// All of them.
+    /// All of them but [`Way::PgBouncer`], which leads to the primary only, and says most with many clients.
     pub const ALL: [Self; 9] = [
         Self::Psycopg2,
         Self::Psycopg3,
@@ -50,6 +52,7 @@ impl Way {
             Self::Dns => "DNS of hart dns",
             Self::AgentDns => "DNS of the agents",
             Self::ConsulDns => "DNS of Consul",
+            Self::PgBouncer => "PgBouncer",
         }
     }
 

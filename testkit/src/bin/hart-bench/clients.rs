@@ -16,16 +16,21 @@ const AWAY: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Switchover,
+    Crash,
     NodeLost,
     ConsulAway,
 }
 
+/// So many clients share PgBouncer: with one alone it never disconnects any.
+const POOLED: usize = 8;
+
 impl Event {
-    const ALL: [Self; 3] = [Self::Switchover, Self::NodeLost, Self::ConsulAway];
+    const ALL: [Self; 4] = [Self::Switchover, Self::Crash, Self::NodeLost, Self::ConsulAway];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Switchover => "switchover",
+            Self::Crash => "PostgreSQL killed",
             Self::NodeLost => "primary's host lost",
             Self::ConsulAway => "Consul away for 20 s",
         }
@@ -35,6 +40,10 @@ impl Event {
         let cluster = &mut ways.cluster;
         match self {
             Self::Switchover => cluster.switchover(None).await,
+            Self::Crash => {
+                cluster.node(primary)?.kill_postmaster()?;
+                cluster.wait_primary(RESUMED).await.map(drop)
+            }
             Self::NodeLost => {
                 cluster.kill_node(primary)?;
                 cluster.wait_new_primary(primary, RESUMED).await.map(drop)
@@ -49,8 +58,8 @@ impl Event {
 
     async fn mend(self, ways: &mut Ways, primary: &str) -> Result<()> {
         match self {
-            Self::Switchover => Ok(()),
-            Self::NodeLost => ways.cluster.revive_node(primary).await,
+            Self::Switchover | Self::Crash => Ok(()),
+            Self::NodeLost => ways.revive_node(primary, HEALTHY).await,
             Self::ConsulAway => ways.cluster.start_consul().await,
         }
     }
@@ -69,7 +78,8 @@ pub(crate) async fn measure(runs: usize) -> Result<()> {
             false => eprintln!("{}: this version waits for a silent host, left out", way.name()),
         }
     }
-    let which: Vec<Way> = all.iter().map(|(way, _)| *way).collect();
+    let which: Vec<Way> = all.iter().map(|(way, _)| *way).chain([Way::PgBouncer; POOLED]).collect();
+    all.push((Way::PgBouncer, Costs::default()));
     for run in 1..=runs {
         for (at, event) in Event::ALL.into_iter().enumerate() {
             let costs = once(event, &mut ways, &which).await?;
@@ -90,10 +100,30 @@ async fn once(event: Event, ways: &mut Ways, which: &[Way]) -> Result<Vec<Cost>>
     let begun = monotonic();
     event.happen(ways, &primary).await?;
     crowd.written_since(monotonic(), RESUMED).await?;
-    let costs = crowd.seen().iter().map(|(_, seen)| seen.cost(begun)).collect();
+    let costs = crowd.seen().into_iter().map(|(way, seen)| (way, seen.cost(begun)));
+    let costs = by_way(costs.collect());
     drop(crowd);
     event.mend(ways, &primary).await?;
     Ok(costs)
+}
+
+/// The errors of all clients of a way together, and the longest time of any.
+fn by_way(costs: Vec<(Way, Cost)>) -> Vec<Cost> {
+    let mut ways: Vec<(Way, Cost)> = Vec::new();
+    for (way, cost) in costs {
+        match ways.iter_mut().find(|(other, _)| *other == way) {
+            Some((_, sum)) => {
+                let Cost { writes, connects, gap } = cost;
+                *sum = Cost {
+                    writes: sum.writes + writes,
+                    connects: sum.connects + connects,
+                    gap: sum.gap.max(gap),
+                };
+            }
+            None => ways.push((way, cost)),
+        }
+    }
+    ways.into_iter().map(|(_, cost)| cost).collect()
 }
 
 /// Errors of statements and of attempts to connect in the worst run, then the median of the times and
@@ -110,7 +140,7 @@ fn show(costs: &[Cost]) -> String {
 
 fn render(all: &[(Way, Costs)]) -> String {
     let heads = Event::ALL.map(Event::name).join(" | ");
-    let mut text = format!("| way | {heads} |\n|---|---|---|---|\n");
+    let mut text = format!("| way | {heads} |\n|---|---|---|---|---|\n");
     for (way, costs) in all {
         let cells = costs.each_ref().map(|costs| show(costs)).join(" | ");
         text.push_str(&format!("| {} | {cells} |\n", way.name()));
@@ -127,7 +157,10 @@ mod tests {
         let cost = |writes, gap| Cost { writes, connects: 2, gap };
         let costs = [cost(0, 3.0), cost(1, 0.5), cost(0, 1.0)];
         assert_eq!(show(&costs), "1 + 2; 1.00 s (3.00)");
-        let table = render(&[(Way::Vip, [vec![cost(0, 1.0)], Vec::new(), Vec::new()])]);
+        let table = render(&[(Way::Vip, [vec![cost(0, 1.0)], Vec::new(), Vec::new(), Vec::new()])]);
+        let of = |way| (way, cost(1, 2.0));
+        let sums = by_way(vec![of(Way::Vip), of(Way::PgBouncer), (Way::PgBouncer, cost(2, 1.0))]);
+        assert_eq!(sums, [cost(1, 2.0), Cost { writes: 3, connects: 4, gap: 2.0 }]);
         assert!(
             table.contains("| virtual address | 0 + 2; 1.00 s (1.00) | 0 + 0; NaN s"),
             "{table}"
