@@ -8,6 +8,7 @@ mod machine;
 mod pgbouncer;
 mod ports;
 mod rest;
+mod subscriptions;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,7 +47,12 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, Fail> {
     items.extend(live.items.iter().cloned());
     items.extend(ports::check(&loaded.config, live.postmaster).await);
     items.extend(rest::check(&loaded.config));
-    items.extend(consul::check(&loaded.config).await);
+    let consul = consul::check(&loaded.config).await;
+    items.extend(consul.items);
+    if live.postmaster.is_some() {
+        let dynamic = consul.stored.as_ref().unwrap_or(&loaded.config.bootstrap.dynamic);
+        items.extend(subscriptions::check(&loaded.config, dynamic).await);
+    }
     items.extend(pgbouncer::check(&loaded.config).await);
     items.extend(machine::check(&loaded.config));
     for item in &items {

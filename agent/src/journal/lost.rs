@@ -10,6 +10,8 @@ use super::{Event, Journal, Kind};
 
 /// Measuring must not keep the node away for long.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Nor asking PostgreSQL's programs who they are.
+const VERSION: Duration = Duration::from_secs(5);
 
 /// The WAL that goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +56,18 @@ impl Lost {
     }
 }
 
+/// From this version on there are incremental backups.
+const INCREMENTAL: u32 = 17;
+
+/// PostgreSQL makes an incremental backup without complaint upon a full one that has what is lost here.
+fn advice(major: u32) -> &'static str {
+    if major < INCREMENTAL {
+        return "";
+    }
+    "; make a full base backup of the new primary now, not an incremental one: upon a backup that has some of \
+     that WAL it would lack rows without a word"
+}
+
 /// Measures what a rewind or base backup from `source` throws away, and says so in journal and log.
 /// Nothing is said where nothing is lost. Failures cost only the report.
 pub async fn report(postgres: &Postgres, source: &Upstream, name: &str, journal: &Journal) {
@@ -69,7 +83,8 @@ pub async fn report(postgres: &Postgres, source: &Upstream, name: &str, journal:
     if data.is_none() || journal.lost() == data {
         return;
     }
-    let text = lost.sentence();
+    let major = postgres.version(VERSION).await.map_or(0, |version| version.major);
+    let text = lost.sentence() + advice(major);
     tracing::info!("{text}");
     let about = Some(name.to_owned());
     journal.add(Event { about, data, ..Event::new(Kind::LostWrites, text) });
@@ -127,6 +142,7 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("timeline 3 from 0/5000000 to 0/5000100"), "{text}");
+        assert!(advice(17).contains("not an incremental one") && advice(16).is_empty());
         let unknown = Lost { fork: None, commits: None, ..lost }.sentence();
         assert!(unknown.contains("cannot be told"), "{unknown}");
     }

@@ -1,6 +1,7 @@
 //! Three nodes on hosts of their own in network namespaces, a real Consul, a writer on every host,
 //! and everything that may happen to them. Needs root.
 
+mod checking;
 mod doors;
 mod drill;
 mod encrypted;

@@ -21,34 +21,52 @@ const LOOKS: usize = 3;
 /// No session has this id, so that a transaction with it is rolled back.
 const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 
+/// What was found.
+pub struct Found {
+    /// The lines.
+    pub items: Vec<Item>,
+    /// The shared settings.
+    pub stored: Option<DynamicConfig>,
+}
+
 /// Looks at Consul; nothing is changed but that a session comes and goes.
-pub async fn check(config: &Config) -> Vec<Item> {
+pub async fn check(config: &Config) -> Found {
     let client = match crate::node::consul_client(config) {
         Ok(client) => client,
         Err(error) => {
-            return vec![Item::fail(SUBJECT, Chain(&error).to_string(), "see section consul")];
+            let fail = Item::fail(SUBJECT, Chain(&error).to_string(), "see section consul");
+            return Found { items: vec![fail], stored: None };
         }
     };
     let mut items = vec![reachable(&client).await];
     if items.iter().any(|item| item.level == super::Level::Fail) {
-        return items;
+        return Found { items, stored: None };
     }
+    let stored = stored(&client, config).await;
     items.push(may_read(&client, config).await);
     items.push(may_write(&client, config).await);
     items.push(may_hold_sessions(&client).await);
     items.extend(same_address(&client, config).await);
-    items.extend(round_trip(&client, config).await);
-    items
+    items.extend(round_trip(&client, config, stored.as_ref()).await);
+    Found { items, stored }
+}
+
+async fn stored(client: &Client, config: &Config) -> Option<DynamicConfig> {
+    let key = format!("{}config", config.kv_prefix());
+    let stored = client.kv().get(&key, &ReadOptions::consistent()).await.ok()?.value;
+    let raw = stored.and_then(|pair| serde_json::from_slice(&pair.value).ok())?;
+    DynamicConfig::from_raw(raw).ok()
 }
 
 /// The middle one of a few reads over a connection that is there already.
-async fn round_trip(client: &Client, config: &Config) -> Option<Item> {
+async fn round_trip(
+    client: &Client,
+    config: &Config,
+    stored: Option<&DynamicConfig>,
+) -> Option<Item> {
     let key = |name: &str| format!("{}{name}", config.kv_prefix());
     let consistent = ReadOptions::consistent();
-    let stored = client.kv().get(&key("config"), &consistent).await.ok()?.value;
-    let stored = stored.and_then(|pair| serde_json::from_slice(&pair.value).ok());
-    let dynamic = stored.and_then(|raw| DynamicConfig::from_raw(raw).ok());
-    let ttl = dynamic.map_or(config.bootstrap.dynamic.ttl, |dynamic| dynamic.ttl);
+    let ttl = stored.unwrap_or(&config.bootstrap.dynamic).ttl;
     let mut took = Vec::new();
     for _ in 0..LOOKS {
         let begun = Instant::now();
@@ -183,7 +201,7 @@ mod tests {
         let options = Options { token: Some("right".into()), ..Options::default() };
         let server = Server::start_with("127.0.0.1:0", options).await.unwrap();
         let config = config(server.addr().port(), "right");
-        let items = check(&config).await;
+        let items = check(&config).await.items;
         assert!(items.iter().all(|item| item.level == Level::Ok), "{items:?}");
         assert_eq!(items.len(), 5);
         let client = crate::node::consul_client(&config).unwrap();
@@ -215,9 +233,9 @@ mod tests {
         };
         put("n1", 8008).await;
         put("n2", 8009).await;
-        assert!(check(&config).await.iter().all(|item| item.level == Level::Ok));
+        assert!(check(&config).await.items.iter().all(|item| item.level == Level::Ok));
         put("n3", 8008).await;
-        let items = check(&config).await;
+        let items = check(&config).await.items;
         let found = items.iter().find(|item| item.level == Level::Fail).unwrap();
         assert!(found.to_string().contains("n3 has the same"), "{found}");
         server.stop().await;
@@ -227,7 +245,7 @@ mod tests {
     async fn a_wrong_token_fails_with_the_rule_that_is_missing() {
         let options = Options { token: Some("right".into()), ..Options::default() };
         let server = Server::start_with("127.0.0.1:0", options).await.unwrap();
-        let items = check(&config(server.addr().port(), "wr0ng")).await;
+        let items = check(&config(server.addr().port(), "wr0ng")).await.items;
         assert!(items.iter().any(|item| item.level == Level::Fail), "{items:?}");
         assert!(items.iter().all(|item| !item.to_string().contains("wr0ng")), "{items:?}");
         server.stop().await;
@@ -238,7 +256,7 @@ mod tests {
         let server = Server::start("127.0.0.1:0").await.unwrap();
         let port = server.addr().port();
         server.stop().await;
-        let items = check(&config(port, "")).await;
+        let items = check(&config(port, "")).await.items;
         assert_eq!(items.len(), 1, "{items:?}");
         assert_eq!(items[0].level, Level::Fail);
     }
