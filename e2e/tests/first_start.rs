@@ -30,7 +30,8 @@ async fn somebodys(node: &LocalNode) -> Result<u32> {
     let log = log.to_str().context("a path")?;
     run("pg_ctl", &data, &["-w", "-l", log, "-o", &options, "start"])?;
     let sql = Sql::connect(&node.sql_config()).await?;
-    sql.client().batch_execute("CREATE TABLE kept AS SELECT 42 AS n").await?;
+    let text = "ALTER ROLE postgres PASSWORD 'postgres'; CREATE TABLE kept AS SELECT 42 AS n";
+    sql.client().batch_execute(text).await?;
     node.postmaster().context("it runs")
 }
 

@@ -372,8 +372,8 @@ pub struct Memory {
     /// The data was restored from a backup while nobody led, and has not been streamed up to a leader's
     /// since.
     pub restored: bool,
-    /// The identity that this installation had before its machine was started anew (or its copy was).
-    pub former: Option<String>,
+    /// The identities that this installation had before its machine was started anew (or it was copied).
+    pub former: Vec<String>,
 }
 
 /// A member's answer over REST.

@@ -244,7 +244,7 @@ impl Observed {
                 bootstrapping: false,
                 made: None,
                 restored: self.restored,
-                former: None,
+                former: Vec::new(),
             },
             history: self.history.clone(),
             ..Local::default()

@@ -279,7 +279,8 @@ mod tests {
         assert_eq!(kinds(&before, &away), [Kind::ConsulLost, Kind::Session]);
         assert_eq!(kinds(&away, &before), [Kind::ConsulBack, Kind::Session]);
         let member = Some("n3".to_owned());
-        let request = FailoverRequest { leader: Some("n1".into()), member, scheduled_at: None, fenced: None };
+        let request =
+            FailoverRequest { leader: Some("n1".into()), member, scheduled_at: None, fenced: None };
         let asked = Sight { request: Some(request), ..seen() };
         assert_eq!(compare(&seen(), &asked)[0].text, "a switchover to n3 was asked for");
     }

@@ -189,8 +189,8 @@ impl Brain {
     pub(super) fn is_open_no_more(&self, turn: &Turn<'_>) -> bool {
         let Some(snapshot) = &turn.obs.store.snapshot else { return false };
         let Some((holder, instance)) = self.watch.open_holder() else { return false };
-        let former = turn.obs.local.memory.former.as_deref();
-        if self.is_me(holder) && former == Some(instance) {
+        let mut former = turn.obs.local.memory.former.iter();
+        if self.is_me(holder) && former.any(|former| former == instance) {
             return true;
         }
         let request = snapshot.failover.as_ref().map(|request| &request.value);

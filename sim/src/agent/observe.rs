@@ -93,7 +93,7 @@ impl World {
         let (origins, made) = (facts.origins.clone(), facts.made.clone());
         let failsafe = facts.failsafe.clone();
         let restored = facts.restored && !counts;
-        let former = None;
+        let former = Vec::new();
         local.memory = Memory { term, bootstrapping, origins, failsafe, made, restored, former };
         if vanished && seen.store.snapshot.as_ref().is_some_and(|keys| keys.lease().is_none()) {
             seen.store.arrived = now - Duration::from_secs(7200);

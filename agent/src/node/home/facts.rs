@@ -19,9 +19,9 @@ pub(super) struct Facts {
     /// one that held a lease takes it back. Drawn anew when this directory is found in another
     /// place. Safety depends on it.
     pub(super) instance: String,
-    /// The identity from before the machine was started anew: a lease without an end that was its, is
-    /// this one's to take again. Safety depends on it: in a copy it is the original's.
-    pub(super) former: Option<String>,
+    /// The last identities from before the machine was started anew: a lease without an end that was
+    /// theirs is this one's to take again. Safety depends on it: in a copy they are the original's.
+    pub(super) former: Vec<String>,
     /// The place in which the identity was drawn; see [`place`]. Safety depends on it.
     pub(super) place: String,
     /// Highest term seen. A later reign has a higher one even after Consul was wiped, and whoever

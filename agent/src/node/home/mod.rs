@@ -24,6 +24,9 @@ use facts::{Facts, io_error, read, save};
 use lock::{lock, place};
 use scribe::{Scribe, Written};
 
+/// So many former identities are remembered: the machine may be started anew more than once in a pause.
+const FORMER_MAX: usize = 8;
+
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
@@ -106,8 +109,10 @@ impl Home {
         self.change(|facts| {
             facts.place = place;
             if fresh {
-                facts.former =
-                    Some(std::mem::take(&mut facts.instance)).filter(|it| !it.is_empty());
+                let before = std::mem::take(&mut facts.instance);
+                facts.former.extend(Some(before).filter(|it| !it.is_empty()));
+                let many = facts.former.len().saturating_sub(FORMER_MAX);
+                facts.former.drain(..many);
                 facts.instance = format!("{:016x}", fastrand::u64(..));
                 facts.session = None;
             }

@@ -202,7 +202,7 @@ fn a_machine_that_was_started_anew_goes_on_from_its_open_lease() {
         let snapshot = with_lease(cluster(), Some(lease));
         let mut brain = brain("n1");
         let mut seen = sees("n1", 100, snapshot, standby(1000));
-        seen.local.memory.former = Some(former.into());
+        seen.local.memory.former = vec![former.into(), "i-1".into()];
         brain.step(&seen);
         peers(&mut seen, &[("n2", Some(answer(900))), ("n3", Some(answer(900)))]);
         let got = commands(&mut brain, &seen);
