@@ -105,9 +105,11 @@ impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Builder<'_, I
     fn map(&mut self, level: usize) -> Result<Tree, Error> {
         let (mut entries, mut merged, mut keys) = (Vec::new(), Vec::new(), HashSet::new());
         loop {
-            let (key, key_span) = match self.next()? {
+            let (key, plain, key_span) = match self.next()? {
                 (Event::MappingEnd, _) => break,
-                (Event::Scalar(text, ..), span) => (text.into_owned(), span),
+                (Event::Scalar(text, style, ..), span) => {
+                    (text.into_owned(), style == ScalarStyle::Plain, span)
+                }
                 (_, span) => {
                     let hint = "write keys as plain words; quote text that begins with [, { or *";
                     return Err(self.malformed(&span, "this cannot be a key", hint));
@@ -115,7 +117,8 @@ impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Builder<'_, I
             };
             let (event, span) = self.next()?;
             let node = self.node(event, &span, level)?;
-            if key == "<<" {
+            // In quotes it is a key like any other.
+            if plain && key == "<<" {
                 merged.push(node);
                 continue;
             }

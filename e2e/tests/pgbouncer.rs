@@ -582,21 +582,29 @@ async fn all_at_the_next(
     Ok(())
 }
 
-/// Its host takes packets and answers none: nobody waits until its agent has noticed, all ask at once. PgBouncer
-/// gives a server up long before the lease is over.
+/// Its host takes packets and answers none: some clients ask at once, before anybody has noticed, the others when
+/// PgBouncer would have given the server up, which is long before the lease is over.
 async fn a_silent_host(empty: bool) -> Result<()> {
     let options = Options::default().dcs("ttl", 8);
     let mut pooled = Pooled::start_with(&options, 5, 30, false).await?;
     let first = pooled.cluster.wait_primary(DEADLINE).await?;
     let hosts = others(&first)?;
-    let clients = pooled.idle(&hosts, 6).await?;
+    let (first_ones, clients) = (pooled.idle(&hosts, 1).await?, pooled.idle(&hosts, 5).await?);
     for name in hosts.into_iter().filter(|_| empty) {
         pooled.admin(name).await?.rows("RECONNECT").await?;
     }
     // An idle connection is tried before a client gets it when it is older than server_check_delay.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     pooled.cluster.kill_node(&first)?;
-    let places = pooled.all_ask(&hosts, clients).await?;
+    let later = async {
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        pooled.all_ask(&hosts, clients).await
+    };
+    let (at_once, later) = tokio::join!(pooled.all_ask(&[], first_ones), later);
+    let mut places = at_once?;
+    for (place, clients) in later? {
+        *places.entry(place).or_default() += clients;
+    }
     all_at_the_next(&pooled, &first, places).await?;
 
     pooled.cluster.revive_node(&first).await?;

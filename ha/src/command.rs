@@ -108,6 +108,8 @@ pub enum Command {
     GiveWay,
     /// What was restored without a leader has all that a leader has written: it is a replica like any other.
     Whole,
+    /// WAL that was here is gone: acknowledged commits may be missing until a leader has been streamed from.
+    Lacks,
     /// Put hart's own values of these settings in force again, which somebody has overridden.
     TakeBack(BTreeSet<String>),
     /// Nothing more can be done here: end the agent.

@@ -137,18 +137,17 @@ impl Postgres {
 }
 
 /// As Patroni has them.
-fn words(
-    command: &ReplicaCommand,
-    settings: &Settings,
-    source: Option<&Upstream>,
-) -> Vec<String> {
+fn words(command: &ReplicaCommand, settings: &Settings, source: Option<&Upstream>) -> Vec<String> {
     let mut words = command.words.clone();
     if command.params {
         words.extend([
             format!("--scope={}", settings.scope),
             "--role=replica".to_owned(),
             format!("--datadir={}", settings.data_dir.display()),
-            format!("--connstring={}", source.map_or_else(String::new, |it| connstring(settings, it))),
+            format!(
+                "--connstring={}",
+                source.map_or_else(String::new, |it| connstring(settings, it))
+            ),
         ]);
     }
     words

@@ -100,6 +100,8 @@ pub enum Mutation {
     ArchiveNotSeen,
     /// Data that was restored while nobody led counts as what the node had.
     RestoredCounts,
+    /// A node is promoted again with less than it had when it was promoted first.
+    PromotedBelow,
     /// In a pause the guard is let off its deadline although the record in Consul says nothing of it.
     OpenNotSaid,
     /// A lease without an end is taken over like any other.
@@ -171,6 +173,7 @@ pub const ALL: &[(Mutation, &str)] = &[
         Mutation::RestoredCounts,
         "what was restored without a leader does not count as what the node had confirmed",
     ),
+    (Mutation::PromotedBelow, "no promotion with less WAL than the one before it had"),
     (Mutation::OpenNotSaid, "a guard without a deadline is said in the lease first"),
     (Mutation::OpenRunsOut, "a lease without an end is not taken over by waiting"),
     (Mutation::StoppedIsStarted, "what is stopped by hand in a pause stays stopped"),
@@ -208,7 +211,7 @@ impl Mutation {
             }
             Self::StandbysRestWithoutNames => any(&["although sync names"]),
             Self::ArchiveNotSeen => any(&["waits for its archive"]),
-            Self::RestoredCounts => any(&["is lost"]),
+            Self::RestoredCounts | Self::PromotedBelow => any(&["is lost"]),
             Self::StoppedIsStarted => any(&["starts what a person stopped"]),
             Self::ReadersNotSeen => any(&["waits for sessions"]),
             Self::StrayNotLookedFor => any(&["two primaries", "did not heal"]),
@@ -268,6 +271,9 @@ impl Mutation {
             Self::RestoredCounts => {
                 &[Kind::NodeCrashed, Kind::AgentStopped, Kind::NamedDataLost, Kind::NamedDataLost]
             }
+            Self::PromotedBelow => {
+                &[Kind::NodeCrashed, Kind::ArchiveBad, Kind::NodeCrashed, Kind::ArchiveBad]
+            }
             Self::OpenNotSaid | Self::OpenRunsOut => {
                 &[Kind::Pause, Kind::NodeIsolated, Kind::NodeIsolated, Kind::AgentKilled]
             }
@@ -275,6 +281,12 @@ impl Mutation {
             Self::ReadersNotSeen => &[Kind::PostgresSlow, Kind::NodeCrashed],
             _ => &[],
         }
+    }
+
+    /// It shows only in a quorum, in the moment between a takeover and the voters' word.
+    #[must_use]
+    pub fn is_of_the_vote(self) -> bool {
+        self == Self::ReignNotRightful
     }
 
     /// The name, as `--mutations` prints it.

@@ -116,10 +116,14 @@ impl World {
     pub fn new(seed: u64, mutation: Option<Mutation>, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
         let count = [1, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 4, 5][rng.index(13)];
-        let bootstrap = bootstrap(seed, &mut rng);
+        let mut bootstrap = bootstrap(seed, &mut rng);
         let mut plan = Plan::draw(&mut rng, bootstrap["failsafe_mode"] == json!(true));
         if let Some(kinds) = mutation.map(Mutation::faults).filter(|kinds| !kinds.is_empty()) {
             (plan.kinds, plan.harmless) = (kinds.to_vec(), false);
+        }
+        if mutation.is_some_and(Mutation::is_of_the_vote) {
+            plan.worst = plan.worst.max(400);
+            bootstrap.insert("synchronous_mode".to_owned(), json!("quorum"));
         }
         let names: Vec<String> = (1..=count).map(|n| format!("n{n}")).collect();
         let nodes = names.iter().map(|name| node(name, &mut rng)).collect();

@@ -124,13 +124,7 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let links = Links { server, lease, seen, sessions, pulse, vip };
     let mut agent = Agent::new(parts(&common, home, links, asks)?);
     agent.known.stray = stray;
-    tokio::spawn(own_address::watch(
-        common.tls.client.clone(),
-        agent.config.restapi.url("/patroni"),
-        common.instance.to_string(),
-        agent.effects.0.clone(),
-        agent.wake.clone(),
-    ));
+    watch_own_address(&common, &agent);
     let exit = agent.run().await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     beside.end().await;
@@ -143,6 +137,16 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
         hart_guard::cgroup::remove(base);
     }
     Ok(exit)
+}
+
+fn watch_own_address(common: &Common, agent: &Agent) {
+    tokio::spawn(own_address::watch(
+        common.tls.client.clone(),
+        agent.config.restapi.url("/patroni"),
+        common.instance.to_string(),
+        agent.effects.0.clone(),
+        agent.wake.clone(),
+    ));
 }
 
 fn tell_of_limits(config: &Config, cgroup: &hart_guard::cgroup::Prepared) {

@@ -122,27 +122,16 @@ impl Agent {
                     self.broken = Some(Chain(&error).to_string());
                 }
             }
-            Command::Origins(origins) => {
-                if let Err(error) = self.home.set_origins(origins) {
-                    tracing::error!("{}", Chain(&error));
-                }
-            }
+            Command::Origins(origins) => tell_failure(self.home.set_origins(origins)),
             Command::NoteList(list) => self.note_list(list, observation.now),
-            Command::Bootstrapped => {
-                if let Err(error) = self.home.set_bootstrapping(false) {
-                    tracing::error!("{}", Chain(&error));
-                }
-            }
+            Command::Bootstrapped => tell_failure(self.home.set_bootstrapping(false)),
             Command::GiveWay => {
                 if let Err(error) = self.home.give_way() {
                     self.broken = Some(Chain(&error).to_string());
                 }
             }
-            Command::Whole => {
-                if let Err(error) = self.home.set_restored(false) {
-                    tracing::error!("{}", Chain(&error));
-                }
-            }
+            Command::Lacks => tell_failure(self.home.set_restored(true)),
+            Command::Whole => tell_failure(self.home.set_restored(false)),
             Command::TakeBack(names) => self.take_back(names),
             Command::Exit(_) => {}
         }
@@ -545,6 +534,13 @@ fn identifier(keys: &Snapshot) -> Option<String> {
     keys.initialize.as_ref().map(|id| id.value.clone()).filter(|id| !id.is_empty())
 }
 
+/// What could not be kept is tried again by the next decision that wants it.
+fn tell_failure<E: std::error::Error>(done: Result<(), E>) {
+    if let Err(error) = done {
+        tracing::error!("{}", Chain(&error));
+    }
+}
+
 /// What is said of a decision; nothing of those that only keep books.
 fn sentence(decision: &Decision) -> Option<String> {
     let what = match &decision.command {
@@ -576,6 +572,7 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::Remember { term } => format!("noting term {term}"),
         Command::Bootstrapped => "the bootstrap is complete".to_owned(),
         Command::GiveWay => "giving our own bootstrap up".to_owned(),
+        Command::Lacks => "noting that WAL is missing here".to_owned(),
         Command::Whole => "noting that the restored data is a leader's".to_owned(),
         Command::TakeBack(_) => "putting hart's own settings in force again".to_owned(),
         Command::Write(write) => format!("writing {write:?}"),

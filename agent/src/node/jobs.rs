@@ -148,11 +148,8 @@ impl Jobs {
     pub fn abort(&mut self) {
         let Some((running, _)) = &self.running else { return };
         match running.job {
-            Job::Initdb
-            | Job::Clone(_)
-            | Job::Restore
-            | Job::CheckHistory(_)
-            | Job::Checkpoint => {}
+            Job::Initdb | Job::Clone(_) | Job::Restore | Job::CheckHistory(_) | Job::Checkpoint => {
+            }
             Job::Rewind(_) => {
                 let since = *self.abort_asked.get_or_insert_with(hart_clock::now);
                 if hart_clock::now().since(since) < REWIND_ENDS {

@@ -26,11 +26,13 @@ fn methods_for_replicas_are_read_as_patroni_reads_them() {
     let methods = try_with(text).unwrap().config.postgresql.create_replica_methods;
     let shown = |method: &CreateReplica| match method {
         CreateReplica::BaseBackup => "basebackup".to_owned(),
-        CreateReplica::Command { name, program, arguments, no_params, no_leader, keep_data } => format!(
-            "{name} {} {} {no_params} {no_leader} {keep_data}",
-            program.words().join(" "),
-            arguments.join(" ")
-        ),
+        CreateReplica::Command { name, program, arguments, no_params, no_leader, keep_data } => {
+            format!(
+                "{name} {} {} {no_params} {no_leader} {keep_data}",
+                program.words().join(" "),
+                arguments.join(" ")
+            )
+        }
     };
     assert_eq!(
         methods.iter().map(shown).collect::<Vec<_>>(),
@@ -42,7 +44,10 @@ fn methods_for_replicas_are_read_as_patroni_reads_them() {
     );
     let bare = "postgresql: {listen: 'a:1', data_dir: /d, create_replica_method: ['/bin/x y']}";
     let methods = try_with(bare).unwrap().config.postgresql.create_replica_methods;
-    assert_eq!(methods.iter().map(shown).collect::<Vec<_>>(), ["/bin/x y /bin/x y  false false false"]);
+    assert_eq!(
+        methods.iter().map(shown).collect::<Vec<_>>(),
+        ["/bin/x y /bin/x y  false false false"]
+    );
 }
 
 #[test]

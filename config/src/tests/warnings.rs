@@ -79,9 +79,7 @@ fn other_ways_to_begin_and_to_copy_are_known() {
     let text = "postgresql: {listen: 'a:1', data_dir: /d, create_replica_methods: [wal_e], \
                 wal_e: {command: c, no_leader: 1}, recovery_conf: {primary_conninfo: x}}";
     let found = warnings(text);
-    let starts = [
-        "key \"postgresql.recovery_conf.primary_conninfo\" is ignored: hart says",
-    ];
+    let starts = ["key \"postgresql.recovery_conf.primary_conninfo\" is ignored: hart says"];
     assert_eq!(found.len(), 1, "{found:?}");
     for (line, start) in found.iter().zip(starts) {
         assert!(line.starts_with(&format!("n1.yml:1: {start}")), "{line}");

@@ -4,23 +4,34 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use hart_e2e::DEADLINE;
-use hart_testkit::{TempDir, hart_binary};
+use hart_testkit::{Host, TempDir, hart_binary};
 use serde_json::Value;
 
 use crate::Drill;
 use crate::drill::Loss;
 use crate::patronictl::{install, wait_until};
 
-/// Runs `hart` where the primary is; the answers to its questions come through a pipe.
-fn hart(drill: &Drill, node: &str, arguments: &[&str], answers: &str) -> Result<Output> {
-    let host = drill.cluster.node(node)?.host().context("it has a host")?.clone();
-    let consul = format!("consul://{}/service", drill.cluster.consul().address());
-    let dir = TempDir::new()?;
-    let input = dir.path().join("answers");
-    std::fs::write(&input, answers)?;
-    let mut command = Command::new(hart_binary()?);
-    command.args(["-d", &consul]).args(arguments);
-    host.output(command.stdin(Stdio::from(std::fs::File::open(input)?)))
+/// Where commands are run.
+struct Hand {
+    host: Host,
+    consul: String,
+}
+
+impl Hand {
+    fn at(drill: &mut Drill, node: &str) -> Result<Self> {
+        let host = drill.cluster.node(node)?.host().context("it has a host")?.clone();
+        Ok(Self { host, consul: format!("consul://{}/service", drill.cluster.consul().address()) })
+    }
+
+    /// The answers to its questions come through a pipe.
+    fn hart(&self, arguments: &[&str], answers: &str) -> Result<Output> {
+        let dir = TempDir::new()?;
+        let input = dir.path().join("answers");
+        std::fs::write(&input, answers)?;
+        let mut command = Command::new(hart_binary()?);
+        command.args(["-d", &self.consul]).args(arguments);
+        self.host.output(command.stdin(Stdio::from(std::fs::File::open(input)?)))
+    }
 }
 
 fn done(output: Output) -> Result<String> {
@@ -34,7 +45,8 @@ async fn all_of_a_days_commands() -> Result<()> {
     let mut drill = Drill::asynchronous().await?;
     let primary = drill.write().await?;
     let candidate = drill.other_than(&primary)?;
-    let run = |arguments: &[&str]| hart(&drill, &primary, arguments, "");
+    let hand = Hand::at(&mut drill, &primary)?;
+    let run = |arguments: &[&str]| hand.hart(arguments, "");
 
     ensure!(done(run(&["pause", "ha", "--wait"])?)?.contains("paused"));
     ensure!(done(run(&["list", "ha"])?)?.contains("Maintenance mode: on"));
@@ -45,12 +57,12 @@ async fn all_of_a_days_commands() -> Result<()> {
 
     let changed = ["edit-config", "ha", "-s", "loop_wait=2", "-p", "work_mem=7MB", "--force"];
     let said = done(run(&changed)?)?;
-    let shown = ["+loop_wait: 2", "+    work_mem: 7MB", "Configuration changed"];
+    let shown = ["+loop_wait: 2", "+    work_mem: \"7MB\"", "Configuration changed"];
     ensure!(shown.iter().all(|line| said.contains(line)), "{said}");
     ensure!(done(run(&changed)?)?.contains("Not changed"));
     let settings = done(run(&["show-config", "ha"])?)?;
     ensure!(
-        settings.contains("loop_wait: 2\n") && settings.contains("    work_mem: 7MB"),
+        settings.contains("loop_wait: 2\n") && settings.contains("    work_mem: \"7MB\""),
         "{settings}"
     );
     let work_mem = async |node: &str| -> Result<String> {
@@ -86,24 +98,23 @@ async fn all_of_a_days_commands() -> Result<()> {
     drill.cluster.wait_healthy(3, DEADLINE).await?;
     let tree = done(run(&["topology", "ha"])?)?;
     ensure!(tree.contains(&format!("| {candidate} ")) && tree.contains(&format!("| + {primary} ")));
-    like_patronictl(&drill, &primary)?;
+    like_patronictl(&hand)?;
     drill.finish(Loss::None, &[]).await?;
     Ok(())
 }
 
 /// What scripts read is the same as patronictl's.
-fn like_patronictl(drill: &Drill, node: &str) -> Result<()> {
+fn like_patronictl(hand: &Hand) -> Result<()> {
     let dir = TempDir::new()?;
     let Some(patronictl) = install(dir.path()) else {
         eprintln!("SKIPPED: patronictl cannot be installed: no python3-venv or no package index");
         return Ok(());
     };
-    let host = drill.cluster.node(node)?.host().context("it has a host")?.clone();
-    let consul = format!("consul://{}/service", drill.cluster.consul().address());
     let theirs = |arguments: &[&str]| -> Result<String> {
-        done(host.output(Command::new(&patronictl).args(["-d", &consul]).args(arguments))?)
+        let mut command = Command::new(&patronictl);
+        done(hand.host.output(command.args(["-d", &hand.consul]).args(arguments))?)
     };
-    let ours = |arguments: &[&str]| done(hart(drill, node, arguments, "")?);
+    let ours = |arguments: &[&str]| done(hand.hart(arguments, "")?);
     let history = ["history", "ha", "-f", "tsv"];
     ensure!(theirs(&history)? == ours(&history)?, "{}\n{}", theirs(&history)?, ours(&history)?);
     let json = ["history", "ha", "-f", "json"];
@@ -119,14 +130,15 @@ fn like_patronictl(drill: &Drill, node: &str) -> Result<()> {
 /// It asks three times, and a wrong answer deletes nothing.
 #[tokio::test]
 async fn a_cluster_is_forgotten_by_whoever_knows_its_name_and_its_leader() -> Result<()> {
-    let drill = Drill::asynchronous().await?;
+    let mut drill = Drill::asynchronous().await?;
     let primary = drill.cluster.wait_primary(DEADLINE).await?;
-    let run = |answers: &str| hart(&drill, &primary, &["remove", "ha"], answers);
+    let hand = Hand::at(&mut drill, &primary)?;
+    let run = |answers: &str| hand.hart(&["remove", "ha"], answers);
     for wrong in ["", "he\n", "ha\nyes\n", "ha\nYes I am aware\nnobody\n"] {
         let output = run(wrong)?;
         ensure!(output.status.code() == Some(1), "{wrong:?}: {output:?}");
     }
-    done(hart(&drill, &primary, &["list", "ha"], "")?)?;
+    done(hand.hart(&["list", "ha"], "")?)?;
     let said = done(run(&format!("ha\nYes I am aware\n{primary}\n"))?)?;
     ensure!(said.contains("everything below service/ha/ is deleted"), "{said}");
     Ok(())

@@ -113,7 +113,7 @@ impl Brain {
     }
 
     fn lead_down(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, hold: Hold) {
-        self.promoting = None;
+        self.note_ended_promotion(turn, hold);
         let given_up = self.data_is_given_up(turn, snapshot);
         if !matches!(turn.obs.local.data, Data::Cluster { .. }) || given_up {
             turn.phase("giving the lease up");
@@ -128,7 +128,8 @@ impl Brain {
             AfterCrash::Asks => return turn.phase("PostgreSQL has crashed: asking who may lead"),
             AfterCrash::GivesUp => {
                 turn.phase("giving the lease up");
-                let reason = "PostgreSQL has crashed, primary_start_timeout is 0, and another node may lead";
+                let reason =
+                    "PostgreSQL has crashed, primary_start_timeout is 0, and another node may lead";
                 return self.release(turn, reason.to_owned());
             }
         }
@@ -252,6 +253,10 @@ impl Brain {
             self.end_what_holds_up(turn, hold);
         }
         if asked.is_some_and(|(_, at)| turn.now().since(at) < PROMOTE_AGAIN) {
+            return;
+        }
+        let Some(sql) = &turn.obs.local.sql else { return };
+        if !self.may_be_promoted(turn, sql, hold) {
             return;
         }
         self.promoting = Some((hold.term, turn.now()));

@@ -19,6 +19,7 @@
 //! | `anew` | a replica whose data is to be thrown away and copied anew |
 //! | `restore` | a copy from a backup while nobody leads |
 //! | `wal_gone` | a replica whose next WAL nobody has any more |
+//! | `promotion` | promotions that end PostgreSQL |
 //! | `crash` | a primary that has crashed and is not to be started again |
 //! | `held_up` | sessions that a promotion waits for |
 //! | `sick` | a primary that runs and does not work |
@@ -45,6 +46,7 @@ mod overridden;
 mod patience;
 mod planned;
 mod poolers;
+mod promotion;
 mod publish;
 mod race;
 mod restore;
@@ -128,6 +130,12 @@ pub struct Brain {
     /// What people have done to PostgreSQL in a pause.
     hands: maintenance::Hands,
     promoting: Option<(Term, Time)>,
+    /// The promotions of this reign.
+    attempts: promotion::Attempts,
+    /// When a reign was given up because PostgreSQL ended in its promotion.
+    ended_promotion: Option<Time>,
+    /// The simulator switches a rule off.
+    promotes_below: bool,
     /// In which PostgreSQL here became primary by hart.
     reign: Option<Term>,
     published: Option<(Member, Time)>,
@@ -220,6 +228,9 @@ impl Brain {
             config_of: None,
             hands: maintenance::Hands::default(),
             promoting: None,
+            attempts: promotion::Attempts::default(),
+            ended_promotion: None,
+            promotes_below: false,
             reign: None,
             published: None,
             slots: slots::Slots::default(),
@@ -405,6 +416,7 @@ impl Brain {
     fn decide(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         turn.verdict = self.verdict(turn, snapshot);
         self.leaves_it_to_others(turn, snapshot);
+        self.leaves_promotion_to_others(turn, snapshot);
         self.note_term(turn, snapshot);
         note_list(turn, snapshot);
         self.note_rival(turn, snapshot);

@@ -43,7 +43,8 @@ impl Brain {
         if !self.settings.restores_alone || !named || !empty || !known {
             return false;
         }
-        let named = snapshot.sync.as_ref().is_some_and(|sync| sync.value.names(&self.settings.name));
+        let named =
+            snapshot.sync.as_ref().is_some_and(|sync| sync.value.names(&self.settings.name));
         if named && !self.believes_backups {
             let text = "the key sync names this node, whose data is gone: nothing is restored without a \
                         leader, for a backup may lack acknowledged commits";
@@ -57,7 +58,11 @@ impl Brain {
             turn.wake_at(begin);
             return true;
         }
-        self.start_when_ready(turn, Job::Restore, "nobody leads, and a method with no_leader is given");
+        self.start_when_ready(
+            turn,
+            Job::Restore,
+            "nobody leads, and a method with no_leader is given",
+        );
         true
     }
 
@@ -65,7 +70,7 @@ impl Brain {
     pub(super) fn is_whole(&self, turn: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {
         let on = turn.config.synchronous_mode != SynchronousMode::Off;
         (on && turn.obs.local.memory.restored).then(|| {
-            let value = "its data was restored while nobody led, and may lack acknowledged commits";
+            let value = "its data was restored while nobody led, or lost WAL in a promotion, and may lack acknowledged commits";
             let remedy = "bring a node of the synchronous set back; or accept the loss of acknowledged \
                           commits by setting synchronous_mode to off";
             refuse("restored", value, remedy)

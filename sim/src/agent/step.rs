@@ -31,6 +31,7 @@ impl World {
             self.mutated(Mutation::ReignNotRightful),
         );
         let backups = self.mutated(Mutation::RestoredCounts);
+        let below = self.mutated(Mutation::PromotedBelow);
         let starts = self.mutated(Mutation::StoppedIsStarted);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         if sure {
@@ -41,6 +42,9 @@ impl World {
         }
         if backups {
             agent.brain.believe_in_backups();
+        }
+        if below {
+            agent.brain.promote_below();
         }
         if in_touch {
             agent.brain.believe_in_touch();
@@ -180,6 +184,10 @@ impl World {
             }
             Command::GiveWay => {
                 self.nodes[n].facts.bootstrapping = false;
+                self.wake(n, Cause::Job);
+            }
+            Command::Lacks => {
+                self.nodes[n].facts.restored = true;
                 self.wake(n, Cause::Job);
             }
             Command::Whole => {

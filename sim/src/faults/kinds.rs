@@ -73,10 +73,11 @@ kinds! {
     ArchiveSlow => "slow archive",
     StoppedByHand => "stopped by hand in a pause",
     NamedDataLost => "data of a published standby lost",
+    ArchiveBad => "archive whose copies are not whole",
 }
 
-/// The last one costs more than a cluster has to bear: it is for a mutation alone.
-pub const DRAWN: &[Kind] = KINDS.split_at(KINDS.len() - 1).0;
+/// The last two cost more than a cluster has to bear: they are for mutations alone.
+pub const DRAWN: &[Kind] = KINDS.split_at(KINDS.len() - 2).0;
 
 /// Kinds that must not make the primary change.
 pub const HARMLESS: &[Kind] =

@@ -94,6 +94,7 @@ impl World {
             SyncWaitCancelled => return self.sync_wait_cancelled(n),
             DataLost => return self.data_lost(n),
             NamedDataLost => return self.named_data_lost(n),
+            ArchiveBad => self.archive_is_bad(until),
             DiskHangs => return self.disk_hangs(n),
             StrayPostgres => return self.started_by_hand(n),
             NamesAltered => return self.names_altered(n),

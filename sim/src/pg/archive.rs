@@ -9,6 +9,7 @@ use hart_ha::time::Time;
 use crate::clock::{MS, SEC, Us};
 use crate::event::AtServer;
 use crate::mutation::Mutation;
+use crate::pg::wal::Pos;
 use crate::world::World;
 
 /// So many calls a promotion makes.
@@ -21,17 +22,41 @@ pub struct Archive {
     pub call: Us,
     /// Until when. A call that is under way then ends soon.
     pub until: Us,
+    /// Until then its copies of last segments are not whole.
+    pub bad_until: Us,
 }
 
 impl World {
     /// For everybody, or out of reach from this node.
     pub(crate) fn archive_is_slow(&mut self, n: usize, until: Us) {
         if self.rng.chance(250) {
-            self.nodes[n].archive = Archive { call: Us::MAX, until };
+            let archive = &mut self.nodes[n].archive;
+            (archive.call, archive.until) = (Us::MAX, until);
             return;
         }
         let call = self.rng.skewed(100 * MS, 40 * SEC);
-        self.nodes.iter_mut().for_each(|node| node.archive = Archive { call, until });
+        for node in &mut self.nodes {
+            (node.archive.call, node.archive.until) = (call, until);
+        }
+    }
+
+    pub(crate) fn archive_is_bad(&mut self, until: Us) {
+        self.nodes.iter_mut().for_each(|node| node.archive.bad_until = until);
+    }
+
+    /// The last segment was taken from the archive, whose copy is not whole: the server ends, and what it
+    /// had of that segment may be gone.
+    pub(crate) fn ends_in_its_promotion(&mut self, n: usize) -> bool {
+        if self.t >= self.nodes[n].archive.bad_until {
+            return false;
+        }
+        let pos = self.nodes[n].disk.pos;
+        let less = Pos { lsn: pos.lsn.saturating_sub(self.rng.skewed(1, 20_000)), ..pos };
+        if self.rng.chance(700) && self.wal.has(pos, less) {
+            self.nodes[n].disk.pos = less;
+        }
+        self.kill_server(n);
+        true
     }
 
     /// A promotion begins, and asks its archive first; or goes on behind a call.

@@ -192,6 +192,9 @@ impl World {
     }
 
     pub(crate) fn promoted(&mut self, n: usize) {
+        if self.ends_in_its_promotion(n) {
+            return;
+        }
         let links: Vec<u64> = self.nodes[n].server.senders.iter().map(|s| s.link).collect();
         links.into_iter().for_each(|link| self.cut_link(link));
         let (t, pos) = (self.t, self.wal.fork(self.nodes[n].disk.pos));

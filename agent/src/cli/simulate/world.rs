@@ -341,6 +341,7 @@ impl World {
             Command::Follow(upstream) => node.local.upstream = Some(upstream),
             Command::Remember { term } => node.local.memory.term = node.local.memory.term.max(term),
             Command::Origins(origins) => node.local.memory.origins = origins,
+            Command::Lacks => node.local.memory.restored = true,
             Command::Whole => node.local.memory.restored = false,
             Command::NoteList(list) => node.local.memory.failsafe = list,
             Command::Exit(_) => node.exited = true,

@@ -210,6 +210,49 @@ async fn what_a_lost_primary_had_not_archived_is_archived() -> Result<()> {
     Ok(())
 }
 
+/// The primary was lost while its archiver copied: the end of recovery reads the last record again, takes
+/// the archive's copy of its segment, and the server ends. That is not repeated for ever, it is said, and
+/// nobody leads with less.
+#[tokio::test]
+async fn a_promotion_that_half_a_segment_in_the_archive_ends_is_given_up() -> Result<()> {
+    let archive = Archive::new()?;
+    let mut drill = Drill::with(&archive.options().dcs("synchronous_mode", true)).await?;
+    let primary = drill.write().await?;
+    drill.pause()?;
+    let standby = drill.synchronous_standby().await?;
+    let sql = drill.cluster.sql(&primary).await?;
+    let there = drill.cluster.sql(&standby).await?;
+    // The last record has to end its segment, and the server writes some of its own accord.
+    let segment = until("a segment's end", DEADLINE, async || {
+        sql.value("select pg_logical_emit_message(true, 'e2e', 'x')::text").await.ok();
+        let switch = "select pg_walfile_name(pg_switch_wal() - 1)";
+        let name = sql.value(switch).await.ok().flatten()?;
+        let whole = async || archive.has(&name).then_some(());
+        until("its copy in the archive", DEADLINE, whole).await.ok()?;
+        let end =
+            "select (pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0') % (16 * 1048576) = 0)::text";
+        let ends = there.value(end).await.ok().flatten();
+        ends.filter(|ends| ends == "true").map(|_| name)
+    })
+    .await?;
+    let copy = archive.files.join(&segment);
+    fs::File::options().write(true).open(&copy)?.set_len(8 << 20)?;
+    drill.cluster.kill_node(&primary)?;
+    let told = "PostgreSQL ended in 3 promotions";
+    let node = drill.cluster.node(&standby)?;
+    until("the end of the promotions", DEADLINE, async || node.log_contains(told).then_some(()))
+        .await
+        .with_context(|| drill.logs())?;
+    ensure!(node.log_contains("wrong size"), "PostgreSQL's words are missing\n{}", node.log());
+    fs::remove_file(&copy)?;
+    let leads = drill.cluster.wait_new_primary(&primary, DEADLINE).await?;
+    ensure!(leads == standby, "{leads} leads, and {standby} was published");
+    drill.cluster.revive_node(&primary).await?;
+    drill.cluster.wait_healthy(3, DEADLINE).await?;
+    drill.finish(Loss::None, &[told, ENDED, "lease"]).await?;
+    Ok(())
+}
+
 /// Somebody's history file in the archive: a restart and a new copy fail at once, in words that name the
 /// file and what to do; when it is taken away the replica comes up by itself.
 #[tokio::test]

@@ -43,22 +43,6 @@ async fn postgresql_dies_on_the_primary_and_cannot_start_again() -> Result<()> {
     Ok(())
 }
 
-/// With `primary_start_timeout: 0` it is not started again where another node may lead.
-#[tokio::test]
-async fn postgresql_dies_on_an_impatient_primary() -> Result<()> {
-    let options = Options::default().dcs("primary_start_timeout", 0);
-    let mut drill = Drill::with(&options).await?;
-    let primary = drill.write().await?;
-    drill.cluster.node(&primary)?.kill_postmaster()?;
-    drill.cluster.wait_new_primary(&primary, DEADLINE).await?;
-    drill.written().await?;
-    let last = drill.finish(Loss::Some, &[ENDED]).await?;
-    ensure!(last != primary, "{last} leads\n{}", drill.logs());
-    let node = drill.cluster.node(&primary)?;
-    ensure!(!node.log_contains("begin: start as primary"), "started again\n{}", node.log());
-    Ok(())
-}
-
 /// The lease is handed over: the next one does not wait for its end.
 #[tokio::test]
 async fn the_agent_of_the_primary_is_stopped() -> Result<()> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use hart_ha::lease::{challenger_start, holder_deadline, margin};
 use hart_ha::time::Time;
 
-use super::{Dog, timing};
 use super::device::{Abilities, Device};
+use super::{Dog, timing};
 use crate::types::Armed;
 use crate::watchdog::Watchdog;
 
@@ -248,7 +248,11 @@ fn a_ttl_that_was_changed_changes_the_timeout_when_some_renewals_have_shown_it()
     }
     assert_eq!(renewed(&mut dog, 3, 20), [Call::SetTimeout(15)]);
     assert_eq!(dog.state(), Watchdog::Armed { timeout_s: 15 });
-    assert_eq!(renewed(&mut dog, 4, 30), [Call::SetTimeout(25)], "nothing is lost with a longer one");
+    assert_eq!(
+        renewed(&mut dog, 4, 30),
+        [Call::SetTimeout(25)],
+        "nothing is lost with a longer one"
+    );
     assert_eq!(renewed(&mut dog, 5, 30), []);
 }
 

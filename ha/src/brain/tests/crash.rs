@@ -62,9 +62,6 @@ fn it_is_started_at_once_where_the_setting_does_not_speak_of_it() {
     assert_eq!(commands(&mut brain("n1"), &seen), [start(&seen)], "stopped in good order");
     let seen = ended(100, cluster(), false);
     assert_eq!(commands(&mut brain("n1"), &seen), [start(&seen)], "300 s");
-    let paused = with_setting(impatient(cluster()), "pause", true.into());
-    let seen = ended(100, paused, false);
-    assert_eq!(commands(&mut brain("n1"), &seen), [start(&seen)], "nobody would take over");
     let mut silent = ended(100, impatient(cluster()), false);
     silent.store.reachable = false;
     assert_eq!(commands(&mut brain("n1"), &silent), [start(&silent)], "nobody could");

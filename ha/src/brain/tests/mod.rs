@@ -8,6 +8,7 @@ mod lead;
 mod maintenance;
 mod planned;
 mod poolers;
+mod promotion;
 mod quorum;
 mod race;
 mod restore;

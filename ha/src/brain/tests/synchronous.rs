@@ -31,8 +31,13 @@ fn a_standby_is_published_only_after_commits_wait_and_it_has_caught_up() {
 
 #[test]
 fn a_write_of_the_set_that_may_still_come_true_is_ruled_out_first() {
-    let row =
-        |streaming| Standby { name: "n2".into(), streaming, sync: true, flush_lsn: Lsn(1500), ..<_>::default() };
+    let row = |streaming| Standby {
+        name: "n2".into(),
+        streaming,
+        sync: true,
+        flush_lsn: Lsn(1500),
+        ..<_>::default()
+    };
     let see = |row: Standby, at: u64, replaces: u64| {
         let mut snapshot = with_sync(cluster(), "n1", &[]);
         let sync = snapshot.sync.as_mut().unwrap();
@@ -54,7 +59,13 @@ fn a_write_of_the_set_that_may_still_come_true_is_ruled_out_first() {
 
 #[test]
 fn commits_that_hang_for_a_lost_standby_are_let_go_when_the_next_one_cannot_be_proved() {
-    let row = Standby { name: "n3".into(), streaming: true, sync: false, flush_lsn: Lsn(1), ..<_>::default() };
+    let row = Standby {
+        name: "n3".into(),
+        streaming: true,
+        sync: false,
+        flush_lsn: Lsn(1),
+        ..<_>::default()
+    };
     let snapshot = with_sync(cluster(), "n1", &[]);
     let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
     let mut seen = leads(snapshot, sql);
@@ -67,7 +78,13 @@ fn commits_that_hang_for_a_lost_standby_are_let_go_when_the_next_one_cannot_be_p
 
 #[test]
 fn commits_that_hang_are_not_let_go_while_their_standby_may_yet_be_published() {
-    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1500), ..<_>::default() };
+    let row = Standby {
+        name: "n2".into(),
+        streaming: true,
+        sync: true,
+        flush_lsn: Lsn(1500),
+        ..<_>::default()
+    };
     let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
     let mut seen = leads(with_sync(cluster(), "n1", &[]), sql);
     seen.local.waits_for = Some(proof(all(&["n2"]), Lsn(1500)));
@@ -86,7 +103,13 @@ fn commits_that_hang_are_not_let_go_while_their_standby_may_yet_be_published() {
 
 #[test]
 fn commits_wait_on_for_a_standby_that_is_published() {
-    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1), ..<_>::default() };
+    let row = Standby {
+        name: "n2".into(),
+        streaming: true,
+        sync: true,
+        flush_lsn: Lsn(1),
+        ..<_>::default()
+    };
     let snapshot = with_sync(cluster(), "n1", &["n2"]);
     let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
     let mut seen = leads(snapshot, sql);
@@ -130,7 +153,13 @@ fn published_standbys_may_come_back_after_a_restart_of_the_primary() {
     let mut brain = restarted();
     assert_eq!(commands(&mut brain, &look(&["n2"], 100, true)), []);
     let mut back = look(&["n2"], 900, true);
-    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(2000), ..<_>::default() };
+    let row = Standby {
+        name: "n2".into(),
+        streaming: true,
+        sync: true,
+        flush_lsn: Lsn(2000),
+        ..<_>::default()
+    };
     let sql = back.local.sql.as_mut().unwrap();
     (sql.standbys, sql.at) = (vec![row], at(900));
     back.local.waits_for = Some(proof(all(&["n2"]), Lsn(1500)));
@@ -307,7 +336,13 @@ fn a_picture_of_a_later_reign_is_no_picture_of_the_past() {
 #[test]
 fn a_deletion_that_may_still_come_true_is_ruled_out_when_the_mode_is_on_again() {
     let mut brain = brain("n1");
-    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(1500), ..<_>::default() };
+    let row = Standby {
+        name: "n2".into(),
+        streaming: true,
+        sync: true,
+        flush_lsn: Lsn(1500),
+        ..<_>::default()
+    };
     let sql = Sql { standbys: vec![row], waits: true, ..primary(2000) };
     let see = |on: bool, index: u64| {
         let snapshot = with_sync(cluster(), "n1", &["n2"]);
@@ -326,7 +361,13 @@ fn a_deletion_that_may_still_come_true_is_ruled_out_when_the_mode_is_on_again() 
 
 /// n1 leads, these names are in force, and others were proved at second 10.
 fn altered(published: &[&str], in_force: &str, asked: u64) -> Observation {
-    let row = Standby { name: "n2".into(), streaming: true, sync: true, flush_lsn: Lsn(2000), ..<_>::default() };
+    let row = Standby {
+        name: "n2".into(),
+        streaming: true,
+        sync: true,
+        flush_lsn: Lsn(2000),
+        ..<_>::default()
+    };
     let sql = Sql {
         standbys: vec![row],
         waits: !in_force.is_empty(),
