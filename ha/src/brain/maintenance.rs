@@ -172,7 +172,9 @@ impl Brain {
         }
         let led_last =
             self.released(&snapshot) || snapshot.lease().is_some_and(|lease| self.is_mine(lease));
-        if hold.is_none() && led_last && turn.obs.store.reachable {
+        // A lock in another program's session is its own.
+        let free = self.foreign_lock(&snapshot).is_none();
+        if hold.is_none() && led_last && free && turn.obs.store.reachable {
             let reason = "what runs here past the agent may be what led last";
             self.acquire(turn, &snapshot, self.next_term(turn), reason.to_owned());
         }
