@@ -94,7 +94,7 @@ async fn restarts(
             Ok(answer) => {
                 failed.push(format!("{name} ({}: {})", answer.status, answer.text.trim()));
             }
-            Err(reason) => failed.push(format!("{name} ({reason})")),
+            Err(reason) => failed.push(format!("{name} (not known: {reason})")),
         }
     }
     if failed.is_empty() {

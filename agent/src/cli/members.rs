@@ -98,14 +98,18 @@ pub async fn ask_one<F>(
 where
     F: Future<Output = Result<Answer, String>>,
 {
+    let mut unknown = "";
     for (name, member) in cluster.leader_first() {
         match call(rest::url(&member.api_url, path)).await {
             Ok(answer) if answer.is_success() => return Ok(answer),
             Ok(answer) => {
-                let text = format!("{name} answered {}: {}", answer.status, answer.text.trim());
-                return Err(Fail::failed(text));
+                let said = format!("{name} answered {}: {}", answer.status, answer.text.trim());
+                return Err(Fail::failed(format!("{said}{unknown}")));
             }
-            Err(reason) => eprintln!("hart: {name}: {reason}"),
+            Err(reason) => {
+                eprintln!("hart: {name}: {reason}");
+                unknown = "; a member that did not answer before may have done it";
+            }
         }
     }
     Err(Fail::failed(format!("no member of cluster {} can be reached", cluster.scope))

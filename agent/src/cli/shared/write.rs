@@ -14,6 +14,8 @@ use crate::cli::rest;
 
 /// A member asks the others' PostgreSQL, and writes to Consul, before it answers.
 const DONE: Duration = Duration::from_secs(30);
+/// The status for settings that somebody else has changed while a member wrote (RFC 9110, 15.5.10).
+const CONFLICT: u16 = 409;
 /// The status for settings that somebody else has changed (RFC 9110, 15.5.13).
 const PRECONDITION_FAILED: u16 = 412;
 
@@ -27,6 +29,8 @@ pub(super) async fn write(
     version: u64,
 ) -> Result<ExitCode, Fail> {
     let body = Value::Object(after.clone());
+    // A member that did not answer may have written it all the same.
+    let mut unknown = false;
     for (name, member) in cluster.leader_first() {
         let url = rest::url(&member.api_url, "config");
         match context.rest.put(&url, &body, version, DONE).await {
@@ -35,15 +39,40 @@ pub(super) async fn write(
                 tell_left_out(&answer.text);
                 return Ok(ExitCode::SUCCESS);
             }
-            Ok(answer) if answer.status == PRECONDITION_FAILED => return Err(outrun()),
+            Ok(answer) if [CONFLICT, PRECONDITION_FAILED].contains(&answer.status) => {
+                return settle(context, &after, unknown).await;
+            }
             Ok(answer) => {
                 let text = format!("{name} answered {}: {}", answer.status, answer.text.trim());
                 return Err(Fail::failed(text));
             }
-            Err(reason) => eprintln!("hart: {name}: {reason}"),
+            Err(reason) => {
+                eprintln!("hart: {name}: {reason}");
+                unknown = true;
+            }
         }
     }
     by_hand(context, before, after, version).await
+}
+
+/// The version is another one: is that a member's doing which was asked before and whose answer was lost?
+async fn settle(
+    context: &Context,
+    after: &Map<String, Value>,
+    unknown: bool,
+) -> Result<ExitCode, Fail> {
+    if !unknown {
+        return Err(outrun());
+    }
+    let stored = context.cluster().await?.snapshot.config;
+    if stored.is_some_and(|config| config.value.raw == *after) {
+        println!("Configuration changed");
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Fail::failed(
+        "the settings are others by now; whether this change was among those is not known",
+    )
+    .hint("look at them with `hart show-config`"))
 }
 
 fn outrun() -> Fail {
@@ -69,9 +98,10 @@ async fn by_hand(
         "hart: no member can be reached; the settings are written to Consul unseen by PostgreSQL"
     );
     let key = format!("{}config", context.prefix);
-    let text = Value::Object(after).to_string();
+    let text = Value::Object(after.clone()).to_string();
     if !context.consul.kv().put(&key, text, &PutOptions::cas(version)).await? {
-        return Err(outrun());
+        // Each member was asked, and none has answered.
+        return settle(context, &after, true).await;
     }
     println!("Configuration changed");
     Ok(ExitCode::SUCCESS)
@@ -86,5 +116,46 @@ fn tell_left_out(answer: &str) {
             let why = why.as_str().unwrap_or_default();
             eprintln!("hart: warning: {member} leaves {name} out: {why}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::rest::Rest;
+    use hart_consul_dev::Server;
+    use serde_json::json;
+
+    /// The member that was asked has written it, or not, and its answer was lost.
+    #[tokio::test]
+    async fn an_answer_that_was_lost_is_not_taken_for_a_no() {
+        let server = Server::start("127.0.0.1:0").await.unwrap();
+        let text = format!(
+            "scope: demo\nname: n1\nrestapi: {{listen: '127.0.0.1:1'}}\nconsul: {{url: '{}'}}\n\
+             postgresql: {{listen: '127.0.0.1:2', data_dir: /d}}\n",
+            server.url()
+        );
+        let config = hart_config::load_text("t.yml", &text, []).unwrap().config;
+        let context = Context {
+            scope: "demo".to_owned(),
+            prefix: "service/demo/".to_owned(),
+            consul: crate::node::consul_client(&config).unwrap(),
+            rest: Rest::new(&config).unwrap(),
+        };
+        let map = |ttl: u64| json!({ "ttl": ttl }).as_object().unwrap().clone();
+        let put = async |ttl| {
+            let text = Value::Object(map(ttl)).to_string();
+            let key = "service/demo/config";
+            assert!(context.consul.kv().put(key, text, &PutOptions::default()).await.unwrap());
+        };
+        put(5).await;
+        let cluster = context.cluster().await.unwrap();
+        let version = cluster.snapshot.config.as_ref().unwrap().index;
+        let edit = async || write(&context, &cluster, &map(5), map(7), version).await;
+        put(7).await;
+        assert_eq!(edit().await.unwrap(), ExitCode::SUCCESS, "it is there");
+        put(9).await;
+        let error = edit().await.unwrap_err().to_string();
+        assert!(error.contains("is not known"), "{error}");
     }
 }
