@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::command::{become_it, cargo, is_root, run, succeeds};
+use crate::servers::Wanted;
 use crate::setup;
 
 /// A cluster on this machine, with the embedded Consul unless told otherwise.
@@ -14,6 +15,9 @@ pub(crate) fn demo(arguments: &[String]) -> Result<()> {
 
 /// Everything that must hold. The test runner is the last, so that its summary ends the output.
 pub(crate) fn test(arguments: &[String]) -> Result<()> {
+    if let Some(wanted) = Wanted::parse(arguments)? {
+        return wanted.test();
+    }
     setup::install(&setup::EVERYTHING)?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;

@@ -9,7 +9,7 @@ mod sources;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::command::{find, is_root, succeeds};
 use os::Os;
@@ -89,11 +89,50 @@ fn has_venv() -> bool {
     succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]))
 }
 
+/// What tells the programs of a server from elsewhere where its libraries are.
+pub(crate) const PATCHELF: Need =
+    Need { what: "patchelf", package: "patchelf", present: || find("patchelf").is_some() };
+
+/// What makes the Debian package (`cargo xtask package`).
+pub(crate) const DEBHELPER: Need =
+    Need { what: "debhelper", package: "debhelper", present: || find("dh").is_some() };
+
+/// What says whether a Debian package is one.
+pub(crate) const LINTIAN: Need =
+    Need { what: "lintian", package: "lintian", present: || find("lintian").is_some() };
+
+/// Clean systems to try the package in.
+pub(crate) const MMDEBSTRAP: Need =
+    Need { what: "mmdebstrap", package: "mmdebstrap", present: || find("mmdebstrap").is_some() };
+
+/// What starts them.
+pub(crate) const NSPAWN: Need = Need {
+    what: "systemd-nspawn",
+    package: "systemd-container",
+    present: || find("systemd-nspawn").is_some(),
+};
+
+/// What reads the Vagrantfile.
+pub(crate) const RUBY: Need =
+    Need { what: "Ruby", package: "ruby", present: || find("ruby").is_some() };
+
+/// What tests the alerts.
+const PROMTOOL: Need =
+    Need { what: "promtool", package: "prometheus", present: || find("promtool").is_some() };
+
 /// What tests and benchmark need.
-pub(crate) const EVERYTHING: [Need; 14] = [
+pub(crate) const EVERYTHING: [Need; 15] = [
     POSTGRESQL, IPROUTE, CONSUL, HAPROXY, KEEPALIVED, PGBOUNCER, PGBACKREST, EXT4, DIG, DNSMASQ,
-    UNBOUND, BIND, PSYCOPG2, PSYCOPG3,
+    UNBOUND, BIND, PSYCOPG2, PSYCOPG3, PROMTOOL,
 ];
+
+/// Where this machine's apt takes this release of Debian from.
+pub(crate) fn mirror(release: &str) -> Result<String> {
+    let known = sources::read(Path::new("/"));
+    let found = sources::mirror_of(&known, release).map(str::to_owned);
+    found
+        .with_context(|| format!("no source in /etc/apt has {release} main, so no mirror is known"))
+}
 
 /// Installs what is missing of these; does nothing and asks no package manager when all are there.
 pub(crate) fn install(needs: &[Need]) -> Result<()> {
