@@ -19,6 +19,8 @@ pub struct AtWork {
     pub pid: i32,
     /// How many processes there are.
     pub count: usize,
+    /// A postmaster, which clients may reach: neither a standalone backend nor what outlived one.
+    pub serves: bool,
     /// Which one it is and who started it, as far as that can be told.
     pub words: String,
 }
@@ -44,13 +46,15 @@ impl Postgres {
 
 fn look(settings: &Settings) -> Result<Option<AtWork>> {
     let processes = postmaster::working_in(&settings.data_dir)?;
-    let named = postmaster::find(settings)?.map(|found| found.pid);
+    let owner = postmaster::find(settings)?;
+    let serves = owner.as_ref().is_some_and(|owner| !owner.standalone);
+    let named = owner.map(|owner| owner.pid);
     let is_child = |pid: &i32| parent(*pid).is_some_and(|parent| processes.contains(&parent));
     let eldest = processes.iter().find(|pid| !is_child(pid)).or(processes.first()).copied();
     Ok(named.or(eldest).map(|pid| {
         let what = if named.is_some() { "postmaster" } else { "process" };
         let words = format!("{what} {pid}, {}", origin(pid));
-        AtWork { pid, count: processes.len(), words }
+        AtWork { pid, count: processes.len(), serves, words }
     }))
 }
 

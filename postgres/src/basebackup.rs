@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::binaries;
 use crate::command::{Limits, Output, RUN_VARIABLE, Tool};
-use crate::conf;
+use crate::conf::{self, Session};
 use crate::datadir::Work;
 use crate::error::{Error, Result};
 use crate::files::blocking;
@@ -154,7 +154,8 @@ impl Postgres {
         let who = &settings.replication;
         let label = format!("{} look", settings.name);
         let at = self.look_up(source, NAME).await;
-        let conninfo = conf::connect_string(&settings, who, (source, &at), &label, None, major);
+        let conninfo =
+            conf::connect_string(&settings, who, (source, &at), &label, Session::Copy, major);
         let output = Tool::new(PROVER, program, &settings)
             .in_english()
             .option("--directory", &dir)
@@ -178,7 +179,7 @@ fn with_arguments(
     let who = &settings.replication;
     // Not the member's name: the primary must not take the backup's WAL stream for a standby.
     let label = format!("{} base backup", settings.name);
-    let conninfo = conf::connect_string(settings, who, source, &label, None, major);
+    let conninfo = conf::connect_string(settings, who, source, &label, Session::Copy, major);
     // One syncfs at the end is as safe as an fsync for each file: the marker stays until then.
     let mut tool = tool
         .in_english()
@@ -254,8 +255,14 @@ mod tests {
         let mut settings = Settings::new("demo", "n1", "/srv/data");
         settings.replication = Credentials::new("repl").with_password("geheim");
         let source = Upstream { host: "10.0.0.1".into(), port: 5432 };
-        let text =
-            conf::connect_string(&settings, &settings.replication, (&source, &[]), "n1", None, 15);
+        let text = conf::connect_string(
+            &settings,
+            &settings.replication,
+            (&source, &[]),
+            "n1",
+            Session::Copy,
+            15,
+        );
         assert!(text.contains("user=repl") && !text.contains("geheim"), "{text}");
     }
 }

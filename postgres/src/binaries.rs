@@ -11,7 +11,7 @@ use crate::postgres::Postgres;
 use crate::settings::Settings;
 
 /// Majors whose behaviour this crate knows.
-const SUPPORTED: std::ops::RangeInclusive<u32> = 13..=18;
+pub const SUPPORTED: std::ops::RangeInclusive<u32> = 13..=19;
 
 /// The version of the programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,12 +23,40 @@ pub struct Version {
 }
 
 impl Version {
+    /// As `server_version_num` has it: 150014 for 15.14; what is no release yet counts as its first.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
+        let minor = self.text.split_once('.').map(|(_, rest)| digits(rest));
+        self.major * 10_000 + minor.and_then(|minor| minor.parse::<u32>().ok()).unwrap_or_default()
+    }
+
     /// Reads the answer of `postgres --version`.
     fn parse(answer: &str) -> Option<Self> {
         let text = answer.trim().strip_prefix("postgres (PostgreSQL)")?.trim().to_owned();
         let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
         Some(Self { major: digits.parse().ok()?, text })
     }
+}
+
+/// The first minor release of each major version whose primaries wait for their standbys from the first commit on (May
+/// 2025).
+const WAITS_SINCE: [u32; 5] = [130_021, 140_018, 150_013, 160_009, 170_005];
+
+/// What is to be said of this version (`server_version_num`) where commits are to wait for a standby: one that has just
+/// started, or been promoted, acknowledges without waiting until it has read what to wait for.
+#[must_use]
+pub fn acknowledges_early(number: u32) -> Option<String> {
+    let of = |number: u32| format!("{}.{}", number / 10_000, number % 10_000);
+    let since = WAITS_SINCE.iter().find(|since| **since / 10_000 == number / 10_000)?;
+    (number < *since).then(|| {
+        format!(
+            "PostgreSQL {} may acknowledge commits in its first milliseconds as primary without waiting for a \
+             standby: install {} or later",
+            of(number),
+            of(*since)
+        )
+    })
 }
 
 /// The path of one program. All programs come from one directory, so that versions never mix.
@@ -94,6 +122,14 @@ impl Postgres {
         }
     }
 
+    /// Where the server's program lies.
+    ///
+    /// # Errors
+    /// [`Error::MissingBinary`].
+    pub fn server_program(&self) -> Result<PathBuf> {
+        program(&self.settings(), "postgres")
+    }
+
     /// As [`Postgres::version`], and that it fits the data directory, where there is one.
     ///
     /// # Errors
@@ -125,6 +161,26 @@ mod tests {
         assert_eq!(major("postgres (PostgreSQL) 17devel"), Some(17));
         assert_eq!(major("postgres (PostgreSQL) "), None);
         assert_eq!(major("pg_ctl (PostgreSQL) 15.1"), None);
+    }
+
+    #[test]
+    fn releases_that_acknowledge_early_are_known() {
+        let number = |text: &str| {
+            let version = Version::parse(&format!("postgres (PostgreSQL) {text}")).unwrap();
+            version.number()
+        };
+        let numbers =
+            ["13.16 (Debian 13.16-0+deb11u1)", "17.5", "19rc1 (Debian 19~rc1-1)"].map(number);
+        assert_eq!(numbers, [130_016, 170_005, 190_000]);
+        let said = acknowledges_early(130_016).unwrap();
+        assert!(
+            said.starts_with("PostgreSQL 13.16 ") && said.ends_with("13.21 or later"),
+            "{said}"
+        );
+        let old = [140_017, 150_012, 160_008, 170_004];
+        assert!(old.into_iter().all(|number| acknowledges_early(number).is_some()));
+        let new = [130_021, 140_018, 150_013, 160_009, 170_005, 180_000, 190_000];
+        assert_eq!(new.map(acknowledges_early), [const { None::<String> }; 7]);
     }
 
     #[test]

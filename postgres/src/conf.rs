@@ -15,8 +15,10 @@ use crate::pgpass;
 use crate::postgres::Postgres;
 use crate::quote::{conf_value, conninfo, hba_name, literal};
 use crate::reach;
+use crate::sender_limit;
 use crate::settings::{Credentials, Role, Settings, Upstream};
 use crate::slot_faults;
+use crate::slots;
 
 /// First line of the files that are generated; by it they are known as ours.
 pub(crate) const HEADER: &str = "# Written by hart; changes made here are lost.";
@@ -260,7 +262,8 @@ fn server_conf(settings: &Settings, role: &Role, at: &[SocketAddr]) -> String {
     };
     // The command line has these too, and wins. With other values here a reload would complain and
     // call for a restart that changes nothing.
-    for (name, value) in parameters::on_command_line(settings, role, None) {
+    let major = datadir::major(&settings.data_dir).ok().flatten().unwrap_or_default();
+    for (name, value) in parameters::on_command_line(settings, role, None, major) {
         set(&name, &value);
     }
     for (name, value) in defaults(settings) {
@@ -298,12 +301,21 @@ fn defaults(settings: &Settings) -> Vec<(&'static str, String)> {
         ("wal_retrieve_retry_interval", "500ms".to_owned()),
         // A host that is gone without a word holds commits up, or reads back, for that long;
         // PostgreSQL's default is a minute.
-        ("wal_sender_timeout", "5s".to_owned()),
+        ("wal_sender_timeout", sender_limit::DEFAULT.to_owned()),
         ("wal_receiver_timeout", "5s".to_owned()),
     ];
+    let major = datadir::major(&settings.data_dir).ok().flatten().unwrap_or_default();
+    if major >= sender_limit::SHUTDOWN_SINCE {
+        list.push((sender_limit::SHUTDOWN, sender_limit::SHUTDOWN_DEFAULT.to_owned()));
+    }
     // After a crash each file would be opened and synced; one syncfs is a fraction of that time.
-    if datadir::major(&settings.data_dir).ok().flatten().is_some_and(|major| major >= 14) {
+    if major >= 14 {
         list.push(("recovery_init_sync_method", "syncfs".to_owned()));
+    }
+    if settings.logical_slots && brings_slots(settings) {
+        // What a slot on a standby needs of the catalogues has to be kept by the primary.
+        list.push(("hot_standby_feedback", "on".to_owned()));
+        list.push((SYNC_SLOTS, "on".to_owned()));
     }
     list
 }
@@ -316,7 +328,36 @@ fn streaming(settings: &Settings, role: &Role, at: &[SocketAddr]) -> (String, St
     let slot = slot.clone().filter(|_| settings.use_slots).unwrap_or_default();
     let (who, name) = (&settings.replication, &settings.name);
     let major = datadir::major(&settings.data_dir).ok().flatten().unwrap_or_default();
-    (connect_string(settings, who, (upstream, at), name, None, major), slot)
+    (connect_string(settings, who, (upstream, at), name, Session::Standby, major), slot)
+}
+
+/// What a connection to another server is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// A standby's, which streams from now on.
+    Standby,
+    /// One for replication that ends with its work: a copy, a look.
+    Copy,
+    /// One to this database.
+    Database(&'static str),
+}
+
+/// The parameter by which a standby copies the primary's failover slots (PostgreSQL 17).
+const SYNC_SLOTS: &str = "sync_replication_slots";
+
+fn brings_slots(settings: &Settings) -> bool {
+    let major = datadir::major(&settings.data_dir).ok().flatten();
+    major.is_some_and(|major| major >= slots::FAILOVER_SLOTS)
+}
+
+fn syncs_slots(settings: &Settings, major: u32) -> bool {
+    let mut given = settings.parameters.iter();
+    let given = given.find(|(name, _)| name.eq_ignore_ascii_case(SYNC_SLOTS));
+    let on = |value: &String| {
+        let value = value.trim().to_ascii_lowercase();
+        matches!(value.as_str(), "on" | "true" | "yes" | "1")
+    };
+    major >= slots::FAILOVER_SLOTS && given.map_or(settings.logical_slots, |(_, value)| on(value))
 }
 
 /// A libpq connection string to another server; the password comes from the password file. A dead
@@ -331,7 +372,7 @@ pub(crate) fn connect_string(
     who: &Credentials,
     (to, at): (&Upstream, &[SocketAddr]),
     application: &str,
-    database: Option<&str>,
+    session: Session,
     major: u32,
 ) -> String {
     let (port, passfile) = (to.port.to_string(), settings.pgpass.to_string_lossy());
@@ -349,10 +390,13 @@ pub(crate) fn connect_string(
         ("keepalives_count", "3"),
         ("tcp_user_timeout", "10000"),
     ]);
-    options.extend(database.map(|name| ("dbname", name)));
+    options.extend(database(settings, session, major).map(|name| ("dbname", name)));
     // The site may have defaults that such a session must not have.
-    let session = options_for(major, database.is_none());
-    options.push(("options", &session));
+    let mut parameters = options_for(major, !matches!(session, Session::Database(_)));
+    if session == Session::Standby {
+        parameters.push_str(&sender_limit::for_sender(settings, major));
+    }
+    options.push(("options", &parameters));
     if !is_encrypted(who) && who.password.is_some() && is_known(major, "require_auth") {
         options.push(("require_auth", "!password"));
     }
@@ -361,6 +405,16 @@ pub(crate) fn connect_string(
         who.conninfo.iter().filter(|(name, _)| is_safe_option(name) && is_known(major, name));
     options.extend(extra.map(|(name, value)| (name.as_str(), value.as_str())));
     conninfo(options)
+}
+
+/// The database of a connection. A standby's is that of the process that synchronises failover slots, which does
+/// nothing without one; for streaming it means nothing.
+fn database(settings: &Settings, session: Session, major: u32) -> Option<&'static str> {
+    match session {
+        Session::Database(name) => Some(name),
+        Session::Standby if syncs_slots(settings, major) => Some("postgres"),
+        Session::Standby | Session::Copy => None,
+    }
 }
 
 /// Whether libpq of this version has the option; an unknown one makes it refuse the whole string.
@@ -423,9 +477,31 @@ mod tests {
         let text = server_conf(&settings, &Role::Primary, &[]);
         assert!(text.contains("wal_keep_size = '1GB'") && !text.contains("128MB"), "{text}");
         assert!(!text.contains("x\ny"), "{text}");
-        for (name, value) in parameters::on_command_line(&settings, &Role::Primary, None) {
+        for (name, value) in parameters::on_command_line(&settings, &Role::Primary, None, 15) {
             let line = format!("\n{name} = {}\n", conf_value(&value));
             assert_eq!(text.matches(&line).count(), 1, "{line}{text}");
+        }
+    }
+
+    #[test]
+    fn who_synchronises_failover_slots_names_a_database() {
+        let text = |parameters: &[(&str, &str)], session, major| {
+            let mut settings = settings();
+            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            settings.parameters.extend(parameters.iter().map(owned));
+            let upstream = Upstream { host: "db1".into(), port: 5432 };
+            let to = (&upstream, &[][..]);
+            connect_string(&settings, &settings.replication, to, "n1", session, major)
+        };
+        let on = [("sync_replication_slots", "on")];
+        assert!(text(&on, Session::Standby, 17).contains(" dbname=postgres "));
+        for text in [
+            text(&on, Session::Standby, 16),
+            text(&on, Session::Copy, 17),
+            text(&[("sync_replication_slots", "off")], Session::Standby, 17),
+            text(&[], Session::Standby, 17),
+        ] {
+            assert!(!text.contains("dbname"), "{text}");
         }
     }
 
@@ -434,7 +510,14 @@ mod tests {
         let mut settings = settings();
         let (upstream, who) = (Upstream { host: "db1".into(), port: 5432 }, "n1");
         let text = |settings: &Settings, major| {
-            connect_string(settings, &settings.replication, (&upstream, &[]), who, None, major)
+            connect_string(
+                settings,
+                &settings.replication,
+                (&upstream, &[]),
+                who,
+                Session::Copy,
+                major,
+            )
         };
         assert!(!text(&settings, 15).contains("require_auth"));
         assert!(text(&settings, 16).contains(" require_auth='!password'"));

@@ -45,6 +45,10 @@ impl ClusterState {
     }
 }
 
+/// The one version of page checksums that there is. Another number stands for pages that need not all have one yet, and
+/// `pg_rewind` takes none but this.
+const CHECKSUMS: u32 = 1;
+
 /// The fields of the control file that decisions need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlData {
@@ -102,7 +106,7 @@ impl ControlData {
             prev_timeline: fields.read("Latest checkpoint's PrevTimeLineID")?,
             min_recovery_end: fields.read("Minimum recovery ending location")?,
             min_recovery_timeline: fields.read("Min recovery ending loc's timeline")?,
-            checksums: fields.read::<u32>("Data page checksum version")? != 0,
+            checksums: fields.read::<u32>("Data page checksum version")? == CHECKSUMS,
             wal_log_hints: fields.text("wal_log_hints setting")? == "on",
             wal_level: fields.text("wal_level setting")?.to_owned(),
             wal_segment_size: fields.read("Bytes per WAL segment")?,
@@ -217,6 +221,52 @@ Data page checksum version:           1
         assert_eq!((control.timeline, control.last_timeline()), (2, 3));
         assert!(control.clean() && control.checksums && control.wal_log_hints);
         assert_eq!(control.shutdown_position(), None, "a standby has no shutdown checkpoint");
+    }
+
+    /// As 19rc1 has it: positions have their zeros, and there are lines that former versions have not.
+    const SAMPLE_19: &str = "\
+pg_control version number:            1905
+Catalog version number:               202610061
+Database system identifier:           7714149887905353676
+Database cluster state:               in production
+Latest checkpoint location:           0/0174FF18
+Latest checkpoint's REDO location:    0/0174FF18
+Latest checkpoint's REDO WAL file:    000000010000000000000001
+Latest checkpoint's TimeLineID:       1
+Latest checkpoint's PrevTimeLineID:   1
+Latest checkpoint's logical decoding: on
+Fake LSN counter for unlogged rels:   0/000003E8
+Minimum recovery ending location:     16/000000A8
+Min recovery ending loc's timeline:   0
+wal_level setting:                    replica
+wal_log_hints setting:                off
+max_connections setting:              100
+max_worker_processes setting:         8
+max_wal_senders setting:              10
+max_prepared_xacts setting:           0
+max_locks_per_xact setting:           128
+Bytes per WAL segment:                16777216
+Data page checksum version:           1
+Default char data signedness:         signed
+";
+
+    #[test]
+    fn reads_the_fields_of_19() {
+        let control = ControlData::parse(SAMPLE_19).unwrap();
+        assert_eq!(control.checkpoint, Lsn(0x174_FF18));
+        assert_eq!(control.min_recovery_end, Lsn(0x16_0000_00A8));
+        assert_eq!((control.max_locks_per_transaction, &*control.wal_level), (128, "replica"));
+        assert!(control.can_rewind());
+    }
+
+    #[test]
+    fn checksums_that_not_all_pages_have_are_none_to_pg_rewind() {
+        let turned_on =
+            SAMPLE_19.replace("checksum version:           1", "checksum version:           2");
+        assert!(!ControlData::parse(&turned_on).unwrap().can_rewind());
+        let hints = turned_on
+            .replace("wal_log_hints setting:                off", "wal_log_hints setting: on");
+        assert!(ControlData::parse(&hints).unwrap().can_rewind());
     }
 
     #[test]

@@ -25,9 +25,9 @@ pub enum Error {
         /// Path or list of places searched.
         searched: String,
     },
-    /// `postgres --version` said something else than expected, or a version outside 13 to 18.
+    /// `postgres --version` said something else than expected, or a version outside 13 to 19.
     #[error(
-        "{program} reports version \"{text}\", which is not a supported PostgreSQL (13 to 18); \
+        "{program} reports version \"{text}\", which is not a supported PostgreSQL (13 to 19); \
          set postgresql.bin_dir to a supported one"
     )]
     UnsupportedVersion {

@@ -117,7 +117,7 @@ impl Postgres {
             return Ok(());
         }
         let left = until.saturating_duration_since(Instant::now());
-        let reasons = self.vet(&values, left).await?;
+        let (reasons, _) = self.refusals(&values, left).await?;
         for one in found.iter_mut() {
             let reason = one.name.as_ref().and_then(|name| reasons.get(name));
             one.reason = reason.cloned().filter(|_| one.words == NOT_APPLIED);

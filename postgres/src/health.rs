@@ -7,7 +7,7 @@ use hart_ha::lsn::Lsn;
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
-use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::sys::statvfs::{FsFlags, Statvfs, statvfs};
 use nix::sys::time::TimeSpec;
 use tokio::time::{Instant, timeout};
 
@@ -26,6 +26,8 @@ const ENDS: &str = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal
 const PAGE_HEADER: u64 = 40;
 /// With less than this the server cannot even write a few pages.
 const FULL: u64 = 64 * 1024;
+/// The largest WAL segment that initdb makes (`--wal-segsize`).
+const LARGEST_SEGMENT: u64 = 1 << 30;
 
 /// How WAL stands on a primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,31 @@ impl Postgres {
         .await
     }
 
+    /// What a standby lacks to be promoted. Its new timeline begins with a WAL segment of its own, for which
+    /// nothing is recycled, and where `pg_wal` has no room for one the server ends at its promotion (seen
+    /// with 15 and 18). `None`: there is room.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`]; the directory or the control file cannot be looked at.
+    pub async fn promotion_lacks(&self, within: Duration) -> Result<Option<String>> {
+        let wal = self.settings().data_dir.join("pg_wal");
+        let looked = wal.clone();
+        let look = move || free(&looked);
+        let free = blocking("the look at the room for WAL", within, look).await?;
+        if free > LARGEST_SEGMENT + FULL {
+            return Ok(None);
+        }
+        let segment = self.control_data(within).await?.wal_segment_size;
+        Ok((free < segment + FULL).then(|| {
+            format!(
+                "{} has {} kB free, and a promotion needs a new WAL segment of {} kB there",
+                wal.display(),
+                free / 1024,
+                segment / 1024
+            )
+        }))
+    }
+
     /// Where WAL ends, on a connection that serves only questions of health. `None` on a standby.
     ///
     /// # Errors
@@ -143,9 +170,18 @@ fn storage(path: &Path) -> Result<Option<String>> {
     if found.flags().contains(FsFlags::ST_RDONLY) {
         return Ok(Some(read_only(path)));
     }
-    #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
-    let free = u64::from(found.blocks_available()) * u64::from(found.fragment_size());
-    Ok((free < FULL).then(|| format!("the file system of {} is full", path.display())))
+    Ok((available(&found) < FULL).then(|| format!("the file system of {} is full", path.display())))
+}
+
+/// Bytes that a process without privileges may still write.
+#[allow(clippy::useless_conversion, reason = "the types differ between systems")]
+fn available(found: &Statvfs) -> u64 {
+    u64::from(found.blocks_available()) * u64::from(found.fragment_size())
+}
+
+fn free(path: &Path) -> Result<u64> {
+    let found = statvfs(path).map_err(|errno| Error::io("look at", path)(errno.into()))?;
+    Ok(available(&found))
 }
 
 #[cfg(test)]

@@ -67,6 +67,9 @@ impl HeldUp {
             (_, "RecoveryConflictTablespace") => {
                 "a session here with files in a tablespace that is to be dropped"
             }
+            (_, "ReplicationSlotsyncShutdown") => {
+                "the process that synchronises failover slots, which waits for the former primary's answer"
+            }
             _ => "a session here that reads a page which is to be cleaned up",
         }
     }
@@ -90,10 +93,10 @@ impl Session {
         )
     }
 
-    /// No statement runs that could be cancelled.
+    /// No statement runs that could be cancelled; PostgreSQL's own processes have no state.
     #[must_use]
     pub fn idle(&self) -> bool {
-        self.state.as_deref().is_some_and(|state| state.starts_with("idle"))
+        self.state.as_deref().is_none_or(|state| state.starts_with("idle"))
     }
 }
 

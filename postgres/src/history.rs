@@ -119,6 +119,23 @@ pub enum Divergence {
     },
 }
 
+impl std::fmt::Display for Divergence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Same => f.write_str("the same timeline"),
+            Self::Behind { fork } => {
+                write!(f, "its history contains ours, it left our timeline at {fork}")
+            }
+            Self::Diverged { fork: Some(fork), lost } => {
+                write!(f, "the two part at {fork}, about {lost} bytes after it are ours alone")
+            }
+            Self::Diverged { fork: None, .. } => {
+                f.write_str("the two part at a place that cannot be told")
+            }
+        }
+    }
+}
+
 impl Divergence {
     /// Whether `pg_rewind` or a new base backup is needed.
     #[must_use]

@@ -18,6 +18,9 @@ use crate::settings::{Settings, ToolOption};
 const TAKEN: &[&str] =
     &["pgdata", "nosync", "no-sync", "sync-only", "pwfile", "pwprompt", "username", "version"];
 
+/// No directory and no password is there.
+const NOWHERE: &str = "/dev/null";
+
 impl Postgres {
     /// Makes a new cluster with `initdb` alone; see [`Postgres::begin_cluster`].
     ///
@@ -27,6 +30,29 @@ impl Postgres {
         let marker = self.run_initdb(within).await?;
         self.finish(marker, first_files).await?;
         self.control_data(within).await
+    }
+
+    /// Why `initdb` refuses its options, where it does. It is asked to make a cluster where none can be: it
+    /// complains about options, encoding and locale before it looks at the place, and writes nothing.
+    ///
+    /// # Errors
+    /// The program cannot be run, or an option is hart's own.
+    pub async fn refused_by_initdb(&self, within: Duration) -> Result<Option<String>> {
+        let settings = self.settings();
+        check_options("initdb", &settings.initdb, TAKEN, "bootstrap.initdb")?;
+        let program = binaries::program(&settings, "initdb")?;
+        let mut tool = Tool::new("initdb", program, &settings)
+            .arg("--no-sync")
+            .arg(format!("--pgdata={NOWHERE}/hart-check"))
+            .arg(format!("--username={}", settings.superuser.username));
+        if settings.superuser.password.is_some() {
+            tool = tool.arg(format!("--pwfile={NOWHERE}")).arg("--auth=scram-sha-256");
+        }
+        for option in &settings.initdb {
+            tool = tool.arg(option.argument());
+        }
+        let output = tool.run(Limits::total(within), |_| {}).await?;
+        Ok((!output.tail.contains(NOWHERE)).then_some(output.tail))
     }
 
     /// Runs `initdb` in a missing, empty or half-made data directory, with the superuser and its

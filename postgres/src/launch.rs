@@ -44,13 +44,13 @@ impl Postgres {
         let settings = self.settings();
         let s = settings.clone();
         blocking("the preparation of the start", within, move || prepare(&s)).await?;
-        self.check_version(within).await?;
+        let major = self.check_version(within).await?.major;
         self.take_out_of_auto_conf(within).await?;
         let control = match role {
             Role::Standby { .. } => Some(self.control_data(within).await?),
             Role::Primary => None,
         };
-        let set = parameters::on_command_line(&settings, role, control.as_ref());
+        let set = parameters::on_command_line(&settings, role, control.as_ref(), major);
         let program = binaries::program(&settings, "postgres")?;
         let mut env = environment::variables(&settings);
         env.extend(OOM.map(|(name, value)| (name.into(), value.into())));

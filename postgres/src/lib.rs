@@ -1,4 +1,4 @@
-//! One local PostgreSQL (13 to 18): its files, its helper programs and its SQL.
+//! One local PostgreSQL (13 to 19): its files, its helper programs and its SQL.
 //!
 //! The crate prepares files, produces the argument list of the postmaster, talks SQL, and runs
 //! `initdb`, `pg_controldata`, `pg_basebackup`, `pg_rewind` and `postgres --single`. It does not run
@@ -25,6 +25,7 @@ mod history;
 mod hook;
 mod initdb;
 mod kept;
+mod last_pass;
 mod launch;
 mod leftovers;
 mod link;
@@ -48,6 +49,7 @@ mod roles;
 mod same_wal;
 mod seclusion;
 mod secret;
+mod sender_limit;
 mod senders;
 mod server_log;
 mod settings;
@@ -67,7 +69,7 @@ pub mod words;
 pub use at_work::AtWork;
 pub use basebackup::{BaseBackup, Progress};
 pub use beginning::{Beginning, CustomBootstrap};
-pub use binaries::Version;
+pub use binaries::{SUPPORTED, Version, acknowledges_early};
 pub use conf::{ConfigChange, Follow};
 pub use control::{ClusterState, ControlData};
 pub use datadir::{DataDir, Work};
@@ -94,7 +96,7 @@ pub use server_log::MissingWal;
 pub use settings::{
     Credentials, Role, RunAs, Settings, ToolOption, Upstream, default_socket_dir, first_socket_dir,
 };
-pub use slots::SlotChange;
+pub use slots::{SlotChange, SlotWork, WantedSlots};
 pub use unarchived::{Archived, Belongs, Course, Waiting};
 pub use upstream::UpstreamState;
 pub use wal_behind::WalBehind;

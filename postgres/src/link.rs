@@ -12,7 +12,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::link_error::LinkError;
 use crate::settings::{Credentials, Settings, Upstream};
-use crate::wire::{self, Handshaken, Place, Way};
+use crate::wire::{self, Entry, Handshaken, Place, Way};
 
 /// Settings of our own sessions, whatever the site has made the default for everybody, for a database
 /// or a role: English messages (some are looked at), nothing of ours waits for standbys or fills the
@@ -47,10 +47,14 @@ fn own_options(major: u32) -> String {
 }
 
 /// Settings of a session, for a server of this version.
-struct Wanted {
+struct Wanted<'a> {
     text: String,
     major: u32,
+    database: &'a str,
 }
+
+/// Where nothing is said of another one.
+const DATABASE: &str = "postgres";
 
 /// Limits of newer versions only, where it is not known which this is; the server's default would end
 /// a session that is kept.
@@ -161,8 +165,19 @@ impl Session {
         major: u32,
         within: Duration,
     ) -> Result<Self, LinkError> {
+        Self::open_in(settings, DATABASE, major, within).await
+    }
+
+    /// The same, to this database.
+    pub(crate) async fn open_in(
+        settings: &Arc<Settings>,
+        database: &str,
+        major: u32,
+        within: Duration,
+    ) -> Result<Self, LinkError> {
         let until = Instant::now() + within;
-        let options = Wanted { text: format!("{OPTIONS} {}", own_options(major)), major };
+        let text = format!("{OPTIONS} {}", own_options(major));
+        let options = Wanted { text, major, database };
         let who = &settings.superuser;
         let mut opened = Err(LinkError::nowhere(&settings.data_dir));
         for place in local_places(settings) {
@@ -199,7 +214,7 @@ impl Session {
     ) -> Result<Self, LinkError> {
         let place = Place::tcp(&to.host, to.port);
         let until = Instant::now() + within;
-        let options = Wanted { text: options_for(major, false), major };
+        let options = Wanted { text: options_for(major, false), major, database: DATABASE };
         Self::at(&place, who, settings, &options, until, within).await
     }
 
@@ -207,11 +222,12 @@ impl Session {
         place: &Place,
         who: &Credentials,
         settings: &Settings,
-        options: &Wanted,
+        options: &Wanted<'_>,
         until: Instant,
         within: Duration,
     ) -> Result<Self, LinkError> {
-        let opened = wire::open(place, who, settings.home(), &options.text, until, within).await;
+        let entry = Entry { session: &options.text, database: options.database };
+        let opened = wire::open(place, who, settings.home(), entry, until, within).await;
         let (client, connection, way) = opened?;
         let driver = tokio::spawn(async move {
             // Its error reaches whoever uses the client next.

@@ -30,6 +30,8 @@ struct Inner {
     work: Link,
     /// Only for questions whose answer may hang as the disk does.
     health: Link,
+    /// Only for slots, so that nothing urgent waits behind them.
+    slots: Link,
     /// Held by file work on the data directory, on blocking threads, so that work whose caller has
     /// gone cannot mix with later work.
     files: Arc<Mutex<()>>,
@@ -56,6 +58,7 @@ impl Postgres {
                 probes: Link::new(major.clone()),
                 work: Link::new(major.clone()),
                 health: Link::new(major.clone()),
+                slots: Link::new(major.clone()),
                 major,
                 files: Arc::new(Mutex::new(())),
                 looks: Arc::default(),
@@ -98,6 +101,10 @@ impl Postgres {
 
     pub(crate) fn health(&self) -> &Link {
         &self.inner.health
+    }
+
+    pub(crate) fn slots(&self) -> &Link {
+        &self.inner.slots
     }
 
     pub(crate) fn looks_lock(&self) -> Arc<tokio::sync::Mutex<()>> {

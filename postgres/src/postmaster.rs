@@ -19,6 +19,8 @@ use crate::settings::Settings;
 pub struct Postmaster {
     /// Process ID.
     pub pid: i32,
+    /// A standalone backend (`postgres --single`), which no client reaches.
+    pub standalone: bool,
     /// TCP port.
     pub port: Option<u16>,
     /// Directory of its Unix socket.
@@ -31,9 +33,11 @@ impl Postmaster {
     /// Reads `postmaster.pid` (eight lines; the later ones appear as start-up goes on).
     fn parse(text: &str) -> Option<Self> {
         let line = |n: usize| text.lines().nth(n).map(str::trim).filter(|l| !l.is_empty());
+        let id = line(0)?.parse::<i32>().ok()?;
         Some(Self {
             // A standalone backend writes its ID negated.
-            pid: line(0)?.parse::<i32>().ok()?.checked_abs().filter(|pid| *pid > 1)?,
+            pid: id.checked_abs().filter(|pid| *pid > 1)?,
+            standalone: id < 0,
             port: line(3).and_then(|l| l.parse().ok()),
             socket_dir: line(4).map(PathBuf::from),
             status: line(7).map(str::to_owned),

@@ -63,6 +63,12 @@ pub struct Probe {
     pub recovery_command: Option<RecoveryCommand>,
     /// `pg_stat_replication`, base backups included (`state` = `backup`).
     pub standbys: Vec<StandbyRow>,
+    /// How many bytes of WAL each replication slot keeps from being removed, of all kinds.
+    #[serde(default)]
+    pub slots_keep: BTreeMap<String, u64>,
+    /// Where the slots are: what is confirmed, or what WAL is kept from; only on a primary.
+    #[serde(deserialize_with = "or_no_slots", default)]
+    pub slots: BTreeMap<String, Lsn>,
     /// The value in force.
     pub synchronous_standby_names: String,
     /// Parameters that were changed and need a restart.
@@ -173,6 +179,12 @@ fn or_none<'de, D: serde::Deserializer<'de>>(
 ) -> Result<BTreeMap<String, Change>, D::Error> {
     let value = serde_json::Value::deserialize(input)?;
     Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+fn or_no_slots<'de, D: serde::Deserializer<'de>>(
+    input: D,
+) -> Result<BTreeMap<String, Lsn>, D::Error> {
+    Ok(Option::deserialize(input)?.unwrap_or_default())
 }
 
 fn or_empty<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {

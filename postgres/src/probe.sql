@@ -19,7 +19,8 @@ SELECT json_build_object(
   'last_replayed_at', to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC',
                               'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
   'startup', CASE WHEN r THEN (SELECT json_build_object('pid', a.pid, 'command', CASE a.wait_event
-          WHEN 'RestoreCommand' THEN 'restore_command' WHEN 'RecoveryEndCommand' THEN 'recovery_end_command' END)
+          WHEN 'RestoreCommand' THEN 'restore_command' WHEN 'RecoveryEndCommand' THEN 'recovery_end_command' END,
+          'delayed', coalesce(a.wait_event = 'RecoveryApplyDelay', false))
       FROM pg_stat_get_activity(NULL) a WHERE a.backend_type = 'startup') END,
   'held_up', CASE WHEN r THEN (SELECT json_build_object('kind', a.wait_event_type, 'event', a.wait_event, 'sessions', (
       SELECT coalesce(json_agg(json_build_object('pid', b.pid, 'began', b.backend_start::text, 'role', b.usesysid::regrole::text,
@@ -28,16 +29,18 @@ SELECT json_build_object(
       FROM (SELECT o.*, dense_rank() OVER (ORDER BY age(o.backend_xmin) DESC NULLS LAST) - 1 AS rank
           FROM pg_stat_get_activity(NULL) o
           WHERE o.pid <> pg_backend_pid() AND o.leader_pid IS NULL AND o.backend_type <> 'walsender'
-          AND o.xact_start IS NOT NULL AND CASE a.wait_event_type
+          AND CASE WHEN a.wait_event = 'ReplicationSlotsyncShutdown' THEN o.backend_type = 'slotsync worker'
+              WHEN o.xact_start IS NULL THEN false ELSE CASE a.wait_event_type
               WHEN 'Lock' THEN EXISTS (SELECT FROM pg_locks w JOIN pg_locks h ON h.pid = o.pid AND h.granted
                   AND (h.locktype, h.database, h.relation, h.page, h.tuple, h.virtualxid, h.transactionid, h.classid,
                       h.objid, h.objsubid) IS NOT DISTINCT FROM (w.locktype, w.database, w.relation, w.page, w.tuple,
                       w.virtualxid, w.transactionid, w.classid, w.objid, w.objsubid)
                   WHERE w.pid = a.pid AND NOT w.granted)
-              ELSE o.backend_xmin IS NOT NULL OR a.wait_event = 'RecoveryConflictTablespace' END) b
+              ELSE o.backend_xmin IS NOT NULL OR a.wait_event = 'RecoveryConflictTablespace' END END) b
       LEFT JOIN pg_database d ON d.oid = b.datid))
       FROM pg_stat_get_activity(NULL) a WHERE a.backend_type = 'startup' AND (a.wait_event_type = 'Lock'
-      OR a.wait_event IN ('RecoveryConflictSnapshot', 'RecoveryConflictTablespace', 'BufferPin', 'BufferCleanup'))) END,
+      OR a.wait_event IN ('RecoveryConflictSnapshot', 'RecoveryConflictTablespace', 'BufferPin', 'BufferCleanup',
+          'ReplicationSlotsyncShutdown'))) END,
   'receiver', (SELECT json_build_object(
       'status', w.status, 'sender_host', w.sender_host, 'sender_port', w.sender_port,
       'slot', w.slot_name, 'timeline', w.received_tli,
@@ -52,6 +55,11 @@ SELECT json_build_object(
       'flush_lsn', p.flush_lsn - '0/0'::pg_lsn, 'replay_lsn', p.replay_lsn - '0/0'::pg_lsn,
       'reply_age_ms', greatest(0, extract(epoch FROM clock_timestamp() - p.reply_time) * 1000)::bigint
       ) ORDER BY p.application_name, p.pid), '[]') FROM pg_stat_replication p),
+  'slots_keep', (SELECT coalesce(json_object_agg(s.slot_name, greatest(0, CASE WHEN r THEN pg_last_wal_replay_lsn()
+      ELSE pg_current_wal_lsn() END - s.restart_lsn)::bigint), '{}')
+      FROM pg_replication_slots s WHERE s.restart_lsn IS NOT NULL),
+  'slots', CASE WHEN NOT r THEN (SELECT json_object_agg(slot_name, coalesce(confirmed_flush_lsn, restart_lsn) - '0/0'::pg_lsn)
+      FROM pg_replication_slots WHERE NOT temporary AND restart_lsn IS NOT NULL) END,
   'synchronous_standby_names', current_setting('synchronous_standby_names'),
   'loaded', extract(epoch FROM pg_conf_load_time())::text,
   'pending_restart', CASE WHEN extract(epoch FROM pg_conf_load_time())::text <> $LOADED$

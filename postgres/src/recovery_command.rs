@@ -22,6 +22,9 @@ pub struct Startup {
     pub pid: i32,
     /// The command that it waits for, by its wait event; before PostgreSQL 15 there is none.
     pub command: Option<String>,
+    /// It waits until what it has read is as old as `recovery_min_apply_delay` wants it.
+    #[serde(default)]
+    pub delayed: bool,
 }
 
 /// A command that recovery waits for.
@@ -54,7 +57,8 @@ fn began(startup: i32) -> Option<Time> {
     Some(Time::from_millis(ticks.saturating_mul(1000) / per_second))
 }
 
-fn children(pid: i32) -> Vec<i32> {
+/// The processes that this one has started.
+pub(crate) fn children(pid: i32) -> Vec<i32> {
     let Ok(list) = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")) else {
         // A kernel without CONFIG_PROC_CHILDREN.
         let is_child = |child: &i32| at_work::parent(*child) == Some(pid);

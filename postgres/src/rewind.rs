@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::basebackup::{Progress, judge};
 use crate::binaries;
 use crate::command::{Limits, Output, RUN_VARIABLE, Tool};
-use crate::conf;
+use crate::conf::{self, Session};
 use crate::datadir::{self, DataDir, Work};
 use crate::error::{Error, Result};
 use crate::files::{self, blocking};
@@ -113,8 +113,8 @@ impl Postgres {
         let who = settings.rewind_credentials();
         let major = self.version(FILES).await?.major;
         let at = self.look_up(source, NAME).await;
-        let (to, database) = ((source, &*at), Some("postgres"));
-        let conninfo = conf::connect_string(&settings, who, to, "hart", database, major);
+        let (to, session) = ((source, &*at), Session::Database("postgres"));
+        let conninfo = conf::connect_string(&settings, who, to, "hart", session, major);
         let mut tool = Tool::new(TOOL, binaries::program(&settings, TOOL)?, &settings)
             .in_english()
             .option("--target-pgdata", &settings.data_dir)
@@ -168,14 +168,15 @@ impl Postgres {
         let s = settings.clone();
         blocking("the preparation of crash recovery", FILES, move || no_signals(&s)).await?;
         self.take_out_of_auto_conf(FILES).await?;
-        let set = parameters::on_command_line(&settings, &Role::Primary, None);
+        let major = self.version(FILES).await?.major;
+        let set = parameters::on_command_line(&settings, &Role::Primary, None, major);
         let program = binaries::program(&settings, "postgres")?;
         let mut tool = Tool::new("postgres --single", program, &settings).arg("--single");
         for arg in launch::arguments(&settings, &set) {
             tool = tool.arg(arg);
         }
         // A site's limit would end it before it has seen the end of its input.
-        for limit in newer_limits(self.version(FILES).await?.major) {
+        for limit in newer_limits(major) {
             tool = tool.arg("-c").arg(format!("{limit}=0"));
         }
         // 1 TB, in megabytes.

@@ -69,8 +69,9 @@ impl Seclusion {
         let control = postgres.control_data(FILES).await?;
         // A standby's values: recovery wants no less than the server had that wrote the WAL.
         let standby = Role::Standby { upstream: None, slot: None };
-        let mut set = parameters::on_command_line(&settings, &standby, Some(&control));
-        set.extend(own(&dir, postgres.major()));
+        let major = postgres.major();
+        let mut set = parameters::on_command_line(&settings, &standby, Some(&control), major);
+        set.extend(own(&dir, major));
         let program = binaries::program(&settings, "postgres")?;
         let tool = Tool::new("postgres", program, &settings)
             .within(Limits::total(within))

@@ -145,6 +145,8 @@ pub struct Settings {
     pub pg_hba: Vec<String>,
     /// Lines of `pg_ident.conf`; when empty the file that exists is left alone.
     pub pg_ident: Vec<String>,
+    /// Whether there are permanent logical slots, which standbys are to have as well.
+    pub logical_slots: bool,
     /// Whether replicas use physical slots.
     pub use_slots: bool,
     /// Whether `pg_rewind` may be used.
@@ -192,6 +194,7 @@ impl Settings {
             recovery: BTreeMap::new(),
             pg_hba: Vec::new(),
             pg_ident: Vec::new(),
+            logical_slots: false,
             use_slots: true,
             use_pg_rewind: true,
             run_as: None,

@@ -9,6 +9,8 @@ const COMPLAINTS: &[&str] = &[
     "could not connect to the primary server",
     "could not start WAL streaming",
     "could not receive data from WAL stream",
+    // An option that this libpq does not know: it is of another version than the server.
+    "invalid connection string syntax",
 ];
 /// The part of PostgreSQL's log that is looked at.
 const TAIL: u64 = 16 * 1024;
@@ -49,13 +51,65 @@ pub fn fatal(log: &str) -> Option<String> {
     let text =
         |line: &str, word: &str| line.find(word).and_then(|at| line.get(at..).map(str::to_owned));
     let said = text(lines[at], "FATAL:  ").or_else(|| text(lines[at], "PANIC:  "))?;
-    let detail = lines.get(at + 1).and_then(|line| text(line, "DETAIL:  "));
-    Some(
-        said.replace(":  ", ": ")
-            + &detail.map_or(String::new(), |detail| {
-                format!(" ({})", detail.trim_start_matches("DETAIL:  "))
-            }),
-    )
+    let detail = lines.get(at + 1).and_then(|line| behind(line, "DETAIL:  ").map(str::to_owned));
+    let why = if sums_up(&said) { reason(&lines[..at]) } else { detail };
+    Some(said.replace(":  ", ": ") + &why.map_or(String::new(), |why| format!(" ({why})")))
+}
+
+/// The last such line as it is in the file, and its number there; `None` where there is none near the end of it, or the
+/// file is too long to be counted.
+///
+/// # Errors
+/// It cannot be read.
+pub fn last_fatal(path: &Path) -> std::io::Result<Option<(u64, String)>> {
+    let (log, begins) = log_end(path)?;
+    let is_end = |line: &&str| line.contains("FATAL:  ") || line.contains("PANIC:  ");
+    let Some(at) = log.lines().collect::<Vec<_>>().iter().rposition(is_end) else {
+        return Ok(None);
+    };
+    if begins > COUNTED {
+        return Ok(None);
+    }
+    let mut before = std::fs::File::open(path)?.take(begins);
+    let (mut lines, mut part) = (0, vec![0; 1 << 16]);
+    loop {
+        let read = before.read(&mut part)?;
+        if read == 0 {
+            break;
+        }
+        lines += part[..read].iter().filter(|byte| **byte == b'\n').count();
+    }
+    let text = log.lines().nth(at).unwrap_or_default().to_owned();
+    Ok(Some(((lines + at + 1) as u64, text)))
+}
+
+/// So much of a log is read to number its lines.
+const COUNTED: u64 = 64 << 20;
+
+fn behind<'a>(line: &'a str, word: &str) -> Option<&'a str> {
+    line.split_once(word).map(|(_, rest)| rest)
+}
+
+/// Words with which a server ends for what it has said in the lines before: what is wrong in a file, which
+/// address is taken.
+fn sums_up(said: &str) -> bool {
+    let rules = said.contains("could not load ") && said.trim_end_matches('"').ends_with(".conf");
+    rules || said.contains(" contains errors") || said.contains("could not create any ")
+}
+
+/// The first complaint of those that lie right before, with the place that it names.
+fn reason(before: &[&str]) -> Option<String> {
+    let complaint = |line: &&&str| {
+        let told = ["LOG:  ", "CONTEXT:  ", "WARNING:  ", "HINT:  ", "DETAIL:  "];
+        let begins = ["LOG:  listening on", "LOG:  starting PostgreSQL", "LOG:  redirecting log"];
+        told.iter().any(|word| line.contains(word))
+            && !begins.iter().any(|word| line.contains(word))
+    };
+    let lines: Vec<_> = before.iter().rev().take_while(complaint).collect();
+    let first = lines.iter().rposition(|line| line.contains("LOG:  "))?;
+    let said = behind(lines[first], "LOG:  ")?;
+    let place = first.checked_sub(1).and_then(|next| behind(lines[next], "CONTEXT:  "));
+    Some(place.map_or_else(|| said.to_owned(), |place| format!("{said}, {place}")))
 }
 
 /// The last 16 KiB of a log, and where they begin in it.
@@ -117,6 +171,38 @@ mod tests {
         assert!(found.starts_with("FATAL:  could not connect"), "{found}");
         assert!(found.ends_with("user \"replicator\""), "{found}");
         assert_eq!(receiver_complaint("LOG:  started streaming WAL\n"), None);
+        let libpq = "[3] FATAL:  invalid connection string syntax: invalid connection option \"require_auth\"\n";
+        assert!(
+            receiver_complaint(libpq).is_some_and(|found| found.starts_with("FATAL:  invalid"))
+        );
+    }
+
+    /// As PostgreSQL 15 and 18 write it.
+    #[test]
+    fn what_a_server_only_sums_up_is_told_with_its_reason() {
+        let rules = "t [5] LOG:  starting PostgreSQL 15.20\n\
+                     t [5] LOG:  listening on Unix socket \"/tmp/.s.PGSQL.5432\"\n\
+                     t [5] LOG:  invalid connection type \"hostx\"\n\
+                     t [5] CONTEXT:  line 2 of configuration file \"/d/pg_hba.conf\"\n\
+                     t [5] LOG:  invalid authentication method \"md6\"\n\
+                     t [5] CONTEXT:  line 3 of configuration file \"/d/pg_hba.conf\"\n\
+                     t [5] FATAL:  could not load /d/pg_hba.conf\n\
+                     t [5] LOG:  database system is shut down\n";
+        let expected = "FATAL: could not load /d/pg_hba.conf (invalid connection type \"hostx\", line 2 \
+                        of configuration file \"/d/pg_hba.conf\")";
+        assert_eq!(fatal(rules).as_deref(), Some(expected));
+        let taken = "t [5] LOG:  starting PostgreSQL 15.20\n\
+                     t [5] LOG:  could not bind IPv4 address \"10.0.0.9\": Address in use\n\
+                     t [5] HINT:  Is another postmaster already running on port 5432?\n\
+                     t [5] WARNING:  could not create listen socket for \"10.0.0.9\"\n\
+                     t [5] FATAL:  could not create any TCP/IP sockets\n";
+        let expected = "FATAL: could not create any TCP/IP sockets (could not bind IPv4 address \
+                        \"10.0.0.9\": Address in use)";
+        assert_eq!(fatal(taken).as_deref(), Some(expected));
+        let certificate = "t [5] LOG:  other words\n\
+                           t [5] FATAL:  could not load server certificate file \"server.crt\": gone\n";
+        let expected = "FATAL: could not load server certificate file \"server.crt\": gone";
+        assert_eq!(fatal(certificate).as_deref(), Some(expected));
     }
 
     #[test]
@@ -162,5 +248,18 @@ mod tests {
             advice("PANIC: could not locate a valid checkpoint record", Path::new("/")),
             None
         );
+    }
+
+    #[test]
+    fn the_line_of_an_end_is_numbered_as_an_editor_does() {
+        let path = std::env::temp_dir().join(format!("hart-words-{}", std::process::id()));
+        let noise = "2026-01-01 LOG:  checkpoint complete\n".repeat(1000);
+        let text = format!("{noise}FATAL:  the last one\nLOG:  shut down\n");
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(last_fatal(&path).unwrap(), Some((1001, "FATAL:  the last one".to_owned())));
+        std::fs::write(&path, noise).unwrap();
+        assert_eq!(last_fatal(&path).unwrap(), None);
+        std::fs::remove_file(&path).unwrap();
+        assert!(last_fatal(&path).is_err());
     }
 }

@@ -110,17 +110,26 @@ impl Way {
 /// What a connection consists of.
 pub(crate) type Opened = (Client, Connection<Wire, Wire>, Way);
 
-/// Connects and logs in as `who`, with `session` for the server's settings.
+/// What is asked for at the login.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    /// The server's settings for the session.
+    pub session: &'a str,
+    /// The database.
+    pub database: &'a str,
+}
+
+/// Connects and logs in as `who`.
 pub(crate) async fn open(
     place: &Place,
     who: &Credentials,
     home: Option<PathBuf>,
-    session: &str,
+    entry: Entry<'_>,
     until: Instant,
     within: Duration,
 ) -> Result<Opened, LinkError> {
     let options = Options::read(&who.conninfo, home);
-    let login = Login { place, who, options: &options, session, until };
+    let login = Login { place, who, options: &options, entry, until };
     let late = |_| LinkError::Timeout { what: "connecting", within };
     timeout_at(until, login.by_mode()).await.map_err(late)?
 }
@@ -130,7 +139,7 @@ struct Login<'a> {
     place: &'a Place,
     who: &'a Credentials,
     options: &'a Options,
-    session: &'a str,
+    entry: Entry<'a>,
     until: Instant,
 }
 
@@ -201,8 +210,8 @@ impl Login<'_> {
         rules: Rules,
     ) -> Result<Opened, LinkError> {
         let mut config = Config::new();
-        config.user(&self.who.username).dbname("postgres").application_name("hart");
-        config.options(self.session);
+        config.user(&self.who.username).dbname(self.entry.database).application_name("hart");
+        config.options(self.entry.session);
         // Whatever is to be encrypted is already; what the library does about it is left out.
         config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
         config.channel_binding(self.options.channel_binding);

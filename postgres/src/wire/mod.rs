@@ -7,5 +7,5 @@ mod options;
 mod stream;
 mod tls;
 
-pub(crate) use dial::{Place, Way, open};
+pub(crate) use dial::{Entry, Place, Way, open};
 pub(crate) use stream::Handshaken;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hart_postgres::{LinkError, Postgres, Settings};
+use hart_postgres::{BaseBackup, LinkError, Postgres, Role, Settings};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
@@ -37,7 +37,7 @@ async fn taken_connection_slots_are_no_silence() {
         settings.parameters.insert("max_connections".into(), "25".into());
         settings.parameters.insert("log_connections".into(), "off".into());
     });
-    primary.start(&hart_postgres::Role::Primary).await;
+    primary.start(&Role::Primary).await;
     primary.postgres.wal_ends(LONG).await.unwrap();
     // Each handle keeps a connection, as a superuser too the reserved ones.
     let mut handles = Vec::new();
@@ -108,6 +108,43 @@ async fn a_shutdown_does_not_wait_for_a_standby_that_is_gone() {
     alive.until("n3 has the shutdown checkpoint", has).await;
 }
 
+/// The checkpointer waits for the sender whose slot it gives up, and that one for its standby to read its farewell.
+#[tokio::test]
+async fn a_frozen_standby_does_not_hold_checkpoints_up() {
+    let mut primary = Node::primary("n1").await;
+    primary.change(|settings| {
+        for (name, value) in [
+            ("max_slot_wal_keep_size", "64MB"),
+            ("max_wal_size", "32MB"),
+            ("min_wal_size", "32MB"),
+            ("wal_keep_size", "0"),
+            ("checkpoint_timeout", "1h"),
+        ] {
+            settings.parameters.insert(name.into(), value.into());
+        }
+    });
+    primary.stop(Signal::SIGINT).await;
+    primary.start(&Role::Primary).await;
+    primary.sql("SELECT pg_create_physical_replication_slot('n2', true)").await;
+    // Else the sender would perhaps end by that before the checkpoint begins.
+    primary.sql("ALTER SYSTEM SET wal_sender_timeout = '10min'").await;
+    primary.postgres.reload(LONG).await.unwrap();
+    let mut replica = Node::new("n2");
+    replica.copy(&primary, BaseBackup::default()).await.unwrap();
+    let role = Role::Standby { upstream: Some(primary.address()), slot: Some("n2".into()) };
+    replica.start(&role).await;
+    replica.streaming().await;
+    let _stopped = Stopped::new(replica.postgres.processes(LONG).await.unwrap());
+    for _ in 0..10 {
+        let message = "pg_logical_emit_message(false, 't', repeat('x', 1000))";
+        primary.sql(&format!("SELECT count({message}) FROM generate_series(1, 12000)")).await;
+    }
+    primary.postgres.checkpoint(LONG).await.unwrap();
+    assert_eq!(primary.sql("SELECT wal_status FROM pg_replication_slots").await, "lost");
+    let end = tokio::time::timeout(LONG, primary.stop(Signal::SIGINT)).await;
+    end.expect("a fast shutdown ends");
+}
+
 #[tokio::test]
 async fn a_standby_says_that_its_wal_is_gone() {
     let mut primary = Node::primary("n1").await;
@@ -117,7 +154,7 @@ async fn a_standby_says_that_its_wal_is_gone() {
         settings.parameters.insert("min_wal_size".into(), "32MB".into());
     });
     primary.stop(Signal::SIGINT).await;
-    primary.start(&hart_postgres::Role::Primary).await;
+    primary.start(&Role::Primary).await;
     let mut replica = Node::replica("n2", &primary).await;
     replica.stop(Signal::SIGINT).await;
     for _ in 0..6 {
@@ -146,8 +183,13 @@ struct Tiny(PathBuf);
 
 impl Tiny {
     fn new(at: &Path) -> Self {
+        Self::of(at, 1)
+    }
+
+    fn of(at: &Path, megabytes: u32) -> Self {
         fs::create_dir_all(at).unwrap();
-        mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some("size=1m")).unwrap();
+        let size = format!("size={megabytes}m");
+        mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some(size.as_str())).unwrap();
         Self(at.to_owned())
     }
 }
@@ -177,4 +219,27 @@ async fn a_full_and_a_read_only_disk_under_pg_wal_are_named() {
     assert!(read_only.contains("pg_wal is read-only"), "{read_only}");
     drop(wal);
     fs::remove_dir_all(&dir).unwrap();
+}
+
+/// The segment of the new timeline needs as much room as any other.
+#[tokio::test]
+async fn a_standby_without_room_for_a_segment_cannot_be_promoted() {
+    if !geteuid().is_root() {
+        eprintln!("not root: no file system can be mounted, nothing is tested");
+        return;
+    }
+    let mut node = Node::primary("n1").await;
+    node.stop(Signal::SIGINT).await;
+    let mut settings = (*node.postgres.settings()).clone();
+    let wal = settings.data_dir.join("pg_wal");
+    let tiny = Tiny::of(&wal, 20);
+    assert_eq!(node.postgres.promotion_lacks(LONG).await.unwrap(), None);
+    fs::write(tiny.0.join("filler"), vec![0_u8; 5 << 20]).unwrap();
+    let lacks = node.postgres.promotion_lacks(LONG).await.unwrap().unwrap();
+    let wanted = "kB free, and a promotion needs a new WAL segment of 16384 kB there";
+    assert!(lacks.contains(wanted) && lacks.starts_with(&*wal.to_string_lossy()), "{lacks}");
+    assert_eq!(node.postgres.storage_problem(LONG).await.unwrap(), None, "and yet it is well");
+    drop(tiny);
+    settings.data_dir = settings.data_dir.join("nowhere");
+    assert!(Postgres::new(settings).promotion_lacks(LONG).await.is_err());
 }

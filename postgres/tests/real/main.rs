@@ -10,5 +10,7 @@ mod node;
 mod pki;
 mod refusals;
 mod rewinding;
+mod slots;
 mod streaming;
 mod synchronous;
+mod words;

@@ -70,6 +70,7 @@ impl Node {
         ];
         settings.parameters.insert("shared_buffers".into(), "16MB".into());
         settings.run_as = run_as();
+        settings.bin_dir = std::env::var_os("HART_PG_BIN").map(Into::into);
         Self { postgres: Postgres::new(settings), dir, child: None }
     }
 

@@ -1,10 +1,10 @@
 //! Replicas: following, promotion, slots.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hart_ha::lsn::Lsn;
-use hart_postgres::{Divergence, Follow, PromotedBy, Role, SlotChange, needs_rewind, slot_name};
+use hart_postgres::{BaseBackup, Divergence, Follow, Probe, PromotedBy, Role, needs_rewind};
 use nix::sys::signal::Signal;
 
 use crate::node::{LONG, Node, Stopped, eventually, standby_of};
@@ -146,56 +146,6 @@ async fn a_standby_starts_with_the_primarys_larger_limits() {
     assert_eq!(replica.sql("SHOW max_connections").await, "150");
 }
 
-#[tokio::test]
-async fn slots_are_made_used_moved_and_dropped() {
-    let primary = Node::primary("n1").await;
-    let name = slot_name("N-2");
-    primary.sql("SELECT pg_create_physical_replication_slot('foreign')").await;
-    let wanted: BTreeMap<String, Option<Lsn>> = [(name.clone(), None)].into();
-    let known: BTreeSet<String> = [name.clone(), "n_3".to_owned()].into();
-    let made = primary.postgres.sync_slots(&wanted, &known, LONG).await.unwrap();
-    assert_eq!(made, [SlotChange::Created(name.clone())]);
-    assert_eq!(primary.postgres.sync_slots(&wanted, &known, LONG).await.unwrap(), []);
-
-    let mut replica = Node::new("N-2");
-    let options = hart_postgres::BaseBackup { slot: Some(name.clone()), ..Default::default() };
-    replica.postgres.base_backup(&primary.address(), &options, |_| {}).await.unwrap();
-    let role = Role::Standby { upstream: Some(primary.address()), slot: Some(name.clone()) };
-    replica.start(&role).await;
-    let receiver = replica.streaming().await.receiver.unwrap();
-    assert_eq!(receiver.slot.as_deref(), Some(&*name));
-    let none = BTreeMap::new();
-    // In use, so it stays even when nobody wants it.
-    assert_eq!(primary.postgres.sync_slots(&none, &known, LONG).await.unwrap(), []);
-
-    // Members' slots on a standby, moved forward as the member goes on.
-    let start = replica.postgres.probe(LONG).await.unwrap().position();
-    let third = |to| -> BTreeMap<String, Option<Lsn>> { [("n_3".to_owned(), to)].into() };
-    replica.postgres.sync_slots(&third(None), &known, LONG).await.unwrap();
-    primary.sql("CREATE TABLE public.t AS SELECT generate_series(1, 1000)").await;
-    replica.caught_up_with(&primary).await;
-    let to = replica.postgres.probe(LONG).await.unwrap().position();
-    let moved = replica.postgres.sync_slots(&third(Some(to)), &known, LONG).await.unwrap();
-    assert_eq!(moved, [SlotChange::Advanced("n_3".into(), to)]);
-    let at = "SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'n_3'";
-    assert!(replica.sql(at).await.parse::<Lsn>().unwrap() > start);
-
-    for node in [&primary, &replica] {
-        // All versions can be asked; what there is to find came with 17.
-        assert_eq!(node.postgres.slot_faults(LONG).await.unwrap(), [""; 0]);
-    }
-    replica.stop(Signal::SIGINT).await;
-    eventually("the slot is free", || async {
-        let sql = "SELECT count(*) FROM pg_replication_slots WHERE active";
-        (primary.sql(sql).await == "0").then_some(())
-    })
-    .await;
-    let dropped = primary.postgres.sync_slots(&none, &known, LONG).await.unwrap();
-    assert_eq!(dropped, [SlotChange::Dropped(name)]);
-    let left = "SELECT string_agg(slot_name, ',') FROM pg_replication_slots";
-    assert_eq!(primary.sql(left).await, "foreign");
-}
-
 /// What `pg_basebackup -R`, or a person, has left in `postgresql.auto.conf` wins over all other files.
 #[tokio::test]
 async fn leftovers_in_auto_conf_neither_redirect_nor_promote_a_standby() {
@@ -236,6 +186,24 @@ async fn a_standby_whose_upstream_was_altered_is_led_back() {
     let text = std::fs::read_to_string(replica.data().join("postgresql.auto.conf")).unwrap();
     assert!(text.contains("work_mem") && !text.contains("primary_conninfo"), "{text}");
     assert_eq!(follow().await.unwrap(), Follow::Unchanged);
+}
+
+/// A standby that stands still by somebody's will says by which one.
+#[tokio::test]
+async fn replay_that_is_paused_or_delayed_is_told_from_one_that_waits_for_wal() {
+    let primary = Node::primary("n1").await;
+    let mut replica = Node::replica("n2", &primary).await;
+    replica.caught_up_with(&primary).await;
+    let told = |probe: &Probe| (probe.replay_paused, probe.startup.as_ref().map(|s| s.delayed));
+    assert_eq!(told(&replica.postgres.probe(LONG).await.unwrap()), (false, Some(false)));
+    replica.sql("SELECT pg_wal_replay_pause()").await;
+    assert_eq!(told(&replica.postgres.probe(LONG).await.unwrap()), (true, Some(false)));
+    replica.stop(Signal::SIGINT).await;
+    replica.change(|s| drop(s.parameters.insert("recovery_min_apply_delay".into(), "1h".into())));
+    replica.start(&standby_of(&primary)).await;
+    primary.sql("CREATE TABLE public.late AS SELECT 1").await;
+    let delayed = |probe: &Probe| (told(probe) == (false, Some(true))).then_some(());
+    replica.until("replay is delayed", delayed).await;
 }
 
 /// Replay waits for a session: it is told which may be the one, and what is ended is not waited for.
@@ -326,4 +294,54 @@ async fn reader(node: &Node, sql: &str) -> Reader {
         _ => None,
     });
     Reader { client, pid: pid.unwrap() }
+}
+
+/// PostgreSQL 17.0 to 17.9 and 18.0 to 18.3 wait for it for as long as the primary is frozen; nothing before 17 has one.
+#[tokio::test]
+async fn a_promotion_does_not_wait_for_the_synchronisation_of_slots() {
+    let mut primary = Node::primary("n1").await;
+    if primary.postgres.version(LONG).await.unwrap().major < 17 {
+        return;
+    }
+    primary
+        .change(|settings| drop(settings.parameters.insert("wal_level".into(), "logical".into())));
+    primary.stop(Signal::SIGINT).await;
+    primary.start(&Role::Primary).await;
+    primary.sql("SELECT pg_create_physical_replication_slot('n2')").await;
+    primary
+        .sql("SELECT pg_create_logical_replication_slot('s', 'pgoutput', failover => true)")
+        .await;
+    let mut replica = Node::new("n2");
+    replica.copy(&primary, BaseBackup::default()).await.unwrap();
+    replica.change(|settings| {
+        for name in ["sync_replication_slots", "hot_standby_feedback"] {
+            settings.parameters.insert(name.into(), "on".into());
+        }
+        settings.parameters.insert("wal_level".into(), "logical".into());
+    });
+    let role = Role::Standby { upstream: Some(primary.address()), slot: Some("n2".into()) };
+    replica.start(&role).await;
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'slotsync worker' \
+                 AND wait_event = 'LibpqwalreceiverReceive'";
+    eventually("slots are synchronised", || async {
+        let synced = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 's' AND synced";
+        (replica.sql(synced).await == "1").then_some(())
+    })
+    .await;
+    let _frozen = Stopped::new(primary.postgres.processes(LONG).await.unwrap());
+    eventually("it waits for an answer", || async {
+        (replica.sql(waits).await == "1").then_some(())
+    })
+    .await;
+    replica.postgres.promote(LONG).await.unwrap();
+    eventually("it is primary", || async {
+        let probe = replica.postgres.probe(LONG).await.ok()?;
+        if let Some(held) = &probe.held_up {
+            assert!(held.sessions.iter().all(hart_postgres::Session::idle), "{held:?}");
+            let which = held.sessions.iter().map(|s| (s.pid, s.began.clone(), s.idle()));
+            let _ = replica.postgres.end_sessions(&which.collect::<Vec<_>>(), LONG).await;
+        }
+        (!probe.in_recovery).then_some(())
+    })
+    .await;
 }
