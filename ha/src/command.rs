@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::keeper::{AcquirePlan, Addressee, Heir, Hold, Pact, Payload};
-use crate::kv::{FailoverRequest, Failsafe, History, Member, Term};
+use crate::kv::{FailoverRequest, Failsafe, History, Member, SlotKind, SlotMatcher, Term};
 use crate::lsn::Timeline;
 use crate::observation::{Session, Upstream};
 use crate::store::Index;
@@ -59,7 +59,8 @@ pub enum Command {
     Abort,
     /// PostgreSQL must not go on: kill it now, without a checkpoint.
     Fence,
-    /// Kill the PostgreSQL that was started past the guard: nothing holds a deadline over it.
+    /// Kill the PostgreSQL that was started past the guard: nothing holds a deadline over it. A job at work
+    /// in its data directory is broken off.
     EndStray,
     /// End it in good order: it is a pause, or nobody leads beside it before it has ended.
     StopStray,
@@ -83,12 +84,17 @@ pub enum Command {
         /// Names that nobody bears.
         nobody: bool,
     },
-    /// Keep physical slots for these members, drop those of others; none else is touched.
+    /// Keep physical slots for these members and the permanent slots, drop those of members that are gone and
+    /// permanent ones that are not wanted any more; none else is touched.
     Slots {
         /// Members, and slots of members that are away for a short time.
         members: BTreeSet<String>,
         /// Members that have been away for too long.
         gone: BTreeSet<String>,
+        /// The permanent slots that are this node's to have.
+        permanent: BTreeMap<String, SlotKind>,
+        /// Slots that are left alone.
+        ignored: Vec<SlotMatcher>,
         /// Do the slots keep WAL back (on a primary)?
         reserve: bool,
     },

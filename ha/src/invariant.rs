@@ -70,6 +70,7 @@ mod tests {
             name: "n1".into(),
             instance: "i1".into(),
             tags: Default::default(),
+            ever_leads: true,
             bootstrap: Default::default(),
             conn_url: String::new(),
             api_url: String::new(),

@@ -121,6 +121,16 @@ impl Attempt {
 }
 
 impl Holding {
+    /// A record of this ttl that leaves, or left, at `sent` may come to be in the store.
+    fn cut(&mut self, sent: Time, ttl: Duration) {
+        let allowed = holder_deadline(sent, ttl);
+        self.deadline = self.deadline.min(allowed);
+        if ttl < self.ttl {
+            self.ttl = ttl;
+            self.promised = self.promised.map(|promised| promised.min(allowed));
+        }
+    }
+
     /// When it is over, unless it is prolonged.
     fn end(&self) -> Time {
         if self.open {

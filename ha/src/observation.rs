@@ -128,6 +128,8 @@ pub struct Local {
     pub killing: Option<Killing>,
     /// What is wrong with a server that runs.
     pub trouble: Option<Trouble>,
+    /// What a standby that runs lacks to be promoted, whatever else is well.
+    pub cramped: Option<String>,
     /// Why a server that runs lets the agent ask nothing: it refuses the login, or the statement.
     pub refused: Option<String>,
     /// What a server that is down said last, where it ended by itself.
@@ -231,6 +233,8 @@ pub struct Sql {
     pub recovery_command: Option<RecoveryCommand>,
     /// The sessions of this standby that replay waits for.
     pub held_up: Option<HeldUp>,
+    /// By whose will replay stands still.
+    pub rests: Option<Rests>,
     /// From which host and port the WAL receiver of a standby gets its WAL, where it is connected
     /// (`pg_stat_wal_receiver`).
     pub receives_from: Option<(String, u16)>,
@@ -258,6 +262,28 @@ pub struct RecoveryCommand {
     pub name: String,
     /// When it was started: another time, another call.
     pub began: Time,
+}
+
+/// Why replay on a standby stands still, though nothing is in its way. Until it goes on, the standby asks
+/// nobody for WAL whom it does not stream from already (15 to 18).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rests {
+    /// `pg_wal_replay_pause()`.
+    Paused,
+    /// `recovery_min_apply_delay`.
+    Delayed,
+}
+
+impl std::fmt::Display for Rests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Paused => "replay is paused here, and asks for no WAL before pg_wal_replay_resume()",
+            Self::Delayed => {
+                "replay is delayed here (recovery_min_apply_delay), and asks for no WAL before that \
+                 is over"
+            }
+        })
+    }
 }
 
 /// Replay on a standby waits for sessions of it: what they read, or have locked, is about to be changed.

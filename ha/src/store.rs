@@ -154,6 +154,14 @@ impl Snapshot {
     pub fn member(&self, name: &str) -> Option<&Member> {
         self.members.get(name).map(|member| &member.value)
     }
+
+    /// Has this installation a living agent, as far as its session says? An entry that does not say of which
+    /// installation it is may be this one's.
+    #[must_use]
+    pub fn has_agent(&self, name: &str, instance: &str) -> bool {
+        let entry = self.members.get(name).filter(|entry| entry.session.is_some());
+        entry.is_some_and(|it| it.value.instance.is_empty() || it.value.instance == instance)
+    }
 }
 
 fn versioned<T>(entry: RawEntry<'_>, value: T) -> Versioned<T> {

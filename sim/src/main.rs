@@ -39,6 +39,9 @@ struct Args {
     /// Run one seed under the mutation named by --only
     #[arg(long)]
     mutant: Option<u64>,
+    /// Run seeds with the faults of the one mutation named by --only, and its rule in force
+    #[arg(long, requires = "only", conflicts_with_all = ["mutations", "mutant", "seed"])]
+    in_force: bool,
     /// Threads; the results do not depend on their number [default: one for each processor]
     #[arg(long)]
     jobs: Option<NonZero<usize>>,
@@ -68,8 +71,8 @@ fn main() -> ExitCode {
     if let Some(seed) = args.seed {
         return one(seed, None);
     }
-    if args.mutant.is_none() && !args.mutations {
-        return many(&args);
+    if args.mutant.is_none() && !args.mutations && !args.in_force {
+        return many(&args, None);
     }
     let named = |mutation: &Mutation| {
         args.only.as_ref().is_none_or(|only| mutation.name().contains(only.as_str()))
@@ -86,11 +89,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         (Some(seed), [(mutation, _)]) => one(seed, Some(*mutation)),
-        (Some(_), _) => {
-            eprintln!("--mutant is for one mutation: name it with --only");
+        (None, [(mutation, _)]) if args.in_force => many(&args, Some(*mutation)),
+        (None, meant) if !args.in_force => mutations(&args, meant),
+        _ => {
+            eprintln!("--mutant and --in-force are for one mutation: name it with --only");
             ExitCode::FAILURE
         }
-        (None, meant) => mutations(&args, meant),
     }
 }
 
@@ -132,7 +136,7 @@ fn mutations(args: &Args, meant: &[&(Mutation, &str)]) -> ExitCode {
     if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn many(args: &Args) -> ExitCode {
+fn many(args: &Args, in_force: Option<Mutation>) -> ExitCode {
     let mut sum = Sum::default();
     let hours = args.hours.map(|hours| hours * 3600 * SEC);
     let seeds = args.seeds.unwrap_or(if hours.is_some() { u64::MAX } else { 1000 });
@@ -140,7 +144,7 @@ fn many(args: &Args) -> ExitCode {
         args.jobs(),
         args.from,
         seeds,
-        |seed| run(seed, None, false),
+        |seed| in_force.map_or_else(|| run(seed, None, false), |rule| run_in_force(seed, rule)),
         |outcome| {
             for (t, what) in &outcome.violations {
                 println!("seed {} at {}.{:03}: {what}", outcome.seed, t / SEC, t % SEC / 1000);

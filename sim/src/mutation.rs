@@ -75,6 +75,8 @@ pub enum Mutation {
     SystemNotAsked,
     /// A PostgreSQL that was started past the guard is not looked for.
     StrayNotLookedFor,
+    /// It is not looked for while a job is at work.
+    JobBarsLooking,
     /// A data directory at rest has no `standby.signal`.
     RestIsWritable,
     /// Commits are taken to wait as was proved once, whatever names are in force.
@@ -110,6 +112,12 @@ pub enum Mutation {
     StoppedIsStarted,
     /// Nobody looks for which sessions a promotion waits.
     ReadersNotSeen,
+    /// A comparison of timelines is waited for while nobody leads.
+    JobBarsRace,
+    /// Who streams under a member's name is taken for the member.
+    StrangersBelieved,
+    /// In a pause a primary whose deadline has come is left to its guard.
+    PauseTrustsGuard,
 }
 
 /// All of them, with the rule's text for the table.
@@ -154,6 +162,7 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::UnkillableRenewsOn, "a lease is not renewed for a PostgreSQL that cannot be ended"),
     (Mutation::SystemNotAsked, "before the lease is given up the system is asked who writes"),
     (Mutation::StrayNotLookedFor, "a PostgreSQL without a guard is looked for and ended"),
+    (Mutation::JobBarsLooking, "it is looked for while a job is at work, too"),
     (Mutation::RestIsWritable, "a data directory at rest starts read-only"),
     (Mutation::ProofCountsForEver, "a proof counts only while the names are in force"),
     (
@@ -178,6 +187,15 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::OpenRunsOut, "a lease without an end is not taken over by waiting"),
     (Mutation::StoppedIsStarted, "what is stopped by hand in a pause stays stopped"),
     (Mutation::ReadersNotSeen, "sessions that a promotion waits for are ended"),
+    (Mutation::JobBarsRace, "no comparison of timelines stands between a free lease and the race"),
+    (
+        Mutation::StrangersBelieved,
+        "a stranger's word under a member's name is none of the member's",
+    ),
+    (
+        Mutation::PauseTrustsGuard,
+        "past its deadline a primary is fenced past a guard that hangs, in a pause, too",
+    ),
 ];
 
 impl Mutation {
@@ -198,6 +216,7 @@ impl Mutation {
             | Self::SyncWithoutCas
             | Self::SyncDoubtForgotten
             | Self::SyncPastBelieved
+            | Self::StrangersBelieved
             | Self::ProofCountsForEver => any(&["is lost", "lacks, as published"]),
             Self::QuorumNotAsked | Self::QuorumWordDoesNotBind => {
                 any(&["is lost", "although sync"])
@@ -214,6 +233,7 @@ impl Mutation {
             Self::RestoredCounts | Self::PromotedBelow => any(&["is lost"]),
             Self::StoppedIsStarted => any(&["starts what a person stopped"]),
             Self::ReadersNotSeen => any(&["waits for sessions"]),
+            Self::JobBarsRace => any(&["a comparison of timelines barred the race"]),
             Self::StrayNotLookedFor => any(&["two primaries", "did not heal"]),
             Self::PromiseToAnybody => any(&["has promised a stranger"]),
             Self::ForeignLockTakenBack => any(&["takes the lock from"]),
@@ -262,6 +282,9 @@ impl Mutation {
                 &[Kind::StrayPostgres, Kind::StrayPostgres, Kind::Switchover, Kind::AgentStopped]
             }
             Self::StrayNotLookedFor => &[Kind::StrayPostgres, Kind::PostgresKilled],
+            Self::JobBarsLooking => {
+                &[Kind::PromotedByHand, Kind::NodesCutFromEachOther, Kind::SignalRemoved]
+            }
             Self::RestIsWritable => &[Kind::StrayPostgres, Kind::AgentKilled],
             Self::StandbysRestWithoutNames => &[Kind::PromotedByHand],
             Self::ReignNotRightful => {
@@ -279,6 +302,13 @@ impl Mutation {
             }
             Self::StoppedIsStarted => &[Kind::Pause, Kind::StoppedByHand, Kind::StoppedByHand],
             Self::ReadersNotSeen => &[Kind::PostgresSlow, Kind::NodeCrashed],
+            Self::StrangersBelieved => {
+                &[Kind::ImpostorStreams, Kind::NodesCutFromEachOther, Kind::NodeCrashed]
+            }
+            Self::PauseTrustsGuard => {
+                &[Kind::NodeIsolated, Kind::NodeIsolated, Kind::Pause, Kind::GuardFrozen]
+            }
+            Self::JobBarsRace => &[Kind::NodeIsolated, Kind::NodeCrashed, Kind::NodeFrozen],
             _ => &[],
         }
     }

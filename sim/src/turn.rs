@@ -1,5 +1,8 @@
 //! One event after the other, and a look by the oracle after each.
 
+use hart_ha::kv::Term;
+use hart_ha::time::Time;
+
 use crate::clock::{MS, SEC, Us};
 use crate::event::{AtAgent, AtServer, Event};
 use crate::mutation::Mutation;
@@ -139,7 +142,14 @@ impl World {
         if writing.next().is_none() {
             return self.oracle.only_writer(first);
         }
-        let seen: Vec<Seen> = self.nodes.iter().map(|node| seen(node, t)).collect();
+        // Whose agent was started since does not know that the lease of that term has no end.
+        let lost = self.open_lost.filter(|(at, _)| self.nodes.iter().any(|node| node.born > *at));
+        let forgotten = |node: &Node| lost.is_some_and(|(_, term)| has_no_end(node, term));
+        let seen: Vec<Seen> = self
+            .nodes
+            .iter()
+            .map(|node| Seen { forgotten: forgotten(node), ..seen(node, t) })
+            .collect();
         self.oracle.writers(t, &seen, &self.names);
     }
 
@@ -173,7 +183,12 @@ fn seen(node: &Node, t: Us) -> Seen {
     let overslept = node.guard.as_ref().is_some_and(overdue) && !able;
     let by_hand = node.server.by_hand.map(|since| noticed(node, t, since));
     let overslept = overslept.then_some(node.frozen[GUARD]);
-    Seen { writes: node.writes(t), overslept: by_hand.max(overslept) }
+    Seen { writes: node.writes(t), overslept: by_hand.max(overslept), forgotten: false }
+}
+
+fn has_no_end(node: &Node, term: Term) -> bool {
+    let armed = node.guard.as_ref().and_then(|guard| guard.armed);
+    armed.is_some_and(|hold| hold.deadline == Time::NEVER && hold.term == term)
 }
 
 /// Until when an agent certainly sees what a person did behind its back. Nothing else would.

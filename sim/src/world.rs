@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hart_ha::kv::Term;
 use hart_ha::time::Time;
 use serde_json::{Map, Value, json};
 
@@ -66,6 +67,8 @@ pub struct World {
     pub aftermath: Us,
     /// When the lease last changed in the store.
     pub renewed: Us,
+    /// When a record that said that a lease has no end was last lost, and the lease's term.
+    pub open_lost: Option<(Us, Term)>,
     /// When a request that names a candidate was last there.
     pub requested: Us,
     /// How much a new holder might lack before a person last changed that, and when: a takeover may rest
@@ -75,7 +78,7 @@ pub struct World {
     pub healthy_since: Option<Us>,
     /// Since when nobody leads while a disk hangs.
     pub leaderless: Option<Us>,
-    /// When it was ill at the last look.
+    /// Since when it has been ill, at some look or other.
     pub ill_at: Option<Us>,
     /// The primary that must now stay, and why.
     pub stays: Option<(usize, &'static str)>,
@@ -149,6 +152,7 @@ impl World {
             mended: 0,
             aftermath: 0,
             renewed: 0,
+            open_lost: None,
             requested: 0,
             lag_before: (0, 0),
             healthy_since: None,

@@ -75,6 +75,7 @@ impl Brain {
             Self::tags_allow,
             Self::has_data,
             Self::is_healthy,
+            Self::has_room,
             Self::in_failsafe_list,
             Self::is_whole,
             Self::in_sync_set,
@@ -83,6 +84,12 @@ impl Brain {
         ];
         let broken = rules.iter().find_map(|rule| rule(self, turn, snapshot));
         broken.unwrap_or(Verdict::MayLead)
+    }
+
+    /// It would end at its promotion, and nobody would lead meanwhile.
+    fn has_room(&self, turn: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {
+        let cramped = turn.obs.local.cramped.as_ref().filter(|_| turn.is_replica())?;
+        Some(refuse("room", cramped.clone(), "make room on that file system"))
     }
 
     fn not_stopping(&self, turn: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {

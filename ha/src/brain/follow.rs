@@ -268,8 +268,15 @@ impl Brain {
         upstream: Upstream,
         silence: Silence,
     ) {
-        if silence.compared > 0 {
-            turn.phase(format!("following {}, which sends nothing", upstream.name));
+        let rests = turn.obs.local.sql.as_ref().and_then(|sql| sql.rests);
+        let nothing = match rests {
+            Some(rests) => {
+                format!("following {}, from which nothing comes: {rests}", upstream.name)
+            }
+            None => format!("following {}, which sends nothing", upstream.name),
+        };
+        if silence.compared > 0 || rests.is_some() {
+            turn.phase(nothing.clone());
         }
         let pause = SILENCE * 2_u32.pow(silence.compared.min(DOUBLINGS));
         if turn.now().since(silence.since) < pause {
@@ -280,7 +287,7 @@ impl Brain {
             Some(Found::Diverged) => turn.keep(OURS, DIVERGED),
             Some(Found::Twin(proof)) => self.suspects(turn, &upstream.name, &proof),
             Some(Found::Contained | Found::WalGone(_)) => {
-                turn.phase(format!("following {}, which sends nothing", upstream.name));
+                turn.phase(nothing);
                 let (since, compared) = (turn.now(), silence.compared + 1);
                 self.silent_since = Some(Silence { since, compared, ..silence });
                 self.jobs.forget_comparison();

@@ -252,7 +252,8 @@ impl Brain {
     pub(super) fn after_job(&mut self, finished: &FinishedJob, term: Term) {
         match (&finished.job, &finished.result) {
             (Job::PostBootstrap, Ok(_)) => self.roles_done = true,
-            (Job::Clone(_), Ok(_)) => self.must_clone = None,
+            // Other data: what was proved of the former says nothing of it.
+            (Job::Clone(_) | Job::Restore, Ok(_)) => self.must_clone = None,
             // One that was broken off, or that the leader refused, proves nothing: it is tried again.
             (Job::Rewind(from), Ok(JobDone::Hopeless(why)))
                 if self.settings.clone_after_failed_rewind =>

@@ -330,6 +330,9 @@ impl Brain {
             self.resume_poolers(turn, "this node goes on leading");
         }
         self.note_own_timeline(turn, sql);
+        if turn.obs.local.memory.restored {
+            turn.push(Command::Whole, "it leads: what it has is the cluster's data");
+        }
         if self.promoting.take().is_some() {
             turn.push(Command::Checkpoint, "old primaries are rewound from the new timeline");
         }
@@ -367,9 +370,11 @@ impl Brain {
         }
     }
 
+    /// Does the key name this cluster, and outlive every session?
     pub(super) fn initialize_is_right(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
         let Data::Cluster { system_id } = &turn.obs.local.data else { return true };
-        snapshot.initialize.as_ref().is_some_and(|initialize| initialize.value == *system_id)
+        let right = |id: &Versioned<String>| id.value == *system_id && id.session.is_none();
+        snapshot.initialize.as_ref().is_some_and(right)
     }
 
     pub(super) fn keep_identity(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {

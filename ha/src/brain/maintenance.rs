@@ -9,8 +9,9 @@
 
 use super::Brain;
 use super::turn::Turn;
-use crate::command::{Command, Exit};
+use crate::command::{Command, Exit, Job};
 use crate::keeper::Hold;
+use crate::observation::FinishedJob;
 use crate::store::Snapshot;
 use crate::time::Time;
 
@@ -23,6 +24,8 @@ pub(super) struct Hands {
     rests: bool,
     /// hart is having it killed.
     fenced: bool,
+    /// The simulator switches a rule off.
+    trusts_guard: bool,
 }
 
 impl Brain {
@@ -32,16 +35,25 @@ impl Brain {
         if turn.obs.store.snapshot.is_none() {
             return;
         }
-        let running = turn.is_running();
+        // Also what people have started past the agent.
+        let running = turn.is_running() || turn.obs.local.stray.is_some();
         let ran = self.hands.ran.replace(running);
         let own = turn.obs.job.is_some() || !turn.obs.finished.is_empty() || self.hands.fenced;
-        let asked = turn.obs.asked.restart || turn.obs.asked.reinit;
         let ended = match ran {
             None => !turn.obs.local.memory.bootstrapping,
             Some(ran) => ran && !own,
         };
-        self.hands.rests &= turn.config.pause && !running && !asked;
-        self.hands.rests |= turn.config.pause && !running && !asked && ended;
+        // A copy that was asked for is to run, not only the request for one, which may come to nothing.
+        let copied = |finished: &FinishedJob| {
+            matches!(finished.job, Job::Clone(_)) && finished.result.is_ok()
+        };
+        let wanted = turn.obs.asked.restart || turn.obs.finished.iter().any(copied);
+        let may_rest = turn.config.pause && !running && !wanted;
+        self.hands.rests = may_rest && (self.hands.rests || ended);
+    }
+
+    fn is_left_stopped(&self, turn: &Turn<'_>) -> bool {
+        self.hands.rests && !turn.obs.asked.reinit && turn.obs.job.is_none()
     }
 
     /// For the simulator, which must notice: nobody has stopped anything by hand.
@@ -49,6 +61,12 @@ impl Brain {
     pub fn forget_hands(&mut self) {
         self.hands.rests = false;
         self.hands.ran = Some(false);
+    }
+
+    /// For the simulator, which must notice: in a pause the guard alone ends what has a deadline.
+    #[doc(hidden)]
+    pub fn trust_guard_in_pause(&mut self) {
+        self.hands.trusts_guard = true;
     }
 
     pub(super) fn note_fence(&mut self, fences: bool, turn: &Turn<'_>) {
@@ -65,7 +83,7 @@ impl Brain {
         if !turn.config.pause || turn.obs.job.is_some() {
             return false;
         }
-        if self.hands.rests {
+        if self.is_left_stopped(turn) {
             return self.leaves_stopped(turn, snapshot, hold);
         }
         match hold {
@@ -91,11 +109,20 @@ impl Brain {
                 self.release(turn, "PostgreSQL has ended in the pause".to_owned());
             }
             None if turn.obs.shutdown => return false,
-            None => turn.phase(
-                "paused: PostgreSQL is down and left so; `hart restart` for this member starts it",
-            ),
+            None => return self.rests(turn),
         }
         true
+    }
+
+    /// Is PostgreSQL here what a person has ended in the pause? Nothing starts it then.
+    pub(super) fn rests(&self, turn: &mut Turn<'_>) -> bool {
+        let rests = self.is_left_stopped(turn) && !turn.obs.shutdown;
+        if rests {
+            turn.phase(
+                "paused: PostgreSQL is down and left so; `hart restart` for this member starts it",
+            );
+        }
+        rests
     }
 
     /// The agent ends, and PostgreSQL goes on.
@@ -139,9 +166,17 @@ impl Brain {
     }
 
     /// May a primary without the lease go on in this pause? Not one that led by hart, and whose reign is
-    /// over: another one has been let lead because a person said that this one does not write any more.
-    pub(super) fn may_stay(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
+    /// over: another one has been let lead because a person said that this one does not write any more. Nor one
+    /// with a deadline that has come: it has never been said that its lease has no end, so others take it over,
+    /// and its guard hangs.
+    pub(super) fn may_stay(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
         let armed = turn.obs.local.armed;
+        let ends = armed.filter(|armed| armed.deadline < Time::NEVER);
+        let over_by_now = ends.is_some_and(|armed| armed.deadline <= turn.now());
+        if over_by_now && !self.hands.trusts_guard {
+            return false;
+        }
+        ends.into_iter().for_each(|armed| turn.wake_at(armed.deadline));
         let over = |term| {
             self.foreign_lock(snapshot).is_some()
                 || snapshot.lease().is_some_and(|lease| lease.is_held() && lease.term > term)
@@ -199,7 +234,7 @@ impl Brain {
         let declared = request.is_some_and(|request| {
             request.fenced.as_deref() == Some(holder) && request.scheduled_at.is_none()
         });
-        let lives = snapshot.members.get(holder).is_some_and(|entry| entry.session.is_some());
+        let lives = snapshot.has_agent(holder, instance);
         declared && !lives && self.is_named_candidate(snapshot)
     }
 

@@ -85,6 +85,9 @@ use watch::LeaseWatch;
 /// vanishes in less.
 const SLEPT: Duration = Duration::from_secs(6);
 
+/// In the reason of a takeover from a holder that has not renewed.
+pub const RUN_OUT: &str = "has run out";
+
 /// What the brain is told once.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -92,8 +95,10 @@ pub struct Settings {
     pub name: String,
     /// Random identity of this installation.
     pub instance: String,
-    /// This node's tags.
+    /// This node's tags in force: what makes it unfit for a while (a veto, a missing watchdog) is in them.
     pub tags: Tags,
+    /// Its file lets it lead.
+    pub ever_leads: bool,
     /// `bootstrap.dcs`: what counts until the store has a `config`.
     pub bootstrap: DynamicConfig,
     /// `postgres://host:port/postgres`, for the member entry.
@@ -136,6 +141,8 @@ pub struct Brain {
     ended_promotion: Option<Time>,
     /// The simulator switches a rule off.
     promotes_below: bool,
+    /// The same: a comparison of timelines is waited for.
+    waits_to_compare: bool,
     /// In which PostgreSQL here became primary by hart.
     reign: Option<Term>,
     published: Option<(Member, Time)>,
@@ -231,6 +238,7 @@ impl Brain {
             attempts: promotion::Attempts::default(),
             ended_promotion: None,
             promotes_below: false,
+            waits_to_compare: false,
             reign: None,
             published: None,
             slots: slots::Slots::default(),
@@ -275,6 +283,11 @@ impl Brain {
     /// New tags, after the configuration was read again.
     pub fn set_tags(&mut self, tags: Tags) {
         self.settings.tags = tags;
+    }
+
+    /// The same of whether its file lets it lead.
+    pub fn set_ever_leads(&mut self, ever: bool) {
+        self.settings.ever_leads = ever;
     }
 
     /// One look at the world: what is to be done, and why.
@@ -328,7 +341,7 @@ impl Brain {
         if !self.to_be_copied {
             (self.copy_said, self.copy_begins) = (None, false);
         }
-        self.note_fence(turn.fences(), &turn);
+        self.note_fence(turn.ends_postgres(), &turn);
         let open = self.is_to_be_open(&turn);
         let member = self.entry(&turn);
         let term = self.watch.term().max(observation.local.memory.term);

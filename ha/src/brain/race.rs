@@ -1,11 +1,13 @@
 //! The lease is free, or ours without our holding it: taking over, and taking back.
 
-use super::Brain;
+use std::time::Duration;
+
 use super::bootstrap::has_data_of_a_cluster;
 use super::turn::Turn;
+use super::{Brain, RUN_OUT};
 use crate::command::{Command, Job, Write};
 use crate::keeper::AcquirePlan;
-use crate::kv::{COUNT_MAX, Lease, TERM_LEAP, TERM_LEAP_OF_PEERS, Term};
+use crate::kv::{COUNT_MAX, Lease, TERM_LEAP, TERM_LEAP_OF_PEERS, TTL_MIN, Term};
 use crate::lease::margin;
 use crate::observation::{Data, Observation};
 use crate::store::Snapshot;
@@ -21,7 +23,7 @@ impl Brain {
             // than what it has.
             return turn.phase("Consul shows a reign of the past: waiting for the present");
         }
-        if self.take_back(turn, snapshot) {
+        if self.take_back(turn, snapshot) || self.rests(turn) {
             return;
         }
         match self.current_leader(turn, snapshot) {
@@ -45,11 +47,15 @@ impl Brain {
         if !self.is_mine(lease) || past || !has_data || restored || foreign {
             return false;
         }
-        let gone = !turn.is_running() && turn.obs.job.is_none() && turn.obs.local.killing.is_none();
+        // Nothing here writes by it: PostgreSQL is down, or a replica.
+        let gone = (!turn.is_running() || turn.is_replica())
+            && turn.obs.job.is_none()
+            && turn.obs.local.killing.is_none();
         if self.abandoned == Some(lease.term) {
             if lease.open && gone {
-                // It would never end. PostgreSQL has ended meanwhile: another reign begins here.
-                let reason = "the lease that was given up has no end, and PostgreSQL is gone";
+                // It would never end. Another reign begins here.
+                let reason =
+                    "the lease that was given up has no end, and PostgreSQL does not write";
                 turn.phase("taking the lease back");
                 self.acquire(turn, snapshot, self.next_term(turn), reason.to_owned());
                 return true;
@@ -93,7 +99,7 @@ impl Brain {
         }
         let name = snapshot.leader_name()?.to_owned();
         // In the last of it candidates already compare positions.
-        let lasts = || turn.now() + margin(turn.config.ttl) < self.free_at(turn);
+        let lasts = || turn.now() + margin(shorter_ttl(turn, snapshot)) < self.free_at(turn);
         snapshot.lease().is_some_and(|lease| lease.is_held() && lasts()).then_some(name)
     }
 
@@ -103,9 +109,8 @@ impl Brain {
         match self.watch.free_at(is_member(turn), turn.config.ttl, holder) {
             // Where the record is gone another one may have been there and gone since.
             Time::NEVER if self.is_open_no_more(turn) => {
-                let there = self.watch.shows_lease();
-                let longest = self.watch.free_at(is_member(turn), turn.config.ttl, true);
-                if there { self.watch.since() } else { longest }
+                let longest = || self.watch.free_at(is_member(turn), turn.config.ttl, true);
+                self.watch.quiet_at().unwrap_or_else(longest)
             }
             free => free,
         }
@@ -114,7 +119,9 @@ impl Brain {
     fn without_leader(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         match &turn.obs.job {
             // It may wait for long for a leader that is silent, and nothing here rests on it.
-            Some(running) if matches!(running.job, Job::CheckHistory(_)) => {
+            Some(running)
+                if matches!(running.job, Job::CheckHistory(_)) && !self.waits_to_compare =>
+            {
                 turn.push(Command::Abort, "nobody leads: there is nothing to compare with");
             }
             Some(running) => return turn.phase(format!("no leader; {}", running.job.name())),
@@ -125,6 +132,12 @@ impl Brain {
         } else {
             self.bootstrap(turn, snapshot);
         }
+    }
+
+    /// For the simulator, which must notice: a comparison of timelines bars the race.
+    #[doc(hidden)]
+    pub fn wait_to_compare(&mut self) {
+        self.waits_to_compare = true;
     }
 
     /// Higher than any that this node, its memory or a peer that answers knows: a wiped store
@@ -219,7 +232,7 @@ impl Brain {
         if free_at == Time::NEVER {
             return self.tell_of_open(turn);
         }
-        let window = margin(turn.config.ttl);
+        let window = margin(shorter_ttl(turn, snapshot));
         if turn.now() + window < free_at {
             if self.watch.has_vanished(is_member(turn)) {
                 turn.phase(
@@ -235,7 +248,7 @@ impl Brain {
     /// done its work and positions stand still.
     fn compare_and_acquire(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot, free_at: Time) {
         self.patience.compare(free_at, turn.now(), turn.config.ttl);
-        let asked_since = self.compares_since(turn, free_at);
+        let asked_since = self.compares_since(turn, snapshot, free_at);
         let others = self.others();
         let probed = turn.probed(&others, asked_since, "to compare positions before taking over");
         if turn.now() < free_at {
@@ -250,7 +263,7 @@ impl Brain {
         }
         let reason = match snapshot.lease() {
             Some(lease) if !lease.is_held() => format!("{} released the lease", lease.holder),
-            Some(lease) => format!("the lease of {} has run out", lease.holder),
+            Some(lease) => format!("the lease of {} {RUN_OUT}", lease.holder),
             None => "there is no lease".to_owned(),
         };
         self.acquire(turn, snapshot, self.next_term(turn), reason);
@@ -258,11 +271,12 @@ impl Brain {
 
     /// How old the answers may be that positions are compared by. Silence from before Consul
     /// answered again tells nothing of the others: this node may have been the one that was cut off.
-    fn compares_since(&self, turn: &Turn<'_>, free_at: Time) -> Time {
-        let ttl = turn.config.ttl;
+    fn compares_since(&self, turn: &Turn<'_>, snapshot: &Snapshot, free_at: Time) -> Time {
+        let ttl = shorter_ttl(turn, snapshot);
         let recent = (free_at - margin(ttl)).max(turn.now() - ttl / 4).max(self.watch.since());
         // A Consul that comes and goes must not hinder everybody for ever.
-        let connected = self.answers_since.filter(|_| !self.patience.is_long(ttl, turn.now()));
+        let connected =
+            self.answers_since.filter(|_| !self.patience.is_long(turn.config.ttl, turn.now()));
         connected.map_or(recent, |since| recent.max(since))
     }
 
@@ -319,6 +333,14 @@ impl Brain {
 fn released_by(snapshot: &Snapshot) -> Option<(String, Term)> {
     let (holder, term) = snapshot.lease()?.given_up()?;
     Some((holder.to_owned(), term))
+}
+
+/// Of the lease that is there, or of the one that is to be: after the ttl was raised the former holder may
+/// still write in what would be the last of a longer lease, and positions move. A record with less than any
+/// lease lasts is nobody's: no answer would be fresh enough.
+fn shorter_ttl(turn: &Turn<'_>, snapshot: &Snapshot) -> Duration {
+    let set = turn.config.ttl;
+    snapshot.lease().map_or(set, |lease| lease.ttl().max(TTL_MIN).min(set))
 }
 
 /// A cut-off holder has our word, and has not given up since. The keeper would refuse, too.

@@ -1,5 +1,6 @@
-//! Whose replication slots are kept. A member that is away keeps its slot for `member_slots_ttl`, so
-//! that it finds its WAL when it comes back; one that stays away must not fill the primary's disk.
+//! Which replication slots are kept. A member that is away keeps its slot for `member_slots_ttl`, so
+//! that it finds its WAL when it comes back; one that stays away must not fill the primary's disk. The
+//! permanent slots are kept on every node that may lead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::store::Snapshot;
 use crate::time::Time;
 
 /// Slots are looked after this often, even when nothing has changed.
-const SLOTS_AGAIN: Duration = Duration::from_secs(10);
+const SLOTS_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is known of the members' slots.
 #[derive(Clone, Debug, Default)]
@@ -60,8 +61,16 @@ impl Brain {
             return;
         }
         let (now, ttl) = (turn.now(), turn.config.member_slots_ttl);
-        let [members, gone] = self.slots.sort(now, snapshot, &self.settings.name, ttl);
-        let command = Command::Slots { members, gone, reserve };
+        let [mut members, gone] = self.slots.sort(now, snapshot, &self.settings.name, ttl);
+        let slots = &turn.config.slots;
+        // What never leads would only hold WAL back; what may not just now may lead soon.
+        let keeps = reserve || self.settings.ever_leads;
+        let permanent = if keeps { slots.kept.clone() } else { BTreeMap::new() };
+        if !keeps {
+            members.retain(|name| self.gets_wal_here(snapshot, name));
+        }
+        let ignored = slots.ignored.clone();
+        let command = Command::Slots { members, gone, permanent, ignored, reserve };
         let done = self
             .slots
             .asked
@@ -71,6 +80,13 @@ impl Brain {
             self.slots.asked = Some((command.clone(), now));
             turn.push(command, "");
         }
+    }
+
+    /// Is it to stream from this node, whoever leads?
+    fn gets_wal_here(&self, snapshot: &Snapshot, name: &str) -> bool {
+        let member = snapshot.members.get(name);
+        let from = member.and_then(|member| member.value.tags.replicatefrom.as_ref());
+        from == Some(&self.settings.name)
     }
 }
 

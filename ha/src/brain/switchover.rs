@@ -331,9 +331,15 @@ impl Brain {
             fit(name, peer)?;
             return heir_of(snapshot, name);
         }
-        let able = turn.answers().filter(|(name, peer)| fit(name, peer).is_ok());
-        let best = able.max_by_key(|(name, peer)| rank(name, peer));
-        heir_of(snapshot, best.ok_or("no other node may lead")?.0)
+        let (mut able, mut problems) = (Vec::new(), Vec::new());
+        for (name, peer) in turn.answers() {
+            match fit(name, peer) {
+                Ok(()) => able.push((name, peer)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let best = able.into_iter().max_by_key(|(name, peer)| rank(name, peer));
+        heir_of(snapshot, best.ok_or_else(|| nobody(&problems))?.0)
     }
 
     fn unfit(
@@ -377,6 +383,14 @@ impl Brain {
             None => turn.push(Command::Exit(Exit::Stopped), "the agent was asked to stop"),
         }
     }
+}
+
+/// What is in the way of each, for whoever asked.
+fn nobody(problems: &[String]) -> String {
+    if problems.is_empty() {
+        return "no other node may lead: none answers".to_owned();
+    }
+    format!("no other node may lead: {}", problems.join("; "))
 }
 
 fn heir_of(snapshot: &Snapshot, name: &str) -> Result<Heir, String> {

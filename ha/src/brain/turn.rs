@@ -84,10 +84,12 @@ impl<'a> Turn<'a> {
         self.decisions.push(Decision { command, reason: reason.into() });
     }
 
-    /// Is PostgreSQL to be killed, by what has been decided so far?
-    pub fn fences(&self) -> bool {
-        let kills = |decision: &Decision| matches!(decision.command, Command::Fence);
-        self.decisions.iter().any(kills)
+    /// Is PostgreSQL to be ended, whoever started it?
+    pub fn ends_postgres(&self) -> bool {
+        use Command::{EndStray, Fence, StopStray};
+        self.decisions
+            .iter()
+            .any(|decision| matches!(decision.command, Fence | EndStray | StopStray))
     }
 
     /// Begins a job, unless one is running.

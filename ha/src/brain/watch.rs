@@ -36,7 +36,9 @@ impl LeaseWatch {
         }
         (self.seen, self.since) = (true, arrived);
         self.lease = lease.cloned();
-        if lease.is_some() {
+        // An answer may be of the past: what was there later is the last one.
+        let count = |lease: &Lease| (lease.term, lease.beat);
+        if lease.map(count) > self.last.as_ref().map(count) {
             self.last = lease.cloned();
         }
     }
@@ -84,9 +86,10 @@ impl LeaseWatch {
         Some((&lease.holder, &lease.instance))
     }
 
-    /// Is there a record?
-    pub fn shows_lease(&self) -> bool {
-        self.lease.is_some()
+    /// When the record that is there has not been renewed for a whole lease. Who lives renews one without an
+    /// end as well: whoever says that its holder is gone is wrong before.
+    pub fn quiet_at(&self) -> Option<Time> {
+        self.lease.as_ref().map(|lease| challenger_start(self.since, lease.ttl()))
     }
 
     /// Since when it has been as it is.
@@ -149,6 +152,19 @@ mod tests {
         assert_eq!(free(&watch), Time::from_millis(1000 + 4440));
         watch.see(Some(&lease(3, LeaseState::Released)), 1, Time::from_millis(1500));
         assert_eq!(free(&watch), Time::from_millis(1500));
+    }
+
+    /// A server of Consul's that has fallen behind may show what was before.
+    #[test]
+    fn a_picture_of_the_past_is_not_the_last_lease_that_there_was() {
+        let mut watch = LeaseWatch::default();
+        let past = Lease { open: true, ..lease(1, LeaseState::Held) };
+        let later = Lease { term: 2, holder: "n2".into(), ..lease(9, LeaseState::Held) };
+        for (lease, at) in [(Some(&later), 100), (Some(&past), 200), (None, 300)] {
+            watch.see(lease, at, Time::from_millis(at));
+        }
+        assert_eq!((watch.term(), watch.open_holder()), (2, None));
+        assert!(watch.free_at(true, Duration::ZERO, false) < Time::NEVER);
     }
 
     #[test]

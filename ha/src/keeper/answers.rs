@@ -41,6 +41,9 @@ impl Keeper {
         let ttl = attempt.lease.ttl();
         self.failsafe.record_written(index);
         let before = self.holding.as_ref().filter(|holding| holding.term == attempt.lease.term);
+        // What compares an older version than this is ruled out.
+        self.unsettled.retain(|other| other.at >= index);
+        self.late.retain(|other| other.at >= index);
         let open = attempt.lease.open && !self.may_end();
         self.holding = Some(Holding {
             open,
@@ -51,9 +54,28 @@ impl Keeper {
             ttl,
             promised: before.and_then(|holding| holding.promised),
             yields: before.is_some_and(|holding| holding.yields),
-            due: if open == self.open { attempt.sent + self.renew_every } else { attempt.sent },
+            due: match (self.open, open) {
+                (true, false) => attempt.sent + RETRY,
+                (false, true) => attempt.sent,
+                _ => attempt.sent + self.renew_every,
+            },
             doubtful: self.session.as_ref().is_some_and(|mine| *mine != attempt.session),
         });
+        self.cut_by_what_left();
+    }
+
+    /// What has left upon this version may be applied already: the lease is certain no longer than the record
+    /// which that writes.
+    fn cut_by_what_left(&mut self) {
+        let waiting = match &self.waiting {
+            Waiting::Txn(attempt) => Some(attempt),
+            Waiting::Nothing | Waiting::Reads { .. } => None,
+        };
+        let left = self.unsettled.iter().chain(&self.late).chain(waiting);
+        let ends = left.filter(|it| !it.lease.open).map(|it| (it.sent, it.lease.ttl()));
+        if let Some(holding) = &mut self.holding {
+            ends.for_each(|(sent, ttl)| holding.cut(sent, ttl));
+        }
     }
 
     /// A request is under way, or may yet come true, that gives the lease an end.

@@ -296,16 +296,12 @@ impl Keeper {
         txn: LeaseTxn,
     ) -> Request {
         if let Some(holding) = &mut self.holding {
-            let allowed = holder_deadline(now, lease.ttl());
             if !lease.open && std::mem::take(&mut holding.open) {
                 // Nobody has counted until now, and nobody counts before this record is there.
+                let allowed = holder_deadline(now, lease.ttl());
                 (holding.deadline, holding.promised) = (allowed, None);
             }
-            holding.deadline = holding.deadline.min(allowed);
-            if lease.ttl() < holding.ttl {
-                holding.ttl = lease.ttl();
-                holding.promised = holding.promised.map(|promised| promised.min(allowed));
-            }
+            holding.cut(now, lease.ttl());
         }
         let id = self.new_id();
         let (LeaseTxn::Renew { at, .. } | LeaseTxn::Lock { at, .. } | LeaseTxn::Release { at, .. }) =

@@ -469,6 +469,23 @@ fn a_takeover_that_no_read_has_shown_counts_when_its_answer_comes() {
     assert_eq!(keeper.hold(at(1500)), Some(Hold { term: 3, deadline: at(CERTAIN) }));
 }
 
+/// The picture was quicker than the answer, and the ttl had been cut meanwhile: the request that takes the lease back upon
+/// what is there has left, and its record ends sooner.
+#[test]
+fn a_takeover_that_is_answered_late_is_certain_no_longer_than_what_was_sent_upon_it() {
+    let mut keeper = keeper();
+    let takeover = keeper.acquire(at(0), &plan()).unwrap();
+    slow_to_write(&mut keeper, &takeover, LATE, &view(None, None));
+    keeper.configure(Duration::from_secs(2), Duration::from_millis(500));
+    let back = AcquirePlan { at: 11, unlock: Some("s1".into()), ..plan() };
+    let back = keeper.acquire(at(1200), &back).unwrap();
+    assert_eq!(keeper.answered(at(1210), takeover.id, Outcome::Applied(Some(11))), None);
+    let cut = at(1200 + 2000 - 300);
+    assert_eq!(keeper.hold(at(1210)), Some(Hold { term: 3, deadline: cut }));
+    assert_eq!(keeper.answered(at(1300), back.id, Outcome::Applied(Some(12))), None);
+    assert_eq!(keeper.hold(at(1300)), Some(Hold { term: 3, deadline: cut }));
+}
+
 #[test]
 fn of_two_renewals_upon_one_version_the_one_that_a_read_shows_counts() {
     let mut keeper = holder(0);
@@ -513,6 +530,21 @@ fn a_lease_without_an_end_outlasts_a_silent_store() {
     assert!(written(&renewal).lease.unwrap().open);
     assert_eq!(keeper.ask(late), None, "nobody is asked for a promise");
     assert!(!keeper.rests_on_promises());
+}
+
+/// A renewal whose word was lost had an end. It can come true no more when a later one is there; else the lease
+/// would be renewed again and again, a thousand times a second, and never be without an end.
+#[test]
+fn what_a_later_renewal_has_ruled_out_keeps_no_lease_from_having_no_end() {
+    let mut keeper = holder(0);
+    let before = shown_before(&keeper, 11);
+    let renewal = keeper.tick(at(1000)).unwrap();
+    slow_to_write(&mut keeper, &renewal, 1000 + LATE, &before);
+    keeper.set_open(at(2100), true);
+    let open = keeper.tick(at(2100)).unwrap();
+    assert_eq!(keeper.answered(at(2110), open.id, Outcome::Applied(Some(12))), None);
+    assert_eq!(keeper.hold(at(2110)), Some(Hold { term: 3, deadline: Time::NEVER }));
+    assert_eq!(keeper.tick(at(2120)), None, "the next one is due after the usual pause");
 }
 
 /// The guard gets the deadline before the request leaves: it counts from then.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::slots::PermanentSlots;
+
 /// How commits wait for standbys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SynchronousMode {
@@ -66,6 +68,8 @@ pub struct DynamicConfig {
     pub unhealthy_timeout: Option<Duration>,
     /// How long the slot of a member that is away is kept.
     pub member_slots_ttl: Duration,
+    /// Slots that outlive a change of the leader, and those that are left alone.
+    pub slots: PermanentSlots,
     /// PostgreSQL's part.
     pub postgresql: PostgresqlSection,
     /// As stored.
@@ -135,6 +139,7 @@ impl DynamicConfig {
             maximum_lag_on_syncnode: top.limit("maximum_lag_on_syncnode")?,
             unhealthy_timeout: top.unhealthy_timeout(ttl)?,
             member_slots_ttl: top.seconds("member_slots_ttl", 1800.0)?,
+            slots: PermanentSlots::read(&raw),
             postgresql: PostgresqlSection {
                 use_pg_rewind: postgresql.flag("use_pg_rewind", false)?,
                 use_slots: postgresql.flag("use_slots", true)?,

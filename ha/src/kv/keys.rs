@@ -57,6 +57,13 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "the leader",
     ),
     (
+        "roll",
+        "JSON object, locked by the session of a `hart roll` that is under way: `by` (user, host and process), `since` \
+         (RFC 3339), `work` (its options), `started` (with `--all`: when each member's PostgreSQL had been started before). \
+         Without a lock it was broken off.",
+        "`hart roll`, which deletes it at its end",
+    ),
+    (
         "history",
         "JSON list of the ends of all timelines, oldest first: `[timeline, LSN in bytes, PostgreSQL's \
          reason, RFC 3339 time, who leads the next one]`.",

@@ -10,6 +10,7 @@ mod config;
 mod keys;
 mod member;
 mod records;
+mod slots;
 mod tags;
 
 pub use config::{
@@ -21,4 +22,5 @@ pub use records::{
     COUNT_MAX, FailoverRequest, Failsafe, History, HistoryEntry, Lease, LeaseState, Status,
     SyncState, TERM_LEAP, TERM_LEAP_OF_PEERS, Term,
 };
+pub use slots::{PermanentSlots, SlotKind, SlotMatcher};
 pub use tags::Tags;

@@ -51,6 +51,7 @@ impl World {
         let settings = Settings {
             instance: instance.clone(),
             tags: Tags::default(),
+            ever_leads: true,
             bootstrap,
             conn_url: format!("postgres://{name}:5432/postgres"),
             api_url: format!("http://{name}:8008/patroni"),
@@ -134,6 +135,7 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         paused: false,
         job: None,
         finished: Vec::new(),
+        compared: (0, 0),
         asking: Default::default(),
         asks_since: None,
         pausing: Default::default(),

@@ -8,11 +8,14 @@ use hart_ha::waits::Waits;
 
 use crate::agent::lease::Order;
 use crate::agent::state::Running;
-use crate::clock::{MS, SEC};
+use crate::clock::{MS, SEC, Us};
 use crate::event::{AtAgent, AtServer, Cause, Event};
 use crate::mutation::Mutation;
 use crate::pg::{Content, Stage};
 use crate::world::World;
+
+/// So long a host that says nothing is waited for.
+const SILENT: Us = 10 * SEC;
 
 /// A job's end.
 pub type Worked = Result<JobDone, String>;
@@ -36,6 +39,7 @@ impl World {
                 Job::PostBootstrap => self.rng.range(20 * MS, 80 * MS),
                 Job::Clone(_) | Job::Restore => self.rng.range(300 * MS, 4000 * MS),
                 Job::Rewind(_) => self.rng.range(200 * MS, 1500 * MS),
+                Job::CheckHistory(from) if self.is_silent(n, from) => SEC,
                 Job::Checkpoint => self.rng.range(10 * MS, 600 * MS),
                 _ => took,
             };
@@ -46,7 +50,8 @@ impl World {
         self.start_work(n, &job);
         if let Some(agent) = &mut self.nodes[n].agent {
             agent.seen.job = Some(RunningJob { job: job.clone(), since: now });
-            agent.job = Some(Running { job: job.clone(), number, until, before, mark });
+            let began = self.t;
+            agent.job = Some(Running { job: job.clone(), number, began, until, before, mark });
         }
         if !Self::stops(&job) {
             self.after(n, took, AtAgent::Job(number));
@@ -114,6 +119,12 @@ impl World {
                 Some(result) => result,
                 None => return self.after(n, 20 * MS, AtAgent::Job(number)),
             },
+            // It is tried again until it answers, or for as long as a connection may take.
+            Job::CheckHistory(from)
+                if self.is_silent(n, from) && self.t < running.began + SILENT =>
+            {
+                return self.after(n, SEC, AtAgent::Job(number));
+            }
             job => self.work(n, job),
         };
         self.job_ended(n, result);
@@ -125,6 +136,9 @@ impl World {
         let Some(running) = agent.job.take() else { return };
         agent.seen.job = None;
         agent.stale = true;
+        if matches!(running.job, Job::CheckHistory(_)) {
+            agent.compared = (running.began, self.t);
+        }
         match (&running.job, &result) {
             (Job::Clone(_), Ok(_)) => {
                 agent.seen.asked.reinit = false;

@@ -47,6 +47,7 @@ impl World {
             return;
         }
         let timeline = self.said_timeline(n);
+        let impostors = self.impostors_seen(n);
         let node = &self.nodes[n];
         let server = &node.server;
         let pos = node.disk.pos;
@@ -70,16 +71,17 @@ impl World {
             replay_lsn: lsn(server.recovery),
             streaming: server.receiver.is_some(),
             receives_from: server.receiver.map(|r| (self.names[r.from].clone(), 5432)),
-            standbys: server.senders.iter().map(standby).collect(),
+            standbys: server.senders.iter().map(standby).chain(self.impostors_row(n)).collect(),
             pending_restart: false,
             waits: !server.sync.is_nobody(),
             names: server.sync.names(),
             overridden: Vec::new(),
             lax_commits: Vec::new(),
-            // Nobody else streams in this world.
-            impostors: <_>::default(),
+            impostors,
             recovery_command: self.recovery_command(n),
             held_up: self.held_up(n),
+            // Nobody pauses replay in this world.
+            rests: None,
         };
         self.ask_in_doubt(n, timeline);
         let Some(agent) = &mut self.nodes[n].agent else { return };

@@ -59,6 +59,8 @@ pub struct Running {
     pub job: Job,
     /// Its number.
     pub number: u64,
+    /// When it began.
+    pub began: Us,
     /// When it is given up.
     pub until: Us,
     /// What `synchronous_standby_names` was before, for a proof that fails.
@@ -112,6 +114,8 @@ pub struct Agent {
     pub job: Option<Running>,
     /// What ended.
     pub finished: Vec<FinishedJob>,
+    /// From when to when timelines were compared last.
+    pub compared: (Us, Us),
     /// Members being asked.
     pub asking: BTreeSet<String>,
     /// When it asked first since the lease record changed last, and when that was.

@@ -33,6 +33,8 @@ impl World {
         let backups = self.mutated(Mutation::RestoredCounts);
         let below = self.mutated(Mutation::PromotedBelow);
         let starts = self.mutated(Mutation::StoppedIsStarted);
+        let bars = self.mutated(Mutation::JobBarsRace);
+        let trusts = self.mutated(Mutation::PauseTrustsGuard);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         if sure {
             agent.brain.forget_sync_doubt();
@@ -45,6 +47,12 @@ impl World {
         }
         if below {
             agent.brain.promote_below();
+        }
+        if bars {
+            agent.brain.wait_to_compare();
+        }
+        if trusts {
+            agent.brain.trust_guard_in_pause();
         }
         if in_touch {
             agent.brain.believe_in_touch();
@@ -155,7 +163,10 @@ impl World {
             Command::Abort => self.abort(n),
             Command::Fence => self.fence(n),
             Command::EndStray => self.end_stray(n),
-            Command::StopStray if self.nodes[n].has_stray() => self.stop_server(n),
+            Command::StopStray if self.nodes[n].has_stray() => {
+                self.abort(n);
+                self.stop_server(n);
+            }
             Command::StopStray => self.end_stray(n),
             Command::Promote => self.promote(n),
             Command::EndSessions { .. } => self.at_server_later(n, 20 * MS, AtServer::ReadersGone),

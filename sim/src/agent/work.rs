@@ -32,6 +32,14 @@ impl World {
         (open && alive && u != n).then_some(u).ok_or_else(|| format!("{} is away", from.name))
     }
 
+    /// Does nothing come back from there, not even a refusal?
+    pub(crate) fn is_silent(&self, n: usize, from: &Upstream) -> bool {
+        let Some(u) = self.names.iter().position(|name| *name == from.name) else { return false };
+        let there = &self.nodes[u];
+        let open = self.net.open(n, u) && self.net.open(u, n);
+        !open || !there.powered || there.is_frozen(POSTGRES, self.t)
+    }
+
     pub(crate) fn clone_from(&mut self, n: usize, from: &Upstream) -> Worked {
         if self.nodes[n].server.stage != Stage::Down {
             return Err("the server runs".to_owned());

@@ -135,6 +135,10 @@ impl World {
             let leader = new.leader.clone();
             self.say(nobody, || format!("store: leader {leader:?}"));
         }
+        if old.initialize != new.initialize {
+            let key = new.initialize.clone();
+            self.say(nobody, || format!("store: initialize {key:?}"));
+        }
         if old.failover != new.failover {
             let request = new.failover.clone().map(|request| request.value);
             self.say(nobody, || format!("store: failover {request:?}"));

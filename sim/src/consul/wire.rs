@@ -43,10 +43,13 @@ pub fn call(
             Call::Delete { key: key("initialize"), cas }
         }
         Write::Initialize(id) => {
-            let locked = keys.initialize.as_ref().and_then(|init| init.session.clone());
-            Call::Txn(vec![match locked {
+            let known = keys.initialize.as_ref();
+            Call::Txn(vec![match known.and_then(|init| init.session.clone()) {
                 Some(session) => op(Verb::Unlock, "initialize", id.as_bytes(), &session),
-                None => op(Verb::Set, "initialize", id.as_bytes(), ""),
+                None => {
+                    let index = known.map_or(0, |init| init.index);
+                    TxnOp { index, ..op(Verb::Cas, "initialize", id.as_bytes(), "") }
+                }
             }])
         }
         Write::Config => cas("config", bootstrap, 0),

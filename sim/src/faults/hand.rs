@@ -1,5 +1,7 @@
 //! What a person does to PostgreSQL behind the agent's back.
 
+use hart_ha::command::Job;
+
 use crate::clock::{MS, SEC};
 use crate::event::AtServer;
 use crate::faults::Kind;
@@ -13,8 +15,11 @@ impl World {
     /// guard. A restart may be quicker than the guard is with `standby.signal`, and than the agent.
     pub(crate) fn started_by_hand(&mut self, n: usize) -> bool {
         let node = &self.nodes[n];
-        let working = node.agent.as_ref().is_some_and(|agent| agent.job.is_some());
-        if !node.powered || node.disk.content != Content::Cluster || working {
+        let job = node.agent.as_ref().and_then(|agent| agent.job.as_ref()).map(|it| &it.job);
+        let rewinds = matches!(job, Some(Job::Rewind(_)));
+        let works = !rewinds && !matches!(job, None | Some(Job::CheckHistory(_)));
+        let whole = node.disk.content == Content::Cluster || rewinds;
+        if !node.powered || !whole || works {
             return false;
         }
         let in_pause = node.agent.is_some() && !node.is_frozen(LOOP, self.t) && self.paused_for(n);
@@ -30,6 +35,19 @@ impl World {
             }
             _ => return false,
         }
+        true
+    }
+
+    /// Somebody removes `standby.signal` and starts PostgreSQL while the agent compares or rewinds it.
+    pub(crate) fn started_beside_a_job(&mut self, n: usize) -> bool {
+        let node = &mut self.nodes[n];
+        let job = node.agent.as_ref().and_then(|agent| agent.job.as_ref()).map(|it| &it.job);
+        let works = matches!(job, Some(Job::Rewind(_) | Job::CheckHistory(_)));
+        if !node.powered || !works || node.server.stage != Stage::Down {
+            return false;
+        }
+        node.disk.signal = false;
+        self.start_stray(n, true);
         true
     }
 

@@ -124,6 +124,10 @@ impl World {
     /// Who cannot end its PostgreSQL keeps nobody from leading.
     pub(crate) fn must_not_renew(&mut self, old: &Snapshot, new: &Snapshot) {
         let Some(lease) = new.lease().filter(|lease| old.lease() != Some(*lease)) else { return };
+        // One without an end gets one when the pause is over.
+        if old.lease().is_some_and(|old| old.open) && !lease.open {
+            return;
+        }
         let Some(n) = self.names.iter().position(|name| *name == lease.holder) else { return };
         let node = &self.nodes[n];
         let Some((_, began)) = node.agent.as_ref().and_then(|agent| agent.killing) else { return };

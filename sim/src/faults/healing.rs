@@ -35,6 +35,7 @@ impl World {
             Heal::NoTwice => self.net.twice = 0,
             Heal::SwiftWrites => self.net.slow_writes = 0,
             Heal::StrangerGone => self.stranger_goes(),
+            Heal::ImpostorGone(n) => self.impostor_goes(n),
             Heal::Resume => self.configure("pause", json!(false)),
         }
     }
@@ -72,6 +73,7 @@ impl World {
             self.nodes[n].wanted = true;
             self.boot(n);
         }
+        self.person_frees_the_lease();
         let ailment = self.ailment();
         if ailment.is_empty() {
             self.is_well();
@@ -96,8 +98,11 @@ impl World {
     }
 
     fn is_ill(&mut self, ailment: &str) {
-        // A connection may just be made anew: at one look, but not at two.
-        let again = self.ill_at.replace(self.t).is_some();
+        // A connection may just be made anew: at one look, but not at two. A set is changed by two writes, each of
+        // which takes a round trip and is read back.
+        let slow = 4 * self.net.far;
+        let again = self.ill_at.is_some_and(|first| self.t >= first + slow);
+        self.ill_at.get_or_insert(self.t);
         let settled = self.healthy_since.is_some_and(|since| self.is_settled(since));
         if settled && !again {
             return;

@@ -74,10 +74,12 @@ kinds! {
     StoppedByHand => "stopped by hand in a pause",
     NamedDataLost => "data of a published standby lost",
     ArchiveBad => "archive whose copies are not whole",
+    SignalRemoved => "started without standby.signal while a job is at work",
+    ImpostorStreams => "somebody streams under a member's name",
 }
 
-/// The last two cost more than a cluster has to bear: they are for mutations alone.
-pub const DRAWN: &[Kind] = KINDS.split_at(KINDS.len() - 2).0;
+/// The last four cost more than a cluster has to bear, or only time: they are for mutations alone.
+pub const DRAWN: &[Kind] = KINDS.split_at(KINDS.len() - 4).0;
 
 /// Kinds that must not make the primary change.
 pub const HARMLESS: &[Kind] =

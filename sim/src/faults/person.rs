@@ -80,6 +80,22 @@ impl World {
         gone.then(|| lease.holder.clone())
     }
 
+    /// A lease without an end whose holder is an installation that is gone for good waits for a person.
+    pub(crate) fn person_frees_the_lease(&mut self) {
+        let keys = self.keys();
+        let Some(lease) = keys.lease().filter(|lease| lease.is_held() && lease.open) else {
+            return;
+        };
+        let gone = !self.nodes.iter().any(|node| node.facts.instance == lease.instance);
+        let asked = keys.failover.as_ref().is_some_and(|request| !request.value.is_empty());
+        if !gone || asked || self.t < self.store.down_until {
+            return;
+        }
+        let other = self.rng.index(self.nodes.len());
+        let request = json!({ "member": self.names[other], "fenced": lease.holder });
+        self.person_puts("failover", &request);
+    }
+
     /// What belongs to synchronous mode, and what every decision goes by.
     fn other_settings(&mut self) {
         let few = self.rng.index(3) + 1;

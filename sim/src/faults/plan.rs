@@ -26,6 +26,8 @@ pub enum Heal {
     SwiftWrites,
     /// The other program's session ends.
     StrangerGone,
+    /// Who streamed under a member's name goes.
+    ImpostorGone(usize),
 }
 
 /// What a seed has in store.

@@ -97,6 +97,8 @@ impl World {
             ArchiveBad => self.archive_is_bad(until),
             DiskHangs => return self.disk_hangs(n),
             StrayPostgres => return self.started_by_hand(n),
+            ImpostorStreams => return self.impostor_comes(n, until),
+            SignalRemoved => return self.started_beside_a_job(n),
             NamesAltered => return self.names_altered(n),
             AddressMisled => return self.address_misled(until),
             StrangerAsks => self.stranger_asks(),
@@ -149,6 +151,8 @@ impl World {
 
     pub(crate) fn guard_killed(&mut self, n: usize) {
         self.notes_kill(n);
+        // Nobody can tell then that a person was about to stop what it ended.
+        self.nodes[n].stopped_by_hand &= self.nodes[n].server.stage == Stage::Down;
         self.kill_server(n);
         if let Some(guard) = &mut self.nodes[n].guard {
             (guard.fencing, guard.dead) = (true, true);
@@ -224,6 +228,7 @@ impl World {
             return false;
         }
         self.oracle.forgive();
+        self.lose_record();
         self.person_does(&Call::DeleteTree(crate::consul::store::PREFIX.into()));
         true
     }
@@ -241,7 +246,7 @@ impl World {
         if self.rng.chance(700) {
             self.node_crashed(leader, lasts);
         }
-        self.oracle.lose_record();
+        self.lose_record();
         self.person_does(&Call::Delete { key: key("status"), cas: None });
         true
     }
@@ -267,7 +272,7 @@ impl World {
         }
         self.stranger = Some(stranger);
         if self.rng.chance(500) {
-            self.oracle.lose_record();
+            self.lose_record();
             self.person_puts("status", &serde_json::json!({ "optime": 1 }));
         }
         self.queue.push(until, Event::Heal(Heal::StrangerGone));
@@ -277,6 +282,13 @@ impl World {
     pub(crate) fn stranger_goes(&mut self) {
         if let Some(stranger) = self.stranger.take() {
             self.person_does(&Call::SessionDestroy(stranger.as_str().into()));
+        }
+    }
+
+    fn lose_record(&mut self) {
+        self.oracle.lose_record();
+        if let Some(lease) = self.keys().lease().filter(|lease| lease.open) {
+            self.open_lost = Some((self.t, lease.term));
         }
     }
 

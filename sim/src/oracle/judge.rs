@@ -47,6 +47,8 @@ pub struct Seen {
     pub writes: bool,
     /// Its guard overslept its deadline; since when it is awake.
     pub overslept: Option<Us>,
+    /// Its lease has no end, and the record that said so was deleted: what a pause gives up.
+    pub forgotten: bool,
 }
 
 impl Oracle {
@@ -59,7 +61,8 @@ impl Oracle {
 
     /// Two primaries?
     pub fn writers(&mut self, t: Us, nodes: &[Seen], names: &[String]) {
-        let excused = |seen: &Seen| seen.overslept.is_some_and(|awake| t < awake + WAKING);
+        let excused =
+            |seen: &Seen| seen.forgotten || seen.overslept.is_some_and(|awake| t < awake + WAKING);
         let all: Vec<usize> = (0..nodes.len()).filter(|n| nodes[*n].writes).collect();
         let counted: Vec<usize> = all.iter().copied().filter(|n| !excused(&nodes[*n])).collect();
         if let [one, two, ..] = counted[..] {

@@ -6,9 +6,14 @@ use hart_ha::store::Snapshot;
 
 use crate::clock::{MS, SEC, Us};
 use crate::consul::micros;
-use crate::node::Node;
+use crate::node::{LOOP, Node};
 use crate::pg::wal::Pos;
 use crate::world::World;
+
+/// How late a node may notice that a lease has run out.
+const LATE: Us = 3 * SEC;
+/// So long a candidate that nothing holds up takes to compare positions.
+const AT_ONCE: Us = 2 * SEC;
 
 impl World {
     /// The lease has a new holder by the old one's own hand: has the heir everything?
@@ -29,10 +34,13 @@ impl World {
         // A request that was withdrawn a moment ago is still seen.
         let named = old.failover.as_ref().is_some_and(|request| request.value.member.is_some());
         let forced = named || self.requested > 0 && self.t < self.requested + 100 * MS;
-        if from.term >= to.term || to.holder != self.names[n] || forced {
+        // In a pause only who gave the lease up last takes it by itself.
+        let again = self.paused_for(n) && from.holder == to.holder;
+        if from.term >= to.term || to.holder != self.names[n] || forced || again {
             return;
         }
         self.check_lag(n, old);
+        self.must_not_be_barred(n, from);
         if self.t > self.patience_of(n, old, from)
             || self.t < self.mended + 2 * SEC
             || self.disturbed()
@@ -50,6 +58,28 @@ impl World {
             let text = format!(
                 "{winner} took over although {better} has more ({more:?}, not {has:?}) and may lead"
             );
+            self.oracle.report(self.t, text);
+        }
+    }
+
+    /// What a takeover does not need keeps nobody from it: a comparison with a host that is silent ends with
+    /// that host's lease.
+    fn must_not_be_barred(&mut self, n: usize, lease: &Lease) {
+        let ttl = lease.ttl_ms * MS;
+        let lasts = if lease.is_held() { ttl } else { 0 };
+        let node = &self.nodes[n];
+        let Some(agent) = &node.agent else { return };
+        let (began, ended) = agent.compared;
+        // It counts from when it saw the lease; and Consul's answers may be late.
+        let awake = node.born.max(node.frozen[LOOP]);
+        let answered = self.store.down_until.min(self.t);
+        let counts = self.renewed.max(awake).max(self.mended).max(answered);
+        let seen = counts + lasts + ttl / 5 + LATE;
+        // What it waited for longer was something else, as a Consul that was down.
+        let at_once = self.t < ended + AT_ONCE;
+        // One without an end is followed until a person says that its holder is gone.
+        if began < self.renewed + lasts && ended > seen && at_once && !lease.open {
+            let text = format!("{}: a comparison of timelines barred the race", node.name);
             self.oracle.report(self.t, text);
         }
     }

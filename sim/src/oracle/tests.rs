@@ -44,9 +44,9 @@ fn found(oracle: &Oracle) -> Vec<&str> {
 
 #[test]
 fn two_that_write_are_noticed_unless_one_guard_has_just_woken_up() {
-    let writes = Seen { writes: true, overslept: None };
-    let late = Seen { writes: true, overslept: Some(1000) };
-    let idle = Seen { writes: false, overslept: None };
+    let writes = Seen { writes: true, overslept: None, forgotten: false };
+    let late = Seen { writes: true, overslept: Some(1000), forgotten: false };
+    let idle = Seen { writes: false, overslept: None, forgotten: false };
     let mut oracle = Oracle::default();
     oracle.writers(5, &[writes, idle], &names());
     oracle.writers(1100, &[writes, late], &names());

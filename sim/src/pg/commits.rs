@@ -6,6 +6,7 @@ use hart_ha::waits::Voters;
 use crate::clock::{MS, SEC, Us};
 use crate::event::Event;
 use crate::faults::Kind;
+use crate::node::{LOOP, POSTGRES};
 use crate::pg::Waiting;
 use crate::pg::wal::Pos;
 use crate::world::World;
@@ -64,8 +65,15 @@ impl World {
     /// Nothing is promised for what is acknowledged until the agent could have seen that others than
     /// its own names are in force, and for the time that it then needs to put its own back.
     fn is_altered(&self, n: usize) -> bool {
-        let altered = self.nodes[n].server.altered;
-        altered.is_some_and(|(_, seen)| seen.is_none_or(|seen| self.t < seen + PUT_BACK))
+        let node = &self.nodes[n];
+        // Nobody is there to put anything back, or is about to go.
+        if node.agent.as_ref().is_none_or(|agent| agent.seen.shutdown) {
+            return node.server.altered.is_some();
+        }
+        // An agent that is frozen once more puts nothing back.
+        let asleep = node.frozen[LOOP].max(node.frozen[POSTGRES]);
+        let late = |seen: Us| self.t < seen.max(asleep) + PUT_BACK;
+        node.server.altered.is_some_and(|(_, seen)| seen.is_none_or(late))
     }
 
     /// Acknowledges the commits that everybody has confirmed.
@@ -89,7 +97,7 @@ impl World {
         let switched = self.plan.kinds.iter().any(|kind| forgotten.contains(kind));
         // With the mode switched off they are hart's own business no more, until it is on again.
         let off = self.nodes[n].server.altered.is_some() && !crate::oracle::sync_is_on(&keys);
-        if self.is_altered(n) || off {
+        if self.is_altered(n) || self.is_new_impostor(n) || off {
             return;
         }
         if late && (switched || self.nodes[n].server.sync.is_nobody()) {

@@ -3,6 +3,7 @@
 mod archive;
 mod commits;
 mod guard;
+mod impostor;
 mod process;
 mod readers;
 mod state;
@@ -12,5 +13,6 @@ pub mod wal;
 
 pub use archive::Archive;
 pub use guard::ARM_TIMEOUT;
+pub use impostor::Impostor;
 pub use state::{Content, Disk, Receiver, Sender, Server, Stage, Waiting};
 pub(crate) use stray::STRAY;

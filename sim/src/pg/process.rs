@@ -166,9 +166,9 @@ impl World {
 
     /// `pg_promote()` is sent.
     pub fn promote(&mut self, n: usize) {
-        if let Some(guard) = &mut self.nodes[n].guard {
-            guard.promotes = true;
-        }
+        // Only the guard can do it, and a PostgreSQL that was started past it has none.
+        let Some(guard) = &mut self.nodes[n].guard else { return };
+        guard.promotes = true;
         let applied = self.nodes[n].agent.as_ref().and_then(|agent| agent.applied.as_ref());
         let strict = applied.is_some_and(|config| {
             config.synchronous_mode_strict && config.synchronous_mode != SynchronousMode::Off

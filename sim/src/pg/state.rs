@@ -4,6 +4,7 @@ use hart_ha::time::Time;
 use hart_ha::waits::Waits;
 
 use crate::clock::Us;
+use crate::pg::impostor::Impostor;
 use crate::pg::wal::{Branch, Pos};
 
 /// What is in the data directory.
@@ -158,6 +159,8 @@ pub struct Server {
     pub by_hand: Option<Us>,
     /// Since when others than hart's names are in force, and when the agent could know.
     pub altered: Option<(Us, Option<Us>)>,
+    /// Who streams under a member's name.
+    pub impostor: Option<Impostor>,
 }
 
 impl Default for Server {
@@ -178,6 +181,7 @@ impl Default for Server {
             waiting: Vec::new(),
             by_hand: None,
             altered: None,
+            impostor: None,
         }
     }
 }
@@ -198,7 +202,11 @@ impl Server {
     /// What commits up to `lsn` may be confirmed, given who must have confirmed them.
     #[must_use]
     pub fn confirmed(&self, names: &[String]) -> u64 {
+        let borne = self.impostor.and_then(|it| names.get(it.bears));
         let acked = |name: &String| {
+            if borne == Some(name) {
+                return u64::MAX;
+            }
             let row = self.senders.iter().find(|s| names.get(s.to) == Some(name));
             row.map_or(0, |row| row.acked)
         };

@@ -1,5 +1,6 @@
 //! PostgreSQL that was started past the guard, and what the agent does about it.
 
+use hart_ha::command::Job;
 use hart_ha::observation::JobDone;
 use hart_ha::waits::Waits;
 
@@ -12,6 +13,11 @@ use crate::world::World;
 /// Between two looks while PostgreSQL is down.
 const PAUSE: Us = 250 * MS;
 pub(crate) const STRAY: &str = "postmaster 4711";
+
+/// What works in the data directory then is no stray.
+fn brings_a_server(job: &Job) -> bool {
+    matches!(job, Job::StartPrimary { .. } | Job::StartStandby(_) | Job::Initdb | Job::Restore)
+}
 
 impl World {
     /// The names that a standby rests with.
@@ -66,9 +72,12 @@ impl World {
     /// While PostgreSQL is believed to be down.
     pub(crate) fn look_for_strays(&mut self, n: usize) {
         let (t, took) = (self.t, self.t % (20 * MS) + MS);
+        let barred = self.mutated(Mutation::JobBarsLooking);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let (last, looking) = agent.looked;
-        if agent.up_since.is_none() && agent.job.is_none() && !looking && t >= last + PAUSE {
+        let job = agent.job.as_ref().map(|running| &running.job);
+        let busy = if barred { job.is_some() } else { job.is_some_and(brings_a_server) };
+        if agent.up_since.is_none() && !busy && !looking && t >= last + PAUSE {
             agent.looked = (t, true);
             self.after(n, took, AtAgent::Looked);
         }
@@ -91,9 +100,11 @@ impl World {
         let (stray, down) = (node.has_stray(), node.server.stage == Stage::Down);
         let Some(agent) = &mut node.agent else { return };
         agent.looked.1 = false;
-        if agent.up_since.is_some() || agent.job.is_some() {
+        let job = agent.job.as_ref().map(|running| &running.job);
+        if agent.up_since.is_some() || job.is_some_and(brings_a_server) {
             return;
         }
+        let rests = rests && !job.is_some_and(|job| matches!(job, Job::Clone(_) | Job::Rewind(_)));
         node.disk.signal |= rests && !left && down && node.disk.content == Content::Cluster;
         agent.seen.local.stray = (stray && !blind).then(|| STRAY.to_owned());
         if stray {
@@ -102,6 +113,7 @@ impl World {
     }
 
     pub(crate) fn end_stray(&mut self, n: usize) {
+        self.abort(n);
         if self.nodes[n].has_stray() {
             return self.kill_server(n);
         }

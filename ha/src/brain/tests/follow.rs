@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::brain::anew::GivenUp;
-use crate::observation::{LastWords, RunningJob};
+use crate::observation::{LastWords, Rests, RunningJob};
 
 #[test]
 fn a_replica_that_follows_has_nothing_to_do() {
@@ -369,6 +369,19 @@ fn a_silent_leader_costs_nobody_its_data() {
             [] => seen.finished.clear(),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// The leader has nothing to do with it, and its log has not, either.
+#[test]
+fn whoever_has_paused_replay_is_told_why_nothing_comes() {
+    for (rests, word) in
+        [(Rests::Paused, "pg_wal_replay_resume()"), (Rests::Delayed, "recovery_min_apply_delay")]
+    {
+        let sql = Sql { streaming: false, rests: Some(rests), ..standby(1000) };
+        let phase = brain("n2").step(&sees("n2", 100, beats(100), sql)).phase;
+        let begins = phase.starts_with("following n1, from which nothing comes: replay is");
+        assert!(begins && phase.contains(word), "{phase}");
     }
 }
 

@@ -397,3 +397,13 @@ fn no_session_is_ended_without_a_promotion() {
     nobody.local.sql.as_mut().unwrap().held_up = Some(none);
     assert!(!ends(commands(&mut brain, &nobody)) && !ends(commands(&mut brain, &nobody)));
 }
+
+/// Another node asked for the right to bootstrap in the very moment in which the cluster was complete: its session's end
+/// would delete the key.
+#[test]
+fn the_cluster_is_named_by_a_key_that_no_session_holds() {
+    let mut snapshot = cluster();
+    snapshot.initialize.as_mut().unwrap().session = Some("s-n2".into());
+    let got = commands(&mut brain("n1"), &leads(snapshot, primary(2000)));
+    assert!(got.contains(&Command::Write(Write::Initialize("42".into()))), "{got:?}");
+}

@@ -93,6 +93,24 @@ fn a_primary_that_has_ended_in_a_pause_gives_its_lease_up_and_takes_it_again_at_
     assert_eq!(commands(&mut brain, &seen), [follows()]);
 }
 
+/// Its word never arrived, and the lease has run out in a picture of the past that still shows it.
+#[test]
+fn what_was_stopped_stays_stopped_when_the_lease_that_it_had_is_over() {
+    let mut brain = brain("n1");
+    let seen = holding(sees("n1", 100, paused(cluster()), primary(2000)), true);
+    brain.step(&seen);
+    let mut seen = down(seen, true, true);
+    seen.now = at(200);
+    assert_eq!(commands(&mut brain, &seen), [Command::Release]);
+    (seen.lease.hold, seen.local.armed) = (None, None);
+    (seen.lease.abandoned, seen.store.reachable) = (Some(5), false);
+    for now in [300, 100 + FREE_MS - 1, 100 + FREE_MS, 60_000] {
+        seen.now = at(now);
+        assert_eq!(commands(&mut brain, &seen), [], "{now}");
+    }
+    assert!(brain.step(&seen).phase.contains("hart restart"));
+}
+
 #[test]
 fn an_agent_that_stops_in_a_pause_leaves_its_primary_running_when_nothing_ends_it() {
     let mut seen = endless(sees("n1", 100, open(), primary(2000)));
@@ -182,7 +200,7 @@ fn who_says_that_the_holder_is_gone_may_have_another_one_lead() {
         seen.local.memory.failsafe = addresses(&["n1", "n2", "n3"]);
         peers(&mut seen, &[("n1", theirs.clone()), ("n3", Some(answer(900)))]);
         let mut got = commands(&mut brain, &seen);
-        seen.now = at(200);
+        seen.now = at(100 + FREE_MS);
         peers(&mut seen, &[("n1", theirs), ("n3", Some(answer(900)))]);
         got.extend(commands(&mut brain, &seen));
         got.iter().any(|command| matches!(command, Command::Acquire(plan) if plan.term == 6))
@@ -192,6 +210,87 @@ fn who_says_that_the_holder_is_gone_may_have_another_one_lead() {
     assert!(!takes(Some("n3"), false, false), "of another one");
     assert!(!takes(Some("n1"), true, false), "its agent lives, and hands over itself");
     assert!(!takes(Some("n1"), false, true), "it answers as primary");
+}
+
+/// Another installation of its name has its entry, and it is alive: whoever called it gone was wrong.
+#[test]
+fn an_open_lease_that_is_renewed_is_nobodys_to_take() {
+    let mut brain = brain("n2");
+    let request = FailoverRequest { fenced: Some("n1".into()), ..failover_to("n2") };
+    let picture = |beat| {
+        let lease = Lease { open: true, ..lease("n1", beat, LeaseState::Held) };
+        let mut snapshot = paused(with_lease(cluster(), Some(lease)));
+        snapshot.failover = Some(versioned(request.clone(), None));
+        snapshot.members.get_mut("n1").unwrap().value.instance = "i-new".into();
+        snapshot
+    };
+    let mut acquires = |now, beat, arrived| {
+        let mut seen = sees("n2", arrived, picture(beat), standby(1000));
+        seen.now = at(now);
+        seen.local.memory.failsafe = addresses(&["n1", "n2", "n3"]);
+        peers(&mut seen, &[("n1", Some(answer(900))), ("n3", Some(answer(900)))]);
+        let got = commands(&mut brain, &seen);
+        got.iter().any(|command| matches!(command, Command::Acquire(_)))
+    };
+    for beat in 10..20 {
+        assert!(!acquires(beat * 1000, beat, beat * 1000), "it was renewed a moment ago");
+    }
+    assert!(!acquires(19_000 + FREE_MS - 1, 19, 19_000));
+    assert!(acquires(19_000 + FREE_MS, 19, 19_000), "nobody has renewed it for a whole lease");
+}
+
+/// The holder's machine was set up anew under its name: the installation that has the lease has no agent.
+#[test]
+fn another_installation_of_the_holders_name_is_not_the_holder() {
+    let lives = |instance: &str| {
+        let mut snapshot = open();
+        let n1 = &mut snapshot.members.get_mut("n1").unwrap().value;
+        n1.instance = instance.to_owned();
+        snapshot.has_agent("n1", "i-n1")
+    };
+    assert!(lives("i-n1"));
+    assert!(lives(""), "it does not say which one it is");
+    assert!(!lives("i-new"));
+}
+
+/// `pg_ctl stop` of what `pg_ctl start` had started.
+#[test]
+fn what_was_started_and_stopped_by_hand_in_a_pause_stays_stopped() {
+    let mut brain = brain("n2");
+    let seen = down(sees("n2", 100, open(), standby(1000)), false, true);
+    let mut stray = seen.clone();
+    stray.local.stray = Some("postmaster 4711".into());
+    brain.step(&sees("n2", 90, open(), standby(1000)));
+    let finished = vec![FinishedJob { job: Job::Stop, result: Ok(JobDone::Done) }];
+    brain.step(&Observation { finished, ..seen.clone() });
+    assert_eq!(commands(&mut brain, &stray), []);
+    assert_eq!(commands(&mut brain, &seen), []);
+    assert!(brain.step(&seen).phase.contains("hart restart"));
+    // What hart itself has ended is started, as after `hart restart`.
+    let mut asked = stray.clone();
+    asked.asked.restart = true;
+    assert_eq!(commands(&mut brain, &asked), [Command::StopStray]);
+    let mut ended = seen.clone();
+    ended.asked.restart = true;
+    assert!(!brain.step(&ended).phase.contains("left so"));
+}
+
+/// A request for a copy that comes to nothing, as when this node takes its lease again, starts nothing.
+#[test]
+fn what_was_stopped_in_a_pause_is_started_again_by_a_copy_and_not_by_the_request_for_one() {
+    let mut brain = brain("n2");
+    let seen = sees("n2", 100, open(), standby(1000));
+    brain.step(&seen);
+    let mut seen = down(seen, false, true);
+    brain.step(&seen);
+    seen.asked.reinit = true;
+    brain.step(&seen);
+    seen.asked.reinit = false;
+    assert_eq!(commands(&mut brain, &seen), []);
+    assert!(brain.step(&seen).phase.contains("hart restart"));
+    let job = Job::Clone(upstream("n1"));
+    seen.finished = vec![FinishedJob { job, result: Ok(JobDone::Done) }];
+    assert!(!brain.step(&seen).phase.contains("hart restart"));
 }
 
 #[test]
@@ -204,6 +303,7 @@ fn a_machine_that_was_started_anew_goes_on_from_its_open_lease() {
         let mut seen = sees("n1", 100, snapshot, standby(1000));
         seen.local.memory.former = vec![former.into(), "i-1".into()];
         brain.step(&seen);
+        seen.now = at(100 + FREE_MS);
         peers(&mut seen, &[("n2", Some(answer(900))), ("n3", Some(answer(900)))]);
         let got = commands(&mut brain, &seen);
         got.iter().any(|command| matches!(command, Command::Acquire(_)))
@@ -234,6 +334,18 @@ fn an_open_lease_that_was_abandoned_begins_anew_when_postgresql_is_gone() {
     (seen.now, seen.local.armed) = (at(200), None);
     let got = commands(&mut brain, &seen);
     assert!(matches!(&got[..], [Command::Acquire(plan)] if plan.term == 6), "{got:?}");
+}
+
+/// It gave the lease up before it was promoted, and the word of that was lost.
+#[test]
+fn an_open_lease_that_was_abandoned_by_a_standby_begins_anew() {
+    let mut seen = sees("n1", 100, open(), standby(1000));
+    seen.lease.abandoned = Some(5);
+    let got = commands(&mut brain("n1"), &seen);
+    assert!(matches!(&got[..], [Command::Acquire(plan)] if plan.term == 6), "{got:?}");
+    seen.local.sql = None;
+    let got = commands(&mut brain("n1"), &seen);
+    assert!(!got.iter().any(|c| matches!(c, Command::Acquire(_))), "it may write: {got:?}");
 }
 
 #[test]
@@ -305,4 +417,17 @@ fn what_was_started_past_the_agent_is_left_alone_in_a_pause_and_keeps_the_lease(
     assert_eq!(commands(&mut brain("n1"), &asked), [Command::StopStray]);
     let got = commands(&mut brain("n1"), &stray(paused(released(cluster()))));
     assert!(matches!(&got[..], [Command::Acquire(_)]), "{got:?}");
+}
+
+/// Its guard should have ended it, and hangs. A pause that began while Consul did not answer has never been said in
+/// the lease: others take it over.
+#[test]
+fn a_primary_whose_deadline_has_come_is_fenced_in_a_pause_as_well() {
+    for (deadline, fenced) in [(90, true), (150, false)] {
+        let mut seen = sees("n1", 100, paused(cluster()), primary(2000));
+        seen.lease.hold = None;
+        seen.local.armed = Some(Hold { term: 5, deadline: at(deadline) });
+        let got = commands(&mut brain("n1"), &seen);
+        assert_eq!(got.contains(&Command::Fence), fenced, "{deadline}: {got:?}");
+    }
 }

@@ -12,6 +12,7 @@ mod promotion;
 mod quorum;
 mod race;
 mod restore;
+mod slots;
 mod switchover;
 mod synchronous;
 mod unkillable;
@@ -47,6 +48,7 @@ pub(super) fn brain(name: &str) -> Brain {
         name: name.into(),
         instance: format!("i-{name}"),
         tags: Tags::default(),
+        ever_leads: true,
         bootstrap: DynamicConfig::from_raw(raw.as_object().unwrap().clone()).unwrap(),
         conn_url: format!("postgres://{name}:5432/postgres"),
         api_url: format!("http://{name}:8008/patroni"),

@@ -28,6 +28,53 @@ fn a_replica_waits_for_the_whole_lease_then_compares_then_takes_over() {
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }
 
+/// PostgreSQL ends at its promotion where there is no room for the first segment of its timeline.
+#[test]
+fn who_has_no_room_to_be_promoted_leaves_the_lease_to_others() {
+    let mut brain = brain("n2");
+    let mut seen = sees("n2", 100, cluster(), standby(1000));
+    let what =
+        "/data/pg_wal has 9 kB free, and a promotion needs a new WAL segment of 16384 kB there";
+    seen.local.cramped = Some(what.into());
+    brain.step(&seen);
+    peers(&mut seen, &[("n1", None), ("n3", Some(answer(1000)))]);
+    seen.now = at(100 + FREE_MS);
+    assert_eq!(commands(&mut brain, &seen), []);
+    let Verdict::MayNot(refusal) = brain.step(&seen).verdict else { panic!("it may not") };
+    assert_eq!((refusal.rule.as_str(), refusal.value.as_str()), ("room", what));
+}
+
+/// Positions stand still only in the last of the lease that is there, however long the next one is to be.
+#[test]
+fn a_longer_ttl_makes_no_comparison_of_positions_older() {
+    let mut brain = brain("n2");
+    let longer = with_setting(cluster(), "ttl", 30.into());
+    let mut seen = sees("n2", 100, longer, standby(1000));
+    brain.step(&seen);
+    // The holder's guard ends it 400 ms before its lease is over.
+    seen.now = at(100 + FREE_MS - 401);
+    let step = brain.step(&seen);
+    assert_eq!((commands(&mut brain, &seen), &*step.phase), (vec![], "following n1"));
+    peers(&mut seen, &[("n1", None), ("n3", Some(answer(900)))]);
+    seen.now = at(100 + FREE_MS);
+    let again = Command::Probe(addresses(&["n1", "n3"]));
+    assert_eq!(commands(&mut brain, &seen), [again], "n3 may have got more since");
+}
+
+/// Somebody wrote it by hand: answers are never as fresh as no time at all.
+#[test]
+fn a_record_with_no_time_in_it_stops_nobody() {
+    let mut brain = brain("n2");
+    let none = Lease { ttl_ms: 0, ..lease("n1", 9, LeaseState::Held) };
+    let mut seen = sees("n2", 100, with_lease(cluster(), Some(none)), standby(1000));
+    brain.step(&seen);
+    seen.now = at(1000);
+    peers(&mut seen, &[("n1", None), ("n3", Some(answer(900)))]);
+    seen.now = at(1100);
+    let got = commands(&mut brain, &seen);
+    assert!(got.iter().any(|command| matches!(command, Command::Acquire(_))), "{got:?}");
+}
+
 #[test]
 fn a_beat_seen_in_between_starts_the_wait_anew() {
     let mut brain = brain("n2");

@@ -114,6 +114,22 @@ fn what_was_restored_is_whole_when_it_has_what_the_leader_has_written() {
     assert!(!says(&brain.step(&seen)), "it does not write yet: it asks the voters");
 }
 
+/// A restart would find a lease of its own that it may not take back, in a pause for ever.
+#[test]
+fn what_was_restored_and_leads_is_the_clusters_data() {
+    let says = |snapshot: Snapshot| {
+        let seen = restored(leads(snapshot, primary(2000)));
+        let step = brain("n1").step(&seen);
+        step.decisions.iter().any(|decision| decision.command == Command::Whole)
+    };
+    assert!(says(cluster()));
+    let mut stale = restored(holding(sees("n1", 100, cluster(), standby(2000)), true));
+    stale.local.armed = None;
+    let step = brain("n1").step(&stale);
+    let early = step.decisions.iter().any(|decision| decision.command == Command::Whole);
+    assert!(!early, "it has not been promoted yet");
+}
+
 /// n2 led last, lost its data and has an old backup; its lease is still in the store.
 #[test]
 fn what_was_restored_takes_no_lease_back_that_was_led_with_other_data() {
@@ -132,4 +148,22 @@ fn what_was_restored_takes_no_lease_back_that_was_led_with_other_data() {
     ended.history = Some(versioned(vec![end], None));
     let verdict = restores().step(&restored(sees("n2", 100, ended, standby(1000)))).verdict;
     assert!(matches!(&verdict, Verdict::MayNot(why) if why.rule == "timeline"), "{verdict:?}");
+}
+
+/// What was proved of the data that was here before says nothing of what was restored.
+#[test]
+fn what_was_restored_is_not_what_was_to_be_copied() {
+    let mut brain = restores();
+    brain.settings.clone_after_failed_rewind = true;
+    let mut seen = down(sees("n2", 100, on_timeline(2), primary(0)), true, false);
+    let result = Ok(JobDone::Hopeless("no common ancestor".into()));
+    seen.finished = vec![FinishedJob { job: Job::Rewind(upstream("n1")), result }];
+    brain.step(&seen);
+    assert!(brain.must_clone.is_some());
+    let mut seen = restored(down(sees("n2", 9000, released(cluster()), standby(0)), false, true));
+    seen.finished = vec![FinishedJob { job: Job::Restore, result: Ok(JobDone::Done) }];
+    brain.step(&seen);
+    let runs = restored(sees("n2", 9100, released(cluster()), standby(1000)));
+    assert!(brain.step(&runs).verdict.may_lead(), "{:?}", brain.step(&runs).verdict);
+    assert!(!brain.step(&sees("n2", 9200, cluster(), standby(1000))).member.to_be_copied);
 }

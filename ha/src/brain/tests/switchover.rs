@@ -73,6 +73,21 @@ fn a_candidate_that_does_not_stream_is_refused() {
 }
 
 #[test]
+fn a_switchover_to_anybody_is_refused_with_what_is_in_the_way_of_each() {
+    let snapshot = asked_for(FailoverRequest { leader: Some("n1".into()), ..Default::default() });
+    let mut brain = brain("n1");
+    let mut seen = leads(snapshot, primary(200_000_000));
+    stream(&mut seen, &["n2"]);
+    brain.step(&seen);
+    peers(&mut seen, &[("n2", Some(answer(2000))), ("n3", Some(answer(200_000_000)))]);
+    let step = brain.step(&seen);
+    let refused = step.refused.expect("it is refused");
+    let wanted =
+        "no other node may lead: n2 is 199998000 bytes behind; n3 does not stream from this node";
+    assert_eq!(refused, wanted);
+}
+
+#[test]
 fn a_candidate_that_does_not_answer_is_refused_and_nothing_is_stopped() {
     let snapshot = asked_for(failover_to("n3"));
     let mut brain = brain("n1");
