@@ -65,7 +65,8 @@ const CONTROLLED: &[(&str, &str, Rule)] = &[
     ("max_connections", "100", Rule::Whole(25.0, MOST)),
     ("max_wal_senders", "10", Rule::Whole(3.0, MOST)),
     ("max_prepared_transactions", "0", Rule::Whole(0.0, MOST)),
-    ("max_locks_per_transaction", "64", Rule::Whole(32.0, INT_MAX)),
+    // The default is the version's own, known where it is started.
+    ("max_locks_per_transaction", "", Rule::Whole(32.0, INT_MAX)),
     ("max_replication_slots", "10", Rule::Whole(4.0, MOST)),
     ("max_worker_processes", "8", Rule::Whole(2.0, MOST)),
     ("track_commit_timestamp", "off", Rule::Flag),
@@ -135,6 +136,13 @@ pub fn effective_postgresql(config: &Config, dynamic: &DynamicConfig) -> Effecti
 #[must_use]
 pub fn shared_without_effect(dynamic: &DynamicConfig) -> Vec<String> {
     let mut found = of_shared(&dynamic.raw);
+    let slots = &dynamic.slots;
+    found.extend(
+        slots.problems.iter().map(|problem| format!("the shared value is not used: {problem}")),
+    );
+    if !slots.kept.is_empty() && !dynamic.postgresql.use_slots {
+        found.push("slots: none is kept, because postgresql.use_slots is off".to_owned());
+    }
     if let Some(asked) = dynamic.ttl_out_of_bounds() {
         let (asked, ttl) = (asked.as_secs_f64(), dynamic.ttl.as_secs_f64());
         let (least, most) = (TTL_MIN.as_secs(), TTL_MAX.as_secs());
@@ -164,7 +172,7 @@ fn controlled(shared: &Map<String, Value>, warnings: &mut Vec<String>) -> BTreeM
         let good = given.and_then(|value| {
             let good = rule.taken(&value);
             if good.is_none() && !(matches!(rule, Rule::Made)) {
-                let instead = if default.is_empty() { "nothing" } else { default };
+                let instead = if default.is_empty() { "the default" } else { default };
                 warnings.push(format!("{name}: {value:?} is out of range; {instead} is used"));
             }
             good

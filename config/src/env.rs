@@ -59,7 +59,7 @@ fn value(name: &Arc<str>, text: &str, kind: Kind) -> Result<Node, Error> {
         Kind::Map if !trimmed.starts_with('{') && !trimmed.contains('\n') => {
             format!("{{{trimmed}}}")
         }
-        Kind::List | Kind::Options | Kind::Map => trimmed.to_owned(),
+        Kind::List | Kind::Options | Kind::Map | Kind::Maps => trimmed.to_owned(),
         _ => return Ok(Node::plain(Place::whole(name), text)),
     };
     // The places inside the text are of no use to anybody: the variable's name is.

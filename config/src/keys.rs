@@ -37,6 +37,8 @@ pub enum Kind {
     Options,
     /// Free keys and values.
     Map,
+    /// A list of free keys and values.
+    Maps,
 }
 
 impl fmt::Display for Kind {
@@ -52,6 +54,7 @@ impl fmt::Display for Kind {
             Self::Address => "host:port",
             Self::Listen => "addresses and a port",
             Self::List => "a list of texts",
+            Self::Maps => "a list of keys and values",
             Self::Options => "a list of options",
             Self::Words(words) => return write!(f, "one of {}", words.join(", ")),
         })
@@ -72,6 +75,7 @@ impl Kind {
             Self::Seconds => "write seconds as a number, such as 10 or 0.5",
             Self::Address => "write host and port, such as 10.0.0.21:8008 or [fd00::1]:8008",
             Self::Listen => "write addresses and one port, such as 10.0.0.21,127.0.0.1:5432",
+            Self::Maps => "write a list such as [{name: a}, {name: b}]",
             Self::List => "write a list: one \"- item\" per line, or [a, b]",
             Self::Options => "write a list such as [{encoding: UTF8}, data-checksums]",
             Self::Words(words) => return format!("write {}", words.join(" or ")),

@@ -1,4 +1,4 @@
-//! What is asked of this node's loop: restart, reinitialise, reload. Each wait has an end.
+//! What is asked of this node's loop: restart, reinitialise, reload, upgrade. Each wait has an end.
 
 use std::time::Duration;
 
@@ -18,8 +18,13 @@ use crate::node::view::{Ask, Handle};
 const ACCEPT: Duration = Duration::from_secs(10);
 /// How long is waited for a copy to begin, before the order counts as given.
 const BEGIN: Duration = Duration::from_secs(10);
+/// How long a new binary may be tried, and what is under way be waited for.
+const UPGRADE: Duration = Duration::from_secs(60);
 /// The least that a restart is waited for.
 const RESTART_AT_LEAST: Duration = Duration::from_secs(60);
+
+/// When the loop looks whether a restart was begun.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the loop may take to show what it has accepted.
 const SHOWN: Duration = Duration::from_secs(2);
@@ -58,6 +63,22 @@ pub(super) async fn reload(handle: &Handle) -> Response {
         }
         Some(Err(problem)) => reply::text(StatusCode::INTERNAL_SERVER_ERROR, problem),
         None => no_answer("reload", ACCEPT),
+    }
+}
+
+/// `POST /upgrade {force}`
+pub(super) async fn upgrade(handle: &Handle, body: &Map<String, Value>) -> Response {
+    if let Some(other) = body.keys().find(|key| *key != "force") {
+        return reply::text(StatusCode::BAD_REQUEST, format!("Unknown key: {other}"));
+    }
+    let force = flag(body, "force");
+    match ask(handle, UPGRADE, |reply| Ask::Upgrade { force, reply }).await {
+        Some(Ok(version)) => {
+            let line = format!("hart {version} takes over");
+            reply::text(StatusCode::ACCEPTED, line)
+        }
+        Some(Err(problem)) => reply::text(StatusCode::SERVICE_UNAVAILABLE, problem),
+        None => no_answer("upgrade", UPGRADE),
     }
 }
 
@@ -124,7 +145,18 @@ pub(super) async fn restart(handle: &Handle, body: &Map<String, Value>) -> Respo
     }
     let given = body.get("timeout").and_then(seconds).map(Duration::from_secs);
     let within = given.unwrap_or(view.config.primary_start_timeout.max(RESTART_AT_LEAST));
-    match ask(handle, within, |reply| Ask::Restart { reply }).await {
+    let restarted = ask(handle, within, |reply| Ask::Restart { reply });
+    // The loop looks by itself every loop_wait; whoever waits is told sooner that nothing is begun.
+    let look = async {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        wake(handle).await;
+        std::future::pending::<()>().await;
+    };
+    let answer = tokio::select! {
+        answer = restarted => answer,
+        () = look => None,
+    };
+    match answer {
         Some(Ok(())) => reply::text(StatusCode::OK, "restarted successfully"),
         Some(Err(problem)) => reply::text(StatusCode::SERVICE_UNAVAILABLE, problem),
         None => no_answer("restart", within),
@@ -242,7 +274,8 @@ fn seconds(value: &Value) -> Option<u64> {
 }
 
 /// `15.2` → 150002, as `server_version_num` has it.
-fn version(text: &str) -> Option<u32> {
+#[must_use]
+pub fn version(text: &str) -> Option<u32> {
     let parts: Vec<u32> = text.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
     match parts[..] {
         [major @ 10..=999, minor @ 0..=9999] => Some(major * 10_000 + minor),

@@ -21,7 +21,12 @@ pub(super) fn get(handle: &Handle, query: &Query) -> Response {
         Err(line) => return reply::text(StatusCode::BAD_REQUEST, line),
     };
     let (events, last) = handle.journal.after(since, limit.min(LIMIT_MAX));
-    let answer = json!({"node": handle.file.name, "last": last, "events": events});
+    let up = u64::try_from(hart_clock::now().since_origin().as_millis()).unwrap_or(u64::MAX);
+    // Both clocks at one moment: by them a reader tells how old each line is, whatever the wall clock did since.
+    let now = format!("{:.3}", hart_clock::wall());
+    let answer = json!({
+        "node": handle.file.name, "last": last, "now": now, "up_ms": up, "events": events,
+    });
     reply::json(StatusCode::OK, &answer)
 }
 

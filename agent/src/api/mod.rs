@@ -12,11 +12,11 @@
 //! | `spoken` | a health check's answer for people, as Consul's UI shows it |
 //! | `events`, `why`, `observe` | for `hart events`, `hart why`, `hart simulate` |
 //! | `metrics` | `/metrics`, for Prometheus |
-//! | `settings`, `secrets` | `/config` |
+//! | `settings`, `changed`, `secrets` | `/config` |
 //! | `switchover`, `wish`, `candidates`, `outcome` | `/switchover`, `/failover` |
 //! | `failsafe` | what a leader without Consul asks |
 //! | `pgbouncer` | what a leader asks before a switchover |
-//! | `actions`, `schedule` | `/restart`, `/reinitialize`, `/reload` |
+//! | `actions`, `schedule` | `/restart`, `/reinitialize`, `/reload`, `/upgrade` |
 //!
 //! Reading never waits for Consul. No request waits without an end.
 
@@ -25,6 +25,7 @@ mod actions;
 mod body;
 mod browser;
 mod candidates;
+mod changed;
 mod checks;
 pub mod cluster;
 mod doors;
@@ -64,7 +65,10 @@ use axum::Router;
 use crate::node::status::PeerStatus;
 use crate::node::view::{Handle, View};
 
+pub use actions::version as version_number;
+pub use changed::changes;
 pub use doors::Doors;
+pub use query::seconds;
 pub use serve::serve;
 pub use spoken::role_of;
 pub use table::{Reference, RouteDoc, reference};

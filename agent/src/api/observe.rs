@@ -275,6 +275,7 @@ impl SeenSql {
             receives_from: None,
             recovery_command: None,
             held_up: None,
+            rests: None,
             standbys: self.standbys.iter().map(row).collect(),
             pending_restart: false,
             waits: self.waits,

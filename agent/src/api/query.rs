@@ -48,7 +48,8 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
 }
 
 /// Seconds from `30`, `30s` or `5min`.
-pub(super) fn seconds(text: &str) -> Option<u64> {
+#[must_use]
+pub fn seconds(text: &str) -> Option<u64> {
     amount(text, |unit| match unit {
         "" | "s" => Some(1.0),
         "min" => Some(60.0),

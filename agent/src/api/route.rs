@@ -63,7 +63,7 @@ async fn read(handle: &Handle, parts: &Parts) -> Response {
         Some(Read::History) => history(&handle.view()),
         Some(Read::Failsafe) => failsafe::get(&handle.view()),
         Some(Read::Events) => events::get(handle, &query),
-        Some(Read::Why) => why::get(handle, &handle.view()),
+        Some(Read::Why) => why::get(handle, &handle.view()).await,
         Some(Read::Observe) => observe::get(handle, &handle.view()),
         Some(Read::Metrics) => {
             let view = handle.view();
@@ -139,7 +139,8 @@ async fn guarded(handle: &Handle, parts: &Parts, body: Body) -> Response {
         Some(Change::Failsafe | Change::Parameters)
     );
     if !quiet {
-        tracing::info!(?peer, method, path, "a call that changes something");
+        let from = peer.map_or_else(|| "somebody".to_owned(), |peer| peer.to_string());
+        tracing::info!("{from} calls {} {}", method.trim_matches('"'), path.trim_matches('"'));
     }
     let outcome = change(handle, &access::who(handle, peer, shown), parts, body).await;
     outcome.unwrap_or_else(|response| *response)
@@ -178,6 +179,7 @@ async fn change(
         Change::TakeRestartBack => actions::take_restart_back(handle).await,
         Change::Reinitialize => actions::reinitialize(handle, &object(Need::Optional).await?).await,
         Change::Reload => actions::reload(handle).await,
+        Change::Upgrade => actions::upgrade(handle, &object(Need::Optional).await?).await,
         Change::Parameters => parameters::post(handle, &object(required).await?).await,
         Change::PgBouncer => pgbouncer::post(handle, &object(required).await?).await,
         Change::Failsafe => failsafe::post(handle, &object(required).await?).await,

@@ -11,8 +11,10 @@ use hart_ha::kv::{DynamicConfig, TTL_MAX, TTL_MIN};
 use hart_types::Chain;
 use serde_json::{Map, Value, json};
 
+use super::changed::changes;
 use super::reply::{self, StatusCode};
 use super::{actions, parameters, secrets, store};
+use crate::journal::{Event, Kind};
 use crate::node::view::Handle;
 
 /// The settings in force: 200, or 502 while the cluster has none. The `ETag` is the version in Consul.
@@ -132,6 +134,9 @@ async fn write(
         return shown(&new);
     }
     let before = DynamicConfig::from_raw(old.clone()).unwrap_or_default();
+    if let Some(problem) = read.slots.newer_problem(&before.slots) {
+        return reply::text(StatusCode::BAD_REQUEST, problem.to_string());
+    }
     // One that Patroni has left there does not stand in the way of another change.
     if let Some(ttl) = read.ttl_out_of_bounds().filter(|_| old.get("ttl") != new.get("ttl")) {
         let (asked, least, most) = (ttl.as_secs_f64(), TTL_MIN.as_secs(), TTL_MAX.as_secs());
@@ -154,7 +159,7 @@ async fn write(
     let key = store::key(handle, "config");
     match client.kv().put(&key, text, &PutOptions::cas(index)).await {
         Ok(true) => {
-            tell(who, &before, &read);
+            tell(handle, who, (old, &before), (&new, &read));
             parameters::say(&left_out);
             actions::wake(handle).await;
             shown_with(&new, &left_out)
@@ -176,9 +181,16 @@ async fn write(
     }
 }
 
-/// Who sets a program or a library here has it run on every node.
-fn tell(who: &str, old: &DynamicConfig, new: &DynamicConfig) {
-    for CommandChange { name, old, new } in command_changes(old, new) {
+type Settings<'a> = (&'a Map<String, Value>, &'a DynamicConfig);
+
+/// Who has changed what, from what to what. Who sets a program or a library here has it run on every node.
+fn tell(handle: &Handle, who: &str, old: Settings<'_>, new: Settings<'_>) {
+    for change in changes(old.0, new.0) {
+        let text = format!("{who} has changed the shared settings: {change}");
+        tracing::info!("{text}");
+        handle.journal.add(Event::new(Kind::Config, text));
+    }
+    for CommandChange { name, old, new } in command_changes(old.1, new.1) {
         tracing::warn!("{who} has changed {name} for all nodes: {old:?} → {new:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! The status of this node: the body of `GET /patroni` and of the health checks.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hart_ha::brain::LAYOUT_VERSION;
@@ -11,6 +12,7 @@ use hart_postgres::{Probe, StandbyRow};
 use serde_json::json;
 
 use super::picture::Picture;
+use crate::journal::Away;
 use crate::node::status::{Ailment, Guard, Own, PeerStatus, Replication, Who, Xlog};
 use crate::node::view::{Handle, View};
 use crate::node::word::{Deadline, Promised, Word};
@@ -101,11 +103,15 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Own {
     let view = picture.view;
     let probe = view.probe.as_ref().filter(|_| view.sql.is_some());
     let names = probe.filter(|_| view.role == Role::Primary);
+    let installed = handle.installed();
     Own {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        begun: Some(handle.begun.to_string()),
+        installed: installed.hart,
+        postgresql_installed: installed.postgres,
         why: Some(view.verdict.clone()),
         phase: view.phase.clone(),
-        guard: guard(view),
+        guard: guard(view, installed.guard),
         progress: view.progress,
         consul_reachable: view.store_reachable,
         lost: handle.journal.lost(),
@@ -119,8 +125,26 @@ fn own_part(handle: &Handle, picture: &Picture<'_>) -> Own {
         pending_restart: probe
             .map(|probe| probe.pending_restart.clone())
             .filter(|names| !names.is_empty()),
+        away: away(handle, view),
         synchronous_standby_names: names.map(|probe| probe.synchronous_standby_names.clone()),
     }
+}
+
+/// Those that Consul shows again are back, whatever the journal missed; of a renamed one the address is there.
+fn away(handle: &Handle, view: &View) -> BTreeMap<String, Away> {
+    let Some(keys) = &view.snapshot else { return BTreeMap::new() };
+    let is_used =
+        |url: &str| !url.is_empty() && keys.members.values().any(|m| m.value.conn_url == url);
+    let mut away = handle.journal.away();
+    let leads = view.role == Role::Primary;
+    away.retain(|_, it| !it.entry || leads);
+    away.retain(|name, it| it.entry == keys.members.contains_key(name) && !is_used(&it.conn_url));
+    if let Some(probe) = &view.probe {
+        for (name, it) in &mut away {
+            it.slot_keeps = probe.slots_keep.get(&hart_postgres::slot_name(name)).copied();
+        }
+    }
+    away
 }
 
 /// What others' decisions rest on.
@@ -152,11 +176,11 @@ fn promised(picture: &Picture<'_>) -> Option<Promised> {
 
 /// The layers of fencing by name: those that are there, and those that every node should have and
 /// this one has not.
-fn guard(view: &View) -> Option<Guard> {
+fn guard(view: &View, version: Option<String>) -> Option<Guard> {
     let layers = view.layers?;
     let owned = |names: Vec<&'static str>| names.into_iter().map(str::to_owned).collect();
     let (layers, missing) = (owned(layers.names()), owned(layers.missing()));
-    Some(Guard { layers, missing, watchdog: json!(view.watchdog) })
+    Some(Guard { version, layers, missing, watchdog: json!(view.watchdog) })
 }
 
 fn hold(hold: Option<Hold>, now: Time) -> Option<Deadline> {

@@ -73,6 +73,7 @@ pub(super) enum Change {
     TakeRestartBack,
     Reinitialize,
     Reload,
+    Upgrade,
     Failsafe,
     PgBouncer,
     Parameters,
@@ -137,7 +138,10 @@ const READS: &[Route<Read>] = &[
     .takes(
         "`since`: only lines after this number; `limit`: the newest so many of them (1000, the most)",
     )
-    .answers("200, JSON: `node`, `last` (the number of the last line) and `events`, oldest first"),
+    .answers(
+        "200, JSON: `node`, `last` (the number of the last line), `now` and `up_ms` (both clocks of the node, \
+         for the age of the lines) and `events`, oldest first",
+    ),
     Route::new(
         Read::Why,
         GET,
@@ -228,7 +232,8 @@ const CHANGES: &[Route<Change>] = &[
     )
     .answers(
         "200 when it is done, 202 when it is planned; 400 if the request is wrong; 409 if one is \
-         planned already; 422 for a time in the past; 500 for a time while the cluster is paused; 503 if it failed, the conditions are not met, or its outcome is not known in time",
+         planned already; 422 for a time in the past; 500 for a time while the cluster is paused; 503 if it failed, the conditions are not met, or its outcome is not known in time; after a second where it \
+         cannot be begun, with what the node does instead",
     ),
     Route::new(
         Change::TakeRestartBack,
@@ -247,6 +252,22 @@ const CHANGES: &[Route<Change>] = &[
     .answers("200 when it has begun; 503 with the reason if it cannot"),
     Route::new(Change::Reload, "POST", &["/reload"], "Reads the configuration file again.")
         .answers("202; 500 with the reason; 503 if the agent is too busy"),
+    Route::new(
+        Change::Upgrade,
+        "POST",
+        &["/upgrade"],
+        "Puts the binary at the agent's path in the place of the one that runs, in the same process. PostgreSQL goes \
+         on under its guard, and the lease is kept.",
+    )
+    .takes(
+        "optional: `force`: also where `hart check` of the new binary finds fault with the configuration or the \
+         machine",
+    )
+    .answers(
+        "202 with the version that takes over; `hart.begun` of `GET /patroni` is another one afterwards. 400 if the \
+         request is wrong; 503 with the reason if the binary cannot be executed, is no hart, or its check fails; or \
+         if what is under way does not end within 20 s",
+    ),
     Route::new(
         Change::Failsafe,
         "POST",

@@ -38,12 +38,24 @@ pub struct Why {
     pub consul_reachable: bool,
     /// What is wrong with the settings; the node runs without them.
     pub complaint: Option<String>,
+    /// What is installed and does not run yet, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub installed: Option<String>,
+    /// Of a member that is lost: what is kept for it elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
+    /// While PostgreSQL is down: file, line and words of the last FATAL or PANIC in its log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
     /// What this node threw away when it came back as a former primary, in a sentence.
     pub lost: Option<String>,
 }
 
-pub(super) fn get(handle: &Handle, view: &View) -> Response {
-    let why = of(handle, view, hart_clock::now());
+pub(super) async fn get(handle: &Handle, view: &View) -> Response {
+    let mut why = of(handle, view, hart_clock::now());
+    if view.sql.is_none() {
+        why.log = log_line(crate::node::log_file(&handle.file)).await;
+    }
     match serde_json::to_value(why) {
         Ok(value) => reply::json(StatusCode::OK, &value),
         Err(error) => reply::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
@@ -72,8 +84,40 @@ fn of(handle: &Handle, view: &View, now: Time) -> Why {
         refused: view.refused.clone(),
         consul_reachable: view.store_reachable,
         complaint: view.observation.as_ref().and_then(|seen| seen.local.complaint.clone()),
+        installed: installed(handle, view),
+        slot: None,
+        log: None,
         lost: lost.map(|lost: crate::journal::lost::Lost| lost.sentence()),
     }
+}
+
+/// A disk that hangs keeps the rest of the answer from nobody.
+async fn log_line(path: std::path::PathBuf) -> Option<String> {
+    const READ: std::time::Duration = std::time::Duration::from_millis(500);
+    let shown = path.display().to_string();
+    let read = tokio::task::spawn_blocking(move || hart_postgres::words::last_fatal(&path));
+    let (line, text) = tokio::time::timeout(READ, read).await.ok()?.ok()?.ok()??;
+    Some(format!("{shown}, line {line}: {text}"))
+}
+
+fn installed(handle: &Handle, view: &View) -> Option<String> {
+    let (found, runs) = (handle.installed(), env!("CARGO_PKG_VERSION"));
+    let dotted = |number: u32| format!("{}.{}", number / 10_000, number % 10_000);
+    let hart = found
+        .hart
+        .map(|it| format!("hart {it}, and {runs} runs: `hart upgrade-agent` replaces it"));
+    let guard = found
+        .guard
+        .filter(|guard| guard != runs)
+        .map(|guard| format!("the guard is of hart {guard} until PostgreSQL's next restart"));
+    let server = view.probe.as_ref().map(|probe| probe.server_version);
+    let postgres = found.postgres.zip(server).filter(|(there, runs)| there != runs);
+    let postgres = postgres.map(|(there, runs)| {
+        let (there, runs) = (dotted(there), dotted(runs));
+        format!("PostgreSQL {there}, and {runs} runs until its next restart")
+    });
+    let all: Vec<String> = [hart, guard, postgres].into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// A promise that binds this node, and that its holder has not ended.
@@ -141,6 +185,10 @@ fn not_streaming(view: &View) -> String {
     let leader = view.snapshot.as_ref().and_then(|s| s.leader_name());
     let problem = match leader.and_then(|name| view.snapshot.as_ref()?.member(name)) {
         _ if leader.is_none() => "nobody leads".to_owned(),
+        _ if sql.rests.is_some() => {
+            let rests = sql.rests.map(|rests| rests.to_string()).unwrap_or_default();
+            format!("nothing comes from {}: {rests}", upstream.name)
+        }
         None => format!("{} has no member entry in Consul", leader.unwrap_or("the leader")),
         Some(entry) if entry.state != State::Running => {
             format!("PostgreSQL of {} is \"{}\"", upstream.name, entry.state)

@@ -130,9 +130,7 @@ impl Wish {
     fn check_open(&self, cluster: &Snapshot) -> Result<(), Refused> {
         let open = cluster.lease().filter(|lease| lease.is_held() && lease.open);
         let holder = open.map(|lease| lease.holder.as_str());
-        let lives = holder
-            .and_then(|name| cluster.members.get(name))
-            .is_some_and(|entry| entry.session.is_some());
+        let lives = open.is_some_and(|lease| cluster.has_agent(&lease.holder, &lease.instance));
         let refuse = |line: String| Err((StatusCode::PRECONDITION_FAILED, line));
         match (holder, &self.fenced) {
             (Some(holder), None) if !lives => refuse(format!(

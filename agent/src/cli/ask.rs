@@ -30,6 +30,28 @@ pub fn text(question: &str, default: &str) -> Result<String, Fail> {
     Ok(if answer.is_empty() { default.to_owned() } else { answer.to_owned() })
 }
 
+/// Asks for a word that is not shown.
+///
+/// # Errors
+/// There is no terminal, or the input ended.
+pub fn secret(question: &str) -> Result<String, Fail> {
+    use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+    let none = |_| {
+        Fail::usage("the password is asked for at a terminal, and there is none")
+            .hint("give it in PGPASSWORD or ~/.pgpass instead")
+    };
+    let input = std::io::stdin();
+    let before = tcgetattr(&input).map_err(none)?;
+    let mut hidden = before.clone();
+    hidden.local_flags.remove(LocalFlags::ECHO);
+    tcsetattr(&input, SetArg::TCSANOW, &hidden).map_err(none)?;
+    let answer = text(question, "");
+    let restored = tcsetattr(&input, SetArg::TCSANOW, &before);
+    eprintln!();
+    restored.map_err(none)?;
+    answer
+}
+
 /// Asks whether to go on, unless `force`.
 ///
 /// # Errors

@@ -1,8 +1,10 @@
 //! `hart check`: is this configuration and this machine fit for a node? Changes nothing.
 
+mod cluster;
 mod consul;
 mod data;
 mod file;
+mod hba;
 mod item;
 mod machine;
 mod pgbouncer;
@@ -28,6 +30,9 @@ pub struct CheckArgs {
     /// The user that PostgreSQL runs as, when this is run as root.
     #[arg(long, value_name = "USER", default_value = "postgres")]
     user: String,
+    /// A warning counts as a failure: exit code 1.
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Prints the list; exit code 1 where something does not fit, 64 where the file cannot be used.
@@ -49,8 +54,12 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, Fail> {
     items.extend(rest::check(&loaded.config));
     let consul = consul::check(&loaded.config).await;
     items.extend(consul.items);
+    let dynamic = consul.stored.as_ref().unwrap_or(&loaded.config.bootstrap.dynamic);
+    items.extend(live.acknowledges_early(dynamic));
+    let effective = hart_config::effective_postgresql(&loaded.config, dynamic);
+    items.extend(hba::check(&effective.pg_hba.unwrap_or_default()));
+    items.extend(cluster::check(&loaded.config, dynamic, consul.keys.as_ref(), owner).await);
     if live.postmaster.is_some() {
-        let dynamic = consul.stored.as_ref().unwrap_or(&loaded.config.bootstrap.dynamic);
         items.extend(subscriptions::check(&loaded.config, dynamic).await);
     }
     items.extend(pgbouncer::check(&loaded.config).await);
@@ -61,7 +70,8 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, Fail> {
     let failed = items.iter().filter(|item| item.level == Level::Fail).count();
     let warned = items.iter().filter(|item| item.level == Level::Warn).count();
     println!("{failed} failed, {warned} warnings, {} ok", items.len() - failed - warned);
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let fit = failed == 0 && (warned == 0 || !args.strict);
+    Ok(if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn shown(config: &Config) -> String {

@@ -7,7 +7,7 @@ use hart_ha::store::{RawEntry, Snapshot};
 use crate::cli::Fail;
 
 /// A cluster as one consistent reading of Consul showed it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Cluster {
     /// Its name.
     pub scope: String,
@@ -21,7 +21,11 @@ impl Cluster {
     ///
     /// # Errors
     /// Consul cannot be read.
-    pub async fn read(consul: &Client, scope: &str, prefix: &str) -> Result<Self, Fail> {
+    pub async fn read(
+        consul: &Client,
+        scope: &str,
+        prefix: &str,
+    ) -> Result<Self, hart_consul::Error> {
         let read = consul.kv().get_recurse(prefix, &ReadOptions::consistent()).await?;
         Ok(Self::of(scope, prefix, &read.value))
     }
@@ -29,11 +33,18 @@ impl Cluster {
     /// The cluster that these pairs describe; those that cannot be understood are named on stderr.
     #[must_use]
     pub fn of(scope: &str, prefix: &str, pairs: &[KvPair]) -> Self {
-        let (snapshot, unreadable) = Snapshot::read(below_prefix(pairs, prefix));
+        let cluster = Self::from_entries(scope, below_prefix(pairs, prefix));
+        Self { found: !pairs.is_empty(), ..cluster }
+    }
+
+    /// The cluster that these entries describe; those that cannot be understood are named on stderr.
+    #[must_use]
+    pub fn from_entries<'a>(scope: &str, entries: impl Iterator<Item = RawEntry<'a>>) -> Self {
+        let (snapshot, unreadable) = Snapshot::read(entries);
         for problem in unreadable {
             eprintln!("hart: warning: {problem}");
         }
-        Self { scope: scope.to_owned(), found: !pairs.is_empty(), snapshot }
+        Self { scope: scope.to_owned(), found: true, snapshot }
     }
 
     /// Is nothing there?

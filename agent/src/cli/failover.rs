@@ -1,6 +1,6 @@
 //! `hart switchover` and `hart failover`.
 
-mod request;
+pub(super) mod request;
 
 use std::process::ExitCode;
 
@@ -75,8 +75,9 @@ pub async fn switchover(globals: &Globals, args: SwitchoverArgs) -> Result<ExitC
     let scheduled_at = when::read(&scheduled)?;
     let when = scheduled_at.as_ref().map_or_else(String::new, |at| format!(" at {at}"));
     let question = format!(
-        "Are you sure you want to switch over cluster {}, demoting current leader {leader}{when}?",
-        context.scope
+        "Are you sure you want to switch over cluster {} to {}, demoting current leader {leader}{when}?",
+        context.scope,
+        candidate.as_deref().unwrap_or("the best member"),
     );
     ask::confirm(&question, args.force)?;
     let wanted = FailoverRequest {
@@ -116,6 +117,22 @@ pub async fn failover(globals: &Globals, args: FailoverArgs) -> Result<ExitCode,
     finish(&context, &cluster, "failover", wanted).await
 }
 
+/// The same without anything printed: what was said.
+///
+/// # Errors
+/// As [`switchover`].
+pub async fn ask_for(
+    context: &Context,
+    cluster: &Cluster,
+    what: &str,
+    wanted: &FailoverRequest,
+) -> Result<String, Fail> {
+    match request::send(context, cluster, what, wanted).await? {
+        Done::Member { answer, .. } => Ok(answer.text.trim().to_owned()),
+        Done::Written => Ok(format!("no member answers; the {what} was written to Consul")),
+    }
+}
+
 async fn finish(
     context: &Context,
     cluster: &Cluster,
@@ -124,7 +141,8 @@ async fn finish(
 ) -> Result<ExitCode, Fail> {
     let done = request::send(context, cluster, what, &wanted).await?;
     match &done {
-        Done::Member { answer, .. } => println!("{}", answer.text.trim()),
+        Done::Member { answer, .. } if answer.is_success() => println!("{}", answer.text.trim()),
+        Done::Member { .. } => {}
         Done::Written => {
             eprintln!("hart: no member's REST API answers; the request was written to Consul");
             println!("{what} requested");
@@ -133,7 +151,8 @@ async fn finish(
     list::print_after(context).await;
     match done {
         Done::Member { answer, name } if !answer.is_success() => {
-            Err(Fail::failed(format!("{name} answered {} to the {what}", answer.status)))
+            let (status, said) = (answer.status, answer.text.trim());
+            Err(Fail::failed(format!("{name} answered {status} to the {what}: {said}")))
         }
         _ => Ok(ExitCode::SUCCESS),
     }

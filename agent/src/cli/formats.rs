@@ -21,9 +21,16 @@ pub enum Format {
 /// Objects of plain values as tab-separated values.
 #[must_use]
 pub fn tsv(columns: &[&str], rows: &[Vec<String>]) -> String {
+    separated(columns, rows, "\t")
+}
+
+/// The same with something else between the columns.
+#[must_use]
+pub fn separated(columns: &[&str], rows: &[Vec<String>], delimiter: &str) -> String {
     let line = |cells: &mut dyn Iterator<Item = &str>| {
         // A tab or a line break inside of a value would shift the columns.
-        cells.map(|cell| cell.replace(['\t', '\n', '\r'], " ")).collect::<Vec<_>>().join("\t")
+        let cells = cells.map(|cell| cell.replace(['\t', '\n', '\r'], " "));
+        cells.collect::<Vec<_>>().join(delimiter)
     };
     let mut text = line(&mut columns.iter().copied());
     for row in rows {

@@ -1,6 +1,7 @@
 //! `hart list`: the members of a cluster.
 
 mod extended;
+pub mod heard;
 mod rows;
 mod view;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::heard::Heard;
 use self::view::Shape;
 use crate::cli::cluster::Cluster;
 use crate::cli::context::Context;
@@ -22,15 +24,16 @@ use crate::cli::out::print;
 /// Arguments of `hart list`.
 #[derive(Args, Clone, Debug)]
 pub struct ListArgs {
-    /// The cluster (scope); without it that of the configuration, or the only one in Consul.
-    cluster: Option<String>,
+    /// The clusters (scopes); without any, that of the configuration, or the only one in Consul.
+    #[arg(value_name = "CLUSTER")]
+    clusters: Vec<String>,
     /// How to print.
     #[arg(short, long, value_enum, default_value = "pretty")]
     format: Format,
     /// Print the time above the table.
     #[arg(short, long)]
     timestamp: bool,
-    /// Ask every member, too: lease left, layers of fencing, versions; show all columns.
+    /// Show what every member says: lease left, layers of fencing, versions; and all columns.
     #[arg(short, long)]
     extended: bool,
     /// Print again every so many seconds.
@@ -41,7 +44,8 @@ pub struct ListArgs {
     every_two: bool,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// For `--watch`.
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let wrong = || "expected a number of seconds, 0.1 or more, such as 2".to_owned();
     seconds.filter(|every| *every >= Duration::from_millis(100)).ok_or_else(wrong)
@@ -52,16 +56,15 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// The cluster cannot be read (with `--watch`, at the first time).
 pub async fn run(globals: &Globals, args: ListArgs) -> Result<ExitCode, Fail> {
-    let context = Context::new(globals, args.cluster.as_deref()).await?;
-    let text = text(&context, &context.cluster().await?, &args, Shape::List).await;
-    again(&context, &args, text, Shape::List).await
+    again(&contexts(globals, &args.clusters).await?, &args, Shape::List).await
 }
 
 /// Arguments of `hart topology`.
 #[derive(Args, Clone, Debug)]
 pub struct TopologyArgs {
-    /// The cluster (scope); without it that of the configuration, or the only one in Consul.
-    cluster: Option<String>,
+    /// The clusters (scopes); without any, that of the configuration, or the only one in Consul.
+    #[arg(value_name = "CLUSTER")]
+    clusters: Vec<String>,
     /// Print again every so many seconds.
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     watch: Option<Duration>,
@@ -75,20 +78,26 @@ pub struct TopologyArgs {
 /// # Errors
 /// As [`run`].
 pub async fn topology(globals: &Globals, args: TopologyArgs) -> Result<ExitCode, Fail> {
-    let context = Context::new(globals, args.cluster.as_deref()).await?;
-    let TopologyArgs { cluster, watch, every_two } = args;
+    let contexts = contexts(globals, &args.clusters).await?;
+    let TopologyArgs { clusters, watch, every_two } = args;
     let format = Format::Pretty;
-    let args = ListArgs { cluster, format, timestamp: false, extended: false, watch, every_two };
-    let text = text(&context, &context.cluster().await?, &args, Shape::Tree).await;
-    again(&context, &args, text, Shape::Tree).await
+    let args = ListArgs { clusters, format, timestamp: false, extended: false, watch, every_two };
+    again(&contexts, &args, Shape::Tree).await
 }
 
-async fn again(
-    context: &Context,
-    args: &ListArgs,
-    text: String,
-    shape: Shape,
-) -> Result<ExitCode, Fail> {
+async fn contexts(globals: &Globals, clusters: &[String]) -> Result<Vec<Context>, Fail> {
+    if clusters.is_empty() {
+        return Ok(vec![Context::new(globals, None).await?]);
+    }
+    let mut contexts = Vec::new();
+    for cluster in clusters {
+        contexts.push(Context::new(globals, Some(cluster)).await?);
+    }
+    Ok(contexts)
+}
+
+async fn again(contexts: &[Context], args: &ListArgs, shape: Shape) -> Result<ExitCode, Fail> {
+    let text = texts(contexts, args, shape).await?;
     let every = args.watch.or(args.every_two.then_some(Duration::from_secs(2)));
     let Some(every) = every else { return Ok(print(&text)) };
     let mut ticks = interval(every);
@@ -97,8 +106,8 @@ async fn again(
     let mut code = show(&text);
     while code == ExitCode::SUCCESS {
         ticks.tick().await;
-        code = match context.cluster().await {
-            Ok(cluster) => show(&self::text(context, &cluster, args, shape).await),
+        code = match texts(contexts, args, shape).await {
+            Ok(text) => show(&text),
             Err(fail) => {
                 eprintln!("hart: {fail}");
                 ExitCode::SUCCESS
@@ -108,11 +117,22 @@ async fn again(
     Ok(code)
 }
 
+/// The table, with what is left of the lease.
+pub fn with_lease(cluster: &Cluster, heard: &Heard) -> String {
+    let mut extended = extended::all(heard, cluster);
+    extended.iter_mut().for_each(|more| {
+        more.fencing.clear();
+        more.agent.clear();
+    });
+    view::render(cluster, heard, &extended, Format::Pretty, false, Shape::List)
+}
+
 /// Prints the table of a cluster as it is now, after a command that changed it.
 pub async fn print_after(context: &Context) {
     match context.cluster().await {
         Ok(cluster) => {
-            print(&view::render(&cluster, &[], Format::Pretty, false, Shape::List));
+            let heard = Heard::ask(context, &cluster).await;
+            print(&view::render(&cluster, &heard, &[], Format::Pretty, false, Shape::List));
         }
         Err(fail) => eprintln!("hart: the cluster cannot be shown: {fail}"),
     }
@@ -120,22 +140,34 @@ pub async fn print_after(context: &Context) {
 
 /// Prints the table on stderr, before a question.
 pub fn print_before(cluster: &Cluster) {
-    eprintln!("{}", view::render(cluster, &[], Format::Pretty, false, Shape::List));
+    let nobody = Heard::default();
+    eprintln!("{}", view::render(cluster, &nobody, &[], Format::Pretty, false, Shape::List));
+}
+
+/// One below the other, as patronictl has them; the time once.
+async fn texts(contexts: &[Context], args: &ListArgs, shape: Shape) -> Result<String, Fail> {
+    let mut texts = Vec::new();
+    texts.extend(args.timestamp.then(local_time));
+    for context in contexts {
+        texts.push(text(context, &context.cluster().await?, args, shape).await);
+    }
+    Ok(texts.join("\n"))
 }
 
 async fn text(context: &Context, cluster: &Cluster, args: &ListArgs, shape: Shape) -> String {
-    let extended = if args.extended { extended::ask_all(context, cluster).await } else { vec![] };
-    let table = view::render(cluster, &extended, args.format, args.extended, shape);
-    if args.timestamp { format!("{}\n{table}", local_time()) } else { table }
+    let heard = Heard::ask(context, cluster).await;
+    let extended = if args.extended { extended::all(&heard, cluster) } else { vec![] };
+    view::render(cluster, &heard, &extended, args.format, args.extended, shape)
 }
 
-fn local_time() -> String {
+/// This machine's clock.
+pub fn local_time() -> String {
     let here = hart_clock::wall().to_zoned(jiff::tz::TimeZone::system());
     here.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// On a terminal the old table is replaced.
-fn show(text: &str) -> ExitCode {
+pub fn show(text: &str) -> ExitCode {
     let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
     print(&format!("{clear}{text}"))
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use hart_ha::kv::Member;
+use hart_ha::kv::{Member, Role};
 use serde_json::Value;
 
 use crate::cli::ask;
@@ -18,6 +18,8 @@ pub enum RoleFilter {
     /// The member that leads.
     #[value(alias = "leader", alias = "master")]
     Primary,
+    /// The member that leads a standby cluster.
+    StandbyLeader,
     /// Every other member.
     #[value(alias = "standby")]
     Replica,
@@ -141,6 +143,10 @@ fn has_role(cluster: &Cluster, name: &str, role: RoleFilter) -> bool {
     let leads = cluster.leader() == Some(name);
     match role {
         RoleFilter::Primary => leads,
+        RoleFilter::StandbyLeader => {
+            let member = cluster.snapshot.member(name);
+            leads && member.is_some_and(|member| member.role == Role::StandbyLeader)
+        }
         RoleFilter::Replica => !leads,
         RoleFilter::Any => true,
     }

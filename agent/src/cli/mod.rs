@@ -15,25 +15,30 @@ pub mod fail;
 mod failover;
 mod flush;
 mod formats;
+mod generate;
 mod globals;
 mod history;
 mod list;
 mod members;
 mod out;
-mod path_args;
 mod pause;
+mod query;
 mod reference;
 mod reinit;
 mod reload;
 mod remove;
 pub mod rest;
 mod restart;
+mod roll;
 mod settings;
 mod shared;
 mod simulate;
 mod table;
 mod template;
+mod told;
+mod upgrade;
 mod version;
+mod watch;
 mod when;
 mod why;
 
@@ -44,11 +49,10 @@ use clap::{Parser, Subcommand};
 pub use agent_args::AgentArgs;
 pub use cluster::below_prefix;
 pub use dcs_url::parse as parse_dcs_url;
-pub use dsn::{Dsn, DsnFormat};
+pub use dsn::{Dsn, DsnFormat, Unread};
 pub use fail::Fail;
 pub use globals::Globals;
 pub use members::RoleFilter;
-pub use path_args::ClusterArg;
 pub use table::render as render_table;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 64 wrong usage or configuration. Data goes to stdout, everything \
@@ -80,6 +84,8 @@ enum Command {
     List(list::ListArgs),
     /// Show the leader, and who follows it.
     Topology(list::TopologyArgs),
+    /// Show the members and their last events, live.
+    Watch(watch::WatchArgs),
     /// Give the primary's role to another member, in good order.
     Switchover(failover::SwitchoverArgs),
     /// Promote a named member, also when there is no primary.
@@ -88,8 +94,12 @@ enum Command {
     Reinit(reinit::ReinitArgs),
     /// Restart PostgreSQL of members.
     Restart(restart::RestartArgs),
+    /// Restart all members one by one, so that clients do not notice: parameters, a minor version, a new hart.
+    Roll(roll::RollArgs),
     /// Have members' agents read their configuration files again.
     Reload(reload::ReloadArgs),
+    /// Replace members' agents by the binary that is installed now, while PostgreSQL goes on.
+    UpgradeAgent(upgrade::UpgradeArgs),
     /// Take planned restarts or the planned switchover back.
     Flush(flush::FlushArgs),
     /// Begin maintenance: nobody takes over, and nothing is mended by itself.
@@ -110,12 +120,18 @@ enum Command {
     Why(why::WhyArgs),
     /// Tell what would happen if a member or Consul were lost, without touching anything.
     Simulate(simulate::SimulateArgs),
+    /// Ask a member's PostgreSQL.
+    Query(query::QueryArgs),
     /// Print a connection string with all members.
     Dsn(dsn::DsnArgs),
     /// Render a file for HAProxy, PgBouncer, keepalived, systemd or Consul.
     Template(template::TemplateArgs),
     /// Answer DNS questions about every cluster in Consul, without an agent.
     Dns(dns::DnsArgs),
+    /// Write a node's configuration file from the PostgreSQL that runs here.
+    GenerateConfig(generate::RunningArgs),
+    /// Write a sample of a node's configuration file.
+    GenerateSampleConfig(generate::SampleArgs),
     /// Check a configuration file and this machine.
     Check(check::CheckArgs),
     /// Try hart on this machine: three nodes, a Consul and a writer.
@@ -128,7 +144,7 @@ enum Command {
     #[command(hide = true)]
     Reference(reference::ReferenceArgs),
     /// Show hart's version, and with a cluster those of its members.
-    Version(ClusterArg),
+    Version(version::VersionArgs),
 }
 
 /// Reads the arguments and does what they say.
@@ -153,11 +169,14 @@ impl Cli {
             Command::Demo(args) => return crate::demo::run(args),
             Command::List(args) => on_runtime(list::run(globals, args)),
             Command::Topology(args) => on_runtime(list::topology(globals, args)),
+            Command::Watch(args) => on_runtime(watch::run(globals, args)),
             Command::Switchover(args) => on_runtime(failover::switchover(globals, args)),
             Command::Failover(args) => on_runtime(failover::failover(globals, args)),
             Command::Reinit(args) => on_runtime(reinit::run(globals, args)),
             Command::Restart(args) => on_runtime(restart::run(globals, args)),
+            Command::Roll(args) => on_runtime(roll::run(globals, args)),
             Command::Reload(args) => on_runtime(reload::run(globals, args)),
+            Command::UpgradeAgent(args) => on_runtime(upgrade::run(globals, args)),
             Command::Flush(args) => on_runtime(flush::run(globals, args)),
             Command::Pause(args) => on_runtime(pause::pause(globals, args)),
             Command::Resume(args) => on_runtime(pause::resume(globals, args)),
@@ -170,9 +189,12 @@ impl Cli {
             Command::Events(args) => on_runtime(events::run(globals, args)),
             Command::Why(args) => on_runtime(why::run(globals, args)),
             Command::Simulate(args) => on_runtime(simulate::run(globals, args)),
+            Command::Query(args) => on_runtime(query::run(globals, args)),
             Command::Dsn(args) => on_runtime(dsn::run(globals, args)),
             Command::Dns(args) => on_runtime(dns::run(globals, args)),
             Command::Template(args) => on_runtime(template::run(globals, args)),
+            Command::GenerateConfig(args) => on_runtime(generate::running(args)),
+            Command::GenerateSampleConfig(args) => generate::sample(&args),
             Command::Check(args) => on_runtime(check::run(args)),
             Command::Reference(args) => return reference::run(&args),
             Command::Version(args) => on_runtime(version::run(globals, args)),
@@ -222,7 +244,13 @@ mod tests {
             "hart restart ha -r replica --any --force",
             "hart restart ha n2 --scheduled 2027-03-01T02:00:00Z --pg-version 15.4 --force",
             "hart reload ha n1 --force",
+            "hart roll ha --keep 1 --in-place --mixed --timeout 60 --dry-run --force",
+            "hart roll ha --pg-version 15.15",
+            "hart roll ha --agents",
+            "hart roll ha --all --anew",
+            "hart upgrade-agent ha n1 -r replica --no-check --force",
             "hart dsn ha -r replica -f uri -d app -U me",
+            "hart dsn ha --bulk",
             "hart dns --zone pg.test --listen 127.0.0.1:5353 --consul 127.0.0.1:8500",
             "hart template haproxy ha -o f --watch --exec true --set rw_port=1 --template-dir d",
             "hart template --list",
@@ -242,9 +270,20 @@ mod tests {
             "hart remove ha",
             "hart events ha -f json --last 5 --brief",
             "hart events --since 10min --follow",
-            "hart why n2 --cluster ha -f yaml",
+            "hart why ha n2 -f yaml",
             "hart simulate ha --lose n1,n2 -f json",
-            "hart version ha",
+            "hart generate-config --dsn host=/tmp n1.yml",
+            "hart generate-sample-config",
+            "hart query ha -c SELECT -m n1 -U me -d app --format json",
+            "hart query ha -f - -r replica -W --password --delimiter ;",
+            "hart version ha n1 n2",
+            "hart list ha other -f tsv",
+            "hart topology ha other",
+            "hart restart ha --timeout 30 --force",
+            "hart restart ha --timeout 2min -r standby-leader --pending",
+            "hart reinit ha n1 --from-leader --force",
+            "hart dsn ha -m n2",
+            "hart dsn ha --member n2 -f uri",
             "hart demo --check --consul 127.0.0.1:8500 --keep",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
@@ -261,6 +300,8 @@ mod tests {
             "hart lst",
             "hart list --format xml",
             "hart check",
+            "hart roll --all --agents",
+            "hart roll --anew",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

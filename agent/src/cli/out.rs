@@ -1,7 +1,18 @@
 //! What a command prints as its result.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+
+/// Columns of the terminal that is printed to; `None`: it is none, or does not say.
+#[must_use]
+pub fn width() -> Option<usize> {
+    let out = std::io::stdout();
+    if !out.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(&out).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
 
 /// Prints a text and a line break. A reader that went away (`hart list | head`) ends the command.
 pub fn print(text: &str) -> ExitCode {

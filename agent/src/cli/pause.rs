@@ -53,12 +53,7 @@ async fn toggle(globals: &Globals, args: PauseArgs, on: bool) -> Result<ExitCode
         let how = if on { "is already paused" } else { "is not paused" };
         return Err(Fail::failed(format!("cluster {} {how}", cluster.scope)));
     }
-    let change = json!({ "pause": if on { Value::Bool(true) } else { Value::Null } });
-    let call = |url: String| {
-        let (rest, change) = (&context.rest, &change);
-        async move { rest.patch(&url, change, DONE).await }
-    };
-    members::ask_one(&cluster, "config", call).await?;
+    set(&context, &cluster, on).await?;
     if args.wait {
         wait(&context, on).await?;
     }
@@ -66,7 +61,22 @@ async fn toggle(globals: &Globals, args: PauseArgs, on: bool) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn is_paused(cluster: &Cluster) -> bool {
+/// Asks a member for it.
+///
+/// # Errors
+/// It refuses, or no member can be asked.
+pub async fn set(context: &Context, cluster: &Cluster, on: bool) -> Result<(), Fail> {
+    let change = json!({ "pause": if on { Value::Bool(true) } else { Value::Null } });
+    let call = |url: String| {
+        let (rest, change) = (&context.rest, &change);
+        async move { rest.patch(&url, change, DONE).await }
+    };
+    members::ask_one(cluster, "config", call).await.map(drop)
+}
+
+/// By the shared settings.
+#[must_use]
+pub fn is_paused(cluster: &Cluster) -> bool {
     cluster.snapshot.config.as_ref().is_some_and(|config| config.value.pause)
 }
 

@@ -22,13 +22,16 @@ const ACCEPT: Duration = Duration::from_secs(30);
 /// Arguments of `hart reinit`.
 #[derive(Args, Clone, Debug)]
 pub struct ReinitArgs {
-    /// The cluster (scope).
-    cluster: String,
+    /// The cluster (scope); without it that of the configuration, or the only one in Consul.
+    cluster: Option<String>,
     /// The members; at a terminal they are asked for.
     members: Vec<String>,
     /// Do not ask, and do it even though the member is busy.
     #[arg(long)]
     force: bool,
+    /// Copy from the leader. It is what hart always does; patronictl's scripts may name it.
+    #[arg(long)]
+    from_leader: bool,
     /// Wait until the members stream again.
     #[arg(long)]
     wait: bool,
@@ -39,7 +42,7 @@ pub struct ReinitArgs {
 /// # Errors
 /// The answer was no, or a member refused or did not finish.
 pub async fn run(globals: &Globals, args: ReinitArgs) -> Result<ExitCode, Fail> {
-    let context = Context::new(globals, Some(&args.cluster)).await?;
+    let context = Context::new(globals, args.cluster.as_deref()).await?;
     let cluster = context.cluster().await?;
     let asking = !args.force && ask::is_interactive();
     if args.members.is_empty() && !asking {
@@ -57,7 +60,11 @@ pub async fn run(globals: &Globals, args: ReinitArgs) -> Result<ExitCode, Fail> 
     let mut accepted = Vec::new();
     for (name, member) in &chosen {
         let url = rest::url(&member.api_url, "reinitialize");
-        match context.rest.post(&url, &json!({"force": args.force}), ACCEPT).await {
+        match context
+            .rest
+            .post(&url, &json!({"force": args.force, "from_leader": args.from_leader}), ACCEPT)
+            .await
+        {
             Ok(answer) if answer.is_success() => {
                 println!("Success: reinitialize for member {name}");
                 accepted.push((*name, rest::url(&member.api_url, "patroni")));

@@ -5,8 +5,9 @@ use std::time::Duration;
 use hart_config::{Config, Credentials};
 use hart_tls::{ClientFiles, ClientSide, in_words};
 use hart_types::Chain;
-use reqwest::{Client, Method};
+use reqwest::{Client, Method, Response};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::cli::fail::Fail;
 use crate::node::status::PeerStatus;
@@ -14,6 +15,10 @@ use crate::node::{http, tls};
 
 /// Limit for one connection.
 const CONNECT: Duration = Duration::from_secs(2);
+/// Within this time whoever lives has begun to answer.
+const BEGIN: Duration = Duration::from_millis(1200);
+/// And within this one the answer is whole.
+const WHOLE: Duration = Duration::from_secs(10);
 
 /// `GET /events` and `GET /metrics` may be long.
 const ANSWER_MAX: usize = 16 << 20;
@@ -63,6 +68,17 @@ impl Rest {
     /// No complete answer within the time: the reason as text.
     pub async fn get(&self, url: &str, within: Duration) -> Result<Answer, String> {
         self.call(Method::GET, url, None, within).await
+    }
+
+    /// `GET` of something long from one of several, some of which may be lost: that costs no more than [`BEGIN`].
+    ///
+    /// # Errors
+    /// The answer has not begun by then, or is not whole within [`WHOLE`]: the reason as text.
+    pub async fn get_long(&self, url: &str) -> Result<Answer, String> {
+        let request = self.http.get(url).timeout(WHOLE);
+        let response = timeout(BEGIN, request.send()).await;
+        let late = |_| format!("{url}: no answer within {} s", BEGIN.as_secs_f64());
+        read(response.map_err(late)?.map_err(|error| failed(url, error))?, url).await
     }
 
     /// `GET` of a member's status, whatever the code.
@@ -147,16 +163,20 @@ impl Rest {
         if let (Some(login), true) = (&self.login, changes) {
             request = request.basic_auth(&login.username, Some(login.password.expose()));
         }
-        let failed = |error: reqwest::Error| {
-            let error = error.without_url();
-            format!("{url}: {}", in_words(&error).unwrap_or_else(|| Chain(&error).to_string()))
-        };
-        let response = request.send().await.map_err(failed)?;
-        let status = response.status().as_u16();
-        let text =
-            http::text_up_to(response, ANSWER_MAX).await.map_err(|why| format!("{url}: {why}"))?;
-        Ok(Answer { status, text })
+        read(request.send().await.map_err(|error| failed(url, error))?, url).await
     }
+}
+
+async fn read(response: Response, url: &str) -> Result<Answer, String> {
+    let status = response.status().as_u16();
+    let text =
+        http::text_up_to(response, ANSWER_MAX).await.map_err(|why| format!("{url}: {why}"))?;
+    Ok(Answer { status, text })
+}
+
+fn failed(url: &str, error: reqwest::Error) -> String {
+    let error = error.without_url();
+    format!("{url}: {}", in_words(&error).unwrap_or_else(|| Chain(&error).to_string()))
 }
 
 /// The URL of `path` at the member that publishes `api_url` (`http://host:port/patroni`).

@@ -17,6 +17,9 @@ use crate::cli::{list, when};
 /// A shutdown checkpoint and crash recovery may take their time.
 const DONE: Duration = Duration::from_secs(600);
 
+/// A member that says that it takes longer may take this long to say it.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// Arguments of `hart restart`.
 #[derive(Args, Clone, Debug)]
 pub struct RestartArgs {
@@ -41,9 +44,20 @@ pub struct RestartArgs {
     /// takes it back.
     #[arg(long, value_name = "TIME")]
     scheduled: Option<String>,
+    /// How long a member may take, such as 30 or 2min; then the command fails, and the restart goes on.
+    /// Without it the shared setting primary_start_timeout counts (300 s), by which a primary that does not come
+    /// up gives its lease to another member.
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    timeout: Option<Duration>,
     /// Do not ask.
     #[arg(long)]
     force: bool,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let seconds = crate::api::seconds(text).filter(|seconds| *seconds > 0);
+    let wrong = || "expected a number of seconds, or a time such as 90s or 2min".to_owned();
+    seconds.map(Duration::from_secs).ok_or_else(wrong)
 }
 
 /// Restarts PostgreSQL of the members, one after the other.
@@ -79,7 +93,8 @@ pub async fn run(globals: &Globals, args: RestartArgs) -> Result<ExitCode, Fail>
         let planned = if answer.status == 202 { "scheduled " } else { "" };
         println!("Success: restart {planned}on member {name}");
     };
-    members::ask_each(&context, &chosen, "restart", &body, DONE, tell)
+    let within = args.timeout.map_or(DONE, |timeout| timeout + ANSWER);
+    members::ask_each(&context, &chosen, "restart", &body, within, tell)
         .await
         .map_err(|failed| Fail::failed(format!("not restarted: {}", failed.join(", "))))?;
     Ok(ExitCode::SUCCESS)
@@ -96,6 +111,9 @@ fn body(args: &RestartArgs, scheduled: Option<String>) -> Value {
     }
     if let Some(at) = scheduled {
         body.insert("schedule".to_owned(), at.into());
+    }
+    if let Some(timeout) = args.timeout {
+        body.insert("timeout".to_owned(), timeout.as_secs().into());
     }
     Value::Object(body)
 }

@@ -87,7 +87,7 @@ pub async fn run(globals: &Globals, args: TemplateArgs) -> Result<ExitCode, Fail
             eprintln!("hart: Consul knows no cluster \"{}\" yet: no members", context.scope);
             work.render_without(&context.scope, namespace(&context))?
         }
-        Err(fail) if work.needs_members() => return Err(fail),
+        Err(error) if work.needs_members() => return Err(error.into()),
         Err(_) => work.render_without(&context.scope, namespace(&context))?,
     };
     output.put(&text).await

@@ -18,7 +18,11 @@ pub fn read(text: &str) -> Result<Option<String>, Fail> {
     Ok(Some(hart_clock::with_offset(at)))
 }
 
-fn moment(text: &str, zone: &TimeZone) -> Result<Timestamp, Fail> {
+/// A point in time as people write it: with an offset, or by the clock of this zone.
+///
+/// # Errors
+/// As [`read`].
+pub fn moment(text: &str, zone: &TimeZone) -> Result<Timestamp, Fail> {
     if let Ok(at) = text.parse() {
         return Ok(at);
     }

@@ -11,25 +11,26 @@ use hart_ha::kv::State;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
-use crate::api::why::Why;
+use crate::api::why::{Why, size};
 use crate::cli::cluster::Cluster;
 use crate::cli::context::Context;
 use crate::cli::fail::Fail;
 use crate::cli::formats::{self, Format};
 use crate::cli::globals::Globals;
+use crate::cli::list::heard::{Heard, shown};
 use crate::cli::rest::{self, Answer};
+use crate::journal::Away;
 
 /// How long a member may take to answer.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_millis(1200);
 
 /// Arguments of `hart why`.
 #[derive(Args, Clone, Debug)]
 pub struct WhyArgs {
-    /// The member; without it all.
-    member: Option<String>,
     /// The cluster (scope); without it that of the configuration, or the only one in Consul.
-    #[arg(long, value_name = "SCOPE")]
     cluster: Option<String>,
+    /// The members; without any, all.
+    members: Vec<String>,
     /// How to print.
     #[arg(short, long, value_enum, default_value = "pretty")]
     format: Format,
@@ -42,20 +43,34 @@ pub struct WhyArgs {
 pub async fn run(globals: &Globals, args: WhyArgs) -> Result<ExitCode, Fail> {
     let context = Context::new(globals, args.cluster.as_deref()).await?;
     let cluster = context.cluster().await?;
-    if let Some(name) = &args.member {
+    // At the same time: who is lost costs the longer of the two only.
+    let (heard, mut said) =
+        tokio::join!(Heard::ask(&context, &cluster), ask(&context, &cluster, &args.members));
+    let away = heard.away();
+    for name in args.members.iter().filter(|name| !away.contains_key(*name)) {
         cluster.member(name)?;
     }
-    let said = ask(&context, &cluster, args.member.as_deref()).await;
+    for (name, away) in away {
+        if is_wanted(&args.members, &name) && (!away.entry || heard.is_silent(&name)) {
+            said.retain(|why| why.member != name);
+            said.push(lost(&cluster, &name, &away));
+        }
+    }
+    said.sort_by(|a, b| a.member.cmp(&b.member));
     let text = render(&cluster, &said, args.format);
     let mut out = std::io::stdout().lock();
     let written = writeln!(out, "{text}").and_then(|()| out.flush());
     Ok(if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn ask(context: &Context, cluster: &Cluster, only: Option<&str>) -> Vec<Why> {
+fn is_wanted(named: &[String], name: &str) -> bool {
+    named.is_empty() || named.iter().any(|only| only == name)
+}
+
+async fn ask(context: &Context, cluster: &Cluster, named: &[String]) -> Vec<Why> {
     let mut asked = JoinSet::new();
     for (name, member) in &cluster.snapshot.members {
-        if only.is_some_and(|only| only != name) {
+        if !is_wanted(named, name) {
             continue;
         }
         let (name, url) = (name.clone(), rest::url(&member.value.api_url, "why"));
@@ -100,6 +115,63 @@ fn read(name: &str, state: State, is_hart: bool, answer: Result<Answer, String>)
     }
 }
 
+/// Of a member that does not answer: since when, and what is kept for it.
+fn lost(cluster: &Cluster, name: &str, away: &Away) -> Why {
+    let entry = cluster.snapshot.member(name);
+    let role = entry.map_or_else(|| away.role.clone(), |entry| entry.role.to_string());
+    let state = entry.map_or_else(|| away.state.clone(), |entry| entry.state.to_string());
+    let url = entry.map_or(away.api_url.as_str(), |entry| entry.api_url.as_str());
+    let ttl = cluster.snapshot.config.as_ref().map(|config| config.value.member_slots_ttl);
+    let leader = cluster.leader().unwrap_or("the leader");
+    let slot = away.slot_keeps.map(|bytes| {
+        let ends = ttl.map(|ttl| {
+            let minutes = ttl.as_secs().div_ceil(60);
+            format!(
+                "; it is dropped when its entry has been gone for {minutes} min (member_slots_ttl)"
+            )
+        });
+        format!("its slot on {leader} keeps {} of WAL{}", size(bytes), ends.unwrap_or_default())
+    });
+    let lease = cluster.snapshot.lease();
+    if lease.is_some_and(|lease| lease.is_held() && lease.open && lease.holder == name) {
+        return left_running(name, url, away);
+    }
+    let none =
+        || format!("{leader} keeps no slot for it: what it lacks may be gone when it is back");
+    Why {
+        member: name.to_owned(),
+        verdict: "lost".to_owned(),
+        refusal: Some(Refusal {
+            rule: "away".to_owned(),
+            value: format!("since {}; it was {role}, {state}", shown(&away.since)),
+            remedy: format!(
+                "its agent at {url} does not answer: look whether the host is up; with its agent running it \
+                 comes back by itself"
+            ),
+        }),
+        waits_for: Vec::new(),
+        slot: Some(slot.unwrap_or_else(none)),
+        ..Why::default()
+    }
+}
+
+/// The holder of a lease without an end: it writes on.
+fn left_running(name: &str, url: &str, away: &Away) -> Why {
+    Why {
+        member: name.to_owned(),
+        verdict: "away".to_owned(),
+        refusal: Some(Refusal {
+            rule: "away".to_owned(),
+            value: format!(
+                "its agent since {}; it was left running as primary in a pause, and nobody takes over",
+                shown(&away.since)
+            ),
+            remedy: format!("start its agent ({url} does not answer)"),
+        }),
+        ..Why::default()
+    }
+}
+
 fn render(cluster: &Cluster, said: &[Why], format: Format) -> String {
     match format {
         Format::Pretty => {
@@ -138,7 +210,12 @@ fn pretty(why: &Why) -> String {
         ("leads", _) => "leads".to_owned(),
         ("may lead", _) => "yes, it may lead when the lease is free".to_owned(),
         (_, Some(refusal)) => {
-            let may = if why.verdict == "unknown" { "not known" } else { "no" };
+            let may = match why.verdict.as_str() {
+                "unknown" => "not known",
+                "lost" => "lost",
+                "away" => "away",
+                _ => "no",
+            };
             format!("{may} — {} (rule: {}); {}", refusal.value, refusal.rule, refusal.remedy)
         }
         (other, None) => other.to_owned(),
@@ -154,11 +231,14 @@ fn pretty(why: &Why) -> String {
     line("PostgreSQL", &state);
     line("doing", &why.phase);
     line("not streaming", &why.not_streaming);
+    line("PostgreSQL's log", why.log.as_deref().unwrap_or(""));
+    line("its WAL", why.slot.as_deref().unwrap_or(""));
     for wait in &why.waits_for {
         line("waits for", wait);
     }
     line("last request refused", why.refused.as_deref().unwrap_or(""));
     line("settings", why.complaint.as_deref().unwrap_or(""));
+    line("installed", why.installed.as_deref().unwrap_or(""));
     line("lost when it came back", why.lost.as_deref().unwrap_or(""));
     text
 }
@@ -209,6 +289,46 @@ mod tests {
         );
         assert!(text.contains("last request refused: n3 is behind"), "{text}");
         assert!(text.ends_with("The lease of term 4 is n1's; it lasts 3 s."), "{text}");
+    }
+
+    #[test]
+    fn a_lost_member_is_answered_for() {
+        let away = Away {
+            since: "2026-01-01T00:00:01.500Z".into(),
+            api_url: "http://10.0.0.9:8008/patroni".into(),
+            role: "primary".into(),
+            state: "running".into(),
+            slot_keeps: Some(12 << 20),
+            ..Away::default()
+        };
+        let text = render(&made(), &[lost(&made(), "n9", &away)], Format::Pretty);
+        for part in [
+            "n9: lost — since 2026-01-01 00:00:01 UTC; it was primary, running (rule: away)",
+            "http://10.0.0.9:8008/patroni does not answer",
+            "its WAL: its slot on n1 keeps 12 MB of WAL; it is dropped when its entry has been gone for 30 min",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        let mut paused = made();
+        let status = paused.snapshot.status.as_mut().unwrap();
+        let lease = status.value.lease.as_mut().unwrap();
+        (lease.open, lease.holder) = (true, "n9".into());
+        let text = render(&paused, &[lost(&paused, "n9", &away)], Format::Pretty);
+        assert!(
+            text.contains("n9: away — its agent since 2026-01-01 00:00:01 UTC; it was left"),
+            "{text}"
+        );
+        let none = Away { slot_keeps: None, ..away };
+        assert!(lost(&made(), "n9", &none).slot.unwrap().contains("n1 keeps no slot"));
+    }
+
+    #[test]
+    fn the_line_of_postgresqls_log_is_named() {
+        let text = "/d.hart/postgresql.log, line 412: FATAL:  could not open file".to_owned();
+        let down = Why { log: Some(text.clone()), ..refused() };
+        let shown = render(&made(), &[down], Format::Pretty);
+        assert!(shown.contains(&format!("PostgreSQL's log: {text}")), "{shown}");
+        assert!(!render(&made(), &[refused()], Format::Pretty).contains("PostgreSQL's log"));
     }
 
     #[test]

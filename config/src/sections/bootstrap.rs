@@ -180,7 +180,15 @@ fn read_dynamic(
     let mut left = raw.clone();
     loop {
         let error = match DynamicConfig::from_raw(left.clone()) {
-            Ok(dynamic) => return dynamic,
+            Ok(dynamic) => {
+                for problem in &dynamic.slots.problems {
+                    let node = given.and_then(|node| node.at(&problem.field));
+                    if let Some(node) = node.or_else(|| given?.at(head(&problem.field))) {
+                        report(dcs, node, problem);
+                    }
+                }
+                return dynamic;
+            }
             Err(error) => error,
         };
         let wrong = given.and_then(|node| node.at(&error.field));
@@ -189,6 +197,10 @@ fn read_dynamic(
         };
         report(dcs, node, &error);
     }
+}
+
+fn head(field: &str) -> &str {
+    field.split_once('.').map_or(field, |(head, _)| head)
 }
 
 fn report(dcs: &Section<'_>, node: &Node, error: &ConfigError) {

@@ -65,6 +65,20 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "How long the slot of a member that is away is kept.",
     )
     .default("30min"),
+    key(
+        "bootstrap.dcs.slots",
+        Kind::Map,
+        "Permanent replication slots, by name: `type: physical`, or `type: logical` with `database` and `plugin`. They are \
+         made where they are missing and kept when the leader changes; logical ones are brought to the replicas from \
+         PostgreSQL 17 on. One that is taken out here is dropped. See slots.md.",
+    ),
+    key("bootstrap.dcs.permanent_slots", Kind::Map, "Older name of slots."),
+    key("bootstrap.dcs.permanent_replication_slots", Kind::Map, "Older name of slots."),
+    key(
+        "bootstrap.dcs.ignore_slots",
+        Kind::Maps,
+        "Slots that are left alone, each by some of `name`, `type`, `database` and `plugin`.",
+    ),
     key("bootstrap.dcs.postgresql", Kind::Section, "PostgreSQL's part."),
     key(
         "bootstrap.dcs.postgresql.use_pg_rewind",
@@ -91,9 +105,5 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     ignored("bootstrap.dcs.max_timelines_history"),
     ignored("bootstrap.dcs.primary_race_backoff"),
     ignored("bootstrap.dcs.check_timeline"),
-    ignored("bootstrap.dcs.slots"),
-    ignored("bootstrap.dcs.permanent_slots"),
-    ignored("bootstrap.dcs.permanent_replication_slots"),
-    ignored("bootstrap.dcs.ignore_slots"),
     ignored("bootstrap.dcs.standby_cluster"),
 ];

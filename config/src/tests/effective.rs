@@ -20,7 +20,7 @@ fn the_sample_runs_with_its_own_and_the_shared_values() {
     let got = effective_postgresql(&config, &config.bootstrap.dynamic);
     let expected = json!({
         "cluster_name": "ha", "hot_standby": "on", "listen_addresses": "10.0.0.21,127.0.0.1",
-        "max_connections": "50", "max_locks_per_transaction": "64",
+        "max_connections": "50",
         "max_prepared_transactions": "0", "max_replication_slots": "10", "max_wal_senders": "10",
         "max_worker_processes": "8", "port": "5432", "track_commit_timestamp": "off",
         "unix_socket_directories": "/var/lib/hart/n1", "wal_keep_size": "128MB",
@@ -30,6 +30,20 @@ fn the_sample_runs_with_its_own_and_the_shared_values() {
     assert_eq!(got.warnings, [""; 0]);
     assert!(got.use_pg_rewind && got.use_slots);
     assert_eq!(got.pg_hba.unwrap().len(), 3);
+}
+
+/// Versions of PostgreSQL differ in it.
+#[test]
+fn a_number_of_locks_that_nobody_gave_is_left_to_the_version() {
+    let locks = |given: Value| {
+        let got = effective("pgpass: /p", json!({"parameters": given}));
+        (got.parameters.get("max_locks_per_transaction").cloned(), got.warnings.join(""))
+    };
+    assert_eq!(locks(json!({})), (None, String::new()));
+    let given = json!({"max_locks_per_transaction": 500});
+    assert_eq!(locks(given), (Some("500".to_owned()), String::new()));
+    let wrong = "max_locks_per_transaction: \"7\" is out of range; the default is used";
+    assert_eq!(locks(json!({"max_locks_per_transaction": 7})), (None, wrong.to_owned()));
 }
 
 #[test]

@@ -112,7 +112,11 @@ fn every_shared_key_of_the_table_is_read() {
             json!({ name: value })
         });
         let raw = wrong.as_object().unwrap().clone();
-        let error = hart_ha::kv::DynamicConfig::from_raw(raw).unwrap_err();
+        // Slots that cannot be read are left out; the other settings do not hang on them.
+        let error = match hart_ha::kv::DynamicConfig::from_raw(raw) {
+            Ok(read) => read.slots.problems.first().cloned().expect(path),
+            Err(error) => error,
+        };
         assert_eq!(error.field, path);
     }
 }

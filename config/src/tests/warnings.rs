@@ -56,10 +56,10 @@ fn a_misspelt_tag_is_kept_with_a_word_about_it() {
 #[test]
 fn what_only_patroni_does_is_known_as_such() {
     assert_eq!(
-        warnings("etcd3: {host: e}\nbootstrap: {dcs: {slots: {a: {type: physical}}}}"),
+        warnings("etcd3: {host: e}\nbootstrap: {dcs: {check_timeline: true}}"),
         [
             "n1.yml:1: key \"etcd3\" is not supported by hart and is ignored",
-            "n1.yml:2: key \"bootstrap.dcs.slots\" is not supported by hart and is ignored",
+            "n1.yml:2: key \"bootstrap.dcs.check_timeline\" is not supported by hart and is ignored",
         ]
     );
     let what = "n1.yml:1: key \"postgresql.rewind\" is not supported by hart and is ignored";
@@ -203,12 +203,14 @@ fn shared_settings_without_effect_are_said() {
     assert_eq!(said(used), [""; 0]);
     assert_eq!(
         said(
-            r#"{"ttl": 60, "slots": {"a": {}}, "postgresql": {"recovery_conf": {}, "parametres": {}}}"#
+            r#"{"ttl": 60, "check_timeline": true, "slots": {"a": {}, "b": 7}, "postgresql": {"recovery_conf": {}, "parametres": {}}}"#
         ),
         [
-            "slots: the shared value is not used: hart does not support it",
+            "check_timeline: the shared value is not used: hart does not support it",
             "postgresql.recovery_conf: the shared value is not used: hart does not support it",
             "postgresql.parametres: nobody knows this setting; is parameters meant?",
+            "the shared value is not used: slots.b: expected type: physical, or type: logical with database and \
+             plugin, found 7",
             "ttl: 30 s is used instead of 60 s; a lease lasts 2 to 30 s",
         ]
     );

@@ -3,12 +3,15 @@
 
 mod text;
 
-use hart_ha::kv::{Role, State};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hart_ha::kv::{Role, State, SynchronousMode};
 use jiff::Timestamp;
 
 use super::picture::Picture;
 use super::status::dcs_last_seen;
-use crate::node::counters::{Cause, Counters, Timing};
+use crate::node::counters::{BOUNDS_MICROS, Cause, Counters, Timing};
 use crate::node::view::{Handle, View};
 
 pub(super) use text::CONTENT_TYPE;
@@ -20,9 +23,18 @@ pub(super) fn render(handle: &Handle, picture: &Picture<'_>) -> String {
     let mut text = Text::new(&[("scope", file.scope.as_str()), ("name", file.name.as_str())]);
     server(&mut text, picture);
     wal(&mut text, picture);
+    slots(&mut text, picture);
+    replicas(&mut text, picture);
     cluster(&mut text, picture);
     lease(&mut text, picture);
     counted(&mut text, &handle.counters, &handle.journal.counts());
+    if let Some(server) = &handle.tls.server {
+        text.gauge(
+            "hart_certificate_expires_timestamp_seconds",
+            "Unix time until which the REST API's certificate is valid; absent without HTTPS.",
+            exact(server.pair().expires()),
+        );
+    }
     let dns = file.dns.is_some().then(|| handle.dns.prometheus());
     text.finish(dns.as_deref())
 }
@@ -60,20 +72,21 @@ fn wal(text: &mut Text, picture: &Picture<'_>) {
     let probe = view.probe.as_deref().filter(|_| picture.answers());
     let written = view.sql.as_ref().filter(|sql| !sql.in_recovery && picture.answers());
     let position = |lsn: Option<hart_ha::lsn::Lsn>| lsn.map_or(0, |lsn| lsn.0);
-    text.counter(
+    // Positions, which can go back: gauges, though Patroni calls them counters.
+    text.gauge(
         "patroni_xlog_location",
         "Position to which a primary has written WAL, in bytes; 0 on a replica.",
-        position(written.map(|sql| sql.write_lsn)),
+        exact(position(written.map(|sql| sql.write_lsn))),
     );
-    text.counter(
+    text.gauge(
         "patroni_xlog_received_location",
         "Position to which a replica has received WAL, in bytes; 0 on a primary.",
-        position(picture.received()),
+        exact(position(picture.received())),
     );
-    text.counter(
+    text.gauge(
         "patroni_xlog_replayed_location",
         "Position to which a replica has replayed WAL, in bytes; 0 on a primary.",
-        position(picture.replayed()),
+        exact(position(picture.replayed())),
     );
     let replayed = probe.and_then(|probe| seconds(probe.last_replayed_at.as_deref()?));
     text.gauge(
@@ -91,6 +104,42 @@ fn wal(text: &mut Text, picture: &Picture<'_>) {
         "1 if a replica does not stream.",
         is("in archive recovery"),
     );
+}
+
+fn slots(text: &mut Text, picture: &Picture<'_>) {
+    let Some(probe) = picture.view.probe.as_deref().filter(|_| picture.answers()) else { return };
+    let help = "WAL that a replication slot keeps from being removed, in bytes.";
+    text.family("hart_slot_retained_bytes", "gauge", help);
+    for (slot, bytes) in &probe.slots_keep {
+        text.sample("", &[("slot", slot.as_str())], exact(*bytes));
+    }
+}
+
+/// Of a primary: who streams from it, by its own word.
+fn replicas(text: &mut Text, picture: &Picture<'_>) {
+    let probe = picture.view.probe.as_deref().filter(|_| picture.answers());
+    let Some((probe, end)) = probe.and_then(|probe| Some((probe, probe.write_lsn?))) else {
+        return;
+    };
+    let streaming = |row: &&hart_postgres::StandbyRow| row.state.as_deref() == Some("streaming");
+    let help = "How many servers stream from this primary (pg_stat_replication).";
+    let count = probe.standbys.iter().filter(streaming).count();
+    text.gauge("hart_streaming_replicas", help, u32::try_from(count).unwrap_or(u32::MAX));
+    let help = "WAL that a replica has not confirmed to this primary as received (flushed) or replayed, in bytes.";
+    text.family("hart_replica_lag_bytes", "gauge", help);
+    // Two senders of one name, as while a replica comes back: the one that is further.
+    let mut lags: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for row in probe.standbys.iter().filter(streaming) {
+        let Some(name) = row.application_name.as_deref() else { continue };
+        for (what, lsn) in [("received", row.flush_lsn), ("replayed", row.replay_lsn)] {
+            let Some(lsn) = lsn else { continue };
+            let lag = end.bytes_since(lsn);
+            lags.entry((name, what)).and_modify(|least| *least = lag.min(*least)).or_insert(lag);
+        }
+    }
+    for ((name, what), lag) in lags {
+        text.sample("", &[("replica", name), ("wal", what)], exact(lag));
+    }
 }
 
 fn cluster(text: &mut Text, picture: &Picture<'_>) {
@@ -112,6 +161,15 @@ fn cluster(text: &mut Text, picture: &Picture<'_>) {
         "patroni_failsafe_mode_is_active",
         "1 if it leads without Consul by the members' promises, or has promised that.",
         picture.failsafe_is_active(),
+    );
+    text.gauge(
+        "hart_synchronous_mode",
+        "What the shared settings want of commits: 0 asynchronous, 1 synchronous, 2 quorum.",
+        match view.config.synchronous_mode {
+            SynchronousMode::Off => 0,
+            SynchronousMode::On => 1,
+            SynchronousMode::Quorum => 2,
+        },
     );
     let enabled = view.config.failsafe_mode;
     text.gauge("patroni_failsafe_mode_enabled", "1 if failsafe mode is on.", enabled);
@@ -147,7 +205,9 @@ fn lease(text: &mut Text, picture: &Picture<'_>) {
         "The same, as the guard has it; 0 where it is not armed.",
         left(view.armed),
     );
-    text.counter("hart_term", "Highest number of a reign that this node knows.", view.term);
+    let ttl = view.config.ttl.as_secs_f64();
+    text.gauge("hart_lease_ttl_seconds", "How long a lease lasts, by the shared settings.", ttl);
+    text.gauge("hart_term", "Highest number of a reign that this node knows.", exact(view.term));
     let may = view.verdict.may_lead();
     text.gauge("hart_may_lead", "1 if it leads, or may when the lease is free.", may);
     let reachable = view.store_reachable;
@@ -157,8 +217,8 @@ fn lease(text: &mut Text, picture: &Picture<'_>) {
 }
 
 fn counted(text: &mut Text, counters: &Counters, events: &[(String, u64)]) {
-    summary(text, "hart_loop_seconds", "Turns of the agent's loop.", &[(&[], &counters.turns)]);
-    summary(
+    histogram(text, "hart_loop_seconds", "Turns of the agent's loop.", &[(&[], &counters.turns)]);
+    histogram(
         text,
         "hart_consul_request_seconds",
         "Requests to Consul that were answered, by kind.",
@@ -194,10 +254,18 @@ fn counted(text: &mut Text, counters: &Counters, events: &[(String, u64)]) {
 /// Labels and what was measured.
 type Measured<'a> = (&'a [(&'a str, &'a str)], &'a Timing);
 
-fn summary(text: &mut Text, name: &'static str, help: &str, measured: &[Measured<'_>]) {
-    text.family(name, "summary", help);
+fn histogram(text: &mut Text, name: &'static str, help: &str, measured: &[Measured<'_>]) {
+    text.family(name, "histogram", help);
     for (labels, timing) in measured {
+        let up_to = timing.up_to();
         let (count, time) = timing.get();
+        // What is counted meanwhile must not make a bucket larger than all.
+        for (bound, within) in BOUNDS_MICROS.iter().zip(up_to) {
+            let bound = Duration::from_micros(*bound).as_secs_f64().to_string();
+            let labels = [*labels, &[("le", bound.as_str())]].concat();
+            text.sample("_bucket", &labels, exact(within.min(count)));
+        }
+        text.sample("_bucket", &[*labels, &[("le", "+Inf")]].concat(), exact(count));
         text.sample("_sum", labels, time.as_secs_f64());
         text.sample("_count", labels, exact(count));
     }

@@ -24,6 +24,7 @@ async fn changes_need_the_password_and_reading_does_not() {
         ("POST", "/restart"),
         ("POST", "/reinitialize"),
         ("POST", "/reload"),
+        ("POST", "/upgrade"),
         ("PATCH", "/config"),
         ("PUT", "/config"),
         ("DELETE", "/switchover"),

@@ -147,6 +147,23 @@ async fn reload_says_what_is_wrong_with_the_file() {
 }
 
 #[tokio::test]
+async fn an_upgrade_says_which_version_takes_over_or_why_none_does() {
+    let mut node = Node::new(replica());
+    let answer = asked(&mut node, "/upgrade", r#"{"force": true}"#, |ask| match ask {
+        Ask::Upgrade { force: true, reply } => reply.send(Ok("0.2.0".into())).unwrap(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(line(&answer.await), (202, "hart 0.2.0 takes over"));
+    let answer = asked(&mut node, "/upgrade", "", |ask| match ask {
+        Ask::Upgrade { force: false, reply } => reply.send(Err("it is no hart".into())).unwrap(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(line(&answer.await), (503, "it is no hart"));
+    let answer = node.call("POST", "/upgrade", Some(r#"{"to": "9"}"#)).await;
+    assert_eq!(line(&answer), (400, "Unknown key: to"));
+}
+
+#[tokio::test]
 async fn an_agent_that_stops_says_so() {
     let Node { handle, asks, .. } = Node::new(replica());
     drop(asks);

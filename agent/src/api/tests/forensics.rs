@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hart_ha::brain::{Refusal, Verdict};
 use hart_ha::kv::{State, SynchronousMode};
-use hart_ha::observation::{Local, Observation, Sql, Upstream};
+use hart_ha::observation::{Local, Observation, Rests, Sql, Upstream};
 use serde_json::json;
 
 use super::{Node, View, primary, replica};
@@ -62,6 +62,15 @@ async fn a_replica_that_gets_nothing_says_from_whom() {
     let why: Why = serde_json::from_value(node.get("/why").await.json()).unwrap();
     assert!(why.not_streaming.contains("n9 has no member entry"), "{}", why.not_streaming);
     assert_eq!(why.verdict, "may lead");
+    let mut paused = replica();
+    let sql = paused.sql.as_mut().unwrap();
+    (sql.streaming, sql.rests) = (false, Some(Rests::Paused));
+    let upstream = Some(Upstream { name: "n1".into(), host: "10.0.0.1".into(), port: 5432 });
+    paused.observation = observation(Local { upstream, ..Local::default() }, &paused);
+    let node = Node::new(paused);
+    let why: Why = serde_json::from_value(node.get("/why").await.json()).unwrap();
+    let told = "nothing comes from n1: replay is paused here";
+    assert!(why.not_streaming.starts_with(told), "{}", why.not_streaming);
     let mut silent = View { state: State::Starting, sql: None, ..replica() };
     silent.observation = observation(Local::default(), &silent);
     let node = Node::new(silent);

@@ -54,6 +54,13 @@ async fn a_patch_is_merged_and_null_deletes() {
     let expected = json!({"standby": {"password": "s3cret"},
         "postgresql": {"parameters": {"a": "1", "b": 2}}, "pause": true});
     assert_eq!(stored(&node).await, expected);
+    let told: Vec<_> = node.handle.journal.after(0, 9).0.into_iter().map(|e| e.text).collect();
+    let told = told.join("\n");
+    for change in
+        ["ttl: 5 → not set", "pause: not set → true", "postgresql.parameters.b: not set → 2"]
+    {
+        assert!(told.contains(&format!(" has changed the shared settings: {change}")), "{told}");
+    }
     assert!(woken(&mut node));
     for ttl in ["60", "1", "\"2 min\""] {
         let answer = node.call("PATCH", "/config", Some(&format!(r#"{{"ttl":{ttl}}}"#))).await;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Ask, Node, SYSTEM, View, config, primary, replica, snapshot};
 use crate::node::status::PeerStatus;
 
-fn probe(in_recovery: bool) -> Probe {
+pub fn probe(in_recovery: bool) -> Probe {
     let text = json!({
         "in_recovery": in_recovery, "backend": 7, "timeline": 2, "checkpoint_timeline": 2,
         "system_identifier": SYSTEM, "server_version": 150_014,
@@ -21,7 +21,7 @@ fn probe(in_recovery: bool) -> Probe {
         "receive_lsn": in_recovery.then_some(960), "replay_lsn": in_recovery.then_some(940),
         "replay_paused": false,
         "last_replayed_at": in_recovery.then_some("2026-01-01T10:20:30.500000Z"),
-        "receiver": null, "standbys": [], "synchronous_standby_names": "",
+        "receiver": null, "standbys": [], "slots_keep": {"n2": 16_777_216}, "synchronous_standby_names": "",
         "pending_restart": ["max_connections"],
     });
     serde_json::from_value(text).unwrap()
@@ -44,6 +44,8 @@ async fn status(node: &Node) -> Value {
     assert_eq!(serde_json::to_value(&read).unwrap(), body);
     let seen = body["dcs_last_seen"].take().as_i64().unwrap();
     assert!((hart_clock::wall().as_second() - seen).abs() < 120, "{seen}");
+    let begun = body["hart"].as_object_mut().unwrap().remove("begun").unwrap();
+    assert!(begun.as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{begun}");
     for name in ["lease", "armed"] {
         if let Some(left) = body["hart"][name].get_mut("left_ms") {
             assert!(left.take().as_u64().unwrap() > 0);

@@ -119,6 +119,19 @@ async fn a_certificate_is_a_lock_and_a_password_another() {
 }
 
 #[tokio::test]
+async fn until_when_the_certificate_is_valid_is_a_metric() {
+    let pki = Pki::new(&["n1"]);
+    let node = Node::with(&pki.restapi("n1"), NO_CONSUL, primary());
+    let tls = Tls::begin(Fresh::read(&node.handle.file).unwrap());
+    let handle = node.handle.clone().with_tls(tls);
+    let told = call(handle, request("GET", "/metrics", None)).await.body;
+    // The first day of 2090.
+    let sample =
+        "hart_certificate_expires_timestamp_seconds{scope=\"demo\",name=\"n1\"} 3786912000\n";
+    assert!(told.contains(sample), "{told}");
+}
+
+#[tokio::test]
 async fn headers_for_https_are_added() {
     let pki = Pki::new(&["n1"]);
     let headers = "  http_extra_headers: {X-A: plain, X-B: plain}\n  \

@@ -8,6 +8,7 @@ use hart_ha::brain::rest_address;
 
 use hart_ha::kv::DynamicConfig;
 use hart_ha::round_trip::borne;
+use hart_ha::store::Snapshot;
 use hart_types::Chain;
 use tokio::time::Instant;
 
@@ -27,6 +28,8 @@ pub struct Found {
     pub items: Vec<Item>,
     /// The shared settings.
     pub stored: Option<DynamicConfig>,
+    /// All of the cluster's keys, where they can be read.
+    pub keys: Option<Snapshot>,
 }
 
 /// Looks at Consul; nothing is changed but that a session comes and goes.
@@ -35,20 +38,21 @@ pub async fn check(config: &Config) -> Found {
         Ok(client) => client,
         Err(error) => {
             let fail = Item::fail(SUBJECT, Chain(&error).to_string(), "see section consul");
-            return Found { items: vec![fail], stored: None };
+            return Found { items: vec![fail], stored: None, keys: None };
         }
     };
     let mut items = vec![reachable(&client).await];
     if items.iter().any(|item| item.level == super::Level::Fail) {
-        return Found { items, stored: None };
+        return Found { items, stored: None, keys: None };
     }
     let stored = stored(&client, config).await;
     items.push(may_read(&client, config).await);
     items.push(may_write(&client, config).await);
     items.push(may_hold_sessions(&client).await);
-    items.extend(same_address(&client, config).await);
+    let keys = keys(&client, config).await;
+    items.extend(keys.as_ref().and_then(|keys| same_address(keys, config)));
     items.extend(round_trip(&client, config, stored.as_ref()).await);
-    Found { items, stored }
+    Found { items, stored, keys }
 }
 
 async fn stored(client: &Client, config: &Config) -> Option<DynamicConfig> {
@@ -157,13 +161,16 @@ async fn may_hold_sessions(client: &Client) -> Item {
     }
 }
 
-/// Another member with this REST address: neither can be asked at its own, so there is no failsafe.
-async fn same_address(client: &Client, config: &Config) -> Option<Item> {
+async fn keys(client: &Client, config: &Config) -> Option<Snapshot> {
     let keys = Keys::new(config.kv_prefix());
     let read = client.kv().get_recurse(keys.prefix(), &ReadOptions::consistent()).await.ok()?;
+    Some(keys.snapshot(&read.value).0)
+}
+
+/// Another member with this REST address: neither can be asked at its own, so there is no failsafe.
+fn same_address(snapshot: &Snapshot, config: &Config) -> Option<Item> {
     let url = config.restapi.url("");
     let mine = rest_address(&url)?;
-    let snapshot = keys.snapshot(&read.value).0;
     let mut others = snapshot.members.iter().filter(|(name, _)| **name != config.name);
     let has_it = |url: &str| rest_address(url).as_ref() == Some(&mine);
     let (name, _) = others.find(|(_, entry)| has_it(&entry.value.api_url))?;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hart_config::{Config, effective_postgresql};
-use hart_postgres::{DataDir, Postgres, RunAs, Settings, Version};
+use hart_ha::kv::{DynamicConfig, SynchronousMode};
+use hart_postgres::{DataDir, Postgres, RunAs, SUPPORTED, Settings, Version};
 use hart_types::Chain;
 
 use super::item::Item;
@@ -21,6 +22,8 @@ pub struct Live {
     pub items: Vec<Item>,
     /// The server that runs in the data directory.
     pub postmaster: Option<i32>,
+    /// That of the programs.
+    pub version: Option<Version>,
 }
 
 impl Live {
@@ -40,11 +43,12 @@ impl Live {
         items.extend(refused(&postgres, &effective.parameters).await);
         items.extend(archive(&effective.parameters));
         items.extend(idle_slots(&effective.parameters));
+        items.extend(not_durable(&effective.parameters));
         let version = postgres.version(LOOK).await;
         items.push(programs(&version));
         let mut postmaster = None;
         match postgres.inspect(LOOK).await {
-            Ok(state) => items.push(data(config, &state, version.ok().as_ref())),
+            Ok(state) => items.push(data(config, &state, version.as_ref().ok())),
             Err(error) => {
                 items.push(Item::fail(
                     DATA,
@@ -57,8 +61,20 @@ impl Live {
             postmaster = Some(found.pid);
             items.push(Item::ok(DATA, format!("its PostgreSQL runs (process {})", found.pid)));
         }
-        Self { items, postmaster }
+        Self { items, postmaster, version: version.ok() }
     }
+
+    /// What is to be said of the programs where commits wait for a standby.
+    pub fn acknowledges_early(&self, shared: &DynamicConfig) -> Option<Item> {
+        let version = self.version.as_ref()?;
+        acknowledges_early(version, shared.synchronous_mode)
+    }
+}
+
+fn acknowledges_early(version: &Version, mode: SynchronousMode) -> Option<Item> {
+    let found = hart_postgres::acknowledges_early(version.number())?;
+    let remedy = "a minor release needs new programs and a restart of each member, replicas first";
+    (mode != SynchronousMode::Off).then(|| Item::warn(PROGRAMS, found, remedy))
 }
 
 /// A rewound server has files before its archiver that the former primary has archived. A command that fails
@@ -75,14 +91,58 @@ fn archive(parameters: &BTreeMap<String, String>) -> Option<Item> {
     })
 }
 
-/// PostgreSQL 18 gives up a slot that nobody has used for so long, whatever the member behind it still needs.
+/// In seconds: shorter ones are told.
+const SHORT: u64 = 60;
+
+/// PostgreSQL 18 gives up a slot that nobody has used for so long, whatever the member behind it still needs. Members' slots
+/// are used by hart every few seconds, which is too seldom for such a value.
 fn idle_slots(parameters: &BTreeMap<String, String>) -> Option<Item> {
     const NAME: &str = "idle_replication_slot_timeout";
-    let value = given(parameters, NAME).filter(|value| !value.starts_with('0'))?;
-    let found = format!("{NAME} = {value} gives up the slot of a member that is away for so long");
-    let remedy = "take it out: member_slots_ttl says how long such a slot is kept, and max_slot_wal_keep_size how \
+    let value = given(parameters, NAME)?;
+    let digits = value.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let amount: u64 = digits.parse().ok()?;
+    let seconds = match value.strip_prefix(digits).map(str::trim) {
+        Some("us") => amount / 1_000_000,
+        Some("ms") => amount / 1000,
+        Some("" | "s") => amount,
+        _ => SHORT,
+    };
+    if amount == 0 || seconds >= SHORT {
+        return None;
+    }
+    let found = format!(
+        "{NAME} = {value} is too short: the slots of members that are away may be given up"
+    );
+    let remedy = "take it out, or set a minute or more: member_slots_ttl says how long such a slot is kept, and max_slot_wal_keep_size how \
                   much WAL it may hold";
     Some(Item::warn(PARAMETERS, found, remedy))
+}
+
+/// What lets a crash of the host take, or spoil, what was acknowledged: on a standby that confirmed it, too.
+fn not_durable(parameters: &BTreeMap<String, String>) -> Vec<Item> {
+    let off = |name: &str| given(parameters, name).is_some_and(is_off);
+    let item = |(name, harm): (&str, &str)| {
+        let found = format!("{name} is off: when this host loses its power {harm}");
+        Item::warn(PARAMETERS, found, "take it out of the file, unless the data may be lost")
+    };
+    let harms = [
+        (
+            "fsync",
+            "acknowledged commits are gone, and the data may be unreadable; also what it confirmed as a synchronous standby",
+        ),
+        (
+            "full_page_writes",
+            "pages that were half written stay damaged, unless the file system writes whole ones",
+        ),
+    ];
+    harms.into_iter().filter(|(name, _)| off(name)).map(item).collect()
+}
+
+/// As PostgreSQL reads a boolean.
+fn is_off(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    let begins = |word: &str, least: usize| value.len() >= least && word.starts_with(&value);
+    value == "0" || begins("off", 2) || begins("false", 1) || begins("no", 1)
 }
 
 fn given<'p>(parameters: &'p BTreeMap<String, String>, name: &str) -> Option<&'p str> {
@@ -95,7 +155,7 @@ async fn refused(postgres: &Postgres, parameters: &BTreeMap<String, String>) -> 
     // Without programs there is a line about that.
     let refused = postgres.vet(parameters, LOOK).await.unwrap_or_default();
     let item = |(name, why): (String, String)| {
-        let found = format!("{name} is left out, PostgreSQL would not start with it: {why}");
+        let found = format!("{name} is left out: {why}");
         Item::warn(PARAMETERS, found, "mend it, or take it out of the file")
     };
     refused.into_iter().map(item).collect()
@@ -103,12 +163,12 @@ async fn refused(postgres: &Postgres, parameters: &BTreeMap<String, String>) -> 
 
 fn programs(version: &hart_postgres::Result<Version>) -> Item {
     match version {
-        Ok(version) if (13..=18).contains(&version.major) => {
+        Ok(version) if SUPPORTED.contains(&version.major) => {
             Item::ok(PROGRAMS, format!("PostgreSQL {}", version.text))
         }
         Ok(version) => {
             let found = format!("PostgreSQL {} is not supported", version.text);
-            Item::fail(PROGRAMS, found, "use 13 to 18; set postgresql.bin_dir")
+            Item::fail(PROGRAMS, found, "use 13 to 19; set postgresql.bin_dir")
         }
         Err(error) => {
             let remedy = "install PostgreSQL's server package, or set postgresql.bin_dir";
@@ -186,19 +246,49 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_durable_is_said() {
+        let names = |name: &str, value: &str| {
+            not_durable(&[(name.to_owned(), value.to_owned())].into()).len()
+        };
+        for value in ["off", "OFF", "of", "false", "f", "no", "0"] {
+            assert_eq!(names("fsync", value), 1, "{value}");
+        }
+        for value in ["on", "true", "o", "1", "yes", ""] {
+            assert_eq!(names("full_page_writes", value), 0, "{value}");
+        }
+        assert_eq!(names("synchronous_commit", "off"), 0, "that is each session's own");
+    }
+
+    #[test]
     fn a_timeout_of_idle_slots_is_said() {
         let level = |value: &str| {
             let name = "idle_replication_slot_timeout".to_owned();
             idle_slots(&[(name, value.to_owned())].into()).map(|item| item.level)
         };
-        assert_eq!((level("1h"), level(" 0 "), level("0s")), (Some(Level::Warn), None, None));
+        let warned = ["30", "59s", "2500ms"].map(level);
+        assert_eq!(warned, [const { Some(Level::Warn) }; 3]);
+        assert_eq!(
+            ["1h", "1min", "60 s", "120", " 0 ", "0s"].map(level),
+            [const { None::<Level> }; 6]
+        );
+    }
+
+    #[test]
+    fn an_old_minor_release_is_said_where_commits_wait() {
+        let level = |text: &str, mode| {
+            let version = Version { major: 17, text: text.to_owned() };
+            acknowledges_early(&version, mode).map(|item| item.level)
+        };
+        assert_eq!(level("17.4", SynchronousMode::Quorum), Some(Level::Warn));
+        assert_eq!(level("17.4", SynchronousMode::Off), None);
+        assert_eq!(level("17.5", SynchronousMode::On), None);
     }
 
     #[test]
     fn versions_out_of_range_fail() {
         let of = |major| programs(&Ok(Version { major, text: major.to_string() })).level;
         assert_eq!(
-            (of(12), of(13), of(18), of(19)),
+            (of(12), of(13), of(19), of(20)),
             (Level::Fail, Level::Ok, Level::Ok, Level::Fail)
         );
     }

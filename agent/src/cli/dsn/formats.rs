@@ -1,6 +1,8 @@
 //! Connection strings with several hosts. Each driver has its own names for the same three things:
 //! which hosts, which of them will do, and how soon a dead one is given up.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -44,17 +46,40 @@ pub struct Dsn {
     pub username: Option<String>,
     /// Major version of libpq.
     pub libpq: u16,
+    /// How long data that is sent may stay unread, where the driver can say so.
+    pub unread: Unread,
+}
+
+/// How long data that is sent may stay unread before the connection is given up (`TCP_USER_TIMEOUT`). Nothing else
+/// finds a host that vanished while data is on the way; but it counts with a living server as well, which reads
+/// nothing more of a `COPY` while it waits for a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Where a lease lasts this long: before it is over there is no other primary to go to.
+    Lease(Duration),
+    /// For bulk work: as the kernel has it (`net.ipv4.tcp_retries2`), which counts only while nobody answers.
+    Kernel,
+}
+
+impl Unread {
+    /// A shorter lease is no reason to give up sooner: a loaded server stalls for a second or two.
+    const LEAST: Duration = Duration::from_secs(5);
+
+    fn limit(self) -> Option<Duration> {
+        match self {
+            Self::Lease(ttl) => Some(ttl.max(Self::LEAST)),
+            Self::Kernel => None,
+        }
+    }
 }
 
 /// Seconds for one connection: a host that does not answer is passed over.
 pub(super) const CONNECT: u32 = 2;
 /// Seconds of silence, then seconds between probes, then how many: a dead server is noticed after
-/// 5 + 2 × 1 s. With unacknowledged data it is `USER_TIMEOUT`, which keepalives do not cover.
+/// 5 + 2 × 1 s. While data is on the way no probes are sent, and [`Unread`] counts.
 pub(super) const IDLE: u32 = 5;
 const INTERVAL: u32 = 1;
 const COUNT: u32 = 2;
-/// Milliseconds.
-const USER_TIMEOUT: u32 = 5000;
 
 /// Everything but the unreserved characters of RFC 3986, section 2.3.
 const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -82,14 +107,14 @@ impl Dsn {
             RoleFilter::Primary => "read-write",
             // Before 14 there was no word for a standby; a session that refuses writes comes
             // nearest, and it may be any member.
-            RoleFilter::Replica if self.libpq < 14 => "any",
-            RoleFilter::Replica => "standby",
+            RoleFilter::Replica | RoleFilter::StandbyLeader if self.libpq < 14 => "any",
+            RoleFilter::Replica | RoleFilter::StandbyLeader => "standby",
             RoleFilter::Any => "any",
         };
         let mut options = vec![("target_session_attrs", session.to_owned())];
         options.extend(timeouts("keepalives_count"));
-        if self.libpq >= 12 {
-            options.push(("tcp_user_timeout", USER_TIMEOUT.to_string()));
+        if let Some(limit) = self.unread.limit().filter(|_| self.libpq >= 12) {
+            options.push(("tcp_user_timeout", limit.as_millis().to_string()));
         }
         if self.spreads() && self.libpq >= 16 {
             options.push(("load_balance_hosts", "random".to_owned()));
@@ -109,7 +134,7 @@ impl Dsn {
     pub(super) fn postgres_js_options(&self) -> Vec<(&'static str, String)> {
         let session = match self.role {
             RoleFilter::Primary => Some("primary"),
-            RoleFilter::Replica => Some("standby"),
+            RoleFilter::Replica | RoleFilter::StandbyLeader => Some("standby"),
             RoleFilter::Any => None,
         };
         let mut options: Vec<_> =
@@ -124,7 +149,8 @@ impl Dsn {
         let session = self.word("read-write", "read-only", "any");
         let mut options = vec![("target_session_attrs", session.to_owned())];
         options.extend(timeouts("keepalives_retries"));
-        options.push(("tcp_user_timeout", (USER_TIMEOUT / 1000).to_string()));
+        let limit = self.unread.limit();
+        options.extend(limit.map(|limit| ("tcp_user_timeout", limit.as_secs().to_string())));
         if self.spreads() {
             options.push(("load_balance_hosts", "random".to_owned()));
         }
@@ -216,7 +242,7 @@ impl Dsn {
     ) -> &'static str {
         match self.role {
             RoleFilter::Primary => primary,
-            RoleFilter::Replica => replica,
+            RoleFilter::Replica | RoleFilter::StandbyLeader => replica,
             RoleFilter::Any => any,
         }
     }

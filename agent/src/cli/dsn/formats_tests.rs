@@ -1,8 +1,27 @@
+use std::time::Duration;
+
 use super::*;
 
 fn dsn(role: RoleFilter) -> Dsn {
     let hosts = vec![("10.0.0.1".to_owned(), 5432), ("fd00::2".to_owned(), 5433)];
-    Dsn { hosts, role, dbname: "app".into(), username: Some("me".into()), libpq: 14 }
+    let unread = Unread::Lease(Duration::from_secs(3));
+    Dsn { hosts, role, dbname: "app".into(), username: Some("me".into()), libpq: 14, unread }
+}
+
+#[test]
+fn a_server_that_reads_nothing_is_given_up_when_there_may_be_another_or_never() {
+    let render = |unread, format| Dsn { unread, ..dsn(RoleFilter::Primary) }.render(format);
+    let lease = |seconds| Unread::Lease(Duration::from_secs(seconds));
+    for (unread, libpq, tokio) in [
+        (lease(3), " tcp_user_timeout=5000", " tcp_user_timeout=5"),
+        (lease(6), " tcp_user_timeout=6000", " tcp_user_timeout=6"),
+        (lease(30), " tcp_user_timeout=30000", " tcp_user_timeout=30"),
+        (Unread::Kernel, "_count=2", "_retries=2"),
+    ] {
+        let strings = [DsnFormat::Libpq, DsnFormat::TokioPostgres].map(|f| render(unread, f));
+        assert!(strings[0].ends_with(libpq), "{strings:?}");
+        assert!(strings[1].ends_with(tokio), "{strings:?}");
+    }
 }
 
 #[test]

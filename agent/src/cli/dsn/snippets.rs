@@ -33,7 +33,7 @@ impl Dsn {
     pub(super) fn node_postgres(&self) -> String {
         let (check, what) = match self.role {
             RoleFilter::Primary => ("!rows[0].standby", "primary"),
-            RoleFilter::Replica => ("rows[0].standby", "replica"),
+            RoleFilter::Replica | RoleFilter::StandbyLeader => ("rows[0].standby", "replica"),
             RoleFilter::Any => ("rows.length", "member"),
         };
         let hosts = self.places('[', ']');
@@ -69,7 +69,7 @@ impl Dsn {
     pub(super) fn asyncpg(&self) -> String {
         let target = match self.role {
             RoleFilter::Primary => "primary",
-            RoleFilter::Replica => "standby",
+            RoleFilter::Replica | RoleFilter::StandbyLeader => "standby",
             RoleFilter::Any => "any",
         };
         let hosts = self.places('(', ')');

@@ -1,7 +1,7 @@
 //! Many journals, one order.
 //!
-//! Each node's lines stay in their own order. Between nodes the wall clocks decide, corrected by what
-//! all of them saw ([`super::clocks`]), but never against cause and effect: nobody can have seen the
+//! Each node's lines stay in their own order. Between nodes the wall clocks decide, corrected by what their
+//! answers said of them ([`super::clocks`]), but never against cause and effect: nobody can have seen the
 //! lease of a term before its holder had it, and a term's lease is had only after the last one's was
 //! lost there where it was lost.
 
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::clocks;
+use super::clocks::{self, Reading};
 use crate::journal::{Entry, Kind};
 
 /// The order, and what was done to the times.
@@ -17,18 +17,18 @@ use crate::journal::{Entry, Kind};
 pub(super) struct Timeline {
     /// All lines; their times are corrected.
     pub entries: Vec<Entry>,
-    /// Milliseconds that were added to nodes' times, where any were.
-    pub corrected: BTreeMap<String, i64>,
+    /// Milliseconds by which nodes' clocks are ahead, where any are.
+    pub ahead: BTreeMap<String, i64>,
 }
 
 /// Merges the journals.
-pub(super) fn merge(journals: &BTreeMap<String, Vec<Entry>>) -> Timeline {
-    let corrections = clocks::corrections(journals);
-    let mut queues: Vec<std::vec::IntoIter<Entry>> = Vec::new();
-    for (node, entries) in journals {
-        let ms = corrections.get(node).copied().unwrap_or(0);
-        queues.push(entries.iter().map(|entry| shifted(entry, ms)).collect::<Vec<_>>().into_iter());
-    }
+pub(super) fn merge(
+    journals: &BTreeMap<String, Vec<Entry>>,
+    readings: &BTreeMap<String, Reading>,
+) -> Timeline {
+    let (journals, ahead) = clocks::fit(journals, readings);
+    let mut queues: Vec<std::vec::IntoIter<Entry>> =
+        journals.into_values().map(Vec::into_iter).collect();
     let mut gains: BTreeSet<u64> = queues
         .iter()
         .flat_map(|queue| queue.as_slice())
@@ -43,13 +43,7 @@ pub(super) fn merge(journals: &BTreeMap<String, Vec<Entry>>) -> Timeline {
         }
         entries.push(entry);
     }
-    let corrected = corrections.into_iter().filter(|(_, ms)| *ms != 0).collect();
-    Timeline { entries, corrected }
-}
-
-fn shifted(entry: &Entry, ms: i64) -> Entry {
-    let at = entry.at.checked_add(SignedDuration::from_millis(ms)).unwrap_or(entry.at);
-    Entry { at, ..entry.clone() }
+    Timeline { entries, ahead }
 }
 
 /// The queue whose first line comes next: the earliest, unless its cause is still to come.
@@ -79,7 +73,11 @@ mod tests {
 
     fn texts(journals: &[(&str, Vec<Entry>)]) -> Vec<String> {
         let journals = journals.iter().map(|(n, e)| ((*n).to_owned(), e.clone())).collect();
-        merge(&journals).entries.into_iter().map(|e| format!("{} {}", e.node, e.text)).collect()
+        merge(&journals, &BTreeMap::new())
+            .entries
+            .into_iter()
+            .map(|e| format!("{} {}", e.node, e.text))
+            .collect()
     }
 
     #[test]

@@ -4,10 +4,13 @@ use serde_json::{Map, Value, json};
 
 use super::EventsArgs;
 use super::merge::Timeline;
-use super::reigns::{Reign, phases, reigns};
+use super::reigns::{FormerWal, Reign, phases, reigns, sick_for};
 use crate::cli::formats::{self, Format};
-use crate::cli::table;
+use crate::cli::{out, table};
 use crate::journal::{Entry, Kind};
+
+/// So many lines, where nothing else is said.
+const LAST: usize = 60;
 
 /// What is printed.
 pub(super) struct Shown {
@@ -36,10 +39,22 @@ impl Shown {
         }
     }
 
-    fn pretty(&self) -> String {
+    /// Without the frame where a terminal would break its lines.
+    fn table(&self, width: Option<usize>) -> String {
         let rows: Vec<Vec<String>> = self.entries.iter().map(row).collect();
-        let mut text =
+        let table =
             table::render(&["Time (UTC)", "Member", "Term", "Event", "What"], &rows, &["Term"]);
+        let widest = table.lines().next().map_or(0, |line| line.chars().count());
+        match width {
+            Some(width) if widest > width => {
+                self.entries.iter().map(plain).collect::<Vec<_>>().join("\n")
+            }
+            _ => table,
+        }
+    }
+
+    fn pretty(&self) -> String {
+        let mut text = self.table(out::width());
         for reign in &self.reigns {
             text.push_str("\n\n");
             text.push_str(&summary(reign));
@@ -53,22 +68,10 @@ impl Shown {
 }
 
 /// Only lines, without summaries, for `--follow`.
-pub(super) fn lines(
-    timeline: Timeline,
-    args: &EventsArgs,
-    new: impl Fn(&Entry) -> bool,
-    format: Format,
-) -> String {
-    let entries: Vec<_> =
-        timeline.entries.into_iter().filter(|e| new(e) && wanted(e, args)).collect();
+pub(super) fn lines(timeline: Timeline, brief: bool, format: Format) -> String {
+    let entries: Vec<_> = timeline.entries.into_iter().filter(|e| wanted(e, brief)).collect();
     let lines: Vec<String> = match format {
-        Format::Pretty => entries
-            .iter()
-            .map(|entry| {
-                let [time, node, term, kind, text] = cells(entry);
-                format!("{time}  {node:<10} {term:>4}  {kind:<16} {text}")
-            })
-            .collect(),
+        Format::Pretty => entries.iter().map(plain).collect(),
         Format::Tsv => tsv(&entries).lines().skip(1).map(str::to_owned).collect(),
         // One document a line.
         Format::Json => entries.iter().filter_map(|e| serde_json::to_string(e).ok()).collect(),
@@ -78,17 +81,22 @@ pub(super) fn lines(
     lines.join("\n")
 }
 
-fn wanted(entry: &Entry, args: &EventsArgs) -> bool {
-    !(args.brief
-        && matches!(entry.kind, Kind::Phase | Kind::Decision | Kind::JobBegun | Kind::Session))
+fn plain(entry: &Entry) -> String {
+    let [time, node, term, kind, text] = cells(entry);
+    format!("{time}  {node:<10} {term:>4}  {kind:<16} {text}")
+}
+
+fn wanted(entry: &Entry, brief: bool) -> bool {
+    !(brief && matches!(entry.kind, Kind::Phase | Kind::Decision | Kind::JobBegun | Kind::Session))
 }
 
 fn chosen(entries: Vec<Entry>, args: &EventsArgs) -> Vec<Entry> {
-    let mut kept: Vec<Entry> = entries.into_iter().filter(|e| wanted(e, args)).collect();
-    match args.since.map(super::Since::start) {
-        Some(start) => kept.retain(|entry| entry.at >= start),
-        None => drop(kept.drain(..kept.len().saturating_sub(args.last))),
+    let mut kept: Vec<Entry> = entries.into_iter().filter(|e| wanted(e, args.brief)).collect();
+    if let Some(start) = args.since.map(super::Since::start) {
+        kept.retain(|entry| entry.at >= start);
     }
+    let all = if args.since.is_some() { kept.len() } else { LAST };
+    kept.drain(..kept.len().saturating_sub(args.last.unwrap_or(all)));
     kept
 }
 
@@ -98,8 +106,8 @@ fn notes(timeline: &Timeline) -> Vec<String> {
          a lease before its holder has it."
             .to_owned(),
     ];
-    for (node, ms) in &timeline.corrected {
-        let way = if *ms < 0 { "ahead" } else { "behind" };
+    for (node, ms) in &timeline.ahead {
+        let way = if *ms < 0 { "behind" } else { "ahead" };
         let off = ms.unsigned_abs();
         notes.push(format!(
             "{node}'s clock is {}.{:03} s {way}; its times are shown corrected.",
@@ -151,6 +159,9 @@ fn objects(entries: &[Entry]) -> Vec<Map<String, Value>> {
 /// A change of the leader in a few lines.
 fn summary(reign: &Reign) -> String {
     let mut text = format!("Term {}: {} leads", reign.term, reign.leader);
+    if let Some(former) = &reign.former {
+        text.push_str(&format!(" after {former}"));
+    }
     if !reign.reason.is_empty() {
         text.push_str(&format!(" — {}", reign.reason));
     }
@@ -159,18 +170,54 @@ fn summary(reign: &Reign) -> String {
         let Some(point) = point else { continue };
         let step = before.map(|ms| format!(" (+{})", seconds(point.after_ms - ms)));
         before = Some(point.after_ms);
+        // 2026-01-01T00:00:00.000Z: the day is that of the first line.
+        let clock = point.at.get(11..23).unwrap_or(&point.at);
         text.push_str(&format!(
-            "\n  {:>9}  {name:<20} {}: {}{}",
+            "\n  {clock}  {:>9}  {name:<20} {}: {}{}",
             seconds(point.after_ms),
             point.node,
             point.text,
             step.unwrap_or_default()
         ));
     }
-    for lost in &reign.lost {
-        text.push_str(&format!("\n  lost: {lost}"));
+    for line in lost(reign) {
+        text.push_str(&format!("\n  {line}"));
     }
     text
+}
+
+/// What the clients lost: time, and what was committed.
+fn lost(reign: &Reign) -> Vec<String> {
+    let mut lines = Vec::new();
+    let Some(former) = &reign.former else { return lines };
+    match &reign.no_writes {
+        Some(gap) if gap.exact => lines.push(format!("no writes for {}", seconds(gap.ms))),
+        Some(gap) if sick_for(&reign.reason).is_some() => lines.push(format!(
+            "no writes for at most {} (PostgreSQL on {former} was of no use before its writes were ended)",
+            seconds(gap.ms)
+        )),
+        Some(gap) => lines.push(format!(
+            "no writes for at most {} (from the last renewal on; when the writes on {former} ended is not known \
+             here)",
+            seconds(gap.ms)
+        )),
+        None => {}
+    }
+    lines.extend(reign.lost.iter().map(|lost| format!("lost: {lost}")));
+    let leader = &reign.leader;
+    match reign.former_wal {
+        FormerWal::Lost => {}
+        FormerWal::Contained => {
+            lines.push(format!("lost: nothing, {leader} has all that {former} had"))
+        }
+        FormerWal::NotMeasured => {
+            lines.push(format!("lost: not known, {former} is back and its WAL was not compared"));
+        }
+        FormerWal::Away => {
+            lines.push(format!("lost: not known before {former} is back and its WAL is compared"));
+        }
+    }
+    lines
 }
 
 fn seconds(ms: i64) -> String {
@@ -190,7 +237,7 @@ mod tests {
             cluster: None,
             format: Format::Pretty,
             follow: false,
-            last: 2,
+            last: Some(2),
             since: None,
             brief: false,
         }
@@ -202,7 +249,7 @@ mod tests {
             entry("n2", 1, 10, Kind::LeaseGained, 5, "the lease of term 5 is ours"),
             entry("n2", 2, 200, Kind::Writable, 5, "writes are possible here"),
         ];
-        Timeline { entries, corrected: BTreeMap::from([("n2".to_owned(), -1500)]) }
+        Timeline { entries, ahead: BTreeMap::from([("n2".to_owned(), 1500)]) }
     }
 
     #[test]
@@ -213,7 +260,10 @@ mod tests {
             text.contains("| 2026-01-01 00:00:00.010 | n2     |    5 | lease_gained "),
             "{text}"
         );
-        assert!(text.contains("Term 5: n2 leads\n    0.000 s  lease taken"), "{text}");
+        assert!(
+            text.contains("Term 5: n2 leads\n  00:00:00.010    0.000 s  lease taken"),
+            "{text}"
+        );
         assert!(text.contains("(+0.190 s)"), "{text}");
         assert!(text.contains("n2's clock is 1.500 s ahead"), "{text}");
     }
@@ -229,14 +279,14 @@ mod tests {
             tsv.starts_with("Time\tMember\tSeq\tTerm\tEvent\tAbout\tWhat\n2026-01-01T"),
             "{tsv}"
         );
-        let brief = EventsArgs { brief: true, last: 9, ..args() };
+        let brief = EventsArgs { brief: true, last: Some(9), ..args() };
         assert_eq!(Shown::of(&brief, timeline()).entries.len(), 2);
     }
 
     #[test]
-    fn following_prints_only_what_is_new() {
-        let text = lines(timeline(), &args(), |e| e.seq > 1, Format::Json);
-        assert_eq!(text.lines().count(), 1);
-        assert!(lines(timeline(), &args(), |_| false, Format::Yaml).is_empty());
+    fn following_has_lines_without_summaries() {
+        let text = lines(timeline(), false, Format::Json);
+        assert_eq!(text.lines().count(), 3);
+        assert!(lines(Timeline::default(), false, Format::Yaml).is_empty());
     }
 }

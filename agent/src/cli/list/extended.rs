@@ -1,16 +1,8 @@
 //! What only the members themselves know.
 
-use std::time::Duration;
-
-use tokio::task::JoinSet;
-
 use crate::cli::cluster::Cluster;
-use crate::cli::context::Context;
-use crate::cli::rest;
+use crate::cli::list::heard::Heard;
 use crate::node::status::{Own, PeerStatus};
-
-/// How long a member may take to answer.
-const ANSWER: Duration = Duration::from_millis(800);
 
 /// One member's own words; empty where it said nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,30 +15,19 @@ pub struct Extended {
     pub agent: String,
 }
 
-/// Asks all members at the same time; the answers are in the order of names.
-pub async fn ask_all(context: &Context, cluster: &Cluster) -> Vec<Extended> {
-    let mut asked = JoinSet::new();
-    for (at, member) in cluster.snapshot.members.values().enumerate() {
-        let (rest, url) = (context.rest.clone(), rest::url(&member.value.api_url, "patroni"));
-        let version = member.value.hart.clone();
-        asked.spawn(async move { (at, read(rest.get_status(&url, ANSWER).await, &version)) });
-    }
-    let mut answers = vec![Extended::default(); cluster.snapshot.members.len()];
-    while let Some(joined) = asked.join_next().await {
-        if let Ok((at, answer)) = joined {
-            answers[at] = answer;
-        }
-    }
-    answers
+/// What each said, in the order of names.
+pub fn all(heard: &Heard, cluster: &Cluster) -> Vec<Extended> {
+    let members = cluster.snapshot.members.iter();
+    members.map(|(name, member)| read(heard.status(name), &member.value.hart)).collect()
 }
 
-fn read(status: Result<PeerStatus, String>, version: &str) -> Extended {
-    let Ok(status) = status else {
+fn read(status: Option<&PeerStatus>, version: &str) -> Extended {
+    let Some(status) = status else {
         return Extended { agent: "does not answer".to_owned(), ..Extended::default() };
     };
     let agent = match version {
         "" => format!("Patroni {}", status.patroni.version.as_deref().unwrap_or("?")),
-        version => format!("hart {version}"),
+        version => format!("hart {version}{}", others(status, version)),
     };
     let word = status.hart.as_ref().map(|own| &own.word);
     let lease_left_ms = word.and_then(|word| Some(word.lease.as_ref()?.left_ms));
@@ -55,6 +36,15 @@ fn read(status: Result<PeerStatus, String>, version: &str) -> Extended {
         fencing: status.hart.as_ref().map(fencing).unwrap_or_default(),
         agent,
     }
+}
+
+/// What is installed and does not run yet, and a guard of another version.
+fn others(status: &PeerStatus, runs: &str) -> String {
+    let Some(own) = &status.hart else { return String::new() };
+    let guard = own.guard.as_ref().and_then(|guard| guard.version.as_ref());
+    let guard = guard.filter(|guard| *guard != runs).map(|guard| format!("; guard: {guard}"));
+    let installed = own.installed.as_ref().map(|version| format!("; installed: {version}"));
+    [guard, installed].into_iter().flatten().collect()
 }
 
 /// `armed: cgroup, mlock; not: realtime` or, on a node that does not lead, `ready: …`; empty where
@@ -80,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_silent_member_is_shown_as_such() {
-        assert_eq!(read(Err("refused".into()), "0.1.0").agent, "does not answer");
+        assert_eq!(read(None, "0.1.0").agent, "does not answer");
     }
 
     #[test]
@@ -91,19 +81,21 @@ mod tests {
         own.word.armed = own.word.lease.clone();
         let names = |names: [&str; 2]| names.map(str::to_owned).into();
         let (layers, missing) = (names(["child-kill", "pdeathsig"]), names(["cgroup", "mlock"]));
-        own.guard = Some(Guard { layers, missing, ..Guard::default() });
+        own.installed = Some("0.2.0".into());
+        let version = Some("0.0.9".into());
+        own.guard = Some(Guard { version, layers, missing, ..Guard::default() });
         let expected = Extended {
             lease_left_ms: Some(2149),
             fencing: "armed: child-kill, pdeathsig; not: cgroup, mlock".into(),
-            agent: "hart 0.1.0".into(),
+            agent: "hart 0.1.0; guard: 0.0.9; installed: 0.2.0".into(),
         };
-        assert_eq!(read(Ok(status), "0.1.0"), expected);
+        assert_eq!(read(Some(&status), "0.1.0"), expected);
     }
 
     #[test]
     fn a_patroni_has_no_guard() {
         let patroni = Who { version: Some("4.1.0".into()), ..Who::default() };
-        let said = read(Ok(PeerStatus { hart: None, patroni, ..running() }), "");
+        let said = read(Some(&PeerStatus { hart: None, patroni, ..running() }), "");
         assert_eq!(said, Extended { agent: "Patroni 4.1.0".into(), ..Extended::default() });
     }
 }

@@ -41,7 +41,9 @@ mod tests {
     #[test]
     fn every_documented_key_is_read() {
         let (_, unreadable) = read(|_| b"\xff".to_vec());
-        let keys: Vec<_> = KEYS.iter().map(|(key, ..)| key.replace("<name>", "n1")).collect();
+        // Members do not read the key of `hart roll`.
+        let keys = KEYS.iter().filter(|(key, ..)| *key != "roll");
+        let keys: Vec<_> = keys.map(|(key, ..)| key.replace("<name>", "n1")).collect();
         assert_eq!(unreadable, keys, "only keys that are read can be unreadable");
     }
 

@@ -88,6 +88,10 @@ async fn by_hand(
 ) -> Result<ExitCode, Fail> {
     let read = DynamicConfig::from_raw(after.clone());
     let read = read.map_err(|error| Fail::usage(error.to_string()))?;
+    let known = DynamicConfig::from_raw(before.clone()).unwrap_or_default();
+    if let Some(problem) = read.slots.newer_problem(&known.slots) {
+        return Err(Fail::usage(problem.to_string()));
+    }
     if let Some(ttl) = read.ttl_out_of_bounds().filter(|_| before.get("ttl") != after.get("ttl")) {
         return Err(Fail::usage(format!(
             "ttl: {} s is no lease that hart can keep",
@@ -122,7 +126,6 @@ fn tell_left_out(answer: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::rest::Rest;
     use hart_consul_dev::Server;
     use serde_json::json;
 
@@ -136,12 +139,7 @@ mod tests {
             server.url()
         );
         let config = hart_config::load_text("t.yml", &text, []).unwrap().config;
-        let context = Context {
-            scope: "demo".to_owned(),
-            prefix: "service/demo/".to_owned(),
-            consul: crate::node::consul_client(&config).unwrap(),
-            rest: Rest::new(&config).unwrap(),
-        };
+        let context = Context::of(&config, "service", "demo").unwrap();
         let map = |ttl: u64| json!({ "ttl": ttl }).as_object().unwrap().clone();
         let put = async |ttl| {
             let text = Value::Object(map(ttl)).to_string();

@@ -74,6 +74,7 @@ impl Node {
             name: seen.member.clone(),
             instance: seen.instance.clone(),
             tags: seen.tags.clone(),
+            ever_leads: seen.tags.may_fail_over(),
             bootstrap: config.clone(),
             conn_url: member.conn_url.clone(),
             api_url: member.api_url.clone(),

@@ -402,10 +402,15 @@ impl World {
         }
     }
 
+    /// What a node tries again and again is told once.
     fn note(&mut self, at: usize, what: impl Into<String>) {
-        if self.fault.is_some() {
-            let (after, node) = (self.since_fault(), self.nodes[at].name.clone());
-            self.happened.push(Happened { after, node, what: what.into() });
+        if self.fault.is_none() {
+            return;
+        }
+        let (after, node, what) = (self.since_fault(), self.nodes[at].name.clone(), what.into());
+        let last = self.happened.iter().rev().find(|told| told.node == node);
+        if last.is_none_or(|told| told.what != what) {
+            self.happened.push(Happened { after, node, what });
         }
     }
 }
@@ -413,7 +418,7 @@ impl World {
 /// Decisions that matter to people.
 fn sentence(decision: &Decision) -> Option<String> {
     let what = match &decision.command {
-        Command::Acquire(plan) => format!("takes the lease of term {}", plan.term),
+        Command::Acquire(plan) => format!("asks for the lease of term {}", plan.term),
         Command::HandOver(heir) => format!("hands the lease over to {}", heir.name),
         Command::Release => "releases the lease".to_owned(),
         Command::Begin(job) => format!("begins: {}", job.name()),
