@@ -9,6 +9,8 @@ use nix::sys::socket::{
     sockopt,
 };
 
+pub use rustix::net::SocketType;
+
 /// A UDP and a TCP socket for each address.
 #[derive(Debug)]
 pub struct Sockets {
@@ -52,10 +54,36 @@ impl Sockets {
     /// # Errors
     /// The address that cannot be used, and what to do.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
+        Self::bind_or_take(addresses, |_, _| None)
+    }
+
+    /// The same; `left` gives sockets that are bound already, where it has them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn bind_or_take(
+        addresses: &[SocketAddr],
+        left: impl Fn(SocketAddr, SocketType) -> Option<OwnedFd>,
+    ) -> Result<Self, BindError> {
         let pairs = addresses.iter().map(|address| {
-            pair(*address).map_err(|source| BindError { address: *address, source })
+            let udp = left(*address, SocketType::DGRAM).map(UdpSocket::from);
+            let tcp = left(*address, SocketType::STREAM).map(TcpListener::from);
+            match (udp, tcp) {
+                (Some(udp), Some(tcp)) => Ok((udp, tcp)),
+                _ => pair(*address).map_err(|source| BindError { address: *address, source }),
+            }
         });
         Ok(Self { pairs: pairs.collect::<Result<_, _>>()? })
+    }
+
+    /// All of them once more, for another process; those that the system does not give are left out.
+    #[must_use]
+    pub fn again(&self) -> Vec<OwnedFd> {
+        let both = |(udp, tcp): &(UdpSocket, TcpListener)| {
+            let (udp, tcp) = (udp.try_clone(), tcp.try_clone());
+            [udp.map(OwnedFd::from), tcp.map(OwnedFd::from)]
+        };
+        self.pairs.iter().flat_map(both).flatten().collect()
     }
 
     /// Where they listen.

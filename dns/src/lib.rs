@@ -41,7 +41,7 @@ mod tests;
 mod udp;
 mod zone;
 
-pub use bind::{BindError, Sockets};
+pub use bind::{BindError, SocketType, Sockets};
 pub use cluster::{Cluster, Host, Member};
 pub use counters::{Count, Counters};
 pub use fuzz::{Fuzz, Tally};

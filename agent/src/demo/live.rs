@@ -10,7 +10,7 @@ use super::cluster::Demo;
 use super::keyboard::{self, Key};
 use super::render::{Frame, lines, psql};
 use super::screen::Screen;
-use crate::cli::{Dsn, DsnFormat, Fail, RoleFilter};
+use crate::cli::{Dsn, DsnFormat, Fail, RoleFilter, Unread};
 
 /// Between two looks at what changed.
 const LOOK: Duration = Duration::from_millis(50);
@@ -141,6 +141,8 @@ pub fn dsn(demo: &Demo) -> String {
         dbname: "postgres".to_owned(),
         username: Some("postgres".to_owned()),
         libpq: 14,
+        // As the nodes have it.
+        unread: Unread::Lease(Duration::from_secs(3)),
     }
     .render(DsnFormat::Libpq)
 }

@@ -1,6 +1,7 @@
 //! The agent's own cluster, from the agent's picture.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::options::{Options, listen_addresses};
 use super::sight::Sight;
 use super::{confirm, picture};
 use crate::cli::rest::Rest;
+use crate::node::replace::handover;
 use crate::node::view::{Handle, View};
 
 /// The shortest pause between two questions to a leader.
@@ -32,7 +34,8 @@ pub struct Bound {
 /// What of the section cannot be used, or the address that cannot be listened on.
 pub fn bind(config: &Config) -> Result<Option<Bound>, String> {
     let Some(dns) = &config.dns else { return Ok(None) };
-    let sockets = Sockets::bind(&listen_addresses(&dns.listen)?)
+    let left = |address, kind| handover::left().socket(address, kind);
+    let sockets = Sockets::bind_or_take(&listen_addresses(&dns.listen)?, left)
         .map_err(|error| Chain(&error).to_string())?;
     let mut addresses = sockets.reachable();
     if addresses.is_empty() {
@@ -40,6 +43,14 @@ pub fn bind(config: &Config) -> Result<Option<Bound>, String> {
         addresses.extend(config.postgresql.connect_address.host.parse::<std::net::IpAddr>());
     }
     Ok(Some(Bound { options: Options::new(dns, addresses)?, sockets }))
+}
+
+impl Bound {
+    /// The sockets once more.
+    #[must_use]
+    pub fn again(&self) -> Vec<OwnedFd> {
+        self.sockets.again()
+    }
 }
 
 /// Starts the responder; it ends when this is dropped.

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use hart_ha::kv::LeaseState;
+use serde_json::Value;
 
+use super::away::gone;
 use super::entry::{Event, Kind};
 use super::sight::Sight;
 
@@ -64,18 +66,14 @@ fn store(old: &Sight, new: &Sight, events: &mut Events<'_>) {
         }
         _ => {}
     }
-    if old.store_known && old.members != new.members && new.store_known {
-        for (names, what) in
-            [(&new.members - &old.members, "is"), (&old.members - &new.members, "is not")]
-        {
-            for name in names {
-                let text = format!("{name} {what} a member of the cluster");
-                events.about(Kind::Member, Some(name), text);
-            }
-        }
+    if old.store_known && new.store_known {
+        members(old, new, events);
     }
-    if old.config.is_some() && new.config.is_some() && old.config != new.config {
-        events.add(Kind::Config, "the shared settings were changed");
+    if let (Some(Value::Object(before)), Some(Value::Object(now))) = (&old.config, &new.config)
+        && before != now
+    {
+        let what = crate::api::changes(before, now).join("; ");
+        events.add(Kind::Config, format!("the shared settings were changed: {what}"));
     }
     if old.sync != new.sync && new.store_known {
         let text = match &new.sync {
@@ -88,6 +86,19 @@ fn store(old: &Sight, new: &Sight, events: &mut Events<'_>) {
             }
         };
         events.add(Kind::SyncSet, text);
+    }
+}
+
+fn members(old: &Sight, new: &Sight, events: &mut Events<'_>) {
+    for name in new.members.keys().filter(|name| !old.members.contains_key(*name)) {
+        let text = format!("{name} is a member of the cluster");
+        events.about(Kind::Member, Some(name.clone()), text);
+    }
+    for (name, last) in old.members.iter().filter(|(name, _)| !new.members.contains_key(*name)) {
+        let text = format!("{name} is not a member of the cluster");
+        let event = events.add(Kind::Member, text);
+        event.about = Some(name.clone());
+        event.data = Some(gone(last));
     }
 }
 
@@ -270,6 +281,25 @@ mod tests {
         let lost = events.iter().find(|event| event.kind == Kind::LeaseLost).unwrap();
         assert_eq!(lost.term, Some(4));
         assert!(events.iter().any(|event| event.kind == Kind::ReadOnly));
+    }
+
+    #[test]
+    fn a_change_of_the_settings_says_which() {
+        let with = |ttl: u64| Sight { config: Some(serde_json::json!({"ttl": ttl})), ..seen() };
+        let events = compare(&with(3), &with(5));
+        assert_eq!(events[0].text, "the shared settings were changed: ttl: 3 → 5");
+        assert_eq!(kinds(&with(3), &with(3)), []);
+    }
+
+    #[test]
+    fn a_member_that_goes_leaves_what_its_entry_said() {
+        let entered =
+            super::super::sight::Entered { state: "running".into(), ..Default::default() };
+        let both = Sight { members: [("n3".to_owned(), entered)].into(), ..seen() };
+        let events = compare(&both, &seen());
+        assert_eq!((events[0].kind, events[0].about.as_deref()), (Kind::Member, Some("n3")));
+        assert_eq!(events[0].data.as_ref().unwrap()["state"], "running");
+        assert_eq!(compare(&seen(), &both)[0].data, None);
     }
 
     #[test]

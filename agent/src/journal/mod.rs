@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `entry` | one line |
+//! | `away` | who is not there any more, and since when |
 //! | `sight`, `compare` | from two looks at the world to events |
 //! | `recorder` | the loop's end: what each step adds |
 //! | `ring` | the newest lines, in memory |
@@ -13,6 +14,7 @@
 //! Nothing here ever waits for the disk but the thread in `files`: a disk that hangs or is full costs
 //! lines of the files, and nothing else. There are no secrets in it.
 
+mod away;
 mod compare;
 mod entry;
 mod files;
@@ -31,9 +33,11 @@ use hart_ha::time::Time;
 use jiff::Timestamp;
 use serde_json::Value;
 
+pub use away::Away;
 pub use entry::{Entry, Event, Kind};
-pub use recorder::Recorder;
+pub use recorder::{COMPARED, CONTAINED, RENEWED_MS, Recorder};
 
+use away::Absent;
 use files::Files;
 use ring::Ring;
 
@@ -51,6 +55,7 @@ struct Shared {
     ring: Ring,
     files: Option<Files>,
     lost: Option<Value>,
+    absent: Absent,
     /// Lines since the agent began.
     counts: BTreeMap<Kind, u64>,
 }
@@ -64,10 +69,12 @@ impl Journal {
             ring.load(line);
         }
         let lost = ring.last(Kind::LostWrites).and_then(|entry| entry.data);
+        let mut absent = Absent::default();
+        ring.after(0, usize::MAX).iter().for_each(|entry| absent.note(entry));
         let files = Files::start(dir).map_err(|error| {
             tracing::warn!("the journal is kept in memory only: no thread to write it: {error}");
         });
-        let shared = Shared { ring, files: files.ok(), lost, counts: BTreeMap::new() };
+        let shared = Shared { ring, files: files.ok(), lost, absent, counts: BTreeMap::new() };
         Self { node: node.into(), shared: Arc::new(Mutex::new(shared)) }
     }
 
@@ -75,7 +82,8 @@ impl Journal {
     #[must_use]
     pub fn in_memory(node: &str) -> Self {
         let ring = Ring::default();
-        let shared = Shared { ring, files: None, lost: None, counts: BTreeMap::new() };
+        let (lost, absent) = (None, Absent::default());
+        let shared = Shared { ring, files: None, lost, absent, counts: BTreeMap::new() };
         Self { node: node.into(), shared: Arc::new(Mutex::new(shared)) }
     }
 
@@ -86,6 +94,7 @@ impl Journal {
         shared.lost = lost.or(shared.lost.take());
         *shared.counts.entry(event.kind).or_default() += 1;
         let entry = self.entry(shared.ring.next(), event);
+        shared.absent.note(&entry);
         let Ok(line) = serde_json::to_string(&entry) else { return };
         if let Some(files) = &shared.files {
             files.send(line.clone());
@@ -134,6 +143,12 @@ impl Journal {
     #[must_use]
     pub fn lost(&self) -> Option<Value> {
         self.lock().lost.clone()
+    }
+
+    /// The members that are away for no longer than a day, as far as this node has seen it.
+    #[must_use]
+    pub fn away(&self) -> BTreeMap<String, Away> {
+        self.lock().absent.all(hart_clock::wall())
     }
 
     /// Has the files written to the end, as far as that goes within the time.

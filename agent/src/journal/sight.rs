@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hart_ha::brain::Step;
-use hart_ha::kv::{FailoverRequest, LeaseState, Role, State, SyncState};
+use hart_ha::kv::{FailoverRequest, LeaseState, Member, Role, State, SyncState};
 use hart_ha::lsn::Timeline;
 use hart_ha::observation::{Observation, Process};
+use hart_ha::store::{Snapshot, Versioned};
 use hart_ha::time::Time;
 use serde_json::Value;
 
@@ -32,7 +33,7 @@ pub(super) struct Sight {
     pub sync: Option<SyncState>,
     pub request: Option<FailoverRequest>,
     pub refused: Option<String>,
-    pub members: BTreeSet<String>,
+    pub members: BTreeMap<String, Entered>,
     pub config: Option<Value>,
     pub phase: String,
     pub shutdown: bool,
@@ -48,7 +49,7 @@ impl Sight {
         Self {
             now: obs.now,
             arrived: obs.store.arrived,
-            index: snapshot.map(hart_ha::store::Snapshot::status_index),
+            index: snapshot.map(Snapshot::status_index),
             lease: lease.map(|lease| (lease.holder.clone(), lease.term, lease.state)),
             store_known: snapshot.is_some(),
             reachable: obs.store.reachable,
@@ -69,12 +70,33 @@ impl Sight {
                 .map(|request| request.value.clone())
                 .filter(|request| !request.is_empty()),
             refused: step.refused.clone(),
-            members: snapshot.map(|s| s.members.keys().cloned().collect()).unwrap_or_default(),
+            members: snapshot.map(entered).unwrap_or_default(),
             config: snapshot.and_then(|s| s.config.as_ref()).map(|c| c.value.raw.clone().into()),
             phase: step.phase.clone(),
             shutdown: obs.shutdown,
         }
     }
+}
+
+/// What a member's entry said of it last.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Entered {
+    pub conn_url: String,
+    pub api_url: String,
+    pub role: String,
+    pub state: String,
+}
+
+fn entered(snapshot: &Snapshot) -> BTreeMap<String, Entered> {
+    let of = |(name, member): (&String, &Versioned<Member>)| {
+        let Member { conn_url, api_url, role, state, .. } = &member.value;
+        let (role, state) = (role.to_string(), state.to_string());
+        (
+            name.clone(),
+            Entered { conn_url: conn_url.clone(), api_url: api_url.clone(), role, state },
+        )
+    };
+    snapshot.members.iter().map(of).collect()
 }
 
 /// Without what makes each write of the same names differ from the last.

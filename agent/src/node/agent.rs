@@ -1,5 +1,6 @@
 //! The loop: observe → step → execute. It never waits for anything but the next event.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use super::namesake::{Alive, Clash, Namesake};
 use super::peers::Peers;
 use super::server::{Obstacle, Server};
 use super::store_task::Seen;
-use super::strays::Strays;
+use super::strays::{Presence, Strays};
 use super::tls::Tls;
 use super::vetted::Vetted;
 use super::view::{Ask, View};
@@ -56,13 +57,17 @@ pub enum Effect {
     /// Another node of this name answers.
     Namesake(Alive),
     /// A PostgreSQL that was started past the guard, or none; or why it cannot be told.
-    Looked(Result<Option<String>, String>),
+    Looked(Presence, Result<Option<String>, String>),
     /// It is gone.
     StrayEnded,
     /// The names of this standby were written.
     NamesRest,
     /// The lease was given up, or what is in the way of that.
     GaveUp(Option<Obstacle>),
+    /// Former permanent slots that are gone.
+    SlotsGone(BTreeSet<String>),
+    /// Whether another binary could go on: its version, or what is wrong with it.
+    Verified(Result<String, String>),
     /// Whether another node answers at this one's own REST address.
     OwnAddress(Option<String>),
 }
@@ -121,6 +126,8 @@ pub struct Agent {
     pub(super) file_faults: super::file_faults::FileFaults,
     /// What is wrong with the slots, as it was found last.
     pub(super) slot_faults: watch::Sender<Vec<String>>,
+    /// What is known of the slots that are kept here.
+    pub(super) slot_work: super::slot_work::SlotKeeper,
     /// The member that has the slot which this node's name gives.
     pub(super) slot_holder: Option<String>,
     /// When the failsafe list could not be written beside the data directory.
@@ -134,7 +141,8 @@ pub struct Agent {
     pub(super) refreshing: Vec<(oneshot::Receiver<()>, oneshot::Sender<()>)>,
     /// A lease of this node's is to have no end, as the lease thread was told.
     pub(super) open: bool,
-    pub(super) restarting: Option<oneshot::Sender<Result<(), String>>>,
+    /// Who waits for a restart.
+    pub(super) restarting: Option<super::asks::Awaited>,
     /// A restart to come.
     pub(super) planned: Option<planned::Plan>,
     pub(super) hurry: Duration,
@@ -153,7 +161,9 @@ pub struct Agent {
     pub(super) counters: Arc<Counters>,
     pub(super) ready: bool,
     /// The addresses that follow the primary, where there are any.
-    pub(super) vip: Option<crate::vip::OnUntil>,
+    pub(super) vip: Option<crate::vip::Link>,
+    /// Another binary is to take this one's place.
+    pub(super) replacement: super::replace::Replacement,
 }
 
 impl Agent {
@@ -185,13 +195,16 @@ impl Agent {
                 return self.stop_at_a_fault(&what).await;
             }
             self.apply_config(&step).await;
-            self.recorder.step(&observation, &step);
+            self.recorder.step(&observation, &step, self.server.exit());
             self.callbacks.look(&self.config, &observation, &step);
             let exit = self.execute(&step, &observation).await;
             self.show(&observation, &step);
             if let Some(exit) = exit {
                 self.leave().await;
                 self.callbacks.end().await;
+                return exit;
+            }
+            if let Some(exit) = self.look_at_replacement(&observation).await {
                 return exit;
             }
             self.adjust_pace(&observation, &step);
@@ -250,8 +263,9 @@ impl Agent {
             standing.armed,
             self.home.memory(&self.config.scope),
             self.home.streamed(),
-            self.complaint(),
+            self.complaint(&answer, seen.snapshot.as_deref()),
         );
+        local.slots = self.slot_positions(&answer);
         self.ask_before_promotion(&mut local, hold);
         self.tell_strangers_apart(&mut local, &answer, seen.snapshot.as_deref());
         Observation {

@@ -11,6 +11,21 @@ use super::tls::Fresh;
 use super::view::Ask;
 use super::{reloaded, settings};
 
+/// A restart that cannot be begun is refused after this time; until then what stands against it may pass.
+const NOT_BEGUN: std::time::Duration = std::time::Duration::from_millis(900);
+
+/// A restart that somebody waits for.
+pub(super) struct Awaited {
+    since: hart_ha::time::Time,
+    reply: oneshot::Sender<Result<(), String>>,
+}
+
+impl Awaited {
+    pub(super) fn answer(self, result: Result<(), String>) {
+        let _ = self.reply.send(result);
+    }
+}
+
 /// What a reload brings.
 struct Checked {
     tls: Fresh,
@@ -38,6 +53,7 @@ impl Agent {
             Ask::TakeRestartBack { reply } => {
                 let _ = reply.send(self.take_restart_back());
             }
+            Ask::Upgrade { force, reply } => self.ask_replacement(force, reply),
             Ask::Reload { reply } => {
                 // The work needs PostgreSQL; it is done at the next turn of the loop.
                 let checked = self.check_file().and_then(|new| self.check(&new.config));
@@ -70,8 +86,26 @@ impl Agent {
                 self.known.asked.restart = true;
                 // In a pause somebody may have put other data there.
                 self.known.stale |= self.known.life == super::server::Life::Down;
-                self.restarting = Some(reply);
+                self.restarting = Some(Awaited { since: hart_clock::now(), reply });
             }
+        }
+    }
+
+    /// A restart that is not begun is not waited for: what the node does instead is said, and the request is
+    /// forgotten, so that it does not come as a surprise later. One that was planned has nobody who waits.
+    pub(super) fn give_restart_up(&mut self, state: hart_ha::kv::State, phase: &str) {
+        let waits = self.known.asked.restart && !self.fencing && self.jobs.running().is_none();
+        let late = |awaited: &Awaited| hart_clock::now().since(awaited.since) >= NOT_BEGUN;
+        if !waits || !self.restarting.as_ref().is_some_and(late) {
+            return;
+        }
+        if let Some(awaited) = self.restarting.take() {
+            self.known.asked.restart = false;
+            let words = self.known.last_words.as_ref().map(|words| format!(": {}", words.text));
+            awaited.answer(Err(format!(
+                "not restarted, and nothing is planned: PostgreSQL is {state} here, the agent is at \"{phase}\"{}",
+                words.unwrap_or_default()
+            )));
         }
     }
 
@@ -141,6 +175,7 @@ impl Agent {
             tracing::error!("this node will not lead: {problem}");
         }
         self.brain.set_tags(super::unfit::tags(&new, self.unfit.is_some() || self.veto.holds()));
+        self.brain.set_ever_leads(new.tags.may_fail_over());
         self.brain.set_restores_alone(settings::restores_alone(&new));
         self.logins.renew(new.restapi.authentication.as_ref(), hart_clock::now());
         self.tls.renew(tls);

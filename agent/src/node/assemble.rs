@@ -14,7 +14,7 @@ use hart_ha::time::Time;
 use hart_postgres::Postgres;
 use hart_types::Chain;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::agent::Agent;
 use super::beside::Beside;
@@ -28,6 +28,7 @@ use super::parts::Parts;
 use super::peers::Peers;
 use super::promises::Asker;
 use super::pulse::Pulse;
+use super::replace::{Replacement, Stage, handover};
 use super::server::traffic::Traffic;
 use super::server::{GuardPaths, Server};
 use super::start::{Prepared, StartError};
@@ -35,11 +36,19 @@ use super::store_task::Seen;
 use super::tls::Tls;
 use super::view::{Ask, Handle, View};
 use super::writes::Writes;
-use super::{lease_task, monitor, own_address, settings, store_task, unfit};
+use super::{installed, lease_task, monitor, own_address, settings, store_task, unfit};
 use crate::journal::{Event, Journal, Kind, Recorder};
 
 /// How long the end may wait for the journal's disk.
 const JOURNAL_CLOSES: Duration = Duration::from_millis(500);
+
+fn first_word() -> String {
+    let begins = concat!("hart ", env!("CARGO_PKG_VERSION"), " begins");
+    match &handover::left().version {
+        Some(before) => format!("{begins} in the place of {before}, in the same process"),
+        None => begins.to_owned(),
+    }
+}
 
 fn last_word(exit: &Exit) -> String {
     match exit {
@@ -73,7 +82,8 @@ struct Common {
 /// # Errors
 /// What kept it from starting.
 pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartError> {
-    let Prepared { config, file, cgroup, rest, tls, mut home, vip, dns, adopt } = prepared;
+    let Prepared { config, file, cgroup, rest, tls, mut home, vip, dns, adopt, .. } = prepared;
+    let Prepared { program, sockets, .. } = prepared;
     let wake = Arc::new(Notify::new());
     home.write_beside(wake.clone()).map_err(refused)?;
     let client = settings::consul(&config).map_err(refused)?;
@@ -86,7 +96,9 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let stray = find_server(&server, &postgres, &config, &client, ours, adopt).await?;
     let (stop_sender, stop) = watch::channel(false);
     let (reload_now, reload) = mpsc::channel(1);
-    listen_to_signals(stop_sender, reload_now.clone(), wake.clone()).map_err(refused)?;
+    let (ask, asks) = mpsc::channel(16);
+    listen_to_signals(stop_sender, reload_now.clone(), ask.clone(), wake.clone())
+        .map_err(refused)?;
     let common = Common {
         instance: home.instance().into(),
         keys: Keys::new(config.kv_prefix()),
@@ -113,15 +125,16 @@ pub async fn run(prepared: Prepared, postgres: Postgres) -> Result<Exit, StartEr
     let lease = start_lease(&common, socket, ties)?;
     let view = Arc::new(ArcSwap::from_pointee(blank(&common.config)));
     let (changes, changed) = watch::channel(0);
-    let (ask, asks) = mpsc::channel(16);
-    let begins = concat!("hart ", env!("CARGO_PKG_VERSION"), " begins");
-    common.journal.add(Event::new(Kind::AgentStarted, begins));
+    common.journal.add(Event::new(Kind::AgentStarted, first_word()));
+    let installed = installed::watch(program.clone(), common.postgres.clone(), server.guards());
     let handle = handle(&common, &view, changed, ask).with_lease(lease.orders.clone());
+    let handle = handle.with_installed(installed);
     let mut beside = Beside::start(&common.config, &home, handle, rest, dns, &seen)?;
     let vip =
         vip.map(|vips| begin_vip(vips, &common, &lease, &view, beside.handle.changes(), &server));
     let asks = Asks { asks, view, changes, stop, reload, reload_now, file };
-    let links = Links { server, lease, seen, sessions, pulse, vip };
+    let replacement = Replacement { program, sockets, stage: Stage::default() };
+    let links = Links { server, lease, seen, sessions, pulse, vip, replacement };
     let mut agent = Agent::new(parts(&common, home, links, asks)?);
     agent.known.stray = stray;
     watch_own_address(&common, &agent);
@@ -208,7 +221,7 @@ fn begin_vip(
     view: &Arc<ArcSwap<View>>,
     changes: watch::Receiver<u64>,
     server: &Server,
-) -> crate::vip::OnUntil {
+) -> crate::vip::Link {
     vips.begin(crate::vip::Inputs {
         name: common.config.name.clone(),
         standing: lease.standing.clone(),
@@ -241,7 +254,8 @@ struct Links {
     seen: watch::Receiver<Seen>,
     sessions: mpsc::UnboundedReceiver<Option<String>>,
     pulse: Pulse,
-    vip: Option<crate::vip::OnUntil>,
+    vip: Option<crate::vip::Link>,
+    replacement: Replacement,
 }
 
 /// What others want of the loop, and what it shows them.
@@ -301,6 +315,7 @@ fn parts(common: &Common, home: Home, links: Links, asks: Asks) -> Result<Parts,
         sessions: links.sessions,
         pulse: links.pulse,
         vip: links.vip,
+        replacement: links.replacement,
         asks: asks.asks,
         view: asks.view,
         changes: asks.changes,
@@ -356,11 +371,14 @@ fn guard_paths(
 fn listen_to_signals(
     stop: watch::Sender<bool>,
     reload: mpsc::Sender<()>,
+    asks: mpsc::Sender<Ask>,
     wake: Arc<Notify>,
 ) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut upgrade = signal(SignalKind::user_defined2())?;
+    handover::hear_signals();
     tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -368,6 +386,12 @@ fn listen_to_signals(
                 _ = interrupt.recv() => stop.send_replace(true),
                 _ = hangup.recv() => {
                     let _ = reload.try_send(());
+                    false
+                }
+                _ = upgrade.recv() => {
+                    // Whatever comes of it is in the log.
+                    let (reply, _) = oneshot::channel();
+                    let _ = asks.try_send(Ask::Upgrade { force: false, reply });
                     false
                 }
             };

@@ -5,11 +5,19 @@ use std::time::Duration;
 
 use hart_ha::kv::{LeaseState, Term};
 
-/// How often something took place, and how long it took altogether.
+/// Upper bounds of what is counted together, in microseconds: from a quick round trip to what ends a short lease.
+pub const BOUNDS_MICROS: [u64; 12] = [
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000,
+];
+
+/// How often something took place, how long it took altogether, and how often it took how long.
 #[derive(Debug, Default)]
 pub struct Timing {
     count: AtomicU64,
     micros: AtomicU64,
+    /// By the first bound that is not exceeded.
+    within: [AtomicU64; BOUNDS_MICROS.len()],
 }
 
 impl Timing {
@@ -18,6 +26,18 @@ impl Timing {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.count.fetch_add(1, Ordering::Relaxed);
         self.micros.fetch_add(micros, Ordering::Relaxed);
+        if let Some(at) = BOUNDS_MICROS.iter().position(|bound| micros <= *bound) {
+            self.within[at].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often it took no longer than each of [`BOUNDS_MICROS`].
+    pub fn up_to(&self) -> [u64; BOUNDS_MICROS.len()] {
+        let mut sum = 0;
+        std::array::from_fn(|at| {
+            sum += self.within[at].load(Ordering::Relaxed);
+            sum
+        })
     }
 
     /// How often, and how long.

@@ -21,10 +21,12 @@ impl Agent {
                 Effect::Unfit(why) => self.is_unfit(why),
                 Effect::Vetted(term, ran) => self.vetted(term, &ran),
                 Effect::Namesake(alive) => self.meet(alive),
-                Effect::Looked(found) => self.looked(found),
+                Effect::Looked(beside, found) => self.looked(beside, found),
                 Effect::NamesRest => self.names_pending = false,
                 Effect::StrayEnded => self.stray_ended(),
                 Effect::GaveUp(obstacle) => self.gave_up(obstacle),
+                Effect::SlotsGone(gone) => self.slots_gone(&gone),
+                Effect::Verified(verified) => self.verified(verified),
                 Effect::OwnAddress(problem) => self.known.misled = problem,
                 Effect::Followed(upstream, result) => {
                     self.follow_pending = false;

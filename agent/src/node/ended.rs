@@ -51,10 +51,10 @@ impl Agent {
         }
         self.known.last_words = self.server.last_words();
         if !self.known.asked.restart
-            && let Some(reply) = self.restarting.take()
+            && let Some(awaited) = self.restarting.take()
         {
             let words = self.known.last_words.as_ref().map_or("its log says why", |w| &w.text);
-            let _ = reply.send(Err(format!("PostgreSQL ended before it answered: {words}")));
+            awaited.answer(Err(format!("PostgreSQL ended before it answered: {words}")));
         }
     }
 
@@ -136,8 +136,8 @@ impl Agent {
             (Job::Restart | Job::StartStandby(_) | Job::StartPrimary { .. }, Err(error)) => {
                 self.known.asked.restart = false;
                 self.known.last_words = self.server.last_words();
-                if let Some(reply) = self.restarting.take() {
-                    let _ = reply.send(Err(error.clone()));
+                if let Some(awaited) = self.restarting.take() {
+                    awaited.answer(Err(error.clone()));
                 }
             }
             _ => {}

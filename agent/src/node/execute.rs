@@ -1,16 +1,16 @@
 //! Commands become effects. There is no choice left here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hart_config::{CommandChange, command_changes, shared_without_effect};
-use hart_ha::brain::{Decision, Step};
+use hart_ha::brain::{Decision, RUN_OUT, Step};
 use hart_ha::command::{Command, Exit, Job, Write};
-use hart_ha::kv::{DynamicConfig, Status, SynchronousMode};
+use hart_ha::kv::{DynamicConfig, HistoryEntry, Status, SynchronousMode};
 use hart_ha::observation::{Data, Observation, Session, Upstream};
 use hart_ha::store::Snapshot;
-use hart_postgres::{Follow, Hook, Role, Settings, slot_name};
+use hart_postgres::{Follow, Hook, Role, Settings};
 use hart_types::Chain;
 
 use super::agent::{Agent, Effect};
@@ -18,8 +18,9 @@ use super::carried;
 use super::jobs::How;
 use super::lease_task::Order as LeaseOrder;
 use super::monitor::Order as MonitorOrder;
-use super::server::{Ladder, Life, NotPromoted};
+use super::server::{Archive, Ladder, Life, NotPromoted};
 use super::settings;
+use super::slot_work::Slots;
 use super::view::View;
 use super::writes::Basis;
 
@@ -69,7 +70,11 @@ impl Agent {
             .filter_map(|decision| Some((decision, sentence(decision)?)))
             .collect();
         for (decision, new) in said.iter().filter(|(_, new)| !self.last_reasons.contains(new)) {
-            tracing::info!("{new}");
+            if is_failover(decision, &self.config.name) {
+                tracing::warn!("{new}");
+            } else {
+                tracing::info!("{new}");
+            }
             self.recorder.decided(decision, new);
         }
         self.last_reasons = said.into_iter().map(|(_, text)| text).collect();
@@ -115,7 +120,15 @@ impl Agent {
             Command::Checkpoint => self.checkpoint(),
             Command::Follow(upstream) => self.follow(upstream, step),
             Command::RestNames { nobody } => self.rest_names(nobody),
-            Command::Slots { members, gone, reserve } => self.slots(&members, &gone, reserve),
+            Command::Slots { members, gone, permanent, ignored, reserve } => {
+                let slots = &step.config.slots;
+                // What Consul does not show was not taken out by anybody.
+                let shown =
+                    observation.store.snapshot.as_ref().and_then(|keys| keys.config.as_ref());
+                let is_sure = shown.is_some_and(|shown| shown.value.slots == *slots);
+                let drops = is_sure && slots.problems.is_empty() && !step.config.pause;
+                self.slots(Slots { members, gone, permanent, ignored, reserve, drops });
+            }
             // The loop is woken when it is on the disk.
             Command::Remember { term } => {
                 if let Err(error) = self.home.remember_term(term) {
@@ -202,6 +215,7 @@ impl Agent {
             journal: self.recorder.journal().clone(),
             lease: self.lease.orders.clone(),
             before_stop: self.before_stop(),
+            archive: Archive::at_stop(observation.shutdown, members_of(observation)),
         };
         if matches!(job, Job::StartPrimary { .. } | Job::StartStandby(_))
             && self.jobs.running().is_none()
@@ -341,30 +355,6 @@ impl Agent {
         });
     }
 
-    /// On a standby the slots hold back only what the member still needs: they are moved forward
-    /// to where it is.
-    fn slots(&self, members: &BTreeSet<String>, gone: &BTreeSet<String>, reserve: bool) {
-        let entries = self.seen.borrow().snapshot.as_ref().map(|s| s.members.clone());
-        let entries = entries.unwrap_or_default();
-        let position = |name: &String| entries.get(name).and_then(|m| m.value.xlog_location);
-        let wanted: BTreeMap<_, _> = members
-            .iter()
-            .map(|name| (slot_name(name), position(name).filter(|_| !reserve)))
-            .collect();
-        let known: BTreeSet<_> = entries.keys().chain(gone).map(|name| slot_name(name)).collect();
-        let (postgres, faults) = (self.postgres.clone(), self.slot_faults.clone());
-        tokio::spawn(async move {
-            match postgres.sync_slots(&wanted, &known, QUICK).await {
-                Ok(changes) => changes.iter().for_each(|c| tracing::debug!("slots: {c:?}")),
-                Err(error) => tracing::debug!("slots: {}", Chain(&error)),
-            }
-            match postgres.slot_faults(QUICK).await {
-                Ok(found) => super::slot::note_faults(&faults, found),
-                Err(error) => tracing::debug!("slots: {}", Chain(&error)),
-            }
-        });
-    }
-
     /// New shared settings reach the lease thread and PostgreSQL.
     pub(super) async fn apply_config(&mut self, step: &Step) {
         if let Some(config) = self.seen.borrow().snapshot.as_ref().and_then(|it| it.config.as_ref())
@@ -393,7 +383,11 @@ impl Agent {
         }
         self.take_settings(settings).await;
         self.set_ladder(config);
-        if changed.is_some_and(|old| old.postgresql != config.postgresql) {
+        let differs = |old: &DynamicConfig| {
+            old.postgresql != config.postgresql
+                || old.slots.any_logical() != config.slots.any_logical()
+        };
+        if changed.is_some_and(|old| differs(&old)) {
             self.rewrite_config().await;
         }
     }
@@ -486,9 +480,10 @@ impl Agent {
         });
         let running =
             local.sql.is_some() && !self.known.asked.restart && self.jobs.running().is_none();
-        if running && let Some(reply) = self.restarting.take() {
-            let _ = reply.send(Ok(()));
+        if running && let Some(awaited) = self.restarting.take() {
+            awaited.answer(Ok(()));
         }
+        self.give_restart_up(step.member.state, &step.phase);
         if !std::mem::replace(&mut self.ready, true) {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         }
@@ -529,6 +524,10 @@ fn status_of(observation: &Observation) -> Option<&Status> {
     Some(&observation.store.snapshot.as_ref()?.status.as_ref()?.value)
 }
 
+fn members_of(observation: &Observation) -> usize {
+    observation.store.snapshot.as_ref().map_or(0, |keys| keys.members.len())
+}
+
 /// The cluster's system identifier, as soon as there is one.
 fn identifier(keys: &Snapshot) -> Option<String> {
     keys.initialize.as_ref().map(|id| id.value.clone()).filter(|id| !id.is_empty())
@@ -539,6 +538,13 @@ fn tell_failure<E: std::error::Error>(done: Result<(), E>) {
     if let Err(error) = done {
         tracing::error!("{}", Chain(&error));
     }
+}
+
+/// Does this node take over from another one that has not renewed?
+fn is_failover(decision: &Decision, name: &str) -> bool {
+    let reason = &decision.reason;
+    let own = reason.starts_with(&format!("the lease of {name} "));
+    matches!(decision.command, Command::Acquire(_)) && reason.contains(RUN_OUT) && !own
 }
 
 /// What is said of a decision; nothing of those that only keep books.
@@ -573,9 +579,89 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::Bootstrapped => "the bootstrap is complete".to_owned(),
         Command::GiveWay => "giving our own bootstrap up".to_owned(),
         Command::Lacks => "noting that WAL is missing here".to_owned(),
-        Command::Whole => "noting that the restored data is a leader's".to_owned(),
+        Command::Whole => "noting that the data here is no less than the cluster's".to_owned(),
         Command::TakeBack(_) => "putting hart's own settings in force again".to_owned(),
-        Command::Write(write) => format!("writing {write:?}"),
+        Command::Write(write) => format!("writing {}", written(write)),
     };
-    Some(format!("{what} ({})", decision.reason))
+    let reason = &decision.reason;
+    Some(if reason.is_empty() { what } else { format!("{what} ({reason})") })
+}
+
+/// What is written to Consul, in words.
+fn written(write: &Write) -> String {
+    match write {
+        Write::Claim => "the right to bootstrap: it is ours".to_owned(),
+        Write::Unclaim => "the right to bootstrap: it is given up".to_owned(),
+        Write::Initialize(id) => format!("the cluster's system identifier {id}"),
+        Write::Config => "the first shared settings".to_owned(),
+        Write::Member(_) => "this member's entry".to_owned(),
+        Write::ClearFailover(_) => "that no switchover is asked for any more".to_owned(),
+        Write::FailoverIsDue { .. } => "that the planned switchover is due".to_owned(),
+        Write::Sync { standbys, .. } if standbys.is_empty() => {
+            "synchronous standbys: nobody".to_owned()
+        }
+        Write::Sync { standbys, quorum: 0, .. } => {
+            format!("synchronous standbys: {}", joined(standbys))
+        }
+        Write::Sync { standbys, quorum, .. } => {
+            format!(
+                "synchronous standbys: {}, before a promotion {quorum} of the others count",
+                joined(standbys)
+            )
+        }
+        Write::DeleteSync(_) => "that there are no synchronous standbys any more".to_owned(),
+        Write::Status => "an empty lease record".to_owned(),
+        Write::History(history) => match history.last() {
+            Some(HistoryEntry(timeline, at, ..)) => {
+                format!("the history: timeline {timeline} has ended at {at}")
+            }
+            None => "an empty history".to_owned(),
+        },
+        Write::Failsafe { list, .. } => {
+            let names: BTreeSet<String> = list.keys().cloned().collect();
+            format!("who is asked in failsafe mode: {}", joined(&names))
+        }
+    }
+}
+
+fn joined(names: &BTreeSet<String>) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use hart_ha::lsn::Lsn;
+
+    use super::*;
+
+    fn said(command: Command, reason: &str) -> String {
+        sentence(&Decision { command, reason: reason.to_owned() }).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_is_written_is_said_in_words() {
+        let entry = HistoryEntry(
+            1,
+            Lsn(0x0400_0620),
+            "no recovery target".into(),
+            String::new(),
+            "n1".into(),
+        );
+        let list = [("n1".to_owned(), "http://10.0.0.1:8008/patroni".to_owned())].into();
+        let writes = [
+            Write::Sync { standbys: ["n2".to_owned()].into(), quorum: 0, at: 31 },
+            Write::Sync { standbys: BTreeSet::new(), quorum: 0, at: 31 },
+            Write::History(vec![entry]),
+            Write::Failsafe { list, at: 43 },
+            Write::ClearFailover(165),
+            Write::Initialize("7714148813666886273".into()),
+        ];
+        for write in writes {
+            let text = said(Command::Write(write), "a reason");
+            let debug =
+                text.contains(['{', '[', '"']) || text.contains("Lsn(") || text.contains("Some(");
+            assert!(!debug, "{text}");
+        }
+        assert_eq!(said(Command::Release, ""), "releasing the lease");
+    }
 }

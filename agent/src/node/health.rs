@@ -35,6 +35,8 @@ pub struct Health {
     pub trouble: Option<Trouble>,
     /// The word of the leader that has not got the WAL any more which this standby needs.
     pub wal_gone: Option<String>,
+    /// What a standby lacks to be promoted.
+    pub cramped: Option<String>,
 }
 
 /// How many starts of the server have been seen; even: it is down.
@@ -135,7 +137,8 @@ impl Doctor {
             let trouble = patient.diagnosis(found, begun, monitor);
             let in_doubt = trouble.is_some() || patient.well.is_none();
             let wal_gone = self.wal_gone(&mut patient).await;
-            self.tell(Health { trouble, wal_gone });
+            let cramped = self.cramped().await;
+            self.tell(Health { trouble, wal_gone, cramped });
             self.keep_log_short(&mut patient).await;
             let pause = *self.every.borrow();
             tokio::time::sleep(if in_doubt { pause.min(SOON) } else { pause }).await;
@@ -145,7 +148,9 @@ impl Doctor {
     fn tell(&self, health: Health) {
         let same = |old: &Health| {
             let what = |health: &Health| health.trouble.as_ref().map(|t| t.what.clone());
-            what(old) == what(&health) && old.wal_gone == health.wal_gone
+            what(old) == what(&health)
+                && old.wal_gone == health.wal_gone
+                && old.cramped.is_some() == health.cramped.is_some()
         };
         if same(&self.sender.borrow()) {
             // The first time counts: a later one would only be a shorter illness.
@@ -155,6 +160,9 @@ impl Doctor {
             Some(trouble) => tracing::info!("PostgreSQL is not well: {}", trouble.what),
             None if self.sender.borrow().trouble.is_some() => tracing::info!("PostgreSQL is well"),
             None => {}
+        }
+        if let Some(what) = &health.cramped {
+            tracing::warn!("not eligible to lead: {what}");
         }
         self.sender.send_replace(health);
         self.wake.notify_one();
@@ -188,6 +196,19 @@ impl Doctor {
             };
         }
         Ok(())
+    }
+
+    /// A primary has its segment.
+    async fn cramped(&self) -> Option<String> {
+        let standby =
+            self.answer.borrow().probe.as_ref().is_some_and(|(_, probe)| probe.in_recovery);
+        if !standby {
+            return None;
+        }
+        self.postgres.promotion_lacks(PATIENCE).await.unwrap_or_else(|error| {
+            tracing::debug!("{}", Chain(&error));
+            None
+        })
     }
 
     /// Counts complaints that come again and again while nothing is streamed.

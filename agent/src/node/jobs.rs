@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::hooks;
 use super::lease_task::Order as LeaseOrder;
-use super::server::{Life, NotStarted, Server};
+use super::server::{Archive, Life, NotStarted, Server};
 use crate::journal::Journal;
 
 pub(super) const QUICK: Duration = Duration::from_secs(10);
@@ -78,6 +78,8 @@ pub struct How {
     pub lease: mpsc::UnboundedSender<LeaseOrder>,
     /// What runs before an orderly stop.
     pub before_stop: Option<Hook>,
+    /// Whether an orderly stop waits for the WAL archive.
+    pub archive: Archive,
 }
 
 /// Runs jobs.
@@ -146,17 +148,23 @@ impl Jobs {
     /// rewind that is killed leaves nothing but a directory to be copied anew, so it gets some time
     /// to end by itself: the brain asks again.
     pub fn abort(&mut self) {
-        let Some((running, _)) = &self.running else { return };
-        match running.job {
-            Job::Initdb | Job::Clone(_) | Job::Restore | Job::CheckHistory(_) | Job::Checkpoint => {
+        if let Some((RunningJob { job: Job::Rewind(_), .. }, _)) = &self.running {
+            let since = *self.abort_asked.get_or_insert_with(hart_clock::now);
+            if hart_clock::now().since(since) < REWIND_ENDS {
+                return;
             }
-            Job::Rewind(_) => {
-                let since = *self.abort_asked.get_or_insert_with(hart_clock::now);
-                if hart_clock::now().since(since) < REWIND_ENDS {
-                    return;
-                }
-            }
-            _ => return,
+        }
+        self.break_off();
+    }
+
+    /// The same at once, also for a rewind.
+    pub fn break_off(&mut self) {
+        use Job::{CheckHistory, Checkpoint, Clone, Initdb, Restore, Rewind};
+        let able = |job: &Job| {
+            matches!(job, Initdb | Clone(_) | Restore | Rewind(_) | CheckHistory(_) | Checkpoint)
+        };
+        if !self.running.as_ref().is_some_and(|(running, _)| able(&running.job)) {
+            return;
         }
         if let Some((running, task)) = self.running.take() {
             task.abort();
@@ -226,7 +234,7 @@ impl Worker {
         }
         self.before_stop().await;
         self.let_go_of_silent_standbys().await;
-        self.server.stop().await;
+        self.server.stop(self.how.archive).await;
     }
 
     /// Whatever it says, the server is stopped; where that has ended by then, it is broken off.

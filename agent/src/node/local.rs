@@ -8,7 +8,7 @@ use hart_ha::kv::Change;
 use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::{
     Asked, Control, Data, HeldUp, Killing, LastWords, Local, Memory, Process, RecoveryCommand,
-    Session, Sql, Standby, SyncProof, Upstream,
+    Rests, Session, Sql, Standby, SyncProof, Upstream,
 };
 use hart_ha::time::Time;
 use hart_postgres::{DataDir, Postgres, Probe, StandbyRow};
@@ -161,6 +161,7 @@ impl Known {
             slots: Default::default(),
             killing: self.killing.clone(),
             trouble: self.health.trouble.clone().filter(|_| up),
+            cramped: self.health.cramped.clone().filter(|_| up),
             refused: answer.problem.clone().filter(|_| up && answer.refused),
             last_words: self.last_words.clone().filter(|_| !up),
             wal_gone: self.health.wal_gone.clone().filter(|_| up),
@@ -220,6 +221,7 @@ fn sql(at: Time, asked: Time, probe: &Probe) -> Sql {
             .as_ref()
             .map(|found| RecoveryCommand { name: found.name.clone(), began: found.began }),
         held_up: probe.held_up.as_ref().map(held_up),
+        rests: rests(probe),
         standbys: probe.standbys.iter().filter_map(|row| standby(probe, row)).collect(),
         impostors: Default::default(),
         pending_restart: !probe.pending_restart.is_empty(),
@@ -228,6 +230,14 @@ fn sql(at: Time, asked: Time, probe: &Probe) -> Sql {
         overridden: probe.overridden.clone(),
         lax_commits: probe.lax_commits.iter().chain(&probe.lax_databases).cloned().collect(),
     }
+}
+
+fn rests(probe: &Probe) -> Option<Rests> {
+    let delayed = || probe.startup.as_ref().is_some_and(|startup| startup.delayed);
+    if probe.replay_paused {
+        return Some(Rests::Paused);
+    }
+    delayed().then_some(Rests::Delayed)
 }
 
 fn held_up(found: &hart_postgres::HeldUp) -> HeldUp {

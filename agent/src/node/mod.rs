@@ -23,6 +23,7 @@
 //! | `pulse` | whether the loop turns, for the lease thread |
 //! | `logging` | the log, which holds nobody up |
 //! | `known_settings` | the shared settings as they were seen last |
+//! | `replace`, `installed` | another binary in the place of this one; what is installed and does not run yet |
 //! | `home` | what is kept beside the data directory |
 //! | `view` | what REST and DNS answer from |
 //! | `counters` | what is counted and measured for `GET /metrics` |
@@ -45,6 +46,7 @@ mod health;
 mod home;
 mod hooks;
 pub mod http;
+pub mod installed;
 mod jobs;
 pub mod keys;
 mod known_settings;
@@ -65,10 +67,12 @@ mod proven;
 mod pulse;
 mod reloaded;
 mod repair;
+pub mod replace;
 mod server;
 mod services;
 mod settings;
 pub mod slot;
+mod slot_work;
 mod start;
 mod state_dir;
 pub mod status;
@@ -91,4 +95,5 @@ pub use services::service_name;
 pub use settings::consul as consul_client;
 pub use settings::postgres as postgres_settings;
 pub use start::run;
+pub use state_dir::log_file;
 pub use store_task::Seen;

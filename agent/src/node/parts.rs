@@ -25,6 +25,7 @@ use super::namesake::Namesake;
 use super::peers::Peers;
 use super::proven::Proven;
 use super::pulse::Pulse;
+use super::replace::Replacement;
 use super::server::Server;
 use super::store_task::Seen;
 use super::strays::Strays;
@@ -66,7 +67,8 @@ pub struct Parts {
     pub tls: Tls,
     pub recorder: Recorder,
     pub counters: Arc<Counters>,
-    pub vip: Option<crate::vip::OnUntil>,
+    pub vip: Option<crate::vip::Link>,
+    pub replacement: Replacement,
 }
 
 impl Agent {
@@ -111,6 +113,7 @@ impl Agent {
             strays: Strays::default(),
             strangers: Default::default(),
             slot_faults: Default::default(),
+            slot_work: Default::default(),
             disarm_at: Time::ZERO,
             applied: None,
             vetted: Vetted::default(),
@@ -139,6 +142,7 @@ impl Agent {
             counters: parts.counters,
             ready: false,
             vip: parts.vip,
+            replacement: parts.replacement,
         }
     }
 }

@@ -154,7 +154,7 @@ impl Worker {
             mine = self.mine().await?.ok_or("PostgreSQL has just ended")?;
             verdict = self.compare(&mine.end, &theirs).await?;
         }
-        tracing::info!("compared with {}: {verdict:?}", leader.name);
+        tracing::info!("compared with {}: {verdict}", leader.name);
         if let Some(proof) = self.twin(leader, &mine.end, &theirs, &verdict).await? {
             return Ok(JobDone::Twin(proof));
         }

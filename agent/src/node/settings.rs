@@ -24,6 +24,7 @@ pub fn brain(config: &Config, instance: &str, shared: &DynamicConfig) -> brain::
         name: config.name.clone(),
         instance: instance.to_owned(),
         tags: super::unfit::tags(config, unfit),
+        ever_leads: config.tags.may_fail_over(),
         bootstrap: shared.clone(),
         conn_url: format!("postgres://{}/postgres", postgresql.connect_address),
         api_url: config.restapi.url("/patroni"),
@@ -74,6 +75,9 @@ pub fn postgres(config: &Config, dynamic: &DynamicConfig) -> (Settings, Vec<Stri
     settings.pg_hba = effective.pg_hba.unwrap_or_else(|| config.bootstrap.pg_hba.clone());
     settings.pg_ident = effective.pg_ident.unwrap_or_default();
     settings.use_slots = effective.use_slots;
+    // A node that never leads needs none.
+    settings.logical_slots =
+        effective.use_slots && config.tags.may_fail_over() && dynamic.slots.any_logical();
     settings.use_pg_rewind = effective.use_pg_rewind;
     (settings, effective.warnings)
 }

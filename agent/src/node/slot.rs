@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use hart_ha::kv::SynchronousMode;
 use hart_ha::store::Snapshot;
 use hart_postgres::slot_name;
 use tokio::sync::watch;
 
 use super::agent::Agent;
+use super::monitor::Answer;
 
 /// The member that has this node's slot: another name that comes first in the alphabet.
 pub fn holder<'n>(name: &str, members: impl Iterator<Item = &'n str>) -> Option<&'n str> {
@@ -37,7 +39,7 @@ impl Agent {
     }
 
     /// What is wrong with the settings, for people.
-    pub(super) fn complaint(&self) -> Option<String> {
+    pub(super) fn complaint(&self, answer: &Answer, snapshot: Option<&Snapshot>) -> Option<String> {
         let slot = self.slot_holder.as_ref().map(|other| clash(&self.config.name, other));
         let waits = self.unarchived.borrow().clone();
         let faults = self.slot_faults.borrow().clone();
@@ -49,10 +51,19 @@ impl Agent {
             .chain(self.proven.problem())
             .chain(files)
             .chain(waits)
+            .chain(acknowledges_early(answer, snapshot))
             .chain(faults)
             .collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
+}
+
+/// Whether this is a primary of a release that may not wait for standbys though it is told to.
+fn acknowledges_early(answer: &Answer, snapshot: Option<&Snapshot>) -> Option<String> {
+    let (_, probe) = answer.probe.as_ref().filter(|(_, probe)| !probe.in_recovery)?;
+    let shared = &snapshot?.config.as_ref()?.value;
+    let waits = shared.synchronous_mode != SynchronousMode::Off;
+    hart_postgres::acknowledges_early(probe.server_version).filter(|_| waits)
 }
 
 /// What is new is said; `hart list` has all of it.

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,6 +24,8 @@ use nix::unistd::{Gid, Uid};
 
 use super::home::Home;
 use super::logging::Asked;
+use super::replace::handover;
+use super::replace::program::Program;
 use super::tls::{Fresh, Tls};
 use super::{assemble, logging, settings, state_dir};
 use crate::cli::AgentArgs;
@@ -70,6 +72,10 @@ pub struct Prepared {
     pub dns: Option<dns::Bound>,
     /// A PostgreSQL that hart has never had is stopped, and started under a guard.
     pub adopt: bool,
+    /// The binary that runs.
+    pub program: Program,
+    /// The sockets again, for the run of another binary in this one's place.
+    pub sockets: Vec<OwnedFd>,
 }
 
 /// `hart agent`.
@@ -105,9 +111,12 @@ struct Begun {
     vip: Option<vip::Vips>,
     dns: Option<dns::Bound>,
     adopt: bool,
+    program: Program,
 }
 
 fn begin(args: AgentArgs) -> Result<Begun, StartError> {
+    let program = Program::own();
+    handover::left();
     let loaded = match &args.file {
         Some(path) => hart_config::load(path, hart_config::process_env()),
         None => hart_config::load_from_env(hart_config::process_env()),
@@ -129,7 +138,7 @@ fn begin(args: AgentArgs) -> Result<Begun, StartError> {
     }
     let vip = vip.map(vip::Prepared::start).transpose().map_err(StartError::Refused)?;
     let adopt = args.adopt;
-    Ok(Begun { config: Arc::new(config), file: args.file, cgroup, vip, dns, adopt })
+    Ok(Begun { config: Arc::new(config), file: args.file, cgroup, vip, dns, adopt, program })
 }
 
 fn tell_warnings(warnings: &[hart_config::Warning]) {
@@ -253,7 +262,8 @@ fn bind(address: &hart_config::Address) -> Result<TcpListener, StartError> {
         StartError::Refused(format!("REST cannot listen on {address}: {error}{hint}"))
     };
     let targets: Vec<SocketAddr> = target.to_socket_addrs().map_err(failed)?.collect();
-    let listener = TcpListener::bind(&targets[..]).map_err(failed)?;
+    let left = targets.iter().find_map(|target| handover::left().listener(*target));
+    let listener = left.map_or_else(|| TcpListener::bind(&targets[..]), Ok).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
 }
@@ -278,7 +288,7 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// Data directory, programs and ports: refused before anything is touched.
 async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, StartError> {
-    let Begun { config, file, cgroup, vip, dns, adopt } = begun;
+    let Begun { config, file, cgroup, vip, dns, adopt, program } = begun;
     state_dir::check(&config).map_err(StartError::Refused)?;
     state_dir::take_out(&config).map_err(StartError::Refused)?;
     match postgres.inspect(LOOK).await.map_err(refused)? {
@@ -302,7 +312,11 @@ async fn look_around(begun: Begun, postgres: &Postgres) -> Result<Prepared, Star
         StartError::Refused(format!("{}; {hint}", Chain(&error)))
     })?;
     Names::system().keep_in(dir.join("names"));
-    Ok(Prepared { config, file, cgroup, rest, tls: Tls::begin(tls), home, vip, dns, adopt })
+    handover::left().close_rest();
+    let mut sockets = dns.as_ref().map_or_else(Vec::new, dns::Bound::again);
+    sockets.extend(rest.try_clone().map(OwnedFd::from));
+    let tls = Tls::begin(tls);
+    Ok(Prepared { config, file, cgroup, rest, tls, home, vip, dns, adopt, program, sockets })
 }
 
 /// PostgreSQL starts where one of its addresses is there; others may be a virtual address that another

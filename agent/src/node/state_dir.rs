@@ -17,6 +17,11 @@ const FACTS: &str = "facts.json";
 /// What an earlier build called it, inside, where `data_dir` had a slash at its end.
 const INSIDE: &str = ".hart";
 
+/// Where PostgreSQL's output is kept.
+pub fn log_file(config: &Config) -> PathBuf {
+    find(config).join("postgresql.log")
+}
+
 /// The directory. State that is there already is never left behind: it says which terms were seen.
 pub fn find(config: &Config) -> PathBuf {
     if let Some(given) = &config.state_dir {

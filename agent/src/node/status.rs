@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::word::Word;
+use crate::journal::Away;
 
 /// In the order in which Patroni says it; hart's own part comes last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -197,6 +198,15 @@ pub struct Own {
     /// hart's version.
     #[serde(default, deserialize_with = "lenient")]
     pub version: String,
+    /// When this agent began, RFC 3339; tells its runs apart.
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub begun: Option<String>,
+    /// The version of the binary at the agent's path, where that is another file than the one that runs.
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub installed: Option<String>,
+    /// The version of PostgreSQL's programs, as `server_version_num`.
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub postgresql_installed: Option<u32>,
     /// May it lead, by its own rules, and why not? `None`: in words of another version.
     #[serde(default, deserialize_with = "lenient")]
     pub why: Option<Verdict>,
@@ -227,6 +237,9 @@ pub struct Own {
     /// The parameters that wait for a restart; `None` where there are none, or PostgreSQL does not answer.
     #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub pending_restart: Option<Vec<String>>,
+    /// Members that were there and are not, or give and get no WAL, as far as it has seen.
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "BTreeMap::is_empty")]
+    pub away: BTreeMap<String, Away>,
     /// As it is in force, of a primary.
     #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub synchronous_standby_names: Option<String>,
@@ -236,6 +249,9 @@ pub struct Own {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Guard {
+    /// Its version, which stays until PostgreSQL is restarted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Those that are there.
     pub layers: Vec<String>,
     /// Those that every node should have and this one has not.

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use hart_config::CreateReplica;
+use hart_ha::command::Job;
 use hart_ha::keeper::Heir;
 use hart_ha::time::Time;
 
@@ -16,6 +18,17 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// A PostgreSQL that is started again at once need not be put to rest between, for its disk's sake; the
 /// guard has left the signal in any case where it could.
 const REST_AFTER: Duration = Duration::from_secs(1);
+
+/// What a job brings to the data directory by itself, and what is therefore no stray.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Presence {
+    /// Nothing of its own.
+    Nothing,
+    /// A tool, and perhaps a standalone backend for it.
+    Tool,
+    /// A server: with its guard, or as a program of `create_replica_methods` or `bootstrap` likes it.
+    Server,
+}
 
 /// What is under way.
 #[derive(Debug, Default)]
@@ -71,37 +84,43 @@ impl Agent {
         }
     }
 
-    /// While PostgreSQL is believed to be down, the system is asked at each look. A job works in the
-    /// data directory itself.
+    /// While PostgreSQL is believed to be down, the system is asked at each look.
     pub(super) fn look_for_strays(&mut self) {
         let (now, ours, left) = (hart_clock::now(), self.is_ours(), self.is_left_as_it_is());
+        let presence = self.presence();
         let strays = &mut self.strays;
         let due = strays.looked.is_none_or(|last| now.since(last) >= PAUSE);
-        let busy = strays.looking || strays.ending || self.jobs.running().is_some();
+        let busy = strays.looking || strays.ending || presence == Presence::Server;
         if !due || busy || self.known.life != Life::Down {
             return;
         }
         (strays.looking, strays.looked) = (true, Some(now));
         let (server, effects, wake) =
             (self.server.clone(), self.effects.0.clone(), self.wake.clone());
-        let rests = strays.down.is_none_or(|since| now.since(since) >= REST_AFTER) && ours && !left;
+        let tool = presence == Presence::Tool;
+        let long = strays.down.is_none_or(|since| now.since(since) >= REST_AFTER);
+        let rests = long && ours && !left && !tool;
         tokio::spawn(async move {
-            let found = server.stray().await;
+            let found =
+                if tool { server.stray_beside_a_tool().await } else { server.stray().await };
             if rests && found == Ok(None) {
                 server.put_to_rest().await;
             }
             let news = !matches!(found, Ok(None));
-            let _ = effects.send(Effect::Looked(found));
+            let _ = effects.send(Effect::Looked(presence, found));
             if news {
                 wake.notify_one();
             }
         });
     }
 
-    /// What was seen while a start was under way may be what was started.
-    pub(super) fn looked(&mut self, found: Result<Option<String>, String>) {
+    /// What was seen while a start was under way may be what was started; so may a tool's backend be
+    /// what a look found that began before it.
+    pub(super) fn looked(&mut self, beside: Presence, found: Result<Option<String>, String>) {
         self.strays.looking = false;
-        if self.known.life != Life::Down || self.jobs.running().is_some() {
+        let presence = self.presence();
+        let unclear = presence == Presence::Server || beside < presence;
+        if self.known.life != Life::Down || unclear {
             return;
         }
         match found {
@@ -117,10 +136,28 @@ impl Agent {
         }
     }
 
+    /// What the job under way brings to the data directory.
+    fn presence(&self) -> Presence {
+        let programs = || {
+            let methods = &self.config.postgresql.create_replica_methods;
+            methods.iter().any(|method| *method != CreateReplica::BaseBackup)
+        };
+        match self.jobs.running().map(|running| running.job) {
+            Some(Job::StartPrimary { .. } | Job::StartStandby(_) | Job::Initdb | Job::Restore) => {
+                Presence::Server
+            }
+            Some(Job::Clone(_)) if programs() => Presence::Server,
+            Some(Job::Clone(_) | Job::Rewind(_)) => Presence::Tool,
+            _ => Presence::Nothing,
+        }
+    }
+
+    /// What a job makes in the data directory is spoilt by it, and what one compares is changed.
     pub(super) fn end_stray(&mut self, orderly: bool) {
         if std::mem::replace(&mut self.strays.ending, true) {
             return;
         }
+        self.jobs.break_off();
         let (server, effects, wake) =
             (self.server.clone(), self.effects.0.clone(), self.wake.clone());
         tokio::spawn(async move {
@@ -183,7 +220,7 @@ impl Agent {
     pub(super) fn gave_up(&mut self, obstacle: Option<Obstacle>) {
         self.strays.giving_up = false;
         match obstacle {
-            Some(Obstacle::Stray(words)) => self.looked(Ok(Some(words))),
+            Some(Obstacle::Stray(words)) => self.looked(Presence::Nothing, Ok(Some(words))),
             Some(Obstacle::Unknown(why)) => self.cannot_tell(why),
             Some(Obstacle::Writable) => {
                 self.cannot_tell("PostgreSQL was let promote and runs".to_owned());

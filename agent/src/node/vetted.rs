@@ -50,8 +50,8 @@ impl Vetted {
         for (name, why) in refused.iter().filter(|(name, why)| self.refused.get(*name) != Some(why))
         {
             tracing::warn!(
-                "parameter {name} is left out, PostgreSQL would not start with it: {why}; mend it in the \
-                 shared settings (PATCH /config) or in this node's file"
+                "parameter {name} is left out: {why}; mend it in the shared settings (PATCH /config) or in \
+                 this node's file"
             );
         }
     }
@@ -67,6 +67,6 @@ impl Vetted {
     pub fn problem(&self) -> Option<String> {
         let names: Vec<&str> = self.refused.keys().map(String::as_str).collect();
         (!names.is_empty())
-            .then(|| format!("PostgreSQL refuses, and hart leaves out: {}", names.join(", ")))
+            .then(|| format!("left out of PostgreSQL's configuration: {}", names.join(", ")))
     }
 }

@@ -15,6 +15,7 @@ use hart_ha::time::Time;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::counters::Counters;
+use super::installed::Installed;
 use super::lease_task::Order;
 use super::logins::Logins;
 use super::planned::Plan;
@@ -139,6 +140,13 @@ pub enum Ask {
         /// Accepted, and what of it is not in force then; or what is wrong with the file.
         reply: oneshot::Sender<Result<Vec<String>, String>>,
     },
+    /// Put the binary at the agent's path in the place of the one that runs.
+    Upgrade {
+        /// Also where its `check` finds fault with the configuration or the machine.
+        force: bool,
+        /// Its version, once it is about to happen; or why it does not.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
     /// Something in the store was changed through this node: look at it now.
     Wake,
 }
@@ -164,6 +172,9 @@ pub struct Handle {
     pub tls: Tls,
     /// Who calls its REST API.
     pub doors: Arc<Doors>,
+    /// When this agent began, for people, and to tell its runs apart.
+    pub begun: jiff::Timestamp,
+    installed: watch::Receiver<Installed>,
     view: Arc<ArcSwap<View>>,
     changes: watch::Receiver<u64>,
     asks: mpsc::Sender<Ask>,
@@ -205,6 +216,8 @@ impl Handle {
             counters,
             dns,
             doors,
+            begun: hart_clock::wall(),
+            installed: watch::channel(Installed::default()).1,
             view,
             changes,
             asks,
@@ -248,6 +261,18 @@ impl Handle {
     #[must_use]
     pub fn with_poolers(self, poolers: Option<mpsc::UnboundedSender<bouncer::Order>>) -> Self {
         Self { poolers, ..self }
+    }
+
+    /// The same with what is installed on this machine.
+    #[must_use]
+    pub fn with_installed(self, installed: watch::Receiver<Installed>) -> Self {
+        Self { installed, ..self }
+    }
+
+    /// What is installed and does not run yet, as it was seen last.
+    #[must_use]
+    pub fn installed(&self) -> Installed {
+        self.installed.borrow().clone()
     }
 
     /// The same with the node's PostgreSQL.

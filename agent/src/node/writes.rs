@@ -192,10 +192,11 @@ impl Writes {
     async fn initialize(&self, id: &str, basis: &Basis) -> Written {
         let key = self.keys.key("initialize");
         let value = id.as_bytes().to_vec();
-        let locked = basis.snapshot.initialize.as_ref().and_then(|init| init.session.clone());
-        self.transact(&[match locked {
+        let known = basis.snapshot.initialize.as_ref();
+        // Somebody may have locked it since: his session would take the key with it.
+        self.transact(&[match known.and_then(|init| init.session.clone()) {
             Some(session) => TxnOp::Unlock { key, value, session },
-            None => TxnOp::Set { key, value },
+            None => TxnOp::Cas { key, value, index: known.map_or(0, |init| init.index) },
         }])
         .await
     }

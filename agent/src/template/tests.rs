@@ -150,12 +150,23 @@ fn haproxy_reads_what_is_rendered() {
     }
 }
 
+/// `TCP_USER_TIMEOUT` counts with who is alive and reads nothing for a while, and lengthens keepalive.
+#[test]
+fn haproxy_cuts_nobody_off_who_takes_his_time() {
+    for name in ["haproxy", "haproxy-dns"] {
+        let text = render(&template(name), &cluster(), &set(&[])).unwrap();
+        let settings = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let found: Vec<_> = settings.filter(|line| line.contains("tcp-ut")).collect();
+        assert_eq!(found, [""; 0], "{name}");
+    }
+}
+
 #[test]
 fn haproxy_has_two_ports_and_cuts_sessions() {
     let text = render(&template("haproxy"), &cluster(), &set(&[("ro_port", "6434")])).unwrap();
     for line in [
-        "    bind *:5433 tcp-ut 19s\n",
-        "    bind *:6434 tcp-ut 19s\n",
+        "    bind *:5433\n",
+        "    bind *:6434\n",
         "    server n1 10.0.0.1:5432 check addr 10.0.0.1 port 8008\n",
         "    server n_202_3bx [fd00::2]:5432 check addr [fd00::2] port 8008\n",
         "    http-check send meth OPTIONS uri /primary\n",

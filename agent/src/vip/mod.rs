@@ -36,4 +36,4 @@ pub fn interface_problem(name: &str) -> Option<String> {
     }
 }
 
-pub use officer::{Inputs, OnUntil, Prepared, Vips, prepare};
+pub use officer::{Inputs, Link, Prepared, Vips, prepare};

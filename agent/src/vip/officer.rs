@@ -1,6 +1,7 @@
 //! The thread that has the right to change addresses. It follows the lease thread and the agent's
 //! picture, and neither waits for it.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use arc_swap::ArcSwap;
 use hart_config::{Listen, Vip, VipAddress};
 use hart_ha::keeper::Hold;
 use hart_ha::time::Time;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::holder::{Holder, Means};
 use super::interface::Interface;
@@ -37,6 +38,36 @@ impl OnUntil {
     fn set(&self, until: Time) {
         let nanos = u64::try_from(Time::ZERO.until(until).as_nanos()).unwrap_or(u64::MAX);
         self.0.store(nanos, Ordering::Release);
+    }
+}
+
+/// Puts another program in the place of this process; comes back only where that failed.
+pub type Leap = Box<dyn FnOnce() -> io::Error + Send>;
+
+/// The thread as the loop sees it.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Until when an address of the primary may be here.
+    pub on_until: OnUntil,
+    leaps: mpsc::UnboundedSender<(Leap, oneshot::Sender<io::Error>)>,
+}
+
+impl Link {
+    /// Is an address of the primary perhaps still on?
+    #[must_use]
+    pub fn is_on(&self, now: Time) -> bool {
+        self.on_until.is_on(now)
+    }
+
+    /// Has the thread do it that has the right to change addresses: what takes this process's place has it
+    /// then, too. The error says why nothing did.
+    pub async fn leap(&self, leap: Leap) -> io::Error {
+        let (reply, answer) = oneshot::channel();
+        let gone = || io::Error::other("the thread that has the virtual address has ended");
+        if self.leaps.send((leap, reply)).is_err() {
+            return gone();
+        }
+        answer.await.unwrap_or_else(|_| gone())
     }
 }
 
@@ -92,6 +123,7 @@ pub struct Vips {
     /// Until when an address of the primary may be here.
     pub on_until: OnUntil,
     begin: oneshot::Sender<Inputs>,
+    leaps: mpsc::UnboundedSender<(Leap, oneshot::Sender<io::Error>)>,
 }
 
 impl Prepared {
@@ -101,31 +133,37 @@ impl Prepared {
     /// No thread can be had, or the rights cannot be given up: nothing may go on then.
     pub fn start(self) -> Result<Vips, String> {
         let (begin, inputs) = oneshot::channel();
+        let (leaps, asked) = mpsc::unbounded_channel();
         let on_until = OnUntil::default();
         let shared = on_until.clone();
         let thread = std::thread::Builder::new().name("vip".to_owned());
         thread
-            .spawn(move || self.run(inputs, shared))
+            .spawn(move || self.run(inputs, shared, asked))
             .map_err(|error| format!("vip: no thread: {error}"))?;
         rights::give_up().map_err(|error| format!("vip: rights cannot be given up: {error}"))?;
-        Ok(Vips { on_until, begin })
+        Ok(Vips { on_until, begin, leaps })
     }
 
-    fn run(self, inputs: oneshot::Receiver<Inputs>, on_until: OnUntil) {
+    fn run(
+        self,
+        inputs: oneshot::Receiver<Inputs>,
+        on_until: OnUntil,
+        mut leaps: mpsc::UnboundedReceiver<(Leap, oneshot::Sender<io::Error>)>,
+    ) {
         let may = rights::only_addresses().unwrap_or(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let (Ok(runtime), Ok(inputs)) = (runtime, inputs.blocking_recv()) else { return };
         let mut officer = Officer::new(self, inputs, on_until);
         officer.say_what_is_missing(may);
-        runtime.block_on(officer.serve());
+        runtime.block_on(officer.serve(&mut leaps));
     }
 }
 
 impl Vips {
     /// The agent's parts are there: begins.
-    pub fn begin(self, inputs: Inputs) -> OnUntil {
+    pub fn begin(self, inputs: Inputs) -> Link {
         let _ = self.begin.send(inputs);
-        self.on_until
+        Link { on_until: self.on_until, leaps: self.leaps }
     }
 }
 
@@ -169,7 +207,10 @@ impl Officer {
     }
 
     /// Until the agent ends.
-    async fn serve(&mut self) {
+    async fn serve(
+        &mut self,
+        leaps: &mut mpsc::UnboundedReceiver<(Leap, oneshot::Sender<io::Error>)>,
+    ) {
         loop {
             let pause = self.turn(hart_clock::now());
             let Inputs { standing, changes, traffic, .. } = &mut self.inputs;
@@ -177,6 +218,14 @@ impl Officer {
                 changed = standing.changed() => changed.is_ok(),
                 changed = changes.changed() => changed.is_ok(),
                 changed = traffic.changed() => changed.is_ok(),
+                Some((leap, reply)) = leaps.recv() => {
+                    if let Err(error) = rights::pass_on() {
+                        tracing::warn!("vip: the right to change addresses is not handed on: {error}");
+                    }
+                    // The address stays on meanwhile, for as long as the lease lasts.
+                    let _ = reply.send(leap());
+                    true
+                }
                 () = tokio::time::sleep(pause) => true,
             };
             if !went_on {

@@ -4,7 +4,8 @@
 use std::io;
 
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities,
+    CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set,
+    set_capabilities, set_keep_capabilities,
 };
 
 const NETWORK: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_RAW);
@@ -18,16 +19,35 @@ pub fn keep_over_change_of_user() -> io::Result<()> {
     Ok(set_keep_capabilities(true)?)
 }
 
-/// The calling thread may change addresses from now on, and nothing else. False: it never could.
+/// Another program that this thread puts in the place of the process may do what the thread may: change
+/// addresses, and speak with neighbours.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn pass_on() -> io::Result<()> {
+    let now = capabilities(None)?;
+    let inheritable = now.inheritable | (now.permitted & NETWORK);
+    set_capabilities(None, CapabilitySets { inheritable, ..now })?;
+    for right in [CapabilitySet::NET_ADMIN, CapabilitySet::NET_RAW] {
+        if now.permitted.contains(right) {
+            configure_capability_in_ambient_set(right, true)?;
+        }
+    }
+    Ok(())
+}
+
+/// The calling thread may change addresses from now on, and nothing else. False: it never could. The right
+/// to speak with neighbours is kept for [`pass_on`], without effect: the sockets are open already.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn only_addresses() -> io::Result<bool> {
-    let has = capabilities(None)?.permitted.contains(CapabilitySet::NET_ADMIN);
-    let all = if has { CapabilitySet::NET_ADMIN } else { CapabilitySet::empty() };
-    let sets =
-        CapabilitySets { effective: all, permitted: all, inheritable: CapabilitySet::empty() };
-    set_capabilities(None, sets)?;
+    let had = capabilities(None)?.permitted;
+    let has = had.contains(CapabilitySet::NET_ADMIN);
+    let permitted = if has { had & NETWORK } else { CapabilitySet::empty() };
+    let effective = permitted & CapabilitySet::NET_ADMIN;
+    let inheritable = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?;
     Ok(has)
 }
 
@@ -65,7 +85,8 @@ mod tests {
         });
         let (had, sets) = thread.join().unwrap();
         assert_eq!(had, before.contains(CapabilitySet::NET_ADMIN));
-        assert!((sets.permitted - CapabilitySet::NET_ADMIN).is_empty());
+        assert!((sets.permitted - NETWORK).is_empty());
+        assert!((sets.effective - CapabilitySet::NET_ADMIN).is_empty());
         assert_eq!(capabilities(None).unwrap().permitted, before);
     }
 }

@@ -49,6 +49,9 @@ pub(super) struct Facts {
     pub(super) failsafe: BTreeMap<String, String>,
     /// Of which cluster that list is: a copy may serve as the beginning of another one.
     pub(super) failsafe_of: String,
+    /// The permanent slots that this node was to have, and whether they are physical: one that is taken out of
+    /// the settings is dropped, also by a node that was away then.
+    pub(super) permanent_slots: BTreeMap<String, bool>,
     /// The last session; saves a new lock after a restart of the agent. Only speed depends on it.
     pub(super) session: Option<String>,
 }

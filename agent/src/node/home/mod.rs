@@ -295,6 +295,20 @@ impl Home {
         self.facts.restored
     }
 
+    /// The permanent slots that this node was to have, and whether they are physical.
+    #[must_use]
+    pub fn permanent_slots(&self) -> &BTreeMap<String, bool> {
+        &self.wanted.permanent_slots
+    }
+
+    /// Notes them.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn set_permanent_slots(&mut self, slots: BTreeMap<String, bool>) -> Result<(), HomeError> {
+        self.change(|facts| facts.permanent_slots = slots)
+    }
+
     /// Notes the session.
     ///
     /// # Errors

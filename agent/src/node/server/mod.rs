@@ -45,7 +45,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use killing::{Kill, Kills};
 pub use promote::NotPromoted;
 pub use start::NotStarted;
-pub use stop::Ladder;
+pub use stop::{Archive, Ladder};
 pub use stray::Obstacle;
 use traffic::Traffic;
 
@@ -96,6 +96,10 @@ pub struct Server {
     life: Arc<watch::Sender<Life>>,
     /// What the guard said last of itself; none while there is none.
     status: Arc<watch::Sender<Option<Status>>>,
+    /// How the last guard said that PostgreSQL had ended.
+    exit: Arc<watch::Sender<Option<ExitRecord>>>,
+    /// Process id of the guard, for those who look at it; 0 while there is none.
+    guards: Arc<watch::Sender<i32>>,
     /// Process id of the guard last talked to; 0 before the first.
     guard_pid: Arc<AtomicI32>,
     /// Counts starts and ends. What began under another count is about another PostgreSQL.
@@ -121,6 +125,8 @@ impl Server {
             postgres,
             life: Arc::new(watch::Sender::new(Life::Down)),
             status: Arc::new(watch::Sender::new(None)),
+            exit: Arc::new(watch::Sender::new(None)),
+            guards: Arc::new(watch::Sender::new(0)),
             guard_pid: Arc::new(AtomicI32::new(0)),
             generation: Arc::default(),
             killing: Arc::default(),
@@ -144,6 +150,11 @@ impl Server {
         *self.status.borrow()
     }
 
+    /// How PostgreSQL ended last, by its guard's word; none where the guard did not say.
+    pub fn exit(&self) -> Option<ExitRecord> {
+        *self.exit.borrow()
+    }
+
     /// The kill under way.
     pub fn being_killed(&self) -> Option<Killing> {
         self.kills.under_way()
@@ -159,6 +170,11 @@ impl Server {
         self.traffic.clone()
     }
 
+    /// Its process id; 0 while there is none.
+    pub fn guards(&self) -> watch::Receiver<i32> {
+        self.guards.subscribe()
+    }
+
     /// Is a guard alive, whatever was thought of it?
     pub fn guard_lives(&self) -> bool {
         hart_guard::guard_lives(&self.paths.lock).unwrap_or(true)
@@ -166,6 +182,7 @@ impl Server {
 
     fn up(&self, armed: Option<Hold>, status: Status) {
         self.guard_pid.store(status.guard_pid, Ordering::Relaxed);
+        self.guards.send_replace(status.guard_pid);
         let (there, missing) = (status.layers.names(), status.layers.missing());
         let missing = if missing.is_empty() { "none".to_owned() } else { missing.join(", ") };
         tracing::info!("layers of fencing: {}; missing: {missing}", there.join(", "));
@@ -186,6 +203,7 @@ impl Server {
         self.postgres.has_ended();
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.status.send_replace(None);
+        self.guards.send_replace(0);
         self.life.send_replace(Life::Down);
         self.wake.notify_one();
     }
@@ -215,7 +233,10 @@ impl Server {
             return;
         }
         match end {
-            Ok(record) => report(&record, self.asked.load(Ordering::Relaxed)),
+            Ok(record) => {
+                report(&record, self.asked.load(Ordering::Relaxed));
+                self.exit.send_replace(Some(record));
+            }
             Err(error) => {
                 tracing::error!("the guard is gone: {}", Chain(&error));
                 self.traffic.cut();

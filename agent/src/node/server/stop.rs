@@ -1,6 +1,7 @@
 //! The ladder of an orderly stop: fast, then immediate, then the fence. Each rung has its deadline,
 //! and none can be skipped upwards: also a PostgreSQL that hangs in its shutdown checkpoint is gone
-//! in the end. Where somebody else may lead soon, the brain asks for a fence instead, and that does
+//! in the end. A stop that waits for nothing but the archive is ended after the file at hand. Where
+//! somebody else may lead soon, the brain asks for a fence instead, and that does
 //! not wait for anything.
 
 use std::sync::atomic::Ordering;
@@ -13,6 +14,12 @@ use super::{Life, Server, TALK};
 
 /// PostgreSQL itself kills its children 5 s after an immediate shutdown has begun.
 const IMMEDIATE: Duration = Duration::from_secs(10);
+
+/// Between two looks at what a fast shutdown waits for.
+const LOOK: Duration = Duration::from_millis(200);
+/// So long one call of `archive_command` may take after its archiver was told to end. Killed earlier than it
+/// need be, it may leave half a file in the archive.
+const ONE_CALL: Duration = Duration::from_secs(5);
 
 /// How long each rung may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +45,30 @@ impl Ladder {
     }
 }
 
+/// May what waits for the archive be archived later?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Archive {
+    /// Somebody waits for this server to end: it ends after the file at hand.
+    Later,
+    /// All of it is archived first, as long as the rungs allow.
+    First,
+}
+
+impl Archive {
+    /// Whoever ends for good (`shutdown`) and leaves nobody behind (`members` with an entry) keeps nobody waiting.
+    pub fn at_stop(shutdown: bool, members: usize) -> Self {
+        if shutdown && members <= 1 { Self::First } else { Self::Later }
+    }
+}
+
 /// What became of a request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rung {
     Down,
     /// It did not stop in time.
     Late,
+    /// Nothing but a call of `archive_command` holds it up.
+    Archives,
     /// The guard did not take the request.
     Silent,
 }
@@ -55,20 +80,47 @@ impl Server {
     }
 
     /// Stops PostgreSQL, and returns when its last process is gone.
-    pub async fn stop(&self) {
+    pub async fn stop(&self, archive: Archive) {
         self.traffic.cut();
         self.asked.store(true, Ordering::Relaxed);
         let Ladder { fast, immediate } = *self.ladder.borrow();
         for (signal, patience) in [(Signal::Fast, fast), (Signal::Immediate, immediate)] {
-            match self.signal_and_wait(signal, patience).await {
+            let down = self.signal_and_wait(signal, patience);
+            let ended = match (signal, archive) {
+                (Signal::Fast, Archive::Later) => tokio::select! {
+                    ended = down => ended,
+                    () = self.archives_for_too_long() => Rung::Archives,
+                },
+                _ => down.await,
+            };
+            match ended {
                 Rung::Down => return,
                 Rung::Late => {
                     tracing::warn!("PostgreSQL did not stop within {patience:?} after {signal:?}");
                 }
+                Rung::Archives => {}
                 Rung::Silent => break,
             }
         }
         self.fence().await;
+    }
+
+    /// Tells the archiver to end once nothing but that holds the stop up, and returns if it does not.
+    async fn archives_for_too_long(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            match self.postgres.end_last_pass(TALK).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => tracing::debug!("what the stop waits for: {}", Chain(&error)),
+            }
+        }
+        tracing::info!(
+            "the stop waits for nothing but the WAL archive: it ends after the file at hand, and what waits \
+             is archived later"
+        );
+        tokio::time::sleep(ONE_CALL).await;
+        tracing::warn!("a call of archive_command does not end within {ONE_CALL:?}: it is killed");
     }
 
     async fn signal_and_wait(&self, signal: Signal, patience: Duration) -> Rung {

@@ -5,6 +5,7 @@
 //! about the PostgreSQL that it started itself.
 
 use hart_guard::Client;
+use hart_postgres::AtWork;
 use hart_types::Chain;
 
 use super::{Server, TALK};
@@ -28,12 +29,26 @@ impl Server {
     /// # Errors
     /// It cannot be told.
     pub async fn stray(&self) -> Result<Option<String>, String> {
+        Ok(self.unguarded().await?.map(|found| found.words))
+    }
+
+    /// The same while a tool of ours may work there, as `postgres --single` does before `pg_rewind`:
+    /// only a postmaster counts.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub async fn stray_beside_a_tool(&self) -> Result<Option<String>, String> {
+        let found = self.unguarded().await?;
+        Ok(found.filter(|found| found.serves).map(|found| found.words))
+    }
+
+    async fn unguarded(&self) -> Result<Option<AtWork>, String> {
         if self.guard_lives() {
             return Ok(None);
         }
         let found = self.postgres.at_work(TALK).await.map_err(|e| Chain(&e).to_string())?;
         // A guard that was started meanwhile has taken its lock first.
-        Ok(found.filter(|_| !self.guard_lives()).map(|found| found.words))
+        Ok(found.filter(|_| !self.guard_lives()))
     }
 
     /// Nothing here can write, so that another node may lead: nobody works in the data directory, or
