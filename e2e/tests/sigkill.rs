@@ -83,7 +83,7 @@ const TTL: u64 = 10;
 const LEADING: &str = "INFO leading\n";
 
 /// What a kill may leave in the log of the next agent.
-const ANNOUNCED: &[&str] = &["left behind", "left-behind"];
+const ANNOUNCED: &[&str] = &["left behind", "left-behind", "taking the lease of term"];
 
 #[tokio::test]
 async fn a_bootstrap_and_a_clone_survive_the_agents_death() -> Result<()> {
@@ -206,7 +206,7 @@ async fn a_promotion_and_a_switchover_survive_the_agents_death() -> Result<()> {
     local.node_mut("n1")?.kill_all()?;
     let heir = local.node_mut("n2")?;
     kill_agent_at(heir, from, &["taking the lease of term 2"], &["promoting"]).await?;
-    let moments = ["noting term 2", "INFO promoting", "told to promote", "writing History"];
+    let moments = ["noting term 2", "INFO promoting", "told to promote", "writing the history"];
     let hit = kill_at_each(heir, &moments, &["set synchronous standbys: done"]).await?;
     assert_eq!(heir.postmaster(), Some(postmaster), "restarted\n{}", heir.log());
     writer.goes_on().await.with_context(|| local.logs())?;

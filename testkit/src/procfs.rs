@@ -161,8 +161,8 @@ mod tests {
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command};
 
-    #[test]
-    fn finds_and_kills_by_working_directory_and_by_argument() {
+    #[tokio::test]
+    async fn finds_and_kills_by_working_directory_and_by_argument() {
         let dir = crate::TempDir::new().expect("dir");
         let sleep = |change: &dyn Fn(&mut Command)| {
             let mut command = Command::new("sleep");
@@ -174,11 +174,16 @@ mod tests {
         let named = sleep(&|command| _ = command.arg0(dir.path().join("data")));
         let other = sleep(&|_| ());
 
-        let mut found = using_path(dir.path());
-        found.sort_unstable();
         let mut expected = vec![inside.0.id(), named.0.id()];
         expected.sort_unstable();
-        assert_eq!(found, expected);
+        // Until the kernel has put its arguments in place, a new program has none to be seen by.
+        let all = async || {
+            let mut found = using_path(dir.path());
+            found.sort_unstable();
+            anyhow::ensure!(found == expected, "{found:?}, not {expected:?}");
+            Ok(())
+        };
+        crate::eventually("both", Duration::from_secs(30), all).await.expect("found");
 
         kill_all(|| using_path(dir.path())).expect("killed");
         assert!(!alive(inside.0.id()) && !alive(named.0.id()) && alive(other.0.id()));

@@ -98,13 +98,25 @@ async fn all_of_a_days_commands() -> Result<()> {
     drill.cluster.wait_healthy(3, DEADLINE).await?;
     let tree = done(run(&["topology", "ha"])?)?;
     ensure!(tree.contains(&format!("| {candidate} ")) && tree.contains(&format!("| + {primary} ")));
-    like_patronictl(&hand)?;
+    drill.pause()?;
+    // Each column of patronictl's list has something in it.
+    let wider = ["edit-config", "ha", "-q", "-p", "max_connections=61", "--force"];
+    done(run(&wider)?)?;
+    wait_until(|| Ok(done(run(&["list", "ha"])?)?.contains("Restart pending of n1, n2, n3")))
+        .await?;
+    let at = ["restart", "ha", &primary, "--scheduled", "2126-01-01T00:00:00Z", "--force"];
+    done(run(&[&at[..], &["--pg-version", "99.0"]].concat())?)?;
+    wait_until(|| Ok(done(run(&["list", "ha"])?)?.contains("2126"))).await?;
+    like_patronictl(&hand, &primary).await?;
+    done(run(&["flush", "ha", &primary, "restart", "--force"])?)?;
+    let restarted = done(run(&["restart", "ha", "--pending", "--timeout", "1min", "--force"])?)?;
+    ensure!(restarted.matches("Success").count() == 3, "{restarted}");
     drill.finish(Loss::None, &[]).await?;
     Ok(())
 }
 
 /// What scripts read is the same as patronictl's.
-fn like_patronictl(hand: &Hand) -> Result<()> {
+async fn like_patronictl(hand: &Hand, member: &str) -> Result<()> {
     let dir = TempDir::new()?;
     let Some(patronictl) = install(dir.path()) else {
         eprintln!("SKIPPED: patronictl cannot be installed: no python3-venv or no package index");
@@ -120,11 +132,53 @@ fn like_patronictl(hand: &Hand) -> Result<()> {
     let json = ["history", "ha", "-f", "json"];
     let read = |text: String| serde_json::from_str::<Value>(&text);
     ensure!(read(theirs(&json)?)? == read(ours(&json)?)?, "{}\n{}", theirs(&json)?, ours(&json)?);
+    // Positions are those of the moment: where they differ, the cluster was not at rest between the two.
+    for format in ["tsv", "json", "yaml"] {
+        let list = ["list", "ha", "-f", format];
+        wait_until(|| same(format, &theirs(&list)?, &ours(&list)?))
+            .await
+            .with_context(|| format!("{format}: {:?}\n{:?}", theirs(&list), ours(&list)))?;
+    }
+    let tree = ["topology", "ha"];
+    let first = |text: &str| -> Vec<String> {
+        let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+        cells.map(|cell| cell.trim_end().to_owned()).collect()
+    };
+    ensure!(first(&theirs(&tree)?) == first(&ours(&tree)?), "{}", ours(&tree)?);
+    // Both tables say where a member is reached.
+    let dsn = ["dsn", "ha", "-m", member];
+    let address = theirs(&dsn)?;
+    ensure!(
+        address.split_whitespace().all(|part| ours(&dsn).is_ok_and(|text| text.contains(part))),
+        "{address}: {}",
+        ours(&dsn)?
+    );
+    let versions = ours(&["version", "ha", member])?;
+    ensure!(versions.lines().count() == 3 && versions.contains(member), "{versions}");
     // The order of keys is free in YAML, and so is the style.
     let settings = |text: String| hart_config::yaml_value("settings", &text);
     let show = ["show-config", "ha"];
     ensure!(settings(theirs(&show)?)? == settings(ours(&show)?)?, "{}", ours(&show)?);
     Ok(())
+}
+
+/// Do they say the same, as a script reads it?
+fn same(format: &str, theirs: &str, ours: &str) -> Result<bool> {
+    Ok(match format {
+        "json" => {
+            let read = |text: &str| serde_json::from_str::<Value>(text);
+            read(theirs)? == read(ours)?
+        }
+        "yaml" => {
+            // The reader takes a map, and the list is one of lists here.
+            let read = |text: &str| {
+                let lines = text.lines().map(|line| format!("  {line}\n")).collect::<String>();
+                hart_config::yaml_value("list", &format!("all:\n{lines}"))
+            };
+            read(theirs)? == read(ours)?
+        }
+        _ => theirs == ours,
+    })
 }
 
 /// It asks three times, and a wrong answer deletes nothing.
@@ -142,4 +196,146 @@ async fn a_cluster_is_forgotten_by_whoever_knows_its_name_and_its_leader() -> Re
     let said = done(run(&format!("ha\nYes I am aware\n{primary}\n"))?)?;
     ensure!(said.contains("everything below service/ha/ is deleted"), "{said}");
     Ok(())
+}
+
+/// What goes wrong at 3 a.m. at the latest: each has an answer that helps, and nobody waits for long.
+#[tokio::test]
+async fn what_is_not_there_is_said_and_what_there_is() -> Result<()> {
+    let mut drill = Drill::asynchronous().await?;
+    let primary = drill.cluster.wait_primary(DEADLINE).await?;
+    let hand = Hand::at(&mut drill, &primary)?;
+    let fails = |arguments: &[&str], code: i32, words: &[&str]| -> Result<()> {
+        let output = hand.hart(arguments, "")?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let fits = words.iter().all(|word| said.contains(word));
+        ensure!(output.status.code() == Some(code) && fits, "{arguments:?} {words:?}: {output:?}");
+        ensure!(!said.contains("panicked"), "{said}");
+        Ok(())
+    };
+    fails(&["list", "nowhere"], 1, &["no cluster \"nowhere\"", "there are: ha"])?;
+    fails(&["why", &primary], 1, &["is a member of the cluster ha", "named first"])?;
+    for command in ["why", "restart", "reload", "reinit", "version"] {
+        let force = if ["why", "version"].contains(&command) { vec![] } else { vec!["--force"] };
+        let all = [&[command, "ha", "n9"], force.as_slice()].concat();
+        fails(&all, 1, &["no member \"n9\"", "n1, n2, n3"])?;
+    }
+    fails(&["switchover", "ha", "--candidate", "n9", "--force"], 1, &["no member \"n9\""])?;
+    // Nobody sits there who could say yes.
+    fails(&["switchover", "ha"], 64, &["no terminal to ask at", "--force"])?;
+    fails(&["query", "ha", "-c", "SELECT 1", "--password"], 64, &["PGPASSWORD"])?;
+    for time in ["2027-03-01T25:00:00Z", "soon", "2027-02-30"] {
+        fails(&["restart", "ha", "--scheduled", time, "--force"], 64, &["is no time"])?;
+    }
+    fails(
+        &["switchover", "ha", "--scheduled", "2020-01-01T00:00:00Z", "--force"],
+        1,
+        &["in the past"],
+    )?;
+
+    // Of two clusters one must be named; both can be.
+    let other = drill.cluster.consul().url("/v1/kv/service/other/config");
+    let (rest, empty) = (hart_testkit::Rest::new()?, serde_json::json!({}));
+    ensure!(rest.call("PUT", &other, Some(&empty)).await?.ok());
+    fails(&["list"], 64, &["which cluster? Consul has ha, other"])?;
+    let both = done(hand.hart(&["list", "ha", "other"], "")?)?;
+    ensure!(both.contains("Cluster: ha (") && both.contains("Cluster: other ("), "{both}");
+
+    // A reader that goes away ends the command, and nothing else.
+    let mut command = Command::new(hart_binary()?);
+    command.args(["-d", &hand.consul, "events", "ha", "-n", "100000"]);
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let output = hand.host.output(command.stdout(Stdio::from(writer)))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.code() == Some(1) && !said.contains("panicked"), "{output:?}");
+    drill.finish(Loss::None, &[]).await.map(drop)
+}
+
+/// Consul is away: what the members themselves say is used, and that is said.
+#[tokio::test]
+async fn without_consul_the_members_are_asked() -> Result<()> {
+    let mut drill = Drill::asynchronous().await?;
+    let primary = drill.write().await?;
+    let node = drill.cluster.node(&primary)?;
+    let (host, file) = (node.host().context("it has a host")?.clone(), node.config_file());
+    let run = |arguments: &[&str]| -> Result<Output> {
+        let mut command = Command::new(hart_binary()?);
+        command.arg("--config-file").arg(&file).args(arguments).stdin(Stdio::null());
+        host.output(&mut command)
+    };
+    let before = done(run(&["dsn", "ha"])?)?;
+    drill.cluster.kill_consul();
+    drill.written().await?;
+    let output = run(&["list", "ha", "-f", "json"])?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(said.contains("Consul cannot be read") && said.contains("the members say"), "{said}");
+    let rows: Vec<Value> = serde_json::from_str(&done(output)?)?;
+    let role = |name: &str| rows.iter().find(|row| row["Member"] == name).map(|row| &row["Role"]);
+    ensure!(rows.len() == 3 && role(&primary) == Some(&"Leader".into()), "{rows:?}");
+    let streaming = rows.iter().filter(|row| row["State"] == "streaming").count();
+    ensure!(streaming == 2, "{rows:?}");
+    let why = done(run(&["why"])?)?;
+    ensure!(why.contains(&format!("{primary}: leads")), "{why}");
+    ensure!(done(run(&["events", "ha"])?)?.contains("writes are possible here"));
+    ensure!(done(run(&["dsn"])?)? == before);
+    ensure!(done(run(&["topology"])?)?.contains(&format!("| {primary} ")));
+    // One of them is lost, too.
+    let replica = drill.other_than(&primary)?;
+    drill.cluster.kill_node(&replica)?;
+    // Nobody leads then: who cannot be asked might.
+    let silent = |text: &str| {
+        let mut lines = text.lines().filter(|line| line.contains(&format!("| {replica} ")));
+        lines.any(|line| line.contains("does not answer") || line.contains("lost since"))
+    };
+    wait_until(|| Ok(silent(&done(run(&["list"])?)?))).await?;
+    // Whoever is at another machine than a node is told where to look.
+    let (elsewhere, consul) = (hand_elsewhere(&mut drill)?, drill.cluster.consul().address());
+    let mut command = Command::new(hart_binary()?);
+    command.args(["-d", &format!("consul://{consul}/service"), "list", "ha"]);
+    let output = elsewhere.output(&mut command)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.code() == Some(1) && said.contains("on a node of the cluster"), "{said}");
+    drill.cluster.mend().await?;
+    let announced = ["Consul", "lease", "failsafe", "PostgreSQL"];
+    drill.finish(Loss::Some, &announced).await.map(drop)
+}
+
+fn hand_elsewhere(drill: &mut Drill) -> Result<Host> {
+    drill.cluster.add_host("elsewhere")
+}
+
+/// Nobody leads, and in a pause nobody will: there is nothing to start a replica for. Before, whoever asked waited for five
+/// minutes.
+#[tokio::test]
+async fn a_restart_that_cannot_be_begun_is_answered_and_not_done_later() -> Result<()> {
+    let mut drill = Drill::asynchronous().await?;
+    let primary = drill.cluster.wait_primary(DEADLINE).await?;
+    let replica = drill.other_than(&primary)?;
+    let hand = Hand::at(&mut drill, &replica)?;
+    done(hand.hart(&["pause", "ha", "--wait"], "")?)?;
+    let before = drill.postmaster(&replica)?;
+    drill.cluster.kill_node(&primary)?;
+    hart_testkit::eventually("the end of the lock", DEADLINE, async || {
+        ensure!(drill.cluster.leader_session().await.is_err());
+        Ok(())
+    })
+    .await?;
+    // Now and again it compares its timeline with that of the lost one, and says that.
+    hart_testkit::eventually("an answer", DEADLINE, async || {
+        let output = hand.hart(&["restart", "ha", &replica, "--force"], "")?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let words = ["not restarted, and nothing is planned", "PostgreSQL is running here"];
+        ensure!(
+            output.status.code() == Some(1) && words.iter().all(|w| said.contains(w)),
+            "{said}"
+        );
+        Ok(())
+    })
+    .await?;
+    drill.cluster.revive_node(&primary).await?;
+    // What lost its power in the pause stays down until its end.
+    done(hand.hart(&["resume", "ha"], "")?)?;
+    drill.cluster.wait_healthy(3, DEADLINE).await.with_context(|| drill.logs())?;
+    ensure!(drill.postmaster(&replica)? == before, "it was restarted after all");
+    drill.finish(Loss::Some, &["PostgreSQL", "Consul", "lease"]).await.map(drop)
 }

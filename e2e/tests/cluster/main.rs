@@ -1,6 +1,7 @@
 //! Three nodes on hosts of their own in network namespaces, a real Consul, a writer on every host,
 //! and everything that may happen to them. Needs root.
 
+mod answers;
 mod checking;
 mod doors;
 mod drill;
@@ -13,7 +14,10 @@ mod losing;
 mod maintenance;
 mod patronictl;
 mod program;
+mod replacing;
 mod rest_tls;
+mod rolling;
+mod slots;
 mod stopping;
 mod switching;
 

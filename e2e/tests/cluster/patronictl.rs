@@ -11,8 +11,11 @@ use serde_json::Value;
 use crate::Drill;
 use crate::drill::Loss;
 
-/// Installs it from Python's package index. `None`: there is no Python or no index here.
+/// That of `HART_PATRONICTL`, or one from Python's package index. `None`: there is no Python or no index here.
 pub(crate) fn install(dir: &Path) -> Option<PathBuf> {
+    if let Some(given) = std::env::var_os("HART_PATRONICTL") {
+        return Some(given.into());
+    }
     let venv = dir.join("venv");
     run_program(Command::new("python3").args(["-m", "venv"]).arg(&venv)).ok()?;
     let mut pip = Command::new(venv.join("bin/pip"));

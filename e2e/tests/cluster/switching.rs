@@ -1,10 +1,11 @@
 //! The primary's role is given away in good order.
 
-use anyhow::{Result, ensure};
-use hart_testkit::Options;
+use anyhow::{Context, Result, ensure};
+use hart_testkit::{Options, Postgres, Sql, eventually};
 
 use crate::Drill;
 use crate::drill::Loss;
+use crate::program::hart;
 
 /// Twice: to a named candidate, and to whichever is best. Even asynchronous replication loses
 /// nothing, and the old primary follows as it is.
@@ -20,6 +21,7 @@ async fn switched_over(synchronous: bool) -> Result<()> {
     drill.cluster.wait_healthy(3, hart_e2e::DEADLINE).await?;
     if synchronous {
         drill.synchronous_standby().await?;
+        an_early_release_is_said(&drill, &candidate).await?;
     }
 
     drill.write().await?;
@@ -34,6 +36,29 @@ async fn switched_over(synchronous: bool) -> Result<()> {
         ensure!(copies <= 1, "copied again\n{}", node.log());
     }
     Ok(())
+}
+
+/// Releases before May 2025 may acknowledge without a standby.
+async fn an_early_release_is_said(drill: &Drill, leader: &str) -> Result<()> {
+    let sql = drill.cluster.sql(leader).await?;
+    let version: u32 =
+        sql.value("SHOW server_version_num").await?.context("no version")?.parse()?;
+    let early = match version / 10_000 {
+        13 => version < 130_021,
+        14 => version < 140_018,
+        15 => version < 150_013,
+        16 => version < 160_009,
+        17 => version < 170_005,
+        _ => false,
+    };
+    let said =
+        format!("{leader}: PostgreSQL {}.{} may acknowledge", version / 10_000, version % 10_000);
+    eventually("hart list knows the release", hart_e2e::DEADLINE, async || {
+        let list = hart(&drill.cluster, leader, &["list", "ha"])?;
+        ensure!(list.contains(&said) == early, "{version}:\n{list}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
@@ -76,4 +101,66 @@ async fn counts(drill: &Drill, node: &str, sql: &str, wanted: &str) -> Result<()
         ensure!(tokio::time::Instant::now() < end, "{sql}: {got:?}\n{}", drill.logs());
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     }
+}
+
+/// A subscriber that is slow, and confirms. Before 19 a stop waits for it; the limit that 19 has cuts standbys off with it,
+/// before they have the last record, unless they ask for none.
+#[tokio::test]
+async fn a_limit_for_slow_subscribers_leaves_the_next_leader_its_last_record() -> Result<()> {
+    let options = Options::default().parameter("wal_sender_shutdown_timeout", "3s");
+    let mut drill = Drill::with(&options).await?;
+    let first = drill.write().await?;
+    let publisher = drill.cluster.sql(&first).await?;
+    let version = publisher.value("SHOW server_version_num").await?.context("no version")?;
+    if version.parse::<u32>()? < 190_000 {
+        eprintln!("PostgreSQL {version} has no such limit: nothing is tried");
+        return drill.finish(Loss::None, &["wal_sender_shutdown_timeout"]).await.map(drop);
+    }
+    publisher.value("CREATE TABLE slow (i int PRIMARY KEY)").await?;
+    publisher.value("CREATE PUBLICATION slow FOR TABLE slow").await?;
+    let subscriber = subscribed(&drill, &first).await?;
+    let begun = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'slow' AND state = 'streaming'";
+    counts(&drill, &first, begun, "1").await?;
+    for i in 0..300 {
+        publisher.value(&format!("INSERT INTO slow VALUES ({i})")).await?;
+    }
+    let candidate = drill.other_than(&first)?;
+    drill.cluster.switchover(Some(&candidate)).await?;
+    drill.written().await?;
+    let seen = Sql::connect(&subscriber.config()).await?.value("SELECT count(*) FROM slow").await?;
+    ensure!(seen != Some("300".to_owned()), "the subscriber was not slow");
+    drop(subscriber);
+    let log = drill.cluster.node(&first)?.log();
+    ensure!(
+        log.contains("handing the lease over"),
+        "the last record was not there\n{}",
+        drill.logs()
+    );
+    let last = drill.finish(Loss::None, &[]).await?;
+    ensure!(last == candidate, "{last} leads\n{}", drill.logs());
+    Ok(())
+}
+
+/// A server that applies ten rows a second.
+async fn subscribed(drill: &Drill, to: &str) -> Result<Postgres> {
+    let server = Postgres::start().await?;
+    let sql = Sql::connect(&server.config()).await?;
+    let node = drill.cluster.node(to)?.config();
+    for statement in [
+        "CREATE TABLE slow (i int PRIMARY KEY)".to_owned(),
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN PERFORM pg_sleep(0.1); RETURN new; END'"
+            .to_owned(),
+        "CREATE TRIGGER slowly BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION slowly()"
+            .to_owned(),
+        "ALTER TABLE slow ENABLE ALWAYS TRIGGER slowly".to_owned(),
+        format!(
+            "CREATE SUBSCRIPTION slow CONNECTION 'host={} port={} user=postgres password=postgres \
+             dbname=postgres' PUBLICATION slow",
+            node.address, node.postgres_port
+        ),
+    ] {
+        sql.value(&statement).await.with_context(|| statement.clone())?;
+    }
+    Ok(server)
 }

@@ -281,9 +281,10 @@ impl Cluster {
     }
 
     /// The lines of level WARN or ERROR of all agents that contain none of `announced`, with the
-    /// node's name in front.
+    /// node's name in front. That a lease has run out, and who leads since, is what a failover says.
     #[must_use]
     pub fn unexpected_lines(&self, announced: &[&str]) -> Vec<String> {
+        let announced = &[announced, &["has run out"]].concat();
         let of = |node: &Node| {
             let name = node.name().to_owned();
             node.unexpected_lines(announced).into_iter().map(move |line| format!("{name}: {line}"))

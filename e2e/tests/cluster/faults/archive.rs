@@ -56,7 +56,11 @@ impl Archive {
 
     fn options(&self) -> Options {
         let (files, away) = (self.files.display(), self.away().display().to_string());
-        let archive = format!("test ! -e {away} && test ! -f {files}/%f && cp %p {files}/%f");
+        // A file of its final name is whole.
+        let archive = format!(
+            "test ! -e {away} && test ! -f {files}/%f && cp %p {files}/%f.part && \
+             mv {files}/%f.part {files}/%f"
+        );
         Options::default()
             .parameter("archive_mode", "on")
             .parameter("archive_command", &archive)
@@ -285,5 +289,62 @@ async fn a_stray_history_file_in_the_archive_is_named() -> Result<()> {
     fs::remove_file(drill.cluster.node(&replica)?.data_dir().join("pg_wal/00000002.history"))?;
     let last = drill.finish(Loss::None, &[ENDED, "start as standby", "thrown away"]).await?;
     ensure!(last == primary, "{last} leads\n{}", drill.logs());
+    Ok(())
+}
+
+/// The archive is slow, then it does not answer at all. PostgreSQL would archive everything before its end;
+/// the next primary leads long before that, and the former one archives it as a replica.
+#[tokio::test]
+async fn a_switchover_does_not_wait_for_the_archive() -> Result<()> {
+    let archive = Archive::new()?;
+    let (files, away) = (archive.files.display(), archive.away().display().to_string());
+    let slow = archive.dir.path().join("slow");
+    let command = format!(
+        "test ! -e {} || sleep 3; while test -e {away}; do sleep 0.1; done; \
+         test ! -f {files}/%f && cp %p {files}/%f || cmp -s %p {files}/%f",
+        slow.display()
+    );
+    let options = Options::default()
+        .parameter("archive_mode", "on")
+        .parameter("archive_command", &command)
+        .parameter("restore_command", &archive.restore())
+        .dcs("primary_stop_timeout", 3600);
+    let mut drill = Drill::with(&options).await?;
+    let mut waiting = Vec::new();
+    for obstacle in [&slow, &archive.away()] {
+        let primary = drill.write().await?;
+        fs::write(obstacle, "")?;
+        let sql = drill.cluster.sql(&primary).await?;
+        for i in 0..20 {
+            let switch = format!(
+                "select pg_logical_emit_message(true, 'e2e', '{i}'); \
+                 select pg_walfile_name(pg_switch_wal())"
+            );
+            waiting.extend(sql.rows(&switch).await?.into_iter().flatten().flatten().last());
+        }
+        // Who is far behind does not lead next.
+        let at = sql.value("select pg_current_wal_lsn()").await?.context("a position")?;
+        let level =
+            format!("select count(*)::text from pg_stat_replication where flush_lsn >= '{at}'");
+        until("both replicas to have it", DEADLINE, async || {
+            sql.value(&level).await.ok().flatten().filter(|count| count == "2")
+        })
+        .await?;
+        drill.cluster.switchover(None).await?;
+        let leads = drill.cluster.wait_new_primary(&primary, DEADLINE).await?;
+        let there = waiting.iter().filter(|name| archive.has(name)).count();
+        ensure!(there + 10 < waiting.len(), "{leads} led when {there} were archived");
+        drill.written().await?;
+        fs::remove_file(obstacle)?;
+        drill.pause()?;
+        drill.cluster.wait_healthy(3, DEADLINE).await?;
+        ensure!(!drill.cluster.node(&primary)?.log_contains("begin: rewind"), "{}", drill.logs());
+        until("what waited", DEADLINE, async || {
+            waiting.iter().all(|name| archive.has(name)).then_some(())
+        })
+        .await
+        .with_context(|| format!("{waiting:?}, {:?}\n{}", archive.list(), drill.logs()))?;
+    }
+    drill.finish(Loss::None, &["is killed", "cannot be archived"]).await?;
     Ok(())
 }

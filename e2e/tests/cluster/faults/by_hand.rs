@@ -151,3 +151,36 @@ async fn a_replica_is_promoted_by_hand_synchronous() -> Result<()> {
     ensure!(last == primary && drill.in_recovery(&replica).await?, "{}", drill.logs());
     Ok(())
 }
+
+/// The comparison with the leader waits for an answer; what is started meanwhile is not left alone until
+/// that has come. Its `standby.signal` has gone, so that it can be written to.
+#[tokio::test]
+async fn somebody_starts_postgresql_while_timelines_are_compared() -> Result<()> {
+    let mut drill = Drill::asynchronous().await?;
+    let primary = drill.cluster.wait_primary(DEADLINE).await?;
+    let replica = drill.other_than(&primary)?;
+    let (leader, host) = (drill.cluster.host(&primary)?, drill.cluster.host(&replica)?);
+    drill.cluster.lab().partition(&leader, &host)?;
+    let asked = drill.pg_ctl(&replica, &["-W", "promote"])?;
+    ensure!(asked.status.success(), "{asked:?}");
+    let node = drill.cluster.node(&replica)?;
+    let signal = node.data_dir().join("standby.signal");
+    until("a comparison, with the data at rest", DEADLINE, async || {
+        (node.log_contains("begin: compare timelines") && signal.exists()).then_some(())
+    })
+    .await
+    .with_context(|| drill.logs())?;
+    std::fs::remove_file(&signal)?;
+    drill.pg_ctl(&replica, &["-W", "start"])?;
+    drill.stray_ended(&replica).await?;
+    let broken_off = "compare timelines: broken off";
+    until("the end of the comparison", DEADLINE, async || {
+        node.log_contains(broken_off).then_some(())
+    })
+    .await
+    .with_context(|| drill.logs())?;
+    drill.cluster.lab().unite(&leader, &host)?;
+    let last = drill.finish(Loss::None, &[FENCED, STRAY, ENDED]).await?;
+    ensure!(last == primary, "{last} leads\n{}", drill.logs());
+    Ok(())
+}

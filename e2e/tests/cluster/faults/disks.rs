@@ -25,7 +25,8 @@ async fn the_disk_of_the_primarys_wal_is_full() -> Result<()> {
     fill(&filler)?;
     another_leads(&drill, &primary).await?;
     std::fs::remove_file(&filler)?;
-    back_as_a_replica(&mut drill, &primary, &[ENDED, "start as", "PostgreSQL"]).await?;
+    let room = "a promotion needs a new WAL segment";
+    back_as_a_replica(&mut drill, &primary, &[ENDED, "start as", "PostgreSQL", room]).await?;
     drop(disk);
     Ok(())
 }

@@ -96,7 +96,8 @@ impl Held {
             Ok(())
         })
         .await?;
-        let unexpected = node.unexpected_lines(&["the promotion waits for process"]);
+        let announced = ["the promotion waits for process", "taking the lease of term"];
+        let unexpected = node.unexpected_lines(&announced);
         ensure!(unexpected.is_empty(), "{unexpected:#?}");
         self.cluster.revive_node(&self.primary).await?;
         self.cluster.wait_healthy(2, DEADLINE).await.map(drop)

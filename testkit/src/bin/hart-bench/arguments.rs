@@ -16,19 +16,32 @@ pub(crate) struct Arguments {
     pub(crate) runs: usize,
     /// The table of the clients' ways.
     pub(crate) clients: bool,
+    /// What answers on the command line cost.
+    pub(crate) cli: bool,
+    /// A rolling restart.
+    pub(crate) roll: bool,
     /// Another build of `hart`, measured in turn with this one.
     pub(crate) baseline: Option<PathBuf>,
 }
 
 impl Arguments {
     pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
-        let mut parsed = Self { scenarios: Vec::new(), runs: RUNS, clients: false, baseline: None };
+        let mut parsed = Self {
+            scenarios: Vec::new(),
+            runs: RUNS,
+            clients: false,
+            cli: false,
+            roll: false,
+            baseline: None,
+        };
         let mut only = None;
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--runs" => parsed.runs = runs(arguments.next())?,
                 "clients" => parsed.clients = true,
+                "cli" => parsed.cli = true,
+                "roll" => parsed.roll = true,
                 "failover" => parsed.scenarios.extend(Scenario::failover()),
                 "--baseline" => parsed.baseline = Some(baseline(arguments.next())?),
                 "--only" => only = Some(arguments.next().context("--only needs a name")?),
@@ -40,10 +53,10 @@ impl Arguments {
             parsed.scenarios = vec![scenario(&name)?];
         }
         ensure!(
-            parsed.baseline.is_none() || !parsed.clients,
-            "--baseline goes with scenarios, not with the table of the clients' ways"
+            parsed.baseline.is_none() || !(parsed.clients || parsed.cli || parsed.roll),
+            "--baseline goes with scenarios, not with clients, cli or roll"
         );
-        if parsed.scenarios.is_empty() && !parsed.clients {
+        if parsed.scenarios.is_empty() && !parsed.clients && !parsed.cli && !parsed.roll {
             parsed.scenarios.extend(Scenario::ALL);
         }
         Ok(parsed)
@@ -66,7 +79,7 @@ fn baseline(value: Option<String>) -> Result<PathBuf> {
 fn scenario(name: &str) -> Result<Scenario> {
     let Some(found) = Scenario::ALL.into_iter().find(|scenario| scenario.name() == name) else {
         let names = Scenario::ALL.map(Scenario::name).join(", ");
-        bail!("no scenario {name:?}; there are {names}, clients, failover and all");
+        bail!("no scenario {name:?}; there are {names}, cli, clients, roll, failover and all");
     };
     Ok(found)
 }
@@ -96,6 +109,10 @@ mod tests {
         assert_eq!((only.scenarios, only.runs), (vec![Scenario::Partition], 3));
         let clients = parse("clients --runs 3").expect("valid");
         assert!(clients.clients && clients.scenarios.is_empty());
+        let cli = parse("cli --runs 9").expect("valid");
+        assert!(cli.cli && cli.scenarios.is_empty() && cli.runs == 9);
+        let roll = parse("roll --runs 3").expect("valid");
+        assert!(roll.roll && !roll.clients && roll.scenarios.is_empty());
     }
 
     #[test]
@@ -117,6 +134,8 @@ mod tests {
             "up --baseline",
             "up --baseline /nowhere/hart",
             "clients --baseline /bin/sh",
+            "cli --baseline /bin/sh",
+            "roll --baseline /bin/sh",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -108,7 +108,7 @@ async fn once(event: Event, ways: &mut Ways, which: &[Way]) -> Result<Vec<Cost>>
 }
 
 /// The errors of all clients of a way together, and the longest time of any.
-fn by_way(costs: Vec<(Way, Cost)>) -> Vec<Cost> {
+pub(crate) fn by_way(costs: Vec<(Way, Cost)>) -> Vec<Cost> {
     let mut ways: Vec<(Way, Cost)> = Vec::new();
     for (way, cost) in costs {
         match ways.iter_mut().find(|(other, _)| *other == way) {
@@ -128,7 +128,7 @@ fn by_way(costs: Vec<(Way, Cost)>) -> Vec<Cost> {
 
 /// Errors of statements and of attempts to connect in the worst run, then the median of the times and
 /// the longest.
-fn show(costs: &[Cost]) -> String {
+pub(crate) fn show(costs: &[Cost]) -> String {
     let most = |of: fn(&Cost) -> usize| costs.iter().map(of).max().unwrap_or(0);
     let mut gaps: Vec<f64> = costs.iter().map(|cost| cost.gap).collect();
     gaps.sort_by(f64::total_cmp);

@@ -5,11 +5,13 @@
 
 mod arguments;
 mod beside;
+mod cli;
 mod clients;
 mod fault;
 mod goal;
 mod memory;
 mod outage;
+mod roll;
 mod scenario;
 mod summary;
 mod table;
@@ -50,6 +52,18 @@ async fn run(arguments: &Arguments) -> ExitCode {
         && let Err(error) = clients::measure(arguments.runs).await
     {
         eprintln!("clients: {error:#}");
+        code = ExitCode::FAILURE;
+    }
+    if arguments.cli
+        && let Err(error) = cli::measure(arguments.runs).await
+    {
+        eprintln!("cli: {error:#}");
+        code = ExitCode::FAILURE;
+    }
+    if arguments.roll
+        && let Err(error) = roll::measure(arguments.runs).await
+    {
+        eprintln!("roll: {error:#}");
         code = ExitCode::FAILURE;
     }
     for scenario in &arguments.scenarios {
