@@ -102,6 +102,12 @@ impl Pair {
         self.facts.valid_until()
     }
 
+    /// Until when the certificate is valid, in seconds since 1970.
+    #[must_use]
+    pub fn expires(&self) -> u64 {
+        self.facts.expires()
+    }
+
     /// Is it the same certificate, with the same others after it?
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

@@ -45,6 +45,11 @@ impl Facts {
         self.0.tbs_certificate.validity.not_after.to_string()
     }
 
+    /// Until when it is valid, in seconds since 1970.
+    pub(crate) fn expires(&self) -> u64 {
+        self.0.tbs_certificate.validity.not_after.to_unix_duration().as_secs()
+    }
+
     /// Whether it is for this public key, a `SubjectPublicKeyInfo` in DER.
     pub(crate) fn has_key(&self, public: &[u8]) -> bool {
         let key = self.0.tbs_certificate.subject_public_key_info.to_der();
