@@ -104,7 +104,8 @@ impl Brain {
         let local = &turn.obs.local;
         let position = local.sql.as_ref().filter(|sql| !sql.in_recovery).map(|sql| sql.write_lsn);
         let payload = Payload {
-            optime: position.max(status.value.optime),
+            // A former leader's position may lie beyond this one's: what was written there is no lag now.
+            optime: position.or(status.value.optime),
             slots: local.slots.clone(),
             retain_slots: self.slots.retained(),
             other: status.value.other.clone(),

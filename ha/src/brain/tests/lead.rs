@@ -407,3 +407,19 @@ fn the_cluster_is_named_by_a_key_that_no_session_holds() {
     let got = commands(&mut brain("n1"), &leads(snapshot, primary(2000)));
     assert!(got.contains(&Command::Write(Write::Initialize("42".into()))), "{got:?}");
 }
+
+/// Its predecessor had written more, which was thrown away: kept as the cluster's end, it would forbid every
+/// node, this one as well, to lead next.
+#[test]
+fn the_position_of_a_new_reign_is_its_own_also_behind_the_former_one() {
+    let carried = |sql: Sql| {
+        let step = brain("n1").step(&leads(cluster(), sql));
+        let payload = step.decisions.into_iter().find_map(|decision| match decision.command {
+            Command::Carry(payload) => Some(payload),
+            _ => None,
+        });
+        payload.unwrap().optime
+    };
+    assert_eq!(carried(primary(900)), Some(Lsn(900)));
+    assert_eq!(carried(standby(900)), Some(Lsn(1000)), "not promoted yet: nothing is thrown away");
+}
