@@ -380,7 +380,9 @@ async fn nothing_is_said_to_a_socket_of_another_user() {
     command.args(["-e", program]).arg(&socket).stdout(std::process::Stdio::piped());
     std::os::unix::process::CommandExt::uid(&mut command, 65534);
     let mut stranger = command.spawn().unwrap();
-    eventually("somebody listens", || async { socket.exists().then_some(()) }).await;
+    // The file is there with bind(2), and refuses until listen(2).
+    let listens = || async { std::os::unix::net::UnixStream::connect(&socket).ok() };
+    drop(eventually("somebody listens", listens).await);
     let error = node.postgres.probe(LONG).await.unwrap_err();
     let pinged = node.postgres.ping(LONG).await.unwrap_err();
     stranger.kill().unwrap();
