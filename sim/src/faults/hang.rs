@@ -104,9 +104,16 @@ impl World {
             let lag = optime.map_or(0, |end| end.bytes_since(Lsn(node.disk.pos.lsn)));
             lag > config.maximum_lag_on_failover
         };
+        // Nor can who has WAL that the leader was promoted without, before it has been rewound from it.
+        let holder =
+            keys.lease().and_then(|lease| self.nodes.iter().find(|node| node.name == lease.holder));
+        let forked = |node: &Node| {
+            holder.is_some_and(|leader| self.wal.needs_rewind(node.disk.pos, leader.disk.pos))
+        };
         let near = (0..self.nodes.len()).any(|n| {
             let node = &self.nodes[n];
-            self.hang(n).is_none() && node.server.recovery && node.server.answers() && !lags(node)
+            let up = node.server.recovery && node.server.answers();
+            self.hang(n).is_none() && up && !lags(node) && !forked(node)
         });
         let leads = !copied || !near || self.nodes.iter().any(|node| node.writes(self.t));
         let off = config.synchronous_mode == SynchronousMode::Off;
