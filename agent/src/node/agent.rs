@@ -8,7 +8,6 @@ use arc_swap::ArcSwap;
 use hart_config::Config;
 use hart_ha::brain::{Brain, Step};
 use hart_ha::command::Exit;
-use hart_ha::keeper::Payload;
 use hart_ha::kv::{Lease, SynchronousMode};
 use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::{LeaseStanding, Local, Observation, StoreView};
@@ -88,8 +87,6 @@ pub struct Agent {
     pub(super) lease: LeaseLink,
     pub(super) seen: watch::Receiver<Seen>,
     pub(super) sessions: mpsc::UnboundedReceiver<Option<String>>,
-    /// What the lease's transactions carry along in `status`.
-    pub(super) carried: Payload,
     pub(super) peers: Peers,
     pub(super) poolers: crate::bouncer::Asker,
     pub(super) writes: Writes,

@@ -4,12 +4,6 @@
 use hart_ha::keeper::Payload;
 use hart_ha::kv::Status;
 
-/// What a takeover carries: `last` is what was carried last, in an earlier reign of this run or never.
-pub(super) fn over(last: &Payload, status: Option<&Status>) -> Payload {
-    let Some(status) = status else { return last.clone() };
-    Payload { slots: status.slots.clone(), other: status.other.clone(), ..last.clone() }
-}
-
 /// What a renewal carries: positions of its own take the place of those that are there.
 pub(super) fn on(payload: Payload, status: Option<&Status>) -> Payload {
     match status {
@@ -27,15 +21,6 @@ mod tests {
     fn status() -> Status {
         let text = r#"{"optime":9,"slots":{"b":1},"retain_slots":["b"],"x":[1]}"#;
         serde_json::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn a_takeover_keeps_what_it_finds() {
-        let earlier: Status = serde_json::from_str(r#"{"slots":{"old":7},"y":2}"#).unwrap();
-        let last = Payload { slots: earlier.slots, other: earlier.other, ..Payload::default() };
-        let carried = over(&last, Some(&status()));
-        assert_eq!((carried.slots, carried.other), (status().slots, status().other));
-        assert_eq!(over(&last, None), last);
     }
 
     #[test]

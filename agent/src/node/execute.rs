@@ -85,20 +85,14 @@ impl Agent {
             let _ = self.lease.orders.send(order);
         };
         match command {
-            Command::Acquire(plan) => {
-                let carried = carried::over(&self.carried, status_of(observation));
-                lease(LeaseOrder::Carry(carried));
-                lease(LeaseOrder::Acquire(plan));
-            }
+            Command::Acquire(plan) => lease(LeaseOrder::Acquire(plan)),
             // Taken off first. Its thread wakes the loop; the kernel's lifetime ends the wait.
             Command::HandOver(_) | Command::Release if self.has_vip() => {}
             Command::HandOver(heir) => self.hand_over(heir),
             Command::Release => self.release(),
             Command::Abandon { term } => lease(LeaseOrder::Abandon(term)),
             Command::Carry(payload) => {
-                let carried = carried::on(payload, status_of(observation));
-                lease(LeaseOrder::Carry(carried.clone()));
-                self.carried = carried;
+                lease(LeaseOrder::Carry(carried::on(payload, status_of(observation))));
             }
             Command::Renew => lease(LeaseOrder::Renew),
             Command::Pact(pact) => lease(LeaseOrder::Pact(pact)),

@@ -92,7 +92,6 @@ impl Agent {
             lease: parts.lease,
             seen: parts.seen,
             sessions: parts.sessions,
-            carried: Default::default(),
             peers: parts.peers,
             poolers: parts.poolers,
             writes: parts.writes,

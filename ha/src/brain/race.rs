@@ -6,7 +6,7 @@ use super::bootstrap::has_data_of_a_cluster;
 use super::turn::Turn;
 use super::{Brain, RUN_OUT};
 use crate::command::{Command, Job, Write};
-use crate::keeper::AcquirePlan;
+use crate::keeper::{AcquirePlan, Payload};
 use crate::kv::{COUNT_MAX, Lease, TERM_LEAP, TERM_LEAP_OF_PEERS, TTL_MIN, Term};
 use crate::lease::margin;
 use crate::observation::{Data, Observation};
@@ -190,6 +190,7 @@ impl Brain {
             beat: if beat < COUNT_MAX / 2 { beat } else { self.settings.beats },
             released: released_by(snapshot),
             open: snapshot.lease().is_some_and(|lease| lease.open && self.is_mine(lease)),
+            found: snapshot.status.as_ref().map(|status| Payload::from(&status.value)),
         };
         turn.push(Command::Acquire(plan), reason);
     }

@@ -27,7 +27,7 @@ fn keeper(name: &str) -> Keeper {
 
 fn plan(released: Option<(&str, u64)>) -> AcquirePlan {
     let released = released.map(|(holder, term)| (holder.to_owned(), term));
-    AcquirePlan { at: 10, unlock: None, term: 3, beat: 40, released, open: false }
+    AcquirePlan { at: 10, unlock: None, term: 3, beat: 40, released, open: false, found: None }
 }
 
 fn pact(number: u64, names: &[&str]) -> Option<Pact> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{Attempt, Call, Holding, Intent, Keeper, Request, Waiting};
-use crate::kv::{Lease, LeaseState, Term};
+use crate::kv::{Lease, LeaseState, Status, Term};
 use crate::lease::holder_deadline;
 use crate::lsn::Lsn;
 use crate::store::{Index, LeaseTxn, SessionId};
@@ -28,6 +28,17 @@ pub struct Payload {
     pub other: Map<String, Value>,
 }
 
+impl From<&Status> for Payload {
+    fn from(status: &Status) -> Self {
+        Self {
+            optime: status.optime,
+            slots: status.slots.clone(),
+            retain_slots: status.retain_slots.clone(),
+            other: status.other.clone(),
+        }
+    }
+}
+
 /// A decision of the brain to take the lease (over, or back).
 #[derive(Clone, Debug, PartialEq)]
 pub struct AcquirePlan {
@@ -45,6 +56,8 @@ pub struct AcquirePlan {
     /// The lease is this node's, is taken back, and has no end: the guard may keep none either, so it is
     /// taken back as it is, and gets an end when the guard has one.
     pub open: bool,
+    /// What `status` has beside the lease, which a takeover writes anew; `None`: there is no such key.
+    pub found: Option<Payload>,
 }
 
 impl Keeper {
@@ -95,6 +108,9 @@ impl Keeper {
         self.failsafe.forget_reign();
         self.beat = self.beat.max(plan.beat);
         let session = self.session.clone()?;
+        // An earlier reign's position says nothing of the WAL that there is now.
+        let last = || Payload { optime: None, ..self.payload.clone() };
+        self.payload = plan.found.clone().unwrap_or_else(last);
         let unlock = plan.unlock.clone().filter(|locked| *locked != session);
         let open = plan.open;
         Some(self.lock_as(now, Intent::Acquire, plan.term, plan.at, unlock, session, open))

@@ -1,6 +1,7 @@
 use super::requests::Heir;
 use super::*;
 use crate::kv::{LeaseState, TERM_LEAP};
+use crate::lsn::Lsn;
 use crate::store::{LeaseView, Outcome, Versioned};
 
 fn at(ms: u64) -> Time {
@@ -26,6 +27,7 @@ fn plan() -> AcquirePlan {
         beat: 40,
         released: None,
         open: false,
+        found: None,
     }
 }
 
@@ -612,4 +614,21 @@ fn what_is_taken_back_open_is_closed_by_the_next_request() {
     assert_eq!(keeper.hold(at(110)).unwrap().deadline, Time::NEVER);
     let closing = keeper.tick(at(111)).expect("at once: there is no pause");
     assert!(!written(&closing).lease.unwrap().open);
+}
+
+/// What was carried in an earlier reign may be of WAL that is nowhere any more.
+#[test]
+fn a_takeover_carries_what_it_finds_and_no_position_of_an_earlier_reign() {
+    let carried = |found: Option<Payload>| {
+        let mut keeper = holder(0);
+        let slots = [("b".to_owned(), 7)].into();
+        keeper.set_payload(Payload { optime: Some(Lsn(9000)), slots, ..Payload::default() });
+        let request = keeper.acquire(at(9000), &AcquirePlan { term: 5, found, ..plan() }).unwrap();
+        let status = written(&request);
+        (status.optime, status.slots.into_keys().collect::<Vec<_>>())
+    };
+    let slots = [("c".to_owned(), 5)].into();
+    let found = Payload { optime: Some(Lsn(4000)), slots, ..Payload::default() };
+    assert_eq!(carried(Some(found)), (Some(Lsn(4000)), vec!["c".to_owned()]));
+    assert_eq!(carried(None), (None, vec!["b".to_owned()]), "it has been deleted");
 }

@@ -119,9 +119,11 @@ impl World {
         let nobody = self.consul();
         if old.lease() != new.lease() {
             let lease = new.lease().cloned();
+            let end = new.status.as_ref().and_then(|status| status.value.optime);
+            let end = end.map_or_else(|| "?".to_owned(), |end| end.0.to_string());
             self.say(nobody, || match lease {
                 Some(l) => format!(
-                    "store: lease {:?} of {} term {} beat {} ttl {}",
+                    "store: lease {:?} of {} term {} beat {} ttl {}, WAL to {end}",
                     l.state, l.holder, l.term, l.beat, l.ttl_ms
                 ),
                 None => "store: no lease".to_owned(),

@@ -74,7 +74,8 @@ impl World {
         let awake = node.born.max(node.frozen[LOOP]);
         let answered = self.store.down_until.min(self.t);
         let counts = self.renewed.max(awake).max(self.mended).max(answered);
-        let seen = counts + lasts + ttl / 5 + LATE;
+        // An agent that begins sees the lease after two round trips.
+        let seen = counts + lasts + ttl / 5 + LATE + 4 * self.net.far;
         // What it waited for longer was something else, as a Consul that was down.
         let at_once = self.t < ended + AT_ONCE;
         // One without an end is followed until a person says that its holder is gone.

@@ -36,7 +36,15 @@ fn the_first_node_claims_initdbs_and_leads() {
     assert_eq!(commands(&mut brain, &seen), [Command::Begin(Job::Initdb)]);
     seen.local.data = Data::Cluster { system_id: "42".into() };
     (seen.local.memory.bootstrapping, seen.local.memory.term) = (true, 0);
-    let plan = AcquirePlan { at: 0, unlock: None, term: 1, beat: 0, released: None, open: false };
+    let plan = AcquirePlan {
+        at: 0,
+        unlock: None,
+        term: 1,
+        beat: 0,
+        released: None,
+        open: false,
+        found: None,
+    };
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }
 

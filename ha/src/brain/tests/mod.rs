@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::command::{Exit, Job, Write};
-use crate::keeper::{AcquirePlan, Heir, Hold};
+use crate::keeper::{AcquirePlan, Heir, Hold, Payload};
 use crate::kv::{FailoverRequest, Lease, LeaseState, Role, State, Status, SyncState};
 use crate::lsn::Lsn;
 use crate::observation::{
@@ -94,6 +94,11 @@ fn lease(holder: &str, beat: u64, state: LeaseState) -> Lease {
         from: None,
         open: false,
     }
+}
+
+/// What a takeover finds in [`cluster`] beside the lease.
+fn found() -> Option<Payload> {
+    Some(Payload { optime: Some(Lsn(1000)), ..Payload::default() })
 }
 
 /// n1 leads n2 and n3.

