@@ -77,7 +77,7 @@ pub struct World {
     /// Since when the cluster has been healthy after the faults.
     pub healthy_since: Option<Us>,
     /// Since when nobody leads while a disk hangs.
-    pub leaderless: Option<Us>,
+    pub leaderless: Option<(usize, Us)>,
     /// Since when it has been ill, at some look or other.
     pub ill_at: Option<Us>,
     /// The primary that must now stay, and why.

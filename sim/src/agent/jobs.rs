@@ -141,7 +141,8 @@ impl World {
         }
         match (&running.job, &result) {
             (Job::Clone(_), Ok(_)) => {
-                agent.seen.asked.reinit = false;
+                // The copy that a person asked for is started, too.
+                self.nodes[n].stopped_by_hand &= !std::mem::take(&mut agent.seen.asked.reinit);
                 let facts = &mut self.nodes[n].facts;
                 (facts.bootstrapping, facts.made) = (false, None);
                 facts.restored = false;

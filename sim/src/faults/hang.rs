@@ -95,7 +95,7 @@ impl World {
         let only = self.plan.kinds.iter().all(|kind| *kind == Kind::DiskHangs);
         let keys = self.keys();
         let Some(config) = keys.config.as_ref().map(|config| &config.value) else { return };
-        let hung = (0..self.nodes.len()).filter(|n| self.hang(*n).is_some()).count();
+        let hung: Vec<usize> = (0..self.nodes.len()).filter(|n| self.hang(*n).is_some()).collect();
         // Who has no copy yet cannot lead.
         let copied = self.nodes.iter().all(|node| node.disk.content == Content::Cluster);
         // Nor can who lies too far behind, unless a person says so.
@@ -117,11 +117,15 @@ impl World {
         });
         let leads = !copied || !near || self.nodes.iter().any(|node| node.writes(self.t));
         let off = config.synchronous_mode == SynchronousMode::Off;
-        if !only || hung != 1 || leads || self.nodes.len() < 3 || !off || config.pause {
-            self.leaderless = None;
+        let judged = only && !leads && self.nodes.len() >= 3 && off && !config.pause;
+        // Another one that hangs is another fault.
+        let before = self.leaderless.take();
+        let [hung] = hung[..] else { return };
+        if !judged {
             return;
         }
-        let since = *self.leaderless.get_or_insert(self.t);
+        let since = before.filter(|(node, _)| *node == hung).map_or(self.t, |(_, since)| since);
+        self.leaderless = Some((hung, since));
         let patience = config.unhealthy_timeout.unwrap_or_default() + challenger_wait(config.ttl);
         if self.t > since + micros(patience) + UNDER_WAY {
             self.oracle.report(self.t, "nobody leads, although only one disk hangs".to_owned());
