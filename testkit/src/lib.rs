@@ -21,6 +21,7 @@ mod procfs;
 mod rest;
 mod sql;
 mod wait;
+mod terminal;
 pub mod ways;
 mod writers;
 
@@ -39,6 +40,7 @@ pub use rest::{Answer, Rest};
 pub use sql::{Sql, sql_config};
 pub use wait::{eventually, until};
 pub use writers::Writers;
+pub use terminal::Terminal;
 
 /// Whether this process may make network namespaces and start PostgreSQL as another user.
 #[must_use]

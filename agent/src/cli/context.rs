@@ -99,6 +99,11 @@ impl Context {
         }
     }
 
+    /// The cluster as its members tell it, beginning with the one of this machine; `None`: nobody is there to ask.
+    pub async fn members_word(&self) -> Option<Cluster> {
+        self.told().await.ok().map(|told| told.cluster)
+    }
+
     async fn told(&self) -> Result<Told, String> {
         told::ask(&self.rest, &self.door, Some(&self.scope)).await
     }

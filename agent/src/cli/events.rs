@@ -28,6 +28,7 @@ use crate::cli::rest::{self, Rest};
 use crate::cli::when;
 use crate::journal::Entry;
 use clocks::Reading;
+pub use show::short;
 
 /// How often `--follow` asks.
 const FOLLOW: Duration = Duration::from_secs(1);
@@ -137,7 +138,7 @@ async fn follow(context: &Context, mut journals: Journals, args: &EventsArgs) ->
 #[derive(Debug, Default)]
 pub struct Tail {
     journals: Journals,
-    lines: Vec<String>,
+    entries: Vec<Entry>,
     most: usize,
 }
 
@@ -145,7 +146,7 @@ impl Tail {
     /// Of no more than so many lines.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { journals: Journals::default(), lines: Vec::new(), most }
+        Self { journals: Journals::default(), entries: Vec::new(), most }
     }
 
     /// Asks the members.
@@ -157,20 +158,16 @@ impl Tail {
     /// Without decisions and phases: what happened.
     fn take(&mut self) {
         let timeline = merge::merge(&self.journals.take(), &self.journals.readings);
-        let text = show::lines(timeline, true, Format::Pretty);
-        self.lines.extend(text.lines().map(|line| line.chars().take(WIDEST).collect::<String>()));
-        self.lines.drain(..self.lines.len().saturating_sub(self.most));
+        self.entries.extend(show::brief(timeline));
+        self.entries.drain(..self.entries.len().saturating_sub(self.most));
     }
 
     /// Oldest first.
     #[must_use]
-    pub fn lines(&self) -> &[String] {
-        &self.lines
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 }
-
-/// Of a line of [`Tail`].
-const WIDEST: usize = 130;
 
 /// What the members told.
 #[derive(Debug, Default)]
@@ -375,10 +372,11 @@ pub(crate) mod tests {
         let lines = vec![line(1, Kind::Promoted), line(2, Kind::Writable), line(3, Kind::Phase)];
         tail.journals.told("n1".into(), told("n1", 3, lines));
         tail.take();
-        assert!(tail.lines()[1].contains("writable") && tail.lines().len() == 2, "{tail:?}");
+        let kinds = |tail: &Tail| tail.entries().iter().map(|it| it.kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&tail), [Kind::Promoted, Kind::Writable]);
         tail.journals.told("n1".into(), told("n1", 4, vec![line(4, Kind::ReadOnly)]));
         tail.take();
-        assert!(tail.lines()[0].contains("writable") && tail.lines()[1].contains("read_only"));
+        assert_eq!(kinds(&tail), [Kind::Writable, Kind::ReadOnly]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::Write;
 use std::process::ExitCode;
 
 use hart_types::Chain;
@@ -50,7 +51,8 @@ impl Fail {
     /// Prints it on stderr.
     #[must_use]
     pub fn report(&self) -> ExitCode {
-        eprintln!("hart: {self}");
+        // A terminal that has gone is no reason to panic.
+        let _ = writeln!(std::io::stderr(), "hart: {self}");
         self.code().into()
     }
 }

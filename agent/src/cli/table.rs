@@ -15,6 +15,19 @@ const STYLE: TableStyle = TableStyle::new()
 /// Renders columns and rows; the columns named in `right` are aligned to the right.
 #[must_use]
 pub fn render(columns: &[&str], rows: &[Vec<String>], right: &[&str]) -> String {
+    made(columns, rows, right).to_string()
+}
+
+/// The same, no wider than this as far as that can be: long texts are broken at spaces.
+#[must_use]
+pub fn within(width: usize, columns: &[&str], rows: &[Vec<String>], right: &[&str]) -> String {
+    let mut table = made(columns, rows, right);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    table.to_string()
+}
+
+fn made(columns: &[&str], rows: &[Vec<String>], right: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(columns.iter().map(Cell::new).collect::<Vec<_>>());
@@ -26,7 +39,7 @@ pub fn render(columns: &[&str], rows: &[Vec<String>], right: &[&str]) -> String 
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    table.to_string()
+    table
 }
 
 /// Puts a title into the upper border.
@@ -54,6 +67,21 @@ mod tests {
                         | n1           |  7 |\n\
                         +--------------+----+";
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn long_texts_are_broken() {
+        let rows = [vec!["n1".to_owned(), "lost since 2026-12-01 02:44:38 UTC".to_owned()]];
+        let table = within(40, &["Member", "State"], &rows, &[]);
+        let expected = "\
++--------+-----------------------+
+| Member | State                 |
++--------+-----------------------+
+| n1     | lost since 2026-12-01 |
+|        | 02:44:38 UTC          |
++--------+-----------------------+";
+        assert!(table.lines().all(|line| line.chars().count() <= 40), "{table}");
+        assert_eq!(within(34, &["Member", "State"], &rows, &[]), expected);
     }
 
     #[test]

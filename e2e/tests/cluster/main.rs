@@ -22,3 +22,4 @@ mod stopping;
 mod switching;
 
 pub(crate) use drill::Drill;
+mod watching;

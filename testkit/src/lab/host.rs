@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -69,6 +69,16 @@ impl Host {
     /// When it cannot be started.
     pub fn start(&self, command: &mut Command, log: &Path) -> Result<Process> {
         self.inside(|| Process::start(command, log))
+    }
+
+    /// Starts a program on the host with the standard streams that it has been given.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn spawn(&self, command: &mut Command) -> Result<Child> {
+        self.inside(|| {
+            command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))
+        })
     }
 
     /// Runs a future on a thread of its own that is on the host, with a runtime of its own; its

@@ -81,6 +81,28 @@ pub(super) fn lines(timeline: Timeline, brief: bool, format: Format) -> String {
     lines.join("\n")
 }
 
+/// What happened, without decisions and phases.
+pub(super) fn brief(timeline: Timeline) -> impl Iterator<Item = Entry> {
+    timeline.entries.into_iter().filter(|entry| wanted(entry, true))
+}
+
+/// A line each. Where there are few columns it is told when (without the day), who and what, which is most of it.
+pub fn short(entries: &[Entry], width: Option<usize>) -> Vec<String> {
+    let name = entries.iter().map(|entry| entry.node.chars().count()).max().unwrap_or(0);
+    let line = |entry: &Entry| {
+        let [time, node, _, kind, text] = cells(entry);
+        let text = if text.is_empty() { kind } else { text };
+        format!("{}  {node:<name$}  {text}", time.get(11..).unwrap_or(&time))
+    };
+    match width {
+        Some(width) if width < WIDE => entries.iter().map(line).collect(),
+        _ => entries.iter().map(plain).collect(),
+    }
+}
+
+/// What [`plain`] needs to say most of what happened.
+const WIDE: usize = 120;
+
 fn plain(entry: &Entry) -> String {
     let [time, node, term, kind, text] = cells(entry);
     format!("{time}  {node:<10} {term:>4}  {kind:<16} {text}")
@@ -281,6 +303,15 @@ mod tests {
         );
         let brief = EventsArgs { brief: true, last: Some(9), ..args() };
         assert_eq!(Shown::of(&brief, timeline()).entries.len(), 2);
+    }
+
+    #[test]
+    fn few_columns_have_when_who_and_what() {
+        let entries: Vec<Entry> = brief(timeline()).collect();
+        let few = short(&entries, Some(80));
+        assert_eq!(few[0], "00:00:00.010  n2  the lease of term 5 is ours");
+        assert_eq!(few.len(), 2, "a phase is nothing that happened");
+        assert!(short(&entries, None)[0].contains("lease_gained"));
     }
 
     #[test]

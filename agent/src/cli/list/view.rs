@@ -171,8 +171,17 @@ fn hang(left: &mut BTreeMap<String, Vec<Row>>, above: &str, level: usize, ordere
 }
 
 /// What is least missed when a terminal is too narrow comes first.
-const LEFT_OUT: [&str; 7] =
-    ["Receive LSN", "Replay LSN", "Tags", "Agent", "Fencing", "Host", "Receive Lag"];
+const LEFT_OUT: [&str; 9] = [
+    "Receive LSN",
+    "Replay LSN",
+    "Tags",
+    "Agent",
+    "Fencing",
+    "Host",
+    "Receive Lag",
+    "Replay Lag",
+    "TL",
+];
 
 /// As wide as the terminal at most, as far as that can be: what is left out is named.
 fn fitting(
@@ -185,7 +194,7 @@ fn fitting(
         let widest = table.lines().next().map_or(0, |line| line.chars().count());
         width.is_some_and(|width| widest > width)
     };
-    let mut shown = pretty(cluster, &columns, rows);
+    let mut shown = pretty(cluster, &columns, rows, None);
     let mut left = Vec::new();
     for name in LEFT_OUT {
         if !is_wide(&shown) {
@@ -194,8 +203,11 @@ fn fitting(
         if columns.iter().any(|at| COLUMNS[*at].name == name) {
             columns.retain(|at| COLUMNS[*at].name != name);
             left.push(name);
-            shown = pretty(cluster, &columns, rows);
+            shown = pretty(cluster, &columns, rows, None);
         }
+    }
+    if is_wide(&shown) {
+        shown = pretty(cluster, &columns, rows, width);
     }
     if !left.is_empty() {
         shown.push_str(&format!("\n Left out, the terminal is narrow: {}", left.join(", ")));
@@ -203,9 +215,18 @@ fn fitting(
     shown
 }
 
-fn pretty(cluster: &Cluster, columns: &[usize], rows: &[Vec<Value>]) -> String {
+fn pretty(
+    cluster: &Cluster,
+    columns: &[usize],
+    rows: &[Vec<Value>],
+    width: Option<usize>,
+) -> String {
     let titles: Vec<&str> = columns.iter().map(|at| COLUMNS[*at].title).collect();
-    let table = table::render(&titles, &cells(columns, rows), &RIGHT);
+    let cells = cells(columns, rows);
+    let table = match width {
+        Some(width) => table::within(width, &titles, &cells, &RIGHT),
+        None => table::render(&titles, &cells, &RIGHT),
+    };
     let system = match &cluster.snapshot.initialize {
         None => "uninitialized",
         Some(initialize) if initialize.value.is_empty() => "initializing",
@@ -370,6 +391,13 @@ mod tests {
         assert!(table.iter().all(|line| line.chars().count() <= 60), "{narrow}");
         assert!(narrow.contains("| Member | Role ") && narrow.contains("| State "), "{narrow}");
         assert!(narrow.contains("Left out, the terminal is narrow: Receive LSN"), "{narrow}");
+        let mut lost = rows.clone();
+        lost[2][2..4]
+            .clone_from_slice(&[text("Former leader"), text("lost since 2026-12-01 02:44:38 UTC")]);
+        let lost = fitting(&cluster, columns.clone(), &lost, Some(60));
+        let table: Vec<&str> = lost.lines().filter(|line| line.starts_with(['|', '+'])).collect();
+        assert!(table.iter().all(|line| line.chars().count() <= 60), "{lost}");
+        assert!(lost.contains("| lost since 2026-12-01 ") && lost.contains(" term 4 "), "{lost}");
     }
 
     #[test]

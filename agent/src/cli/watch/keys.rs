@@ -1,9 +1,9 @@
 //! Keys of `hart watch`, where a person sits at it.
 
-use std::io::{IsTerminal, Read};
+use std::io::{ErrorKind, IsTerminal, Read};
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What a key means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,9 @@ pub enum Key {
 }
 
 impl Key {
-    fn of(byte: u8) -> Self {
+    /// Of what came at once: more than one byte is no key of these, but a cursor key, or something pasted.
+    fn of(bytes: &[u8]) -> Self {
+        let [byte] = bytes else { return Self::Other };
         match byte.to_ascii_lowercase() {
             b's' => Self::Switchover,
             b'p' => Self::Pause,
@@ -35,7 +37,7 @@ impl Key {
 /// Keys one by one; the terminal is as it was when this is dropped.
 pub struct Keys {
     before: Option<Termios>,
-    pressed: UnboundedReceiver<u8>,
+    pressed: UnboundedReceiver<Key>,
 }
 
 impl Keys {
@@ -44,39 +46,56 @@ impl Keys {
         if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
             return None;
         }
-        let before = tcgetattr(std::io::stdin()).ok();
-        if let Some(mut raw) = before.clone() {
-            raw.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
-            // Without it a key needs a return.
-            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &raw);
-        }
         let (sender, pressed) = unbounded_channel();
+        let keys = Self { before: tcgetattr(std::io::stdin()).ok(), pressed };
+        keys.hold();
         // It ends with the process: a read of a terminal cannot be called off.
-        std::thread::spawn(move || {
-            for byte in std::io::stdin().lock().bytes() {
-                let Ok(byte) = byte else { return };
-                if sender.send(byte).is_err() {
-                    return;
-                }
-            }
-        });
-        Some(Self { before, pressed })
+        std::thread::spawn(move || read(&sender));
+        Some(keys)
     }
 
-    /// The next one. Never, where the terminal has gone.
-    pub async fn next(&mut self) -> Key {
-        match self.pressed.recv().await {
-            Some(byte) => Key::of(byte),
+    /// Without it a key needs a return, and is shown.
+    pub fn hold(&self) {
+        if let Some(mut raw) = self.before.clone() {
+            raw.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &raw);
+        }
+    }
+
+    /// The terminal is as it was.
+    pub fn release(&self) {
+        if let Some(before) = &self.before {
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, before);
+        }
+    }
+
+    /// The next one, where there are any; `None`: the terminal has gone.
+    pub async fn next(keys: &mut Option<Self>) -> Option<Key> {
+        match keys {
+            Some(keys) => keys.pressed.recv().await,
             None => std::future::pending().await,
+        }
+    }
+}
+
+fn read(sender: &UnboundedSender<Key>) {
+    let mut bytes = [0; 1024];
+    loop {
+        let key = match std::io::stdin().lock().read(&mut bytes) {
+            Ok(0) => return,
+            Ok(count) => Key::of(&bytes[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(_) => return,
+        };
+        if sender.send(key).is_err() {
+            return;
         }
     }
 }
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, before);
-        }
+        self.release();
     }
 }
 
@@ -86,10 +105,16 @@ mod tests {
 
     #[test]
     fn only_y_is_a_yes() {
-        assert_eq!(
-            [b'y', b'Y', b'\n', b'j'].map(Key::of),
-            [Key::Yes, Key::Yes, Key::Other, Key::Other]
-        );
-        assert_eq!([b's', b'P', b'q'].map(Key::of), [Key::Switchover, Key::Pause, Key::Quit]);
+        let of = |text: &str| Key::of(text.as_bytes());
+        assert_eq!(["y", "Y", "\n", "j"].map(of), [Key::Yes, Key::Yes, Key::Other, Key::Other]);
+        assert_eq!(["s", "P", "q"].map(of), [Key::Switchover, Key::Pause, Key::Quit]);
+    }
+
+    /// F1 ends in a P, F4 in an S.
+    #[test]
+    fn what_comes_at_once_is_no_key() {
+        for many in ["\x1bOP", "\x1b[A", "systemctl status", "yes", "ß", ""] {
+            assert_eq!(Key::of(many.as_bytes()), Key::Other, "{many:?}");
+        }
     }
 }
