@@ -14,14 +14,15 @@ mod dns;
 pub mod lab;
 mod local;
 mod node;
+pub mod patroni;
 mod port;
 mod postgres;
 mod process;
 mod procfs;
 mod rest;
 mod sql;
-mod wait;
 mod terminal;
+mod wait;
 pub mod ways;
 mod writers;
 
@@ -32,15 +33,16 @@ pub use dns::Dns;
 pub use lab::{Host, Lab, Trouble};
 pub use local::LocalNode;
 pub use node::{Node, NodeConfig, hart_binary};
+pub use patroni::Patroni;
 pub use port::{free_port, free_ports};
 pub use postgres::{Postgres, bin_dir};
 pub use process::Process;
 pub use procfs::{alive, freeze_all, thaw, title};
 pub use rest::{Answer, Rest};
 pub use sql::{Sql, sql_config};
+pub use terminal::Terminal;
 pub use wait::{eventually, until};
 pub use writers::Writers;
-pub use terminal::Terminal;
 
 /// Whether this process may make network namespaces and start PostgreSQL as another user.
 #[must_use]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use hart_ha::brain::host_and_port;
+use hart_ha::kv::{Member, State};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::{MissedTickBehavior, interval};
@@ -82,13 +83,15 @@ pub async fn run(globals: &Globals, args: QueryArgs) -> Result<ExitCode, Fail> {
         RoleFilter::Primary
     });
     let names: Vec<String> = args.member.iter().cloned().collect();
-    let chosen = members::select(&cluster, &names, role, "ask", true)?;
-    // One that runs, where any will do.
-    let runs = |member: &hart_ha::kv::Member| member.state == hart_ha::kv::State::Running;
-    let (name, member) = chosen.iter().find(|(_, member)| runs(member)).unwrap_or(&chosen[0]);
-    let (host, port) = host_and_port(&member.conn_url)
-        .ok_or_else(|| Fail::failed(format!("{name} has no address in Consul yet")))?;
-    let psql = Psql { program: program(globals)?, host, port, password, args: &args };
+    let mut chosen = members::select(&cluster, &names, role, "ask", true)?;
+    // One that runs first, where any will do.
+    chosen.sort_by_key(|(_, member)| member.state != State::Running);
+    let place = |(name, member): &(&str, &Member)| {
+        let none = || Fail::failed(format!("{name} has no address in Consul yet"));
+        host_and_port(&member.conn_url).ok_or_else(none)
+    };
+    let places = chosen.iter().map(place).collect::<Result<_, _>>()?;
+    let psql = Psql { program: program(globals)?, places, password, args: &args };
     let every = args.watch.or(args.every_two.then_some(Duration::from_secs(2)));
     let Some(every) = every else { return Ok(out::print(&psql.ask(&sql).await?)) };
     let mut ticks = interval(every);
@@ -118,38 +121,61 @@ fn program(globals: &Globals) -> Result<OsString, Fail> {
     Ok(own.map_or_else(|| OsString::from("psql"), PathBuf::into_os_string))
 }
 
+/// Rows; or psql's exit code, and what it said.
+type Told = Result<String, (Option<i32>, String)>;
+
 struct Psql<'a> {
     program: OsString,
-    host: String,
-    port: u16,
+    /// Host and port of each that will do.
+    places: Vec<(String, u16)>,
     password: Option<String>,
     args: &'a QueryArgs,
 }
 
+/// psql had no connection, or lost it.
+const NO_CONNECTION: i32 = 2;
+
 impl Psql<'_> {
+    /// The first that can be reached.
     async fn ask(&self, sql: &str) -> Result<String, Fail> {
+        let mut places = self.places.iter().peekable();
+        while let Some(place) = places.next() {
+            match self.run(place, sql).await? {
+                Ok(rows) => return self.shown(place, sql, &rows).await,
+                Err((Some(NO_CONNECTION), said)) if places.peek().is_some() => {
+                    eprintln!("hart: {said}");
+                }
+                Err((_, said)) => return Err(Fail::failed(said)),
+            }
+        }
+        Err(Fail::failed("nobody is there to ask"))
+    }
+
+    async fn shown(&self, place: &(String, u16), sql: &str, rows: &str) -> Result<String, Fail> {
         let format = self.args.format;
         let delimiter = self.args.delimiter.as_deref().unwrap_or("\t");
-        let rows = self.run(sql).await?;
         let types = match format {
-            Format::Json | Format::Yaml => self.types(sql).await,
+            Format::Json | Format::Yaml => self.types(place, sql).await,
             _ => Vec::new(),
         };
-        answer::render(&rows, &types, format, delimiter).map_err(Fail::failed)
+        answer::render(rows, &types, format, delimiter).map_err(Fail::failed)
     }
 
     /// The types of the columns; none of several statements at once, whose values are texts then.
-    async fn types(&self, sql: &str) -> Vec<String> {
+    async fn types(&self, place: &(String, u16), sql: &str) -> Vec<String> {
         let described = format!("{}\n\\gdesc\n", sql.trim_end().trim_end_matches(';'));
-        let text = self.run(&described).await.unwrap_or_default();
-        answer::types(&text)
+        match self.run(place, &described).await {
+            Ok(Ok(text)) => answer::types(&text),
+            _ => Vec::new(),
+        }
     }
 
-    async fn run(&self, sql: &str) -> Result<String, Fail> {
+    /// What psql printed; or how it ended, and what it said.
+    async fn run(&self, (host, port): &(String, u16), sql: &str) -> Result<Told, Fail> {
         let mut command = Command::new(&self.program);
         command.args(["-X", "--quiet", "--csv", "--no-password", "-v", "ON_ERROR_STOP=1"]);
-        command.args(["-P", &format!("null={}", answer::NULL), "--host", &self.host]);
-        command.args(["--port", &self.port.to_string()]);
+        command.args(["-P", &format!("null={}", answer::NULL), "--host", host]);
+        command.args(["--port", &port.to_string()]);
         if let Some(user) = &self.args.username {
             command.args(["--username", user]);
         }
@@ -186,9 +212,9 @@ impl Psql<'_> {
         let ((), output) = tokio::join!(write, child.wait_with_output());
         let output = output?;
         if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+            return Ok(Ok(String::from_utf8_lossy(&output.stdout).into_owned()));
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(Fail::failed(format!("{}:{}: {}", self.host, self.port, said.trim())))
+        Ok(Err((output.status.code(), format!("{host}:{port}: {}", said.trim()))))
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use hart_ha::kv::Member;
 use serde_json::{Map, Value};
 
 use crate::cli::ask;
@@ -11,7 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::fail::Fail;
 use crate::cli::globals::Globals;
 use crate::cli::members::{self, RoleFilter};
-use crate::cli::rest::Answer;
+use crate::cli::rest::{self, Answer};
 use crate::cli::{list, when};
 
 /// A shutdown checkpoint and crash recovery may take their time.
@@ -60,20 +61,25 @@ fn timeout(text: &str) -> Result<Duration, String> {
     seconds.map(Duration::from_secs).ok_or_else(wrong)
 }
 
-/// Restarts PostgreSQL of the members, one after the other.
+/// Restarts PostgreSQL of the members, one after the other. What patronictl asks at a terminal is asked, in its order.
 ///
 /// # Errors
 /// The answer was no, or a restart failed.
-pub async fn run(globals: &Globals, args: RestartArgs) -> Result<ExitCode, Fail> {
+pub async fn run(globals: &Globals, mut args: RestartArgs) -> Result<ExitCode, Fail> {
     let context = Context::new(globals, args.cluster.as_deref()).await?;
     let cluster = context.cluster().await?;
     let asking = !args.force && ask::is_interactive();
     if asking {
         list::print_before(&cluster);
     }
-    let force = args.force || args.any || args.pending;
-    let mut chosen = members::select(&cluster, &args.members, args.role, "restart", force)?;
-    if args.pending {
+    let mut chosen = members::select(&cluster, &args.members, args.role, "restart", true)?;
+    if args.scheduled.is_none() && asking {
+        let question = "When should the restart take place (e.g. 2027-03-01T02:00:00Z)";
+        args.scheduled = Some(ask::text(question, "now")?);
+    }
+    let scheduled = when::read(args.scheduled.as_deref().unwrap_or_default())?;
+    // Who will need one at that time nobody knows yet: each member looks then.
+    if args.pending && scheduled.is_none() {
         chosen.retain(|(_, member)| member.pending_restart);
     }
     if args.any && !chosen.is_empty() {
@@ -83,12 +89,15 @@ pub async fn run(globals: &Globals, args: RestartArgs) -> Result<ExitCode, Fail>
         println!("no member needs a restart");
         return Ok(ExitCode::SUCCESS);
     }
-    let scheduled = when::read(args.scheduled.as_deref().unwrap_or_default())?;
-    let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
-    let at = scheduled.as_ref().map_or_else(String::new, |at| format!(" at {at}"));
-    let question = format!("Are you sure you want to restart {}{at}?", names.join(", "));
-    ask::confirm(&question, args.force)?;
-    let body = body(&args, scheduled);
+    ask::confirm(&question(&chosen, args.pending, scheduled.as_deref()), args.force)?;
+    if args.pg_version.is_none() && asking {
+        let question = "Restart only where PostgreSQL is older than this version (e.g. 15.4)";
+        args.pg_version = Some(ask::text(question, "")?).filter(|text| !text.is_empty());
+    }
+    if args.force && scheduled.is_some() {
+        take_back(&context, &chosen).await;
+    }
+    let body = body(&args, scheduled)?;
     let tell = |name: &str, answer: &Answer| {
         let planned = if answer.status == 202 { "scheduled " } else { "" };
         println!("Success: restart {planned}on member {name}");
@@ -100,13 +109,38 @@ pub async fn run(globals: &Globals, args: RestartArgs) -> Result<ExitCode, Fail>
     Ok(ExitCode::SUCCESS)
 }
 
+fn question(chosen: &[(&str, &Member)], pending: bool, at: Option<&str>) -> String {
+    let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
+    let names = names.join(", ");
+    match at {
+        None => format!("Are you sure you want to restart members {names}?"),
+        Some(at) if pending => format!(
+            "Are you sure you want to schedule restart at {at} of those of {names} that need one by then?"
+        ),
+        Some(at) => {
+            format!("Are you sure you want to schedule restart of members {names} at {at}?")
+        }
+    }
+}
+
+/// Another restart takes the place of the one that is planned. Who does not take that back refuses the other one.
+async fn take_back(context: &Context, chosen: &[(&str, &Member)]) {
+    for (_, member) in chosen.iter().filter(|(_, member)| member.scheduled_restart.is_some()) {
+        let _ = context.rest.delete(&rest::url(&member.api_url, "restart"), ANSWER).await;
+    }
+}
+
 /// What each member is asked.
-fn body(args: &RestartArgs, scheduled: Option<String>) -> Value {
+fn body(args: &RestartArgs, scheduled: Option<String>) -> Result<Value, Fail> {
     let mut body = Map::new();
     if args.pending {
         body.insert("restart_pending".to_owned(), true.into());
     }
     if let Some(version) = &args.pg_version {
+        if crate::api::version_number(version).is_none() {
+            return Err(Fail::usage(format!("{version:?} is no version of PostgreSQL"))
+                .hint("give major and minor version, such as 15.4"));
+        }
         body.insert("postgres_version".to_owned(), version.as_str().into());
     }
     if let Some(at) = scheduled {
@@ -115,5 +149,5 @@ fn body(args: &RestartArgs, scheduled: Option<String>) -> Value {
     if let Some(timeout) = args.timeout {
         body.insert("timeout".to_owned(), timeout.as_secs().into());
     }
-    Value::Object(body)
+    Ok(Value::Object(body))
 }

@@ -1,5 +1,6 @@
 //! The operator's commands, as patronictl has them.
 
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -42,6 +43,8 @@ fn done(output: Output) -> Result<String> {
 
 #[tokio::test]
 async fn all_of_a_days_commands() -> Result<()> {
+    // The hosts of a cluster have no way to a package index.
+    let patronictl = install()?;
     let mut drill = Drill::asynchronous().await?;
     let primary = drill.write().await?;
     let candidate = drill.other_than(&primary)?;
@@ -107,7 +110,9 @@ async fn all_of_a_days_commands() -> Result<()> {
     let at = ["restart", "ha", &primary, "--scheduled", "2126-01-01T00:00:00Z", "--force"];
     done(run(&[&at[..], &["--pg-version", "99.0"]].concat())?)?;
     wait_until(|| Ok(done(run(&["list", "ha"])?)?.contains("2126"))).await?;
-    like_patronictl(&hand, &primary).await?;
+    if let Some(patronictl) = patronictl {
+        like_patronictl(&hand, &patronictl, &primary).await?;
+    }
     done(run(&["flush", "ha", &primary, "restart", "--force"])?)?;
     let restarted = done(run(&["restart", "ha", "--pending", "--timeout", "1min", "--force"])?)?;
     ensure!(restarted.matches("Success").count() == 3, "{restarted}");
@@ -116,22 +121,17 @@ async fn all_of_a_days_commands() -> Result<()> {
 }
 
 /// What scripts read is the same as patronictl's.
-async fn like_patronictl(hand: &Hand, member: &str) -> Result<()> {
-    let dir = TempDir::new()?;
-    let Some(patronictl) = install(dir.path()) else {
-        eprintln!("SKIPPED: patronictl cannot be installed: no python3-venv or no package index");
-        return Ok(());
-    };
+async fn like_patronictl(hand: &Hand, patronictl: &Path, member: &str) -> Result<()> {
     let theirs = |arguments: &[&str]| -> Result<String> {
-        let mut command = Command::new(&patronictl);
+        let mut command = Command::new(patronictl);
         done(hand.host.output(command.args(["-d", &hand.consul]).args(arguments))?)
     };
     let ours = |arguments: &[&str]| done(hand.hart(arguments, "")?);
-    let history = ["history", "ha", "-f", "tsv"];
-    ensure!(theirs(&history)? == ours(&history)?, "{}\n{}", theirs(&history)?, ours(&history)?);
-    let json = ["history", "ha", "-f", "json"];
-    let read = |text: String| serde_json::from_str::<Value>(&text);
-    ensure!(read(theirs(&json)?)? == read(ours(&json)?)?, "{}\n{}", theirs(&json)?, ours(&json)?);
+    for format in ["tsv", "json", "yaml"] {
+        let history = ["history", "ha", "-f", format];
+        let (theirs, ours) = (theirs(&history)?, ours(&history)?);
+        ensure!(ours.len() > 20 && same(format, &theirs, &ours)?, "{format}: {theirs}\n{ours}");
+    }
     // Positions are those of the moment: where they differ, the cluster was not at rest between the two.
     for format in ["tsv", "json", "yaml"] {
         let list = ["list", "ha", "-f", format];

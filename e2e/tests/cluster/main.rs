@@ -2,6 +2,7 @@
 //! and everything that may happen to them. Needs root.
 
 mod answers;
+mod asking;
 mod checking;
 mod doors;
 mod drill;

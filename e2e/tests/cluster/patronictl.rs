@@ -4,33 +4,35 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use hart_e2e::{DEADLINE, run_program};
-use hart_testkit::TempDir;
+use hart_e2e::DEADLINE;
+use hart_testkit::Patroni;
 use serde_json::Value;
 
 use crate::Drill;
 use crate::drill::Loss;
 
-/// That of `HART_PATRONICTL`, or one from Python's package index. `None`: there is no Python or no index here.
-pub(crate) fn install(dir: &Path) -> Option<PathBuf> {
+/// That of `HART_PATRONICTL`, or one from Python's package index, kept in the folder of the build. `None`:
+/// `HART_NO_PATRONICTL` is set, and what is compared with it is left out, which is said. Without that a machine on
+/// which it cannot be installed fails the tests: nobody would notice that nothing is compared any more. To be called before
+/// there is a cluster: its hosts have no way to a package index.
+pub(crate) fn install() -> Result<Option<PathBuf>> {
     if let Some(given) = std::env::var_os("HART_PATRONICTL") {
-        return Some(given.into());
+        return Ok(Some(given.into()));
     }
-    let venv = dir.join("venv");
-    run_program(Command::new("python3").args(["-m", "venv"]).arg(&venv)).ok()?;
-    let mut pip = Command::new(venv.join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check", "--retries", "1"]);
-    run_program(pip.args(["patroni[consul]>=4,<5", "psycopg2-binary"])).ok()?;
-    Some(venv.join("bin/patronictl"))
+    if std::env::var_os("HART_NO_PATRONICTL").is_some() {
+        eprintln!("SKIPPED: nothing is compared with patronictl (HART_NO_PATRONICTL)");
+        return Ok(None);
+    }
+    let patroni = Patroni::install(Path::new(env!("CARGO_TARGET_TMPDIR"))).context(
+        "patronictl cannot be installed (it takes python3-venv and a package index): name one in \
+         HART_PATRONICTL=PATH, or leave out what is compared with it: HART_NO_PATRONICTL=1",
+    )?;
+    Ok(Some(patroni.program("patronictl")))
 }
 
 #[tokio::test]
 async fn patronictl_lists_and_switches_over() -> Result<()> {
-    let dir = TempDir::new()?;
-    let Some(patronictl) = install(dir.path()) else {
-        eprintln!("SKIPPED: patronictl cannot be installed: no python3-venv or no package index");
-        return Ok(());
-    };
+    let Some(patronictl) = install()? else { return Ok(()) };
     let mut drill = Drill::asynchronous().await?;
     let primary = drill.write().await?;
     let candidate = drill.other_than(&primary)?;
