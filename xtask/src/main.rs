@@ -33,7 +33,7 @@ usage: cargo xtask COMMAND [ARGUMENTS]
                      while Consul is away
   bench cli [--runs N]
                      what hart list, why and events take beside patronictl list (Patroni 4.1.5 from
-                     Python's package index), and with a host lost
+                     Python's package index), and with a host lost or cut off
   bench roll [--runs N]
                      what a rolling restart of three nodes costs clients of PgBouncer, and pgbench;
                      `patronictl restart` of the same cluster beside it

@@ -1,12 +1,12 @@
 //! What an answer on the command line costs: `hart list`, `why` and `events` beside `patronictl list`, in turn, on one
 //! cluster of three nodes; and what they cost while a host is lost.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hart_testkit::{Cluster, Host, Options, TempDir, hart_binary};
+use hart_testkit::{Cluster, Host, Options, Patroni, TempDir, hart_binary};
 
 use crate::table::align;
 
@@ -69,7 +69,7 @@ fn shown(time: Duration) -> String {
 struct Place {
     host: Host,
     consul: String,
-    patronictl: PathBuf,
+    patroni: Patroni,
 }
 
 impl Place {
@@ -96,19 +96,27 @@ impl Place {
 /// There is no cluster, no Python, or a command fails.
 pub(crate) async fn measure(runs: usize) -> Result<()> {
     let dir = TempDir::new()?;
-    let patronictl = install(dir.path())?;
+    let patroni = Patroni::install(dir.path())?;
     let mut cluster = Cluster::start(3, &Options::default()).await?;
     let primary = cluster.wait_healthy(3, DEADLINE).await?;
-    let host = cluster.host(&primary)?;
-    let consul = format!("consul://{}/service", cluster.consul().address());
-    let place = Place { host, consul, patronictl };
-    let mut rows = whole(&place, runs)?;
     let replicas = cluster.nodes().iter().map(|node| node.name().to_owned());
     let replica = replicas.into_iter().find(|name| *name != primary).context("three nodes")?;
+    let consul = format!("consul://{}/service", cluster.consul().address());
+    let mut place = Place { host: cluster.host(&primary)?, consul, patroni };
+    let mut rows = whole(&place, runs)?;
+    // Its cable is out, and nobody on it lives: no question of anybody's is refused, all are left without an answer.
     cluster.kill_node(&replica)?;
-    rows.extend(lost(&place, runs, "a host lost just now")?);
+    rows.extend(lost(&place, runs, "a replica's host lost just now")?);
     tokio::time::sleep(GONE).await;
-    rows.extend(lost(&place, runs, "a host lost for 30 s")?);
+    rows.extend(lost(&place, runs, "a replica's host lost for 30 s")?);
+    cluster.revive_node(&replica).await?;
+    cluster.wait_healthy(3, DEADLINE).await?;
+    place.host = cluster.host(&replica)?;
+    // Everything on it goes on, in the dark.
+    cluster.lab().cut(&cluster.host(&primary)?)?;
+    rows.extend(lost(&place, runs, "the leader's host cut off just now")?);
+    tokio::time::sleep(GONE).await;
+    rows.extend(lost(&place, runs, "the leader's host cut off for 30 s")?);
     print!("{}", align(HEAD, rows.into_iter()));
     Ok(())
 }
@@ -116,7 +124,7 @@ pub(crate) async fn measure(runs: usize) -> Result<()> {
 /// In turn, so that what else the machine does falls on all of them.
 fn whole(place: &Place, runs: usize) -> Result<Vec<[String; HEAD.len()]>> {
     let list = ["-d", place.consul.as_str(), "list", "ha"];
-    let python = place.patronictl.with_file_name("python");
+    let [patronictl, python] = ["patronictl", "python"].map(|name| place.patroni.program(name));
     let mut theirs = Measured::of("patronictl list");
     let mut start = Measured::of("of it: Python with patroni.ctl, doing nothing");
     let mut ours = COMMANDS.map(|command| Measured::of(format!("hart {}", command[0])));
@@ -127,7 +135,7 @@ fn whole(place: &Place, runs: usize) -> Result<Vec<[String; HEAD.len()]>> {
                 row.times.push(time);
             }
         };
-        note(&mut theirs, place.time(&place.patronictl, &list)?);
+        note(&mut theirs, place.time(&patronictl, &list)?);
         note(&mut start, place.time(&python, &["-c", "import patroni.ctl"])?);
         for (row, command) in ours.iter_mut().zip(COMMANDS) {
             note(row, place.hart(command)?);
@@ -148,22 +156,6 @@ fn lost(place: &Place, runs: usize, when: &str) -> Result<Vec<[String; HEAD.len(
         }
     }
     Ok(ours.iter().map(|row| row.row(None, Some(row.max() <= LOST))).collect())
-}
-
-/// The version that all of hart's figures are compared with.
-fn install(dir: &Path) -> Result<PathBuf> {
-    let venv = dir.join("venv");
-    let run = |command: &mut Command| -> Result<()> {
-        let output = command.output().with_context(|| format!("{command:?}"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{command:?}: {said}");
-        Ok(())
-    };
-    run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-    let mut pip = Command::new(venv.join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check"]);
-    run(pip.args(["patroni[consul]==4.1.5", "psycopg2-binary"]))?;
-    Ok(venv.join("bin/patronictl"))
 }
 
 #[cfg(test)]
