@@ -5,19 +5,8 @@ use hart_e2e::DEADLINE;
 use hart_testkit::{eventually, freeze_all, thaw};
 
 use super::Who::{Leader, Next, Replica};
-use super::{Case, Cast, Stage, Who};
+use super::{Case, Cast, Stage};
 use crate::Drill;
-
-/// How a lease is taken whose holder says nothing.
-const RUN_OUT: &str = "the lease of LEADER has run out";
-/// From the takeover to the first write.
-const TAKEN: [(&str, Who, &str); 3] = [
-    ("lease_gained", Next, ""),
-    ("promoted", Next, "promoted"),
-    ("writable", Next, "writes are possible here"),
-];
-const LOST: &str = "lost since";
-const AWAY: &str = "lost — since";
 
 async fn next(drill: &Drill, leader: &str) -> Result<Cast> {
     let next = drill.cluster.wait_new_primary(leader, DEADLINE).await?;
@@ -34,14 +23,7 @@ pub(super) async fn all(stage: &mut Stage) -> Result<()> {
 
 /// A host with all that is on it.
 async fn hosts(stage: &mut Stage) -> Result<()> {
-    let case = Case {
-        done: "the leader's host lost its power",
-        cause: Some(RUN_OUT),
-        order: &TAKEN,
-        list: (Leader, "Former leader", LOST),
-        why: AWAY,
-        check: None,
-    };
+    let case = Case::leader_lost("the leader's host lost its power");
     let kill = async |drill: &mut Drill, leader: &str| {
         drill.cluster.kill_node(leader)?;
         next(drill, leader).await
@@ -51,12 +33,10 @@ async fn hosts(stage: &mut Stage) -> Result<()> {
     stage.play(case, kill, revive).await?;
 
     let case = Case {
-        done: "a replica's host lost its power",
-        cause: None,
         order: &[("follower_gone", Leader, "REPLICA"), ("follower", Leader, "REPLICA")],
-        list: (Replica, "Replica", LOST),
-        why: AWAY,
-        check: None,
+        list: (Replica, "Replica", "lost since"),
+        why: "lost — since",
+        ..Case::led_on("a replica's host lost its power")
     };
     let kill = async |drill: &mut Drill, leader: &str| {
         let cast = Cast::of(drill, leader, None)?;
@@ -67,14 +47,7 @@ async fn hosts(stage: &mut Stage) -> Result<()> {
         async |drill: &mut Drill, cast: &Cast| drill.cluster.revive_node(&cast.replica).await;
     stage.play(case, kill, revive).await?;
 
-    let case = Case {
-        done: "the leader's host was cut off from all others",
-        cause: Some(RUN_OUT),
-        order: &TAKEN,
-        list: (Leader, "Former leader", LOST),
-        why: AWAY,
-        check: None,
-    };
+    let case = Case::leader_lost("the leader's host was cut off from all others");
     let cut = async |drill: &mut Drill, leader: &str| {
         drill.cluster.part_from_peers(leader)?;
         drill.cluster.part_from_consul(leader)?;
@@ -83,14 +56,7 @@ async fn hosts(stage: &mut Stage) -> Result<()> {
     let mend = async |drill: &mut Drill, _: &Cast| drill.cluster.mend().await;
     stage.play(case, cut, mend).await?;
 
-    let case = Case {
-        done: "all processes of the leader's host stood still",
-        cause: Some(RUN_OUT),
-        order: &TAKEN,
-        list: (Leader, "Former leader", LOST),
-        why: AWAY,
-        check: None,
-    };
+    let case = Case::leader_lost("all processes of the leader's host stood still");
     let freeze = async |drill: &mut Drill, leader: &str| {
         drill.cluster.freeze_node(leader)?;
         next(drill, leader).await
@@ -102,16 +68,12 @@ async fn hosts(stage: &mut Stage) -> Result<()> {
 /// One process, while the rest goes on.
 async fn processes(stage: &mut Stage) -> Result<()> {
     let case = Case {
-        done: "SIGKILL for the leader's postmaster",
-        cause: None,
         order: &[
             ("server_ended", Leader, "PostgreSQL has crashed: killed by signal 9"),
             ("server_started", Leader, ""),
             ("writable", Leader, "writes are possible here"),
         ],
-        list: (Leader, "Leader", "running"),
-        why: "LEADER: leads",
-        check: None,
+        ..Case::led_on("SIGKILL for the leader's postmaster")
     };
     let kill = async |drill: &mut Drill, leader: &str| {
         drill.cluster.node(leader)?.kill_postmaster()?;
@@ -121,16 +83,12 @@ async fn processes(stage: &mut Stage) -> Result<()> {
     stage.play(case, kill, async |_: &mut Drill, _: &Cast| Ok(())).await?;
 
     let case = Case {
-        done: "SIGKILL for a replica's postmaster",
-        cause: None,
         order: &[
             ("server_ended", Replica, "PostgreSQL has crashed: killed by signal 9"),
             ("server_started", Replica, ""),
             ("streaming", Replica, "LEADER"),
         ],
-        list: (Replica, "Replica", "streaming"),
-        why: "REPLICA: yes, it may lead",
-        check: None,
+        ..Case::streams("SIGKILL for a replica's postmaster", Replica)
     };
     let kill = async |drill: &mut Drill, leader: &str| {
         let cast = Cast::of(drill, leader, None)?;
@@ -139,14 +97,7 @@ async fn processes(stage: &mut Stage) -> Result<()> {
     };
     stage.play(case, kill, async |_: &mut Drill, _: &Cast| Ok(())).await?;
 
-    let case = Case {
-        done: "SIGKILL for the leader's agent, which was not started again",
-        cause: Some(RUN_OUT),
-        order: &TAKEN,
-        list: (Leader, "Former leader", LOST),
-        why: AWAY,
-        check: None,
-    };
+    let case = Case::leader_lost("SIGKILL for the leader's agent, which was not started again");
     let kill = async |drill: &mut Drill, leader: &str| {
         drill.cluster.node_mut(leader)?.kill_agent();
         next(drill, leader).await
@@ -158,16 +109,13 @@ async fn processes(stage: &mut Stage) -> Result<()> {
 
 async fn hangs(stage: &mut Stage) -> Result<()> {
     let case = Case {
-        done: "the leader's PostgreSQL stood still, its agent went on",
         cause: Some("releasing the lease (sick for"),
         order: &[
             ("fence_begun", Leader, "PostgreSQL did not answer within"),
             ("lease_gained", Next, ""),
             ("writable", Next, "writes are possible here"),
         ],
-        list: (Leader, "Replica", "streaming"),
-        why: "LEADER: yes, it may lead",
-        check: None,
+        ..Case::streams("the leader's PostgreSQL stood still, its agent went on", Leader)
     };
     let freeze = async |drill: &mut Drill, leader: &str| {
         freeze_all(|| drill.cluster.node(leader).map(|node| node.postgres()).unwrap_or_default())?;
@@ -183,12 +131,9 @@ async fn hangs(stage: &mut Stage) -> Result<()> {
 /// Consul itself, and somebody's hands in it.
 async fn consul(stage: &mut Stage) -> Result<()> {
     let case = Case {
-        done: "Consul's server was killed (failsafe mode)",
-        cause: None,
         order: &[("consul_lost", Leader, ""), ("consul_back", Leader, "")],
-        list: (Leader, "Leader", "running"),
-        why: "LEADER: leads",
-        check: Some("consul"),
+        check: Some("Consul"),
+        ..Case::led_on("Consul's server was killed (failsafe mode)")
     };
     let kill = async |drill: &mut Drill, leader: &str| {
         drill.cluster.kill_consul();
@@ -202,12 +147,8 @@ async fn consul(stage: &mut Stage) -> Result<()> {
     stage.play(case, kill, start).await?;
 
     let case = Case {
-        done: "somebody destroyed the leader's session in Consul",
-        cause: None,
         order: &[("session", Leader, "")],
-        list: (Leader, "Leader", "running"),
-        why: "LEADER: leads",
-        check: None,
+        ..Case::led_on("somebody destroyed the leader's session in Consul")
     };
     let destroy = async |drill: &mut Drill, leader: &str| {
         let session = drill.cluster.leader_session().await?;

@@ -37,9 +37,42 @@ struct Case {
     list: (Who, &'static str, &'static str),
     /// What `hart why` says of that member then.
     why: &'static str,
-    /// What `hart check` says then on a member that is well; `None`: nothing fails there.
+    /// What fails of `hart check` then on a member that is well; `None`: nothing, and the leader of that moment, which it
+    /// names, lets that member in.
     check: Option<&'static str>,
 }
+
+impl Case {
+    /// The leader leads on, and nothing else is seen of it in the list.
+    const fn led_on(done: &'static str) -> Self {
+        let list = (Who::Leader, "Leader", "running");
+        Self { done, cause: None, order: &[], list, why: "LEADER: leads", check: None }
+    }
+
+    /// Nothing is heard of the leader any more, and another one takes its lease.
+    const fn leader_lost(done: &'static str) -> Self {
+        let list = (Who::Leader, "Former leader", "lost since");
+        let cause = Some("the lease of LEADER has run out");
+        Self { cause, order: &TAKEN, list, why: "lost — since", ..Self::led_on(done) }
+    }
+
+    /// This one is a replica that streams, now or again.
+    const fn streams(done: &'static str, who: Who) -> Self {
+        let why = match who {
+            Who::Leader => "LEADER: yes, it may lead",
+            Who::Next => "NEXT: yes, it may lead",
+            Who::Replica => "REPLICA: yes, it may lead",
+        };
+        Self { list: (who, "Replica", "streaming"), why, ..Self::led_on(done) }
+    }
+}
+
+/// From the takeover to the first write.
+const TAKEN: [(&str, Who, &str); 3] = [
+    ("lease_gained", Who::Next, ""),
+    ("promoted", Who::Next, "promoted"),
+    ("writable", Who::Next, "writes are possible here"),
+];
 
 /// The names of that moment.
 #[derive(Clone, Debug)]
@@ -73,6 +106,20 @@ impl Cast {
             Who::Next => self.next.as_deref().context("nobody else leads")?,
             Who::Replica => &self.replica,
         })
+    }
+
+    /// Who leads while it lasts.
+    fn leads(&self) -> &str {
+        self.next.as_deref().unwrap_or(&self.leader)
+    }
+
+    /// A replica that is well while it lasts.
+    fn well<'a>(&self, drill: &'a Drill, about: Who) -> Result<&'a str> {
+        let about = self.name(about)?;
+        let mut names = drill.cluster.nodes().iter().map(|node| node.name());
+        names
+            .find(|name| ![about, self.leads(), &self.leader].contains(name))
+            .context("three nodes")
     }
 
     /// A member that is well while it lasts.

@@ -31,7 +31,7 @@ pub(super) fn compare(rows: &[(Case, Told)]) -> Result<()> {
 }
 
 const HEAD: &str = "\n| What was done | `hart events`: cause | `hart events`: in this order | `hart list` meanwhile | \
-                    `hart why` meanwhile | `hart check` on another node | no writes: events / writers |\n\
+                    `hart why` meanwhile | `hart check` meanwhile | no writes: events / writers |\n\
                     |---|---|---|---|---|---|---|\n";
 
 fn render(rows: &[(Case, Told)]) -> String {
@@ -50,7 +50,11 @@ fn row(case: &Case, told: &Told) -> String {
         .collect();
     let (who, role, state) = case.list;
     let cause = case.cause.map_or_else(|| "nobody else leads".to_owned(), places);
-    let check = case.check.map_or_else(|| "nothing fails".to_owned(), places);
+    let leads = if case.cause.is_some() { Who::Next } else { Who::Leader };
+    let check = case.check.map_or_else(
+        || format!("{} lets it in", word(leads)),
+        |what| format!("fails: {}", places(what)),
+    );
     let events = told.no_writes.map_or_else(
         || "–".to_owned(),
         |(ms, exact)| format!("{}{}", if exact { "" } else { "≤ " }, seconds(ms)),

@@ -40,11 +40,23 @@ pub(super) async fn meanwhile(drill: &Drill, case: &Case, cast: &Cast) -> Result
         Ok(())
     })
     .await?;
+    let (well, leads) = (cast.well(drill, who)?, cast.leads());
+    let address = drill.cluster.node(leads)?.config().address;
+    let lets_in = |role: &str| format!("{leads} ({address}:5432) takes {role}");
     eventually("the check", DEADLINE, async || {
-        let found = check(drill, witness)?;
+        let found = check(drill, well)?;
+        let fails = |text: &str| {
+            let mut lines = found.lines().filter(|line| line.starts_with("FAIL"));
+            lines.any(|line| line.contains(text))
+        };
         match case.check {
-            Some(text) => ensure!(found.contains(&cast.said(text)), "{text}: {found}"),
-            None => ensure!(!found.contains("FAIL"), "{found}"),
+            Some(text) => ensure!(fails(text), "{text}: {found}"),
+            None => {
+                let roles =
+                    ["postgres (superuser)", "replicator (replication)", "rewinder (rewind)"];
+                let all = roles.iter().all(|role| found.contains(&lets_in(role)));
+                ensure!(all && !fails(""), "{leads} is not named, or something fails: {found}");
+            }
         }
         Ok(())
     })

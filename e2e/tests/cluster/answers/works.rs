@@ -23,7 +23,6 @@ async fn nothing(_: &mut Drill, _: &Cast) -> Result<()> {
 
 async fn switchover(stage: &mut Stage) -> Result<()> {
     let case = Case {
-        done: "`hart switchover --candidate`",
         cause: Some("handing the lease over to NEXT"),
         order: &[
             ("request", Next, "NEXT"),
@@ -32,9 +31,7 @@ async fn switchover(stage: &mut Stage) -> Result<()> {
             ("promoted", Next, "promoted"),
             ("writable", Next, "writes are possible here"),
         ],
-        list: (Leader, "Replica", "streaming"),
-        why: "LEADER: yes, it may lead",
-        check: None,
+        ..Case::streams("`hart switchover --candidate`", Leader)
     };
     let switch = async |drill: &mut Drill, leader: &str| {
         let next = drill.other_than(leader)?;
@@ -48,7 +45,6 @@ async fn switchover(stage: &mut Stage) -> Result<()> {
 
 async fn agent_stopped(stage: &mut Stage) -> Result<()> {
     let case = Case {
-        done: "the leader's agent was stopped (SIGTERM), and later started",
         cause: Some("handing the lease over to NEXT"),
         order: &[
             ("read_only", Leader, "no writes are possible here any more"),
@@ -57,7 +53,7 @@ async fn agent_stopped(stage: &mut Stage) -> Result<()> {
         ],
         list: (Leader, "Replica", "stopped, gone since"),
         why: "lost — since",
-        check: None,
+        ..Case::led_on("the leader's agent was stopped (SIGTERM), and later started")
     };
     let stop = async |drill: &mut Drill, leader: &str| {
         drill.stop(leader).await?;
@@ -72,8 +68,6 @@ async fn agent_stopped(stage: &mut Stage) -> Result<()> {
 
 async fn paused(stage: &mut Stage) -> Result<()> {
     let case = Case {
-        done: "`hart pause`, the leader's agent stopped and started, `hart resume`",
-        cause: None,
         order: &[
             ("config", Leader, "pause"),
             ("agent_ended", Leader, ""),
@@ -82,7 +76,7 @@ async fn paused(stage: &mut Stage) -> Result<()> {
         ],
         list: (Leader, "Leader", "its agent is away"),
         why: "away — its agent since",
-        check: None,
+        ..Case::led_on("`hart pause`, the leader's agent stopped and started, `hart resume`")
     };
     let stop = async |drill: &mut Drill, leader: &str| {
         hart(&drill.cluster, leader, &["pause", "ha", "--wait"])?;
@@ -101,16 +95,12 @@ async fn paused(stage: &mut Stage) -> Result<()> {
 
 async fn parameter(stage: &mut Stage) -> Result<()> {
     let case = Case {
-        done: "`hart edit-config -p max_connections=…`, then `hart restart --pending`",
-        cause: None,
         order: &[
             ("config", Leader, "max_connections"),
             ("read_only", Leader, ""),
             ("writable", Leader, "writes are possible here"),
         ],
-        list: (Leader, "Leader", "running"),
-        why: "LEADER: leads",
-        check: None,
+        ..Case::led_on("`hart edit-config -p max_connections=…`, then `hart restart --pending`")
     };
     let change = async |drill: &mut Drill, leader: &str| {
         let cast = Cast::of(drill, leader, None)?;
@@ -134,16 +124,12 @@ async fn parameter(stage: &mut Stage) -> Result<()> {
 
 async fn reinit(stage: &mut Stage) -> Result<()> {
     let case = Case {
-        done: "`hart reinit --wait` of a replica",
-        cause: None,
         order: &[
             ("data_replaced", Replica, ""),
             ("job_ended", Replica, "base backup"),
             ("streaming", Replica, "LEADER"),
         ],
-        list: (Replica, "Replica", "streaming"),
-        why: "REPLICA: yes, it may lead",
-        check: None,
+        ..Case::streams("`hart reinit --wait` of a replica", Replica)
     };
     let copy = async |drill: &mut Drill, leader: &str| {
         let cast = Cast::of(drill, leader, None)?;
