@@ -5,6 +5,7 @@ use hart_ha::kv::{Member, Role};
 use hart_ha::store::{RawEntry, Snapshot};
 
 use crate::cli::Fail;
+use crate::cli::roll::Rolling;
 
 /// A cluster as one consistent reading of Consul showed it.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +14,8 @@ pub struct Cluster {
     pub scope: String,
     /// Its keys.
     pub snapshot: Snapshot,
+    /// A rolling restart that is under way, or has stopped not long ago.
+    pub roll: Option<Rolling>,
     found: bool,
 }
 
@@ -34,7 +37,8 @@ impl Cluster {
     #[must_use]
     pub fn of(scope: &str, prefix: &str, pairs: &[KvPair]) -> Self {
         let cluster = Self::from_entries(scope, below_prefix(pairs, prefix));
-        Self { found: !pairs.is_empty(), ..cluster }
+        let roll = Rolling::of(prefix, pairs).filter(|roll| roll.is_news(hart_clock::wall()));
+        Self { roll, found: !pairs.is_empty(), ..cluster }
     }
 
     /// The cluster that these entries describe; those that cannot be understood are named on stderr.
@@ -44,7 +48,7 @@ impl Cluster {
         for problem in unreadable {
             eprintln!("hart: warning: {problem}");
         }
-        Self { scope: scope.to_owned(), found: true, snapshot }
+        Self { scope: scope.to_owned(), snapshot, roll: None, found: true }
     }
 
     /// Is nothing there?
@@ -165,7 +169,7 @@ pub(crate) mod tests {
         });
         let (snapshot, problems) = Snapshot::read(raw);
         assert_eq!(problems, []);
-        Cluster { scope: "ha".into(), snapshot, found: true }
+        Cluster { scope: "ha".into(), snapshot, roll: None, found: true }
     }
 
     #[test]

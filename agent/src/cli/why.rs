@@ -260,6 +260,7 @@ fn notes(cluster: &Cluster) -> String {
         let when = request.scheduled_at.as_deref().unwrap_or("now");
         notes.push(format!("A switchover or failover to {to} is asked for ({when})."));
     }
+    notes.extend(cluster.roll.as_ref().map(|roll| roll.sentence(&cluster.scope) + "."));
     notes.join("\n")
 }
 

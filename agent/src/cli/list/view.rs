@@ -262,6 +262,7 @@ fn notes(cluster: &Cluster) -> Vec<String> {
         let to = request.member.as_deref().map(|name| format!(" to: {name}")).unwrap_or_default();
         notes.push(format!("Switchover scheduled at: {at} from: {from}{to}"));
     }
+    notes.extend(cluster.roll.as_ref().map(|roll| roll.sentence(&cluster.scope)));
     notes.extend(pending(snapshot));
     for (name, member) in &snapshot.members {
         let planned = member.value.scheduled_restart.as_ref();
@@ -356,6 +357,7 @@ fn lease(row: &Row, more: &Extended) -> Value {
 mod tests {
     use super::*;
     use crate::cli::cluster::tests::made;
+    use crate::cli::roll::{Note, Rolling};
 
     #[test]
     fn pretty_is_as_people_know_it() {
@@ -398,6 +400,15 @@ mod tests {
         let table: Vec<&str> = lost.lines().filter(|line| line.starts_with(['|', '+'])).collect();
         assert!(table.iter().all(|line| line.chars().count() <= 60), "{lost}");
         assert!(lost.contains("| lost since 2026-12-01 ") && lost.contains(" term 4 "), "{lost}");
+    }
+
+    #[test]
+    fn a_roll_under_way_is_noted() {
+        let note = Note { by: "me@db1".into(), at: "restarting".into(), ..Note::default() };
+        let mut cluster = made();
+        cluster.roll = Some(Rolling { note, locked: true });
+        let table = render(&cluster, &Heard::default(), &[], Format::Pretty, false, Shape::List);
+        assert!(table.contains("\n A rolling restart (hart roll ha) is under way: "), "{table}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::plan::{self, Next};
 use super::wish::Work;
-use super::{LOOK, Roll, look};
+use super::{LOOK, Roll, look, say};
 use crate::cli::failover::request::{self, Done};
 use crate::cli::version::dotted;
 use crate::cli::{rest, upgrade};
@@ -22,6 +22,9 @@ impl Roll {
     /// # Errors
     /// Why it was not done, and what to do.
     pub(super) async fn act(&mut self, step: &Next) -> Result<(), (String, String)> {
+        if let Some(what) = say::doing(step) {
+            self.teller.begin(&what);
+        }
         match step {
             Next::Restart(name) => self.restart(name, "replica").await,
             Next::RestartLeader(name) => self.restart(name, "primary").await,
@@ -43,7 +46,6 @@ impl Roll {
     }
 
     async fn restart(&mut self, name: &str, role: &str) -> Result<(), (String, String)> {
-        self.teller.begin(&format!("restarting PostgreSQL of {name}"));
         let url = self.url(name, "restart")?;
         self.note(name);
         let began = Instant::now();
@@ -103,7 +105,6 @@ impl Roll {
     }
 
     async fn switchover(&mut self, from: &str, to: &str) -> Result<(), (String, String)> {
-        self.teller.begin(&format!("switching over from {from} to {to}"));
         self.note(from);
         self.led = None;
         let wanted = FailoverRequest {
@@ -135,7 +136,6 @@ impl Roll {
     }
 
     async fn upgrade(&mut self, name: &str) -> Result<(), (String, String)> {
-        self.teller.begin(&format!("replacing the agent of {name}"));
         let member = self.cluster.member(name).map_err(|fail| (fail.to_string(), String::new()))?;
         let done = upgrade::one(&self.context.rest, name, member, false).await;
         self.note(name);

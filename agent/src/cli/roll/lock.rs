@@ -1,13 +1,12 @@
 //! One at a time: the key `roll` in Consul, locked by a session of the one who is at it. The lock ends with
 //! that process; what was begun is kept for whoever goes on.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hart_consul::{Behavior, Client, PutOptions, ReadOptions, SessionRequest};
-use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
+use super::note::{Note, Rolling};
 use crate::cli::fail::Fail;
 
 /// The least that Consul allows: for up to twice as long after the end of a process that was killed nobody
@@ -15,21 +14,6 @@ use crate::cli::fail::Fail;
 const TTL: Duration = Duration::from_secs(10);
 /// How often the session is renewed.
 const RENEW: Duration = Duration::from_secs(3);
-
-/// What is written there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Note {
-    /// Who is at it: user, host and process.
-    pub by: String,
-    /// Since when (RFC 3339).
-    pub since: String,
-    /// What it is for: the options of `hart roll`.
-    pub work: String,
-    /// When each member's PostgreSQL had been started before it began: who has another time is done.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub started: BTreeMap<String, String>,
-}
 
 /// The lock, as long as it is kept.
 pub struct Lock {
@@ -40,16 +24,13 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// What an earlier one has left, and whether it is still at it.
+    /// Who is at it, or what an earlier one has left.
     ///
     /// # Errors
     /// Consul cannot be read.
-    pub async fn look(consul: &Client, key: &str) -> Result<Option<(Note, bool)>, Fail> {
+    pub async fn look(consul: &Client, key: &str) -> Result<Option<Rolling>, Fail> {
         let found = consul.kv().get(key, &ReadOptions::consistent()).await?.value;
-        Ok(found.map(|pair| {
-            let note = serde_json::from_slice(&pair.value).unwrap_or_default();
-            (note, pair.session.is_some())
-        }))
+        Ok(found.as_ref().map(Rolling::read))
     }
 
     /// Takes it.
@@ -67,15 +48,12 @@ impl Lock {
         let session = consul.session().create(&request).await?;
         let renewing = tokio::spawn(renew(consul.clone(), session.clone()));
         let lock = Self { consul: consul.clone(), key: key.to_owned(), session, renewing };
-        let value = serde_json::to_vec(note)
-            .map_err(|error| Fail::from_error("cannot write what is begun", &error))?;
-        let options = PutOptions::acquire(lock.session.clone());
-        match consul.kv().put(key, value, &options).await {
+        match lock.put(note).await {
             Ok(true) => Ok(lock),
             Ok(false) => {
                 let found = Self::look(consul, key).await?;
                 lock.release().await;
-                Err(taken(found.map(|(note, _)| note).unwrap_or_default()))
+                Err(taken(found.map(|found| found.note).unwrap_or_default()))
             }
             Err(error) => {
                 lock.release().await;
@@ -84,17 +62,24 @@ impl Lock {
         }
     }
 
-    /// Is it still this process's? To be asked before anything is begun.
+    /// Taken, or still ours: with what is being done. Consul writes it for the holder of the lock alone.
+    async fn put(&self, note: &Note) -> Result<bool, hart_consul::Error> {
+        // Texts only: it can always be written.
+        let value = serde_json::to_vec(note).unwrap_or_default();
+        self.consul.kv().put(&self.key, value, &PutOptions::acquire(self.session.clone())).await
+    }
+
+    /// Says what is being done. To be said before anything is begun: it finds out whether it is still this
+    /// process's turn.
     ///
     /// # Errors
     /// It is not, or nobody knows.
-    pub async fn is_ours(&self) -> Result<(), String> {
-        let read = self.consul.kv().get(&self.key, &ReadOptions::consistent()).await;
-        let pair = read.map_err(|error| hart_types::Chain(&error).to_string())?.value;
-        if pair.and_then(|pair| pair.session).as_ref() == Some(&self.session) {
-            return Ok(());
+    pub async fn tell(&self, note: &Note) -> Result<(), String> {
+        match self.put(note).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!("{} in Consul is not locked by this run any more", self.key)),
+            Err(error) => Err(hart_types::Chain(&error).to_string()),
         }
-        Err(format!("{} in Consul is not locked by this run any more", self.key))
     }
 
     /// Everything is done: nothing is left.
@@ -120,8 +105,11 @@ async fn renew(consul: Client, session: String) {
 }
 
 fn taken(by: Note) -> Fail {
-    let Note { by, since, work, .. } = by;
+    let Note { by, since, work, at, .. } = by;
     let by = if by.is_empty() { "somebody".to_owned() } else { by };
-    Fail::failed(format!("a rolling restart is under way: {by}, since {since} (hart roll {work})"))
-        .hint("wait until it has ended; where its process has died, that is seen within 20 s")
+    let at = if at.is_empty() { at } else { format!("; {at}") };
+    Fail::failed(format!(
+        "a rolling restart is under way: {by}, since {since} (hart roll {work}){at}"
+    ))
+    .hint("wait until it has ended; where its process has died, that is seen within 20 s")
 }

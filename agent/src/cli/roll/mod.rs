@@ -6,12 +6,14 @@
 //! | `plan` | what comes next, from what the members show: pure |
 //! | `look` | what the members show |
 //! | `lock` | one at a time |
+//! | `note` | what others read of it |
 //! | `act` | one step, by the members' own REST actions |
 //! | `say` | progress and questions |
 
 mod act;
 mod lock;
 mod look;
+mod note;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
@@ -32,7 +34,8 @@ use crate::cli::cluster::Cluster;
 use crate::cli::context::Context;
 use crate::cli::fail::Fail;
 use crate::cli::globals::Globals;
-use lock::{Lock, Note};
+use lock::Lock;
+pub use note::{Note, Rolling};
 use plan::{Acted, Next, Picture};
 use say::Teller;
 use wish::{Rules, Work};
@@ -97,6 +100,9 @@ pub async fn run(globals: &Globals, args: RollArgs) -> Result<ExitCode, Fail> {
     let roll = Roll::begin(context, rules, timeout, args.anew).await?;
     let steps = plan::foresee(&roll.picture, &roll.rules);
     roll.teller.tell_plan(&roll.picture, &roll.rules, &steps);
+    if matches!(steps.first(), Some(Next::Done)) && !args.dry_run {
+        roll.forget().await?;
+    }
     if args.dry_run || matches!(steps.first(), Some(Next::Done)) {
         return match steps.last() {
             Some(Next::Stop { why, remedy }) => Err(Fail::failed(why.clone()).hint(remedy.clone())),
@@ -141,11 +147,11 @@ impl Roll {
         anew: bool,
     ) -> Result<Self, Fail> {
         let teller = Teller::new(&context.scope);
-        let key = format!("{}roll", context.prefix);
+        let key = format!("{}{}", context.prefix, note::KEY);
         let mut known = BTreeSet::new();
         let (cluster, picture) = look::look(&context, &mut known).await.map_err(Fail::failed)?;
         if let Work::All(started) = &mut rules.work {
-            let left = Lock::look(&context.consul, &key).await?.map(|(note, _)| note);
+            let left = Lock::look(&context.consul, &key).await?.map(|left| left.note);
             let left = left.filter(|note| !note.started.is_empty() && !anew);
             if let Some(Note { by, since, .. }) = &left {
                 teller.note(&format!(
@@ -159,20 +165,31 @@ impl Roll {
         Ok(Self { context, rules, timeout, known, cluster, picture, acted, led, teller, key })
     }
 
+    /// Nothing is left to be done: what one that was stopped has left behind goes.
+    async fn forget(&self) -> Result<(), Fail> {
+        let consul = &self.context.consul;
+        let left = Lock::look(consul, &self.key).await?;
+        if left.is_some_and(|left| !left.locked) {
+            Lock::take(consul, &self.key, &self.begun()).await?.done().await;
+        }
+        Ok(())
+    }
+
+    fn begun(&self) -> Note {
+        let started = match &self.rules.work {
+            Work::All(started) => started.clone(),
+            _ => BTreeMap::new(),
+        };
+        let since = hart_clock::wall().to_string();
+        Note { by: who(), since, work: self.rules.work.options(), started, ..Note::default() }
+    }
+
     /// Takes the lock, and gives it back, whatever becomes of it.
     async fn go(mut self) -> Result<ExitCode, Fail> {
-        let note = Note {
-            by: who(),
-            since: hart_clock::wall().to_string(),
-            work: self.rules.work.options(),
-            started: match &self.rules.work {
-                Work::All(started) => started.clone(),
-                _ => BTreeMap::new(),
-            },
-        };
+        let mut note = self.begun();
         let lock = Lock::take(&self.context.consul, &self.key, &note).await?;
         let ended = tokio::select! {
-            ended = self.steps(&lock) => ended,
+            ended = self.steps(&lock, &mut note) => ended,
             name = interrupted() => {
                 Err((format!("ended by {name}"), "what a member has begun it ends by itself".to_owned()))
             }
@@ -185,6 +202,9 @@ impl Roll {
                 Ok(ExitCode::SUCCESS)
             }
             Err((why, remedy)) => {
+                note.stopped.clone_from(&why);
+                // Who cannot be told finds the step at which it ended.
+                let _ = lock.tell(&note).await;
                 lock.release().await;
                 let standing = say::standing(&self.picture, &self.rules.work);
                 let again = self.again();
@@ -200,7 +220,7 @@ impl Roll {
     }
 
     /// Until everything is done, or the first doubt.
-    async fn steps(&mut self, lock: &Lock) -> Result<(), (String, String)> {
+    async fn steps(&mut self, lock: &Lock, note: &mut Note) -> Result<(), (String, String)> {
         let mut since = Instant::now();
         loop {
             let step = match look::look(&self.context, &mut self.known).await {
@@ -225,8 +245,9 @@ impl Roll {
                     tokio::time::sleep(LOOK).await;
                 }
                 step => {
+                    note.at = say::doing(&step).unwrap_or_default();
                     let hint = "see that Consul is there".to_owned();
-                    lock.is_ours().await.map_err(|why| (why, hint))?;
+                    lock.tell(note).await.map_err(|why| (why, hint))?;
                     self.act(&step).await?;
                     since = Instant::now();
                 }

@@ -84,6 +84,18 @@ impl Teller {
     }
 }
 
+/// What this run is about to do; `None`: nothing.
+pub fn doing(step: &Next) -> Option<String> {
+    match step {
+        Next::Restart(name) | Next::RestartLeader(name) => {
+            Some(format!("restarting PostgreSQL of {name}"))
+        }
+        Next::Switchover { from, to } => Some(format!("switching over from {from} to {to}")),
+        Next::Upgrade(name) => Some(format!("replacing the agent of {name}")),
+        Next::Done | Next::Wait { .. } | Next::Stop { .. } => None,
+    }
+}
+
 fn sentence(picture: &Picture, work: &Work, step: &Next) -> Option<String> {
     let of = |name: &str| {
         let seen = picture.members.iter().find(|seen| seen.name == name);
