@@ -1,6 +1,9 @@
 //! `hart roll`: replicas first, one at a time, then a switchover; it stops at the first doubt, and anybody
 //! goes on from there.
 
+mod broken_off;
+mod in_place;
+
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
