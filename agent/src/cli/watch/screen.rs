@@ -80,9 +80,10 @@ impl Screen {
         if !std::mem::take(&mut self.on) {
             return;
         }
-        let (columns, _) = out::size().unwrap_or(USUAL);
+        let (columns, rows) = out::size().unwrap_or(USUAL);
         self.last.foot.clear();
-        let lines = fit(&self.last, columns, usize::MAX);
+        // With room for what a shell says below it.
+        let lines = fit(&self.last, columns, rows.saturating_sub(3));
         // Nobody may be there to see it.
         let _ = write(&format!("{LEAVE}{}\r\n", lines.join("\r\n")));
     }
