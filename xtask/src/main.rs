@@ -25,6 +25,9 @@ usage: cargo xtask COMMAND [ARGUMENTS]
   test --postgres 13|14|15|16|17|18|19 [--short] [--postgres-bin DIR] [ARGUMENTS]
                      run what needs a server on one of that version: from DIR, as installed, or
                      fetched into target/postgresql; --short takes two minutes on two cores
+  test --upgrade OLD NEW [ARGUMENTS]
+                     `hart roll` from one minor release of PostgreSQL to another under a cluster:
+                     versions such as 17.9 17.11 (fetched as above), or folders of programs
   bench [failover|up|memory|all] [--only SCENARIO] [--runs N] [--baseline BINARY]
                      measure on real hosts in network namespaces, next to Patroni's numbers; with
                      --baseline that build and this one in turn, and the ratio of each row

