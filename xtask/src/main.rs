@@ -28,6 +28,8 @@ usage: cargo xtask COMMAND [ARGUMENTS]
   test --upgrade OLD NEW [ARGUMENTS]
                      `hart roll` from one minor release of PostgreSQL to another under a cluster:
                      versions such as 17.9 17.11 (fetched as above), or folders of programs
+  test --before BINARY [ARGUMENTS]
+                     another build of hart and this one in one cluster, and in the place of each other
   bench [failover|up|memory|all] [--only SCENARIO] [--runs N] [--baseline BINARY]
                      measure on real hosts in network namespaces, next to Patroni's numbers; with
                      --baseline that build and this one in turn, and the ratio of each row

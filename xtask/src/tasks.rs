@@ -1,9 +1,11 @@
 //! What the commands do.
 
-use anyhow::{Result, ensure};
+use std::fs;
+
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::{become_it, cargo, is_root, run, succeeds};
-use crate::servers::{Upgrade, Wanted};
+use crate::servers::{self, Upgrade, Wanted};
 use crate::setup;
 
 /// A cluster on this machine, with the embedded Consul unless told otherwise.
@@ -21,6 +23,11 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     if let Some(upgrade) = Upgrade::parse(arguments)? {
         return upgrade.test();
     }
+    if let [first, rest @ ..] = arguments
+        && first == "--before"
+    {
+        return beside(rest);
+    }
     setup::install(&setup::EVERYTHING)?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
@@ -37,6 +44,17 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     run(&mut cargo(&["test", "--workspace", "--doc", "--quiet"]))?;
     let mut tests = cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
     become_it(tests.args(arguments))
+}
+
+/// Another build and this one in one cluster.
+fn beside(arguments: &[String]) -> Result<()> {
+    let [binary, rest @ ..] = arguments else { bail!("--before needs the path of a hart binary") };
+    let binary = fs::canonicalize(binary).with_context(|| format!("--before {binary}"))?;
+    setup::install(&setup::EVERYTHING)?;
+    servers::build()?;
+    let mut tests = cargo(&["nextest", "run", "-p", "hart-e2e", "--run-ignored", "all"]);
+    tests.args(["-E", "package(hart-e2e) & test(/^mixed::/)", "--no-fail-fast"]).args(rest);
+    become_it(tests.env("HART_BEFORE", binary))
 }
 
 /// Random faults on real hosts, on the optimised build.

@@ -13,6 +13,7 @@ mod hand;
 mod keys;
 mod losing;
 mod maintenance;
+mod mixed;
 mod patronictl;
 mod program;
 mod replacing;
@@ -21,6 +22,6 @@ mod rolling;
 mod slots;
 mod stopping;
 mod switching;
+mod watching;
 
 pub(crate) use drill::Drill;
-mod watching;
