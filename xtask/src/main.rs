@@ -41,7 +41,7 @@ usage: cargo xtask COMMAND [ARGUMENTS]
                      Python's package index), and with a host lost or cut off
   bench roll [--runs N]
                      what a rolling restart of three nodes costs clients of PgBouncer, and pgbench;
-                     `patronictl restart` of the same cluster beside it
+                     beside it `patronictl restart`, of the same cluster and of one that Patroni runs
   torture [--minutes M] [--seed N] [--sync|--quorum] [--servers 1|3|5] [--logs DIR]
                      random faults on real hosts, with an account of every row
   bench dns [--clusters N] [--seconds S]

@@ -10,6 +10,7 @@ mod writer;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, ensure};
 use tokio_postgres::Config;
 
 pub use crowd::Crowd;
+pub use poolers::pool;
 pub use seen::{Cost, Seen};
 pub use way::Way;
 pub use writer::Writer;
@@ -287,6 +289,19 @@ impl Ways {
             }
         }
     }
+}
+
+/// A client on `host` that writes by the PgBouncer at `address` from now on, as those of [`Way::PgBouncer`] do.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn pooled(host: &Host, address: Ipv4Addr, label: &str, log: &Path) -> Result<Writer> {
+    let dsn = format!(
+        "host={address} port={} user=postgres password=postgres dbname=postgres \
+         target_session_attrs=any {TIMEOUTS}",
+        poolers::PORT
+    );
+    Writer::program(host, None, ("psycopg2", &dsn, label), log)
 }
 
 /// Seconds on the clock of [`Seen`].

@@ -29,16 +29,38 @@ fn dir(config: &NodeConfig) -> PathBuf {
 
 /// The agent's part, before it is started.
 pub(super) fn configure(config: &mut NodeConfig) -> Result<()> {
-    let dir = dir(config);
-    fs::create_dir(&dir)?;
-    fs::write(dir.join("users"), "\"postgres\" \"postgres\"\n\"pgbouncer\" \"pgbouncer\"\n")?;
-    run(Command::new("chown").args(["-R", "postgres:postgres"]).arg(&dir))?;
+    let dir = furnish(config)?;
     let dir = dir.display();
     config.extra.push_str(&format!(
         "pgbouncer:\n  poolers: [\"{dir}:{PORT}\"]\n  password: pgbouncer\n  \
          databases_file: {dir}/databases.ini\n"
     ));
     Ok(())
+}
+
+/// The directory, with users.
+fn furnish(config: &NodeConfig) -> Result<PathBuf> {
+    let dir = dir(config);
+    fs::create_dir(&dir)?;
+    fs::write(dir.join("users"), "\"postgres\" \"postgres\"\n\"pgbouncer\" \"pgbouncer\"\n")?;
+    run(Command::new("chown").args(["-R", "postgres:postgres"]).arg(&dir))?;
+    Ok(dir)
+}
+
+/// A PgBouncer on the host of the node `at` that leads to the node `to`, whoever leads, and is paused by nobody.
+///
+/// # Errors
+/// A program is missing, or nobody runs the cluster yet.
+pub fn pool(cluster: &Cluster, at: &str, to: &str) -> Result<Process> {
+    let dir = furnish(cluster.node(at)?.config())?;
+    let host = format!("host={}", cluster.node(to)?.config().address);
+    let sets = [
+        host,
+        "port=5432".to_owned(),
+        set("socket_dir", &dir),
+        set("auth_file", &dir.join("users")),
+    ];
+    template(cluster, at, &dir, &sets)
 }
 
 impl Poolers {
@@ -71,12 +93,20 @@ async fn start(cluster: &Cluster, name: &str, deadline: Duration) -> Result<Proc
         Ok(())
     })
     .await?;
-    let set = |key: &str, path: &Path| format!("{key}={}", path.display());
     let sets = [
         set("databases_file", &databases),
         set("socket_dir", &dir),
         set("auth_file", &dir.join("users")),
     ];
+    template(cluster, name, &dir, &sets)
+}
+
+fn set(key: &str, path: &Path) -> String {
+    format!("{key}={}", path.display())
+}
+
+/// Runs one with hart's own template.
+fn template(cluster: &Cluster, name: &str, dir: &Path, sets: &[String]) -> Result<Process> {
     let mut arguments = vec!["template", "pgbouncer"];
     sets.iter().for_each(|set| arguments.extend(["--set", set]));
     let file = dir.join("pgbouncer.ini");

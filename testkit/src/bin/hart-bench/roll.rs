@@ -1,14 +1,16 @@
 //! What a rolling restart of three nodes costs clients of PgBouncer: `hart roll`, and beside it `patronictl
-//! restart` of the same cluster, which restarts each member where it is.
+//! restart`, which restarts each member where it is, of the same cluster and of one that Patroni runs.
+
+mod theirs;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hart_testkit::ways::{Cost, Crowd, Way, Ways, monotonic};
-use hart_testkit::{Host, Options, Process, TempDir, eventually, hart_binary};
+use hart_testkit::{Cluster, Host, Options, Patroni, Process, TempDir, eventually, hart_binary};
 use serde_json::json;
 
 use crate::clients::{by_way, show};
@@ -26,9 +28,9 @@ const PORT: &str = "6432";
 /// Measures and prints the table.
 pub(crate) async fn measure(runs: usize) -> Result<()> {
     let dir = TempDir::new()?;
-    let patronictl = install(dir.path());
-    if patronictl.is_none() {
-        eprintln!("patronictl cannot be installed (python3-venv, a package index): left out");
+    let patroni = Patroni::install(dir.path());
+    if let Err(error) = &patroni {
+        eprintln!("Patroni cannot be installed, and is left out: {error:#}");
     }
     let options = Options::default().dcs("synchronous_mode", true);
     let mut ways = Ways::start(&options, HEALTHY).await?;
@@ -39,10 +41,14 @@ pub(crate) async fn measure(runs: usize) -> Result<()> {
         rows.pgbench.push(under_pgbench(&mut ways, run, dir.path()).await?);
         let last = &rows.pgbench[run - 1];
         eprintln!("hart roll under pgbench {run}/{runs}: {last:?}");
-        if let Some(program) = &patronictl {
-            rows.patronictl.push(restart(&mut ways, program).await?);
+        if let Ok(patroni) = &patroni {
+            rows.patronictl.push(restart(&mut ways, patroni).await?);
             eprintln!("patronictl restart {run}/{runs}: {}", show(&rows.patronictl[run - 1..]));
         }
+    }
+    drop(ways);
+    if let Ok(patroni) = &patroni {
+        rows.theirs = theirs::measure(&options, patroni, runs, dir.path()).await?;
     }
     print!("{}", rows.render());
     Ok(())
@@ -51,7 +57,10 @@ pub(crate) async fn measure(runs: usize) -> Result<()> {
 #[derive(Default)]
 struct Rows {
     hart: Vec<Cost>,
+    /// Of hart's cluster.
     patronictl: Vec<Cost>,
+    /// Of one that Patroni runs.
+    theirs: Vec<Cost>,
     pgbench: Vec<Transactions>,
 }
 
@@ -59,8 +68,18 @@ impl Rows {
     fn render(&self) -> String {
         let mut text = String::from("| rolling restart | errors; longest gap (max) |\n|---|---|\n");
         text.push_str(&format!("| `hart roll` | {} |\n", show(&self.hart)));
-        if !self.patronictl.is_empty() {
-            text.push_str(&format!("| `patronictl restart` | {} |\n", show(&self.patronictl)));
+        let rows = [
+            ("`patronictl restart` of hart's cluster", &self.patronictl),
+            ("`patronictl restart` of Patroni's", &self.theirs),
+        ];
+        for (name, costs) in rows {
+            if !costs.is_empty() {
+                let ratio = middle_gap(&self.hart) / middle_gap(costs);
+                text.push_str(&format!(
+                    "| {name} | {}; `hart roll`'s gap is {ratio:.2} of it |\n",
+                    show(costs)
+                ));
+            }
         }
         let failed: u64 = self.pgbench.iter().map(|run| run.failed).sum();
         let all: u64 = self.pgbench.iter().map(|run| run.done).sum();
@@ -75,14 +94,20 @@ impl Rows {
     }
 }
 
+fn middle_gap(costs: &[Cost]) -> f64 {
+    let mut gaps: Vec<f64> = costs.iter().map(|cost| cost.gap).collect();
+    gaps.sort_by(f64::total_cmp);
+    gaps.get(gaps.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 /// Another value for a parameter that needs a restart, on all nodes.
-async fn pend(ways: &Ways, primary: &str, value: usize) -> Result<()> {
+async fn pend(cluster: &Cluster, primary: &str, value: usize) -> Result<()> {
     let body = json!({"postgresql": {"parameters": {"max_connections": value}}});
-    let answer = ways.cluster.rest(primary, "PATCH", "/config", Some(&body)).await?;
+    let answer = cluster.rest(primary, "PATCH", "/config", Some(&body)).await?;
     ensure!(answer.ok(), "{} {}", answer.status, answer.text);
     eventually("all to wait for a restart", HEALTHY, async || {
-        for node in ways.cluster.nodes() {
-            let said = ways.cluster.rest(node.name(), "GET", "/patroni", None).await?.json()?;
+        for node in cluster.nodes() {
+            let said = cluster.rest(node.name(), "GET", "/patroni", None).await?.json()?;
             ensure!(said["pending_restart"] == true, "{}: {said}", node.name());
         }
         Ok(())
@@ -113,7 +138,7 @@ async fn healthy(ways: &Ways) -> Result<String> {
 
 async fn roll(ways: &mut Ways, run: usize) -> Result<Cost> {
     let primary = healthy(ways).await?;
-    pend(ways, &primary, 100 + 2 * run).await?;
+    pend(&ways.cluster, &primary, 100 + 2 * run).await?;
     let crowd = Crowd::start(ways, &[Way::PgBouncer; POOLED], &primary, HEALTHY).await?;
     let begun = monotonic();
     let log = ways.cluster.dir().path().join(format!("roll-{run}.log"));
@@ -121,13 +146,13 @@ async fn roll(ways: &mut Ways, run: usize) -> Result<Cost> {
     cost(&crowd, begun).await
 }
 
-async fn restart(ways: &mut Ways, patronictl: &Path) -> Result<Cost> {
+async fn restart(ways: &mut Ways, patroni: &Patroni) -> Result<Cost> {
     let primary = healthy(ways).await?;
     let crowd = Crowd::start(ways, &[Way::PgBouncer; POOLED], &primary, HEALTHY).await?;
     let begun = monotonic();
     let consul = format!("consul://{}/service", ways.cluster.consul().address());
     let log = ways.cluster.dir().path().join("patronictl.log");
-    let mut command = Command::new(patronictl);
+    let mut command = Command::new(patroni.program("patronictl"));
     command.args(["-d", &consul, "restart", "ha", "--force"]);
     let host = ways.cluster.host(&primary)?;
     ended(host.start(&mut command, &log)?, HEALTHY).await?;
@@ -169,7 +194,7 @@ async fn under_pgbench(ways: &mut Ways, run: usize, dir: &Path) -> Result<Transa
     if run == 1 {
         pgbench(&client, &at, &["-i", "-q"], dir)?.wait(HEALTHY)?;
     }
-    pend(ways, &primary, 101 + 2 * run).await?;
+    pend(&ways.cluster, &primary, 101 + 2 * run).await?;
     let (seconds, prefix) = (PGBENCH.as_secs().to_string(), dir.join(format!("run-{run}")));
     let prefix = format!("--log-prefix={}", prefix.display());
     let load = ["-n", "-c", "8", "-j", "1", "--rate=100", "-T", &seconds, "-l", &prefix];
@@ -197,19 +222,6 @@ fn pgbench(client: &Host, at: &str, arguments: &[&str], dir: &Path) -> Result<Pr
     let mut command = Command::new("pgbench");
     command.env("PGPASSWORD", "postgres").args(["-h", at, "-p", PORT, "-U", "postgres"]);
     client.start(command.args(arguments).arg("postgres"), &dir.join("pgbench.out"))
-}
-
-/// From Python's package index. `None`: there is no Python or no index here.
-fn install(dir: &Path) -> Option<PathBuf> {
-    let venv = dir.join("venv");
-    let run = |command: &mut Command| {
-        command.output().ok().filter(|output| output.status.success()).map(drop)
-    };
-    run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-    let mut pip = Command::new(venv.join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check", "--retries", "1"]);
-    run(pip.args(["patroni[consul]>=4,<5", "psycopg2-binary"]))?;
-    Some(venv.join("bin/patronictl"))
 }
 
 #[cfg(test)]
