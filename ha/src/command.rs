@@ -78,6 +78,10 @@ pub enum Command {
     Checkpoint,
     /// Follow this server, by a reload.
     Follow(Upstream),
+    /// Follow nobody, by a reload: the WAL receiver of this standby ends.
+    TurnAway,
+    /// Look at PostgreSQL now, ahead of its time.
+    Look,
     /// Let a standby rest with `synchronous_standby_names` that nobody bears, or without any: what is
     /// promoted past hart then acknowledges nothing in synchronous mode.
     RestNames {

@@ -22,6 +22,8 @@ mod failsafe_tests;
 mod late;
 mod requests;
 #[cfg(test)]
+mod revoke_tests;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;
@@ -33,7 +35,7 @@ use crate::store::{Index, LeaseTxn, SessionId};
 use crate::time::Time;
 
 pub use failsafe::{Addressee, Identity, NoPromise, Pact, Promise, Question, Round, ask_timeout};
-pub use requests::{AcquirePlan, Heir, Payload};
+pub use requests::{AcquirePlan, Former, Heir, Payload};
 
 /// Something to be sent to the store now.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +103,8 @@ struct Holding {
     promised: Option<Time>,
     /// Every record that may be in the store says that the lease has no end.
     open: bool,
+    /// A record that may be in the store says that a standby may take the lease.
+    revocable: bool,
     /// When the next request is due.
     due: Time,
     /// The lock must be looked at before the next renewal.
@@ -160,6 +164,10 @@ pub struct Keeper {
     renew_every: Duration,
     /// The lease is to have no end.
     open: bool,
+    /// A standby may take the lease before it is over.
+    revocable: bool,
+    /// From whom the lease of this term was taken before it was over.
+    former: Option<(Term, Former)>,
     payload: Payload,
     /// The session that this node has now.
     session: Option<SessionId>,
@@ -176,6 +184,8 @@ pub struct Keeper {
     round_trip: RoundTrip,
     probe_at: Time,
     failsafe: failsafe::State,
+    /// The simulator switches a rule off.
+    makes_again: bool,
     /// The reign that is prolonged by nothing any more.
     abandoned: Option<Term>,
     beat: u64,
@@ -192,6 +202,8 @@ impl Keeper {
             ttl: Duration::from_secs(6),
             renew_every: Duration::from_millis(1500),
             open: false,
+            revocable: false,
+            former: None,
             payload: Payload::default(),
             session: None,
             sessions: Vec::new(),
@@ -203,6 +215,7 @@ impl Keeper {
             round_trip: RoundTrip::default(),
             probe_at: Time::ZERO,
             failsafe: failsafe::State::default(),
+            makes_again: false,
             abandoned: None,
             beat: 0,
             next_id: 0,
@@ -300,6 +313,13 @@ impl Keeper {
     #[must_use]
     pub fn abandoned(&self) -> Option<Term> {
         self.abandoned
+    }
+
+    /// For the simulator, which must notice: a record that has vanished is made again, whoever may have
+    /// taken the lease.
+    #[doc(hidden)]
+    pub fn make_again(&mut self) {
+        self.makes_again = true;
     }
 
     fn is_abandoned(&self, term: Term) -> bool {

@@ -98,6 +98,10 @@ pub struct LeaseStanding {
     pub promised: Option<Promise>,
     /// The reign that nothing prolongs any more, by the brain's word or because its loop stood still.
     pub abandoned: Option<Term>,
+    /// A standby may take the lease before it is over, as a record of it says that may be in the store.
+    pub revocable: bool,
+    /// It was taken from a holder whose time was not over; until when that one may write.
+    pub former: Option<Time>,
 }
 
 /// This node's PostgreSQL.
@@ -409,6 +413,8 @@ pub struct Probe {
     pub asked: Time,
     /// What it said; `None`: no answer in time.
     pub answer: Option<PeerAnswer>,
+    /// Its host is there all the same: it refused the connection, or something else answered.
+    pub present: bool,
 }
 
 /// A member's answer to the request to pause its poolers.

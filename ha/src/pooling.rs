@@ -143,6 +143,8 @@ mod tests {
             state: LeaseState::Held,
             from: None,
             open: false,
+            revocable: false,
+            revoked_ms: None,
         }
     }
 

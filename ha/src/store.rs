@@ -203,6 +203,9 @@ pub enum LeaseTxn {
         name: String,
         /// The new `status`.
         status: Status,
+        /// The version of `sync` that must still be there, and what replaces it: the lease is taken from
+        /// a holder whose time is not over.
+        sync: Option<(Index, SyncState)>,
     },
     /// Delete `leader`, which `session` locks; write `status` with a released lease.
     Release {

@@ -87,6 +87,8 @@ pub enum AtAgent {
     Job(u64),
     /// The reload for a new upstream is done.
     Followed(usize),
+    /// The reload after which nobody is followed is done.
+    TurnedAway,
     /// A peer's answer, or silence: name, when asked, answer.
     Peer(usize, hart_ha::time::Time, Option<Box<PeerAnswer>>),
     /// A peer's poolers are paused, or not: who, when asked, what it said.

@@ -10,7 +10,7 @@ use hart_sim::event::CAUSES;
 use hart_sim::faults::KINDS;
 use hart_sim::mutation::{ALL, Mutation};
 use hart_sim::parallel;
-use hart_sim::run::{Sum, run, run_in_force};
+use hart_sim::run::{Sum, run, run_in_force, run_revoking};
 
 /// Tries to make two primaries or to lose a write, deterministically.
 #[derive(Parser)]
@@ -42,6 +42,9 @@ struct Args {
     /// Run seeds with the faults of the one mutation named by --only, and its rule in force
     #[arg(long, requires = "only", conflicts_with_all = ["mutations", "mutant", "seed"])]
     in_force: bool,
+    /// In each world the lease of a silent holder is revoked (`takeover: revoke`)
+    #[arg(long, conflicts_with_all = ["mutations", "mutant", "in_force"])]
+    revoke: bool,
     /// Threads; the results do not depend on their number [default: one for each processor]
     #[arg(long)]
     jobs: Option<NonZero<usize>>,
@@ -69,7 +72,7 @@ fn main() -> ExitCode {
     name_the_seed_of_a_panic();
     let args = Args::parse();
     if let Some(seed) = args.seed {
-        return one(seed, None);
+        return one(seed, None, args.revoke);
     }
     if args.mutant.is_none() && !args.mutations && !args.in_force {
         return many(&args, None);
@@ -88,7 +91,7 @@ fn main() -> ExitCode {
             );
             ExitCode::FAILURE
         }
-        (Some(seed), [(mutation, _)]) => one(seed, Some(*mutation)),
+        (Some(seed), [(mutation, _)]) => one(seed, Some(*mutation), false),
         (None, [(mutation, _)]) if args.in_force => many(&args, Some(*mutation)),
         (None, meant) if !args.in_force => mutations(&args, meant),
         _ => {
@@ -98,8 +101,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn one(seed: u64, mutation: Option<Mutation>) -> ExitCode {
-    let outcome = run(seed, mutation, true);
+fn one(seed: u64, mutation: Option<Mutation>, revoke: bool) -> ExitCode {
+    let outcome = if revoke { run_revoking(seed, true) } else { run(seed, mutation, true) };
     for line in &outcome.trace {
         println!("{line}");
     }
@@ -144,7 +147,11 @@ fn many(args: &Args, in_force: Option<Mutation>) -> ExitCode {
         args.jobs(),
         args.from,
         seeds,
-        |seed| in_force.map_or_else(|| run(seed, None, false), |rule| run_in_force(seed, rule)),
+        |seed| match in_force {
+            Some(rule) => run_in_force(seed, rule),
+            None if args.revoke => run_revoking(seed, false),
+            None => run(seed, None, false),
+        },
         |outcome| {
             for (t, what) in &outcome.violations {
                 println!("seed {} at {}.{:03}: {what}", outcome.seed, t / SEC, t % SEC / 1000);

@@ -118,6 +118,16 @@ pub enum Mutation {
     StrangersBelieved,
     /// In a pause a primary whose deadline has come is left to its guard.
     PauseTrustsGuard,
+    /// A holder whose lease was revoked leads on until its deadline.
+    RevocationIgnored,
+    /// A holder that may have been revoked writes a record again that has vanished.
+    VanishedMadeAgain,
+    /// A lease is revoked because no renewal has come for a while.
+    SuspectedByOneSign,
+    /// Whoever revokes a lease goes on getting WAL from its holder.
+    ReceiverNotEnded,
+    /// The term of a reign is not noted before the promotion.
+    TermNotNoted,
 }
 
 /// All of them, with the rule's text for the table.
@@ -196,6 +206,11 @@ pub const ALL: &[(Mutation, &str)] = &[
         Mutation::PauseTrustsGuard,
         "past its deadline a primary is fenced past a guard that hangs, in a pause, too",
     ),
+    (Mutation::RevocationIgnored, "who sees a later reign than its own is fenced at once"),
+    (Mutation::VanishedMadeAgain, "a record that has vanished may have been that of a later reign"),
+    (Mutation::SuspectedByOneSign, "no lease is revoked on one sign of its holder's absence"),
+    (Mutation::ReceiverNotEnded, "who revokes a lease gets no WAL from its holder any more"),
+    (Mutation::TermNotNoted, "a term is on the disk before anything is done in it"),
 ];
 
 impl Mutation {
@@ -231,6 +246,17 @@ impl Mutation {
             Self::StandbysRestWithoutNames => any(&["although sync names"]),
             Self::ArchiveNotSeen => any(&["waits for its archive"]),
             Self::RestoredCounts | Self::PromotedBelow => any(&["is lost"]),
+            Self::RevocationIgnored => any(&[
+                "two primaries",
+                "is lost",
+                "without having been",
+                "acknowledged a write",
+                "after term",
+            ]),
+            Self::SuspectedByOneSign => any(&["which answers"]),
+            Self::ReceiverNotEnded => any(&["while it gets WAL"]),
+            Self::TermNotNoted => any(&["not on its disk"]),
+            Self::VanishedMadeAgain => any(&["which was revoked", "two primaries", "is lost"]),
             Self::StoppedIsStarted => any(&["starts what a person stopped"]),
             Self::ReadersNotSeen => any(&["waits for sessions"]),
             Self::JobBarsRace => any(&["a comparison of timelines barred the race"]),
@@ -308,6 +334,13 @@ impl Mutation {
             Self::PauseTrustsGuard => {
                 &[Kind::NodeIsolated, Kind::NodeIsolated, Kind::Pause, Kind::GuardFrozen]
             }
+            Self::RevocationIgnored => {
+                &[Kind::NodeFrozen, Kind::NodeIsolated, Kind::NodesCutFromEachOther]
+            }
+            Self::VanishedMadeAgain => {
+                &[Kind::NodeIsolated, Kind::NodeFrozen, Kind::StatusDeleted, Kind::StatusDeleted]
+            }
+            Self::ReceiverNotEnded => &[Kind::NodeFrozen, Kind::NodeIsolated],
             Self::JobBarsRace => &[Kind::NodeIsolated, Kind::NodeCrashed, Kind::NodeFrozen],
             _ => &[],
         }
@@ -317,6 +350,19 @@ impl Mutation {
     #[must_use]
     pub fn is_of_the_vote(self) -> bool {
         self == Self::ReignNotRightful
+    }
+
+    /// It shows only where leases are revoked.
+    #[must_use]
+    pub fn revokes(self) -> bool {
+        matches!(
+            self,
+            Self::RevocationIgnored
+                | Self::VanishedMadeAgain
+                | Self::SuspectedByOneSign
+                | Self::ReceiverNotEnded
+                | Self::TermNotNoted
+        )
     }
 
     /// The name, as `--mutations` prints it.

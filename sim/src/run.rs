@@ -36,6 +36,8 @@ pub struct Outcome {
     pub changes: u64,
     /// Furthest acknowledged writes that were lost where the rules allow it.
     pub lost: u64,
+    /// Leases that were taken before they were over.
+    pub revoked: u64,
 }
 
 /// How a violation begins that says that the cluster did not heal.
@@ -53,6 +55,14 @@ const EVENTS_MAX: u64 = 4_000_000;
 #[must_use]
 pub fn run(seed: u64, mutation: Option<Mutation>, traced: bool) -> Outcome {
     run_world(World::new(seed, mutation, traced), seed, mutation)
+}
+
+/// Runs one seed in a world in which the lease of a silent holder is revoked.
+#[must_use]
+pub fn run_revoking(seed: u64, traced: bool) -> Outcome {
+    let mut world = World::new(seed, None, traced);
+    world.revoke();
+    run_world(world, seed, None)
 }
 
 /// Runs a seed as for this mutation, with its rule in force.
@@ -88,6 +98,7 @@ fn run_world(mut world: World, seed: u64, mutation: Option<Mutation>) -> Outcome
         writes: world.oracle.writes,
         changes: world.oracle.changes,
         lost: world.oracle.lost,
+        revoked: world.revoked,
     }
 }
 
@@ -130,6 +141,8 @@ pub struct Sum {
     pub changes: u64,
     /// See [`Outcome::lost`].
     pub lost: u64,
+    /// See [`Outcome::revoked`].
+    pub revoked: u64,
 }
 
 impl Sum {
@@ -141,6 +154,7 @@ impl Sum {
         self.writes += outcome.writes;
         self.changes += outcome.changes;
         self.lost += outcome.lost;
+        self.revoked += outcome.revoked;
         let seed = outcome.seed;
         self.violations.extend(outcome.violations.into_iter().map(|(t, what)| (seed, t, what)));
         for (pair, count) in outcome.coverage {
@@ -155,8 +169,12 @@ impl Sum {
     #[must_use]
     pub fn line(&self) -> String {
         let hours = self.took / SEC / 3600;
+        let revoked = match self.revoked {
+            0 => String::new(),
+            count => format!(", {count} leases revoked"),
+        };
         format!(
-            "{} seeds, {hours} simulated hours, {} violations",
+            "{} seeds, {hours} simulated hours, {} violations{revoked}",
             self.seeds,
             self.violations.len()
         )

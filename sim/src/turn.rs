@@ -148,7 +148,12 @@ impl World {
         let seen: Vec<Seen> = self
             .nodes
             .iter()
-            .map(|node| Seen { forgotten: forgotten(node), ..seen(node, t) })
+            .enumerate()
+            .map(|(n, node)| Seen {
+                forgotten: forgotten(node),
+                former: self.is_former(n),
+                ..seen(node, t)
+            })
             .collect();
         self.oracle.writers(t, &seen, &self.names);
     }
@@ -183,7 +188,12 @@ fn seen(node: &Node, t: Us) -> Seen {
     let overslept = node.guard.as_ref().is_some_and(overdue) && !able;
     let by_hand = node.server.by_hand.map(|since| noticed(node, t, since));
     let overslept = overslept.then_some(node.frozen[GUARD]);
-    Seen { writes: node.writes(t), overslept: by_hand.max(overslept), forgotten: false }
+    Seen {
+        writes: node.writes(t),
+        overslept: by_hand.max(overslept),
+        forgotten: false,
+        former: false,
+    }
 }
 
 fn has_no_end(node: &Node, term: Term) -> bool {
@@ -228,5 +238,6 @@ fn tag(what: &AtAgent) -> u64 {
         AtAgent::Word(_) => 20,
         AtAgent::Paused(..) => 21,
         AtAgent::Looked => 22,
+        AtAgent::TurnedAway => 23,
     }
 }

@@ -18,6 +18,7 @@ use crate::mutation::Mutation;
 use crate::net::Net;
 use crate::node::{Facts, Node};
 use crate::oracle::Oracle;
+use crate::oracle::revoked::Former;
 use crate::pg::wal::Wal;
 use crate::pg::{Archive, Disk, Server};
 use crate::queue::Queue;
@@ -84,6 +85,10 @@ pub struct World {
     pub stays: Option<(usize, &'static str)>,
     /// The session of another program that holds the lock.
     pub stranger: Option<String>,
+    /// Holders whose lease was taken before it was over.
+    pub formers: Vec<Former>,
+    /// How often that was.
+    pub revoked: u64,
     /// The cluster's first backup.
     pub backup: Option<Disk>,
     /// Nodes without data restore it while nobody leads.
@@ -128,6 +133,11 @@ impl World {
             plan.worst = plan.worst.max(400);
             bootstrap.insert("synchronous_mode".to_owned(), json!("quorum"));
         }
+        if mutation == Some(Mutation::VanishedMadeAgain) {
+            // A former holder has to be back before its lease is over, in a moment without a record.
+            plan.worst = plan.worst.max(600);
+            bootstrap.insert("ttl".to_owned(), json!(15));
+        }
         let names: Vec<String> = (1..=count).map(|n| format!("n{n}")).collect();
         let nodes = names.iter().map(|name| node(name, &mut rng)).collect();
         let mut world = Self {
@@ -160,6 +170,8 @@ impl World {
             ill_at: None,
             stays: None,
             stranger: None,
+            formers: Vec::new(),
+            revoked: 0,
             backup: None,
             // Not drawn: the draws that follow shall stay as they were.
             restores: seed.is_multiple_of(5) || mutation == Some(Mutation::RestoredCounts),
@@ -172,7 +184,18 @@ impl World {
         world.queue.push(SEC, Event::Sessions);
         world.queue.push(SEC, Event::Clients);
         world.begin_plan();
+        if mutation.is_some_and(Mutation::revokes) {
+            world.revoke();
+        }
         world
+    }
+
+    /// In this world the lease of a silent holder is revoked; there are synchronous standbys.
+    pub fn revoke(&mut self) {
+        self.bootstrap.insert("takeover".to_owned(), json!("revoke"));
+        if self.bootstrap["synchronous_mode"] == json!(false) {
+            self.bootstrap.insert("synchronous_mode".to_owned(), json!(true));
+        }
     }
 
     /// Number of nodes; also Consul's end of the network.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hart_ha::brain::{Decision, RUN_OUT, Step};
+use hart_ha::brain::{Decision, REVOKED, RUN_OUT, Step};
 use hart_ha::command::{Command, Job};
 use hart_ha::kv::Lease;
 use hart_ha::observation::{FinishedJob, JobDone, Observation};
@@ -101,7 +101,11 @@ impl Recorder {
         if let Command::Acquire(plan) = &decision.command {
             let lease = self.last.lease.as_ref().map(|(_, term, state)| (*term, *state));
             let standby = self.last.in_recovery == Some(true);
-            self.taking = Some((plan.term, Cause::of(plan.term, lease, standby)));
+            let cause = match plan.sync {
+                Some(_) => Cause::Revoked,
+                None => Cause::of(plan.term, lease, standby),
+            };
+            self.taking = Some((plan.term, cause));
         }
         let term = match &decision.command {
             Command::Acquire(plan) => Some(plan.term),
@@ -200,9 +204,11 @@ impl Recorder {
 fn taken_over(last: &Lease, lease: &Lease, apart: Duration) -> Option<String> {
     let other = last.is_held() && lease.is_held() && last.holder != lease.holder;
     let taken = other && !last.open && lease.from.is_none() && lease.term > last.term;
-    (taken && apart >= last.ttl()).then(|| {
+    let revoked = lease.revoked_ms.is_some() && last.revoked_ms.is_none();
+    let how = if revoked { REVOKED } else { RUN_OUT };
+    (taken && (revoked || apart >= last.ttl())).then(|| {
         format!(
-            "{} leads in term {}: the lease of {} {RUN_OUT}, it was not renewed for {:.1} s",
+            "{} leads in term {}: the lease of {} {how}, it was not renewed for {:.1} s",
             lease.holder,
             lease.term,
             last.holder,
@@ -247,6 +253,8 @@ mod tests {
             state: hart_ha::kv::LeaseState::Held,
             from: from.map(str::to_owned),
             open: false,
+            revocable: false,
+            revoked_ms: None,
         };
         let long = Duration::from_millis(3330);
         let said = taken_over(&lease("n1", 4, None), &lease("n2", 5, None), long).unwrap();
@@ -254,7 +262,13 @@ mod tests {
             said,
             "n2 leads in term 5: the lease of n1 has run out, it was not renewed for 3.3 s"
         );
-        let quick = Duration::from_millis(700);
+        let quick = Duration::from_millis(1300);
+        let revoked = Lease { revoked_ms: Some(3000), ..lease("n2", 5, None) };
+        let said = taken_over(&lease("n1", 4, None), &revoked, quick).unwrap();
+        assert_eq!(
+            said,
+            "n2 leads in term 5: the lease of n1 is revoked, it was not renewed for 1.3 s"
+        );
         for (next, apart) in [
             (lease("n2", 5, None), quick),
             (lease("n2", 5, Some("n1")), long),

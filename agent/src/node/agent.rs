@@ -47,6 +47,8 @@ const LEASE_THREAD_ENDED: &str = "the lease thread has ended, so no lease can be
 pub enum Effect {
     /// The server follows this one now.
     Followed(hart_ha::observation::Upstream, Result<(), String>),
+    /// PostgreSQL was told to follow nobody, or could not be.
+    TurnedAway(Result<(), String>),
     /// A fence has ended.
     Fenced,
     /// This node cannot lead: it was not promoted, and why.
@@ -138,6 +140,8 @@ pub struct Agent {
     pub(super) refreshing: Vec<(oneshot::Receiver<()>, oneshot::Sender<()>)>,
     /// A lease of this node's is to have no end, as the lease thread was told.
     pub(super) open: bool,
+    /// A standby may take it before it is over, as the lease thread was told.
+    pub(super) revocable: bool,
     /// Who waits for a restart.
     pub(super) restarting: Option<super::asks::Awaited>,
     /// A restart to come.

@@ -52,6 +52,8 @@ impl Timing {
 pub enum Cause {
     /// The lease of another node had run out.
     Expired,
+    /// Another node held it, was silent, and had it taken before it had run out.
+    Revoked,
     /// Another node had released it: it was stopped, or sick, or could not start PostgreSQL.
     Released,
     /// Another node handed it over.
@@ -64,8 +66,9 @@ pub enum Cause {
 
 impl Cause {
     /// All of them, with their words.
-    pub const ALL: [(Self, &str); 5] = [
+    pub const ALL: [(Self, &str); 6] = [
         (Self::Expired, "expired"),
+        (Self::Revoked, "revoked"),
         (Self::Released, "released"),
         (Self::HandedOver, "handed_over"),
         (Self::Missing, "missing"),

@@ -28,6 +28,12 @@ impl Agent {
                 Effect::SlotsGone(gone) => self.slots_gone(&gone),
                 Effect::Verified(verified) => self.verified(verified),
                 Effect::OwnAddress(problem) => self.known.misled = problem,
+                Effect::TurnedAway(result) => {
+                    self.follow_pending = false;
+                    if result.is_ok() {
+                        self.known.follows(None);
+                    }
+                }
                 Effect::Followed(upstream, result) => {
                     self.follow_pending = false;
                     if result.is_ok() {

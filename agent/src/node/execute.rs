@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hart_config::{CommandChange, command_changes, shared_without_effect};
-use hart_ha::brain::{Decision, RUN_OUT, Step};
+use hart_ha::brain::{Decision, REVOKED, RUN_OUT, Step};
 use hart_ha::command::{Command, Exit, Job, Write};
 use hart_ha::kv::{DynamicConfig, HistoryEntry, Status, SynchronousMode};
 use hart_ha::observation::{Data, Observation, Session, Upstream};
@@ -113,6 +113,8 @@ impl Agent {
             Command::EndSessions { sessions, firmly } => self.end_sessions(sessions, firmly),
             Command::Checkpoint => self.checkpoint(),
             Command::Follow(upstream) => self.follow(upstream, step),
+            Command::TurnAway => self.turn_away(),
+            Command::Look => drop(self.monitor.orders.send(MonitorOrder::Now(None))),
             Command::RestNames { nobody } => self.rest_names(nobody),
             Command::Slots { members, gone, permanent, ignored, reserve } => {
                 let slots = &step.config.slots;
@@ -326,6 +328,29 @@ impl Agent {
         });
     }
 
+    /// A server whose upstream is nobody has no WAL receiver.
+    fn turn_away(&mut self) {
+        if std::mem::replace(&mut self.follow_pending, true) {
+            return;
+        }
+        let (postgres, monitor) = (self.postgres.clone(), self.monitor.orders.clone());
+        let (effects, wake) = (self.effects.0.clone(), self.wake.clone());
+        tokio::spawn(async move {
+            let result = match postgres.follow(None, None, QUICK).await {
+                Ok(Follow::RestartNeeded { why }) => Err(format!("a restart is needed: {why}")),
+                Ok(Follow::Reloaded | Follow::Unchanged) => Ok(()),
+                Err(error) => Err(Chain(&error).to_string()),
+            };
+            if let Err(error) = &result {
+                tracing::info!("the WAL receiver has not been ended yet: {error}");
+                tokio::time::sleep(FOLLOW_AGAIN).await;
+            }
+            let _ = effects.send(Effect::TurnedAway(result));
+            let _ = monitor.send(MonitorOrder::Now(None));
+            wake.notify_one();
+        });
+    }
+
     fn rest_names(&mut self, nobody: bool) {
         if std::mem::replace(&mut self.names_pending, true) {
             return;
@@ -357,6 +382,9 @@ impl Agent {
         }
         if std::mem::replace(&mut self.open, step.open) != step.open {
             let _ = self.lease.orders.send(LeaseOrder::Open(step.open));
+        }
+        if std::mem::replace(&mut self.revocable, step.revocable) != step.revocable {
+            let _ = self.lease.orders.send(LeaseOrder::Revocable(step.revocable));
         }
         if self.applied.as_ref() == Some(&step.config) {
             return;
@@ -538,7 +566,8 @@ fn tell_failure<E: std::error::Error>(done: Result<(), E>) {
 fn is_failover(decision: &Decision, name: &str) -> bool {
     let reason = &decision.reason;
     let own = reason.starts_with(&format!("the lease of {name} "));
-    matches!(decision.command, Command::Acquire(_)) && reason.contains(RUN_OUT) && !own
+    let left = reason.contains(RUN_OUT) || reason.contains(REVOKED);
+    matches!(decision.command, Command::Acquire(_)) && left && !own
 }
 
 /// What is said of a decision; nothing of those that only keep books.
@@ -552,6 +581,7 @@ fn sentence(decision: &Decision) -> Option<String> {
         | Command::Slots { .. }
         | Command::RestNames { .. }
         | Command::Probe(_)
+        | Command::Look
         | Command::Exit(_)
         | Command::Write(Write::Member(_)) => return None,
         Command::Acquire(plan) => format!("taking the lease of term {}", plan.term),
@@ -569,6 +599,7 @@ fn sentence(decision: &Decision) -> Option<String> {
         Command::EndSessions { sessions, .. } => format!("ending {} sessions", sessions.len()),
         Command::Checkpoint => "checkpoint".to_owned(),
         Command::Follow(upstream) => format!("following {}", upstream.name),
+        Command::TurnAway => "ending the WAL receiver of this node".to_owned(),
         Command::Remember { term } => format!("noting term {term}"),
         Command::Bootstrapped => "the bootstrap is complete".to_owned(),
         Command::GiveWay => "giving our own bootstrap up".to_owned(),

@@ -24,6 +24,19 @@ pub fn why(error: &reqwest::Error) -> String {
     in_words(error).unwrap_or_else(|| Chain(error).to_string())
 }
 
+/// Did the host refuse the connection? Then it is there, and nobody serves that port.
+pub fn is_refused(error: &reqwest::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 /// The whole answer.
 ///
 /// # Errors

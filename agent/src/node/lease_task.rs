@@ -31,6 +31,8 @@ pub enum Order {
     Configure(Duration, Duration),
     /// Shall the lease have no end, as in a pause?
     Open(bool),
+    /// May a standby take it before it is over?
+    Revocable(bool),
     /// What `status` shall carry.
     Carry(Payload),
     /// The session in force.
@@ -246,6 +248,10 @@ impl LeaseTask {
                 self.keeper.set_open(now, open);
                 None
             }
+            Order::Revocable(revocable) => {
+                self.keeper.set_revocable(revocable);
+                None
+            }
             Order::Carry(payload) => {
                 self.keeper.set_payload(payload);
                 None
@@ -407,6 +413,8 @@ impl LeaseTask {
             pact: self.keeper.pact(),
             promised: self.keeper.promised(now).cloned(),
             abandoned: self.keeper.abandoned(),
+            revocable: self.keeper.is_revocable(),
+            former: self.keeper.former(now),
         };
         let standing = Standing { lease, armed: self.armed };
         let changed = self.sender.send_if_modified(|old| {
@@ -473,14 +481,18 @@ fn operations(keys: &Keys, txn: LeaseTxn) -> serde_json::Result<Vec<TxnOp>> {
     let cas = |status, index: Index| {
         Ok(TxnOp::Cas { key: keys.status(), value: serde_json::to_vec(&status)?, index })
     };
-    let mut ops = Vec::with_capacity(3);
+    let mut ops = Vec::with_capacity(4);
     match txn {
         LeaseTxn::Renew { at, session, status } => {
             ops.push(TxnOp::CheckSession { key: leader(), session });
             ops.push(cas(status, at)?);
         }
-        LeaseTxn::Lock { at, unlock, session, name, status } => {
+        LeaseTxn::Lock { at, unlock, session, name, status, sync } => {
             ops.push(cas(status, at)?);
+            if let Some((index, state)) = sync {
+                let value = serde_json::to_vec(&state)?;
+                ops.push(TxnOp::Cas { key: keys.key("sync"), value, index });
+            }
             let value = name.into_bytes();
             if let Some(old) = unlock {
                 ops.push(TxnOp::Unlock { key: leader(), value: value.clone(), session: old });

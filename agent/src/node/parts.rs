@@ -126,6 +126,7 @@ impl Agent {
             broken: None,
             refreshing: Vec::new(),
             open: false,
+            revocable: false,
             restarting: None,
             planned: None,
             hurry: Duration::from_secs(1),

@@ -63,14 +63,14 @@ impl Peers {
 
     async fn ask_one(&self, name: String, url: String) {
         let asked = hart_clock::now();
-        let answer = match fetch(&self.http, &url).await {
-            Ok(status) => answer(status, &self.scope, &name),
-            Err(error) => Err(error),
+        let (answer, present) = match fetch(&self.http, &url).await {
+            Ok(status) => (answer(status, &self.scope, &name), true),
+            Err(Silent { why, present }) => (Err(why), present),
         };
         if let Err(error) = &answer {
             tracing::debug!(member = %name, %error, "no answer over REST");
         }
-        let probe = Probe { asked, answer: answer.ok() };
+        let probe = Probe { asked, answer: answer.ok(), present };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.asking.remove(&name);
         known.probes.insert(name, probe);
@@ -79,9 +79,23 @@ impl Peers {
     }
 }
 
-async fn fetch(client: &reqwest::Client, url: &str) -> Result<PeerStatus, String> {
-    let answer = client.get(url).send().await.map_err(|error| http::why(&error))?;
-    PeerStatus::read(&http::text(answer).await?)
+/// No answer that counts.
+#[derive(Debug)]
+struct Silent {
+    why: String,
+    /// The host is there all the same: it refused the connection, or said something.
+    present: bool,
+}
+
+async fn fetch(client: &reqwest::Client, url: &str) -> Result<PeerStatus, Silent> {
+    let silent = |error: reqwest::Error| Silent {
+        why: http::why(&error),
+        present: http::is_refused(&error),
+    };
+    let answer = client.get(url).send().await.map_err(silent)?;
+    // What begins and does not end is no sign of life.
+    let text = http::text(answer).await.map_err(|why| Silent { why, present: false })?;
+    PeerStatus::read(&text).map_err(|why| Silent { why, present: true })
 }
 
 /// The answer, where it is that of this member of this cluster, as far as it says.
@@ -198,6 +212,20 @@ mod tests {
         assert_eq!(other, "n3 of the cluster copy answers at its address");
         assert!(answers(r#"{"scope":"demo","name":"n4"}"#).is_err());
         assert!(answers(r#"{"name":"n4"}"#).is_err());
+    }
+
+    /// A host whose agent is gone is not a host that is gone.
+    #[tokio::test]
+    async fn a_host_that_refuses_the_connection_is_there() {
+        let ask = async |url: String| {
+            let client = http::client(&Tls::default()).timeout(DEADLINE).build().unwrap();
+            fetch(&client, &url).await.unwrap_err().present
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/patroni", listener.local_addr().unwrap());
+        assert!(!ask(url.clone()).await, "it takes the connection and says nothing");
+        drop(listener);
+        assert!(ask(url).await);
     }
 
     #[test]

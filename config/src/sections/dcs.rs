@@ -3,6 +3,8 @@
 
 use crate::keys::{KeyDoc, Kind, ignored, key};
 
+const TAKEOVER: Kind = Kind::Words(&["wait", "revoke"]);
+
 const SYNCHRONOUS: Kind = Kind::Words(&["on", "off", "quorum"]);
 
 pub(crate) const KEYS: &[KeyDoc] = &[
@@ -37,6 +39,22 @@ pub(crate) const KEYS: &[KeyDoc] = &[
     )
     .default("0"),
     key("bootstrap.dcs.master_stop_timeout", Kind::Seconds, "Old name of primary_stop_timeout."),
+    key(
+        "bootstrap.dcs.takeover",
+        TAKEOVER,
+        "What happens to the lease of a leader that is silent. wait: another node leads when it has run out. \
+         revoke: in synchronous mode a standby that commits wait for takes it before, when no renewal, no \
+         answer over REST and no WAL come from the leader; asynchronous clusters wait. Sessions with \
+         synchronous_commit off or local can lose more: see safety.md.",
+    )
+    .default("wait"),
+    key(
+        "bootstrap.dcs.suspect_after",
+        Kind::Seconds,
+        "With takeover revoke: how long a leader is silent before its lease is taken; 0.5 to 30, and never \
+         before a renewal is 0.25 s late (they come every ttl/4, loop_wait at the most).",
+    )
+    .default("1"),
     key("bootstrap.dcs.failsafe_mode", Kind::Flag, "Go on writing without Consul while all agree.")
         .default("true"),
     key("bootstrap.dcs.pause", Kind::Flag, "Maintenance: nobody takes over by itself, what people stop, start or promote by hand is left alone, and an agent that is stopped leaves PostgreSQL running.").default("false"),

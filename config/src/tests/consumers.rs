@@ -57,6 +57,8 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("hooks.restore_timeout", "agent/src/node/settings.rs", "hooks.restore_timeout"),
     ("bootstrap.initdb", "agent/src/node/settings.rs", "config.bootstrap.initdb"),
     ("bootstrap.pg_hba", "agent/src/node/settings.rs", "config.bootstrap.pg_hba"),
+    ("bootstrap.dcs.takeover", "ha/src/brain/revoke.rs", "config.takeover"),
+    ("bootstrap.dcs.suspect_after", "ha/src/brain/revoke.rs", "config.suspect_after"),
     ("bootstrap.dcs.ttl", "ha/src/brain/race.rs", "config.ttl"),
     ("bootstrap.dcs.loop_wait", "ha/src/brain/turn.rs", "config.loop_wait"),
     (

@@ -45,6 +45,14 @@ impl Brain {
         if !turn.is_primary() {
             return false;
         }
+        if self.deposed {
+            let leader = snapshot.lease().map_or("another node", |lease| &lease.holder);
+            let reason = format!("{leader} has taken the lease of this node before it was over");
+            turn.phase("fencing PostgreSQL");
+            turn.problem(reason.clone());
+            turn.push(Command::Fence, reason);
+            return true;
+        }
         if turn.obs.lease.hold.is_some() {
             return self.guard_is_silent(turn);
         }

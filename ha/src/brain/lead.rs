@@ -68,7 +68,14 @@ impl Brain {
     /// PostgreSQL is gone: the lease goes back.
     pub(super) fn release(&mut self, turn: &mut Turn<'_>, reason: String) {
         self.note_given_up(turn, Command::Release);
-        turn.push(Command::Release, reason);
+        match turn.obs.lease.hold.filter(|_| self.former_until(turn).is_some()) {
+            // Whoever sees a lease that is given up concludes that nobody writes.
+            Some(Hold { term, .. }) => {
+                self.abandoned = Some(term);
+                turn.push(Command::Abandon { term }, reason);
+            }
+            None => turn.push(Command::Release, reason),
+        }
     }
 
     pub(super) fn note_given_up(&mut self, turn: &Turn<'_>, how: Command) {
@@ -94,7 +101,7 @@ impl Brain {
             turn.push(Command::Abandon { term }, reason);
         }
         let command = if late { Command::Release } else { how };
-        if !turn.is_primary() {
+        if !turn.is_primary() && self.former_until(turn).is_none() {
             turn.push(command, "");
         }
     }

@@ -8,6 +8,7 @@
 //! | `watch` | since when has the lease been seen unchanged? |
 //! | `eligible` | may this node lead, and is a peer better placed? |
 //! | `race` | taking over, taking back |
+//! | `revoke` | taking the lease of a silent holder before it is over |
 //! | `beside` | who goes by the lock and not by the lease |
 //! | `bootstrap` | who begins a new cluster, and who gives way |
 //! | `lead` | what the holder does |
@@ -50,6 +51,7 @@ mod promotion;
 mod publish;
 mod race;
 mod restore;
+mod revoke;
 mod sick;
 mod slots;
 mod switchover;
@@ -87,6 +89,9 @@ const SLEPT: Duration = Duration::from_secs(6);
 
 /// In the reason of a takeover from a holder that has not renewed.
 pub const RUN_OUT: &str = "has run out";
+
+/// In the reason of a takeover from a holder whose time is not over.
+pub const REVOKED: &str = "is revoked";
 
 /// What the brain is told once.
 #[derive(Clone, Debug)]
@@ -181,6 +186,10 @@ pub struct Brain {
     unheard: Option<(Time, BTreeSet<String>)>,
     /// Of a replica: the term whose leader is the only one that it gets WAL from.
     follows: Option<Term>,
+    /// Of a standby: what it knows of a holder that is silent.
+    suspicion: revoke::Suspicion,
+    /// The lease of this node was taken by another one before it was over.
+    deposed: bool,
     /// Whether standbys confirm what is written.
     confirmations: sync::Confirmations,
     /// Whether published standbys are yet to connect again.
@@ -259,6 +268,8 @@ impl Brain {
             voting: None,
             unheard: None,
             follows: None,
+            suspicion: revoke::Suspicion::default(),
+            deposed: false,
             confirmations: sync::Confirmations::default(),
             comeback: sync::Comeback::default(),
             sick: sick::Sickness::default(),
@@ -293,11 +304,17 @@ impl Brain {
     /// One look at the world: what is to be done, and why.
     pub fn step(&mut self, observation: &Observation) -> Step {
         self.void_proof = sync::void_proof(observation).cloned();
-        if self.void_proof.is_none() {
+        self.deposed = self.is_deposed(observation);
+        if self.void_proof.is_none() && !self.deposed {
             return self.look(observation);
         }
         let mut without = observation.clone();
-        without.local.waits_for = None;
+        if self.void_proof.is_some() {
+            without.local.waits_for = None;
+        }
+        if self.deposed {
+            without.lease.hold = None;
+        }
         self.look(&without)
     }
 
@@ -346,7 +363,8 @@ impl Brain {
         let member = self.entry(&turn);
         let term = self.watch.term().max(observation.local.memory.term);
         let refused = self.refused.clone();
-        Step { follows: self.follows, open, ..turn.finish(member, term, refused) }
+        let revocable = self.is_to_be_revocable(&turn);
+        Step { follows: self.follows, open, revocable, ..turn.finish(member, term, refused) }
     }
 
     /// The stored settings; those last seen, where the store has lost them; before that the file's.
@@ -372,6 +390,7 @@ impl Brain {
             self.after_job(finished, observation.local.memory.term);
         }
         self.patience.step(observation.now);
+        self.note_received(observation);
         if observation.local.sql.is_none() {
             self.comeback.goes_away();
         }

@@ -6,11 +6,13 @@ use super::bootstrap::has_data_of_a_cluster;
 use super::turn::Turn;
 use super::{Brain, RUN_OUT};
 use crate::command::{Command, Job, Write};
-use crate::keeper::{AcquirePlan, Payload};
-use crate::kv::{COUNT_MAX, Lease, TERM_LEAP, TERM_LEAP_OF_PEERS, TTL_MIN, Term};
-use crate::lease::margin;
+use crate::keeper::{AcquirePlan, Former, Payload};
+use crate::kv::{
+    COUNT_MAX, Lease, SyncState, TERM_LEAP, TERM_LEAP_OF_PEERS, TTL_MAX, TTL_MIN, Term,
+};
+use crate::lease::{challenger_wait, margin};
 use crate::observation::{Data, Observation};
-use crate::store::Snapshot;
+use crate::store::{Index, Snapshot};
 use crate::time::Time;
 
 impl Brain {
@@ -27,6 +29,7 @@ impl Brain {
             return;
         }
         match self.current_leader(turn, snapshot) {
+            Some(_) if self.revokes(turn, snapshot) => {}
             Some(leader) => self.follow(turn, snapshot, &leader),
             None => self.without_leader(turn, snapshot),
         }
@@ -166,6 +169,25 @@ impl Brain {
         term: u64,
         reason: String,
     ) {
+        let longest = challenger_wait(TTL_MAX);
+        // Where it was revoked, how long the former holder's time lasts is counted anew.
+        let mine = snapshot.lease().filter(|lease| self.is_mine(lease) && lease.term == term);
+        let former = mine.and_then(|lease| lease.revoked_ms).map(|ttl_ms| Former {
+            ttl_ms,
+            until: turn.now() + challenger_wait(Duration::from_millis(ttl_ms)).min(longest),
+        });
+        self.acquire_as(turn, snapshot, term, None, former, reason);
+    }
+
+    pub(super) fn acquire_as(
+        &mut self,
+        turn: &mut Turn<'_>,
+        snapshot: &Snapshot,
+        term: u64,
+        sync: Option<(Index, SyncState)>,
+        former: Option<Former>,
+        reason: String,
+    ) {
         if turn.obs.lease.busy || turn.obs.store.session.is_none() {
             return;
         }
@@ -191,6 +213,8 @@ impl Brain {
             released: released_by(snapshot),
             open: snapshot.lease().is_some_and(|lease| lease.open && self.is_mine(lease)),
             found: snapshot.status.as_ref().map(|status| Payload::from(&status.value)),
+            sync,
+            former,
         };
         turn.push(Command::Acquire(plan), reason);
     }
@@ -281,7 +305,7 @@ impl Brain {
         connected.map_or(recent, |since| recent.max(since))
     }
 
-    fn obstacle(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<String> {
+    pub(super) fn obstacle(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<String> {
         if let Some(name) = self.living_primary(turn) {
             return Some(format!("{name} still answers as primary"));
         }
@@ -345,7 +369,7 @@ fn shorter_ttl(turn: &Turn<'_>, snapshot: &Snapshot) -> Duration {
 }
 
 /// A cut-off holder has our word, and has not given up since. The keeper would refuse, too.
-fn promised_to(turn: &Turn<'_>, snapshot: &Snapshot) -> Option<(String, Time)> {
+pub(super) fn promised_to(turn: &Turn<'_>, snapshot: &Snapshot) -> Option<(String, Time)> {
     let promise = turn.obs.lease.promised.as_ref().filter(|p| turn.now() < p.until)?;
     let over = released_by(snapshot)
         .is_some_and(|(holder, term)| holder == promise.holder && term >= promise.term);

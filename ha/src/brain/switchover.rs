@@ -87,12 +87,17 @@ impl Brain {
         }
     }
 
-    fn purpose(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Purpose> {
+    fn purpose(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> Option<Purpose> {
         if turn.obs.shutdown {
             return Some(Purpose::Shutdown);
         }
         if turn.is_running() && (turn.obs.lease.by_promises || !turn.obs.store.reachable) {
             // The lease could not be handed over: nothing is stopped for it.
+            return None;
+        }
+        if let Some(until) = self.former_until(turn) {
+            // It could not be handed over, for the former holder may still be writable.
+            turn.wake_at(until);
             return None;
         }
         let request = snapshot.failover.as_ref()?;

@@ -44,6 +44,8 @@ pub struct Step {
     pub follows: Option<Term>,
     /// A lease of this node's is to have no end.
     pub open: bool,
+    /// It is to say that a standby may take it before it is over.
+    pub revocable: bool,
 }
 
 /// How soon to look again while PostgreSQL is starting or promoting.
@@ -212,6 +214,7 @@ impl<'a> Turn<'a> {
             term,
             follows: None,
             open: false,
+            revocable: false,
             warning: self.warning,
             refused,
             decisions: self.decisions,

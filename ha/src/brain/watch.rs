@@ -89,7 +89,7 @@ impl LeaseWatch {
     /// When the record that is there has not been renewed for a whole lease. Who lives renews one without an
     /// end as well: whoever says that its holder is gone is wrong before.
     pub fn quiet_at(&self) -> Option<Time> {
-        self.lease.as_ref().map(|lease| challenger_start(self.since, lease.ttl()))
+        self.lease.as_ref().map(|lease| challenger_start(self.since, lease.longest()))
     }
 
     /// Since when it has been as it is.
@@ -107,7 +107,7 @@ impl LeaseWatch {
             Some(lease) if lease.state == LeaseState::Released => self.since,
             Some(lease) if lease.open => Time::NEVER,
             None if !holder && self.last.as_ref().is_some_and(|last| last.open) => Time::NEVER,
-            Some(lease) => challenger_start(self.since, lease.ttl()),
+            Some(lease) => challenger_start(self.since, lease.longest()),
             // Each beat differs from every other, but "no record" may be seen twice with a lease in
             // between: only the version of the empty `status` tells.
             None if self.has_vanished(is_member) => {
@@ -137,6 +137,8 @@ mod tests {
             state,
             from: None,
             open: false,
+            revocable: false,
+            revoked_ms: None,
         }
     }
 

@@ -45,8 +45,10 @@ impl Keeper {
         self.unsettled.retain(|other| other.at >= index);
         self.late.retain(|other| other.at >= index);
         let open = attempt.lease.open && !self.may_end();
+        let revocable = attempt.lease.revocable || self.may_be_revocable();
         self.holding = Some(Holding {
             open,
+            revocable,
             term: attempt.lease.term,
             session: attempt.session.clone(),
             index,
@@ -85,6 +87,15 @@ impl Keeper {
             Waiting::Nothing | Waiting::Reads { .. } => None,
         };
         self.unsettled.iter().chain(&self.late).chain(waiting).any(|it| !it.lease.open)
+    }
+
+    /// A record may yet come to be in the store that says that a standby may take the lease.
+    fn may_be_revocable(&self) -> bool {
+        let waiting = match &self.waiting {
+            Waiting::Txn(attempt) => Some(attempt),
+            Waiting::Nothing | Waiting::Reads { .. } => None,
+        };
+        self.unsettled.iter().chain(&self.late).chain(waiting).any(|it| it.lease.revocable)
     }
 
     /// The request surely changed nothing. A hand-over or release that did not get through leaves
@@ -193,7 +204,8 @@ impl Keeper {
     /// it is written again, unless another session has the lock.
     fn vanished(&mut self, now: Time, index: u64, view: &LeaseView) -> Option<Request> {
         let locked = view.leader.as_ref().and_then(|leader| leader.session.clone());
-        if self.is_foreign(locked.as_ref()) {
+        if self.is_foreign(locked.as_ref()) || self.is_revocable() && !self.makes_again {
+            // What has vanished may have been the record of a standby that had taken the lease.
             self.holding = None;
             return None;
         }

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Intent, Keeper, Waiting};
-use crate::kv::{Lease, TTL_MAX, Term};
+use crate::kv::{Lease, TERM_LEAP, TTL_MAX, Term};
 use crate::lease::{challenger_wait, holder_deadline};
 use crate::store::Index;
 use crate::time::Time;
@@ -228,7 +228,24 @@ impl Keeper {
 
     /// The store showed this lease. One that has vanished may still be held.
     pub fn saw(&mut self, lease: &Lease) {
+        let known = self.holding.as_ref().map(|holding| holding.term);
+        if known.is_some_and(|term| self.is_revoked_by(lease, term)) {
+            self.holding = None;
+            self.failsafe.forget_reign();
+        }
         self.failsafe.record = Some(lease.clone());
+    }
+
+    /// May a standby have taken the lease of this node?
+    #[must_use]
+    pub fn is_revocable(&self) -> bool {
+        self.holding.as_ref().is_some_and(|holding| holding.revocable)
+    }
+
+    /// A later reign has begun, which did not wait for the end of this one.
+    fn is_revoked_by(&self, lease: &Lease, term: Term) -> bool {
+        let later = lease.term > term && lease.term <= term.saturating_add(TERM_LEAP);
+        later && (self.is_revocable() || lease.revoked_ms.is_some())
     }
 
     /// Who this node is.

@@ -27,7 +27,17 @@ fn keeper(name: &str) -> Keeper {
 
 fn plan(released: Option<(&str, u64)>) -> AcquirePlan {
     let released = released.map(|(holder, term)| (holder.to_owned(), term));
-    AcquirePlan { at: 10, unlock: None, term: 3, beat: 40, released, open: false, found: None }
+    AcquirePlan {
+        at: 10,
+        unlock: None,
+        term: 3,
+        beat: 40,
+        released,
+        open: false,
+        sync: None,
+        former: None,
+        found: None,
+    }
 }
 
 fn pact(number: u64, names: &[&str]) -> Option<Pact> {
@@ -70,6 +80,8 @@ fn lease(holder: &str, term: u64) -> Lease {
         state: LeaseState::Held,
         from: None,
         open: false,
+        revocable: false,
+        revoked_ms: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{Attempt, Call, Holding, Intent, Keeper, Request, Waiting};
-use crate::kv::{Lease, LeaseState, Status, Term};
+use crate::kv::{Lease, LeaseState, Status, SyncState, Term};
 use crate::lease::holder_deadline;
 use crate::lsn::Lsn;
 use crate::store::{Index, LeaseTxn, SessionId};
@@ -58,6 +58,20 @@ pub struct AcquirePlan {
     pub open: bool,
     /// What `status` has beside the lease, which a takeover writes anew; `None`: there is no such key.
     pub found: Option<Payload>,
+    /// The version of `sync` on which the decision rests, and what is written in its place, where the
+    /// lease is taken from a holder whose time is not over.
+    pub sync: Option<(Index, SyncState)>,
+    /// That holder, also where the lease is taken back.
+    pub former: Option<Former>,
+}
+
+/// Whoever held the lease before it was revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Former {
+    /// How long its lease lasted, in milliseconds.
+    pub ttl_ms: u64,
+    /// Until when its PostgreSQL may be writable.
+    pub until: Time,
 }
 
 impl Keeper {
@@ -74,6 +88,11 @@ impl Keeper {
         if let Some(holding) = self.holding.as_mut().filter(|holding| holding.open != open) {
             holding.due = holding.due.min(now);
         }
+    }
+
+    /// May a standby take this node's lease before it is over? With the next renewal.
+    pub fn set_revocable(&mut self, revocable: bool) {
+        self.revocable = revocable;
     }
 
     /// What the next `status` shall carry.
@@ -107,13 +126,15 @@ impl Keeper {
         self.holding = None;
         self.failsafe.forget_reign();
         self.beat = self.beat.max(plan.beat);
+        self.former = plan.former.map(|former| (plan.term, former));
         let session = self.session.clone()?;
         // An earlier reign's position says nothing of the WAL that there is now.
         let last = || Payload { optime: None, ..self.payload.clone() };
         self.payload = plan.found.clone().unwrap_or_else(last);
         let unlock = plan.unlock.clone().filter(|locked| *locked != session);
         let open = plan.open;
-        Some(self.lock_as(now, Intent::Acquire, plan.term, plan.at, unlock, session, open))
+        let sync = plan.sync.clone();
+        Some(self.lock_as(now, Intent::Acquire, plan.term, plan.at, unlock, session, open, sync))
     }
 
     /// The next renewal is wanted at once, for what is in the store by then.
@@ -144,6 +165,7 @@ impl Keeper {
             term,
             from: Some(self.name.clone()),
             open: false,
+            revocable: false,
             ..lease
         };
         let txn = LeaseTxn::Lock {
@@ -152,6 +174,7 @@ impl Keeper {
             session: to.session.clone(),
             name: to.name.clone(),
             status: self.status_with(lease.clone()),
+            sync: None,
         };
         Some(self.send(now, Intent::HandOver, lease, holding.session, txn))
     }
@@ -167,14 +190,27 @@ impl Keeper {
         Some(self.send(now, Intent::Release, lease, holding.session, txn))
     }
 
+    /// What the next record says of this is over: the former holder's time.
+    #[must_use]
+    pub fn former(&self, now: Time) -> Option<Time> {
+        let term = self.holding.as_ref()?.term;
+        let (_, former) = self.former.filter(|(reign, _)| *reign == term)?;
+        (now < former.until).then_some(former.until)
+    }
+
+    /// A lease that was revoked is given up by nobody before its former holder's time is over: whoever
+    /// sees one that is given up concludes that nobody writes.
     fn last_word(&mut self, now: Time) -> Option<(Holding, Lease)> {
+        if self.former(now).is_some() {
+            return None;
+        }
         if self.is_busy() || self.hold(now).is_none() {
             // Where each answer takes longer than the pause between renewals, it would always be so.
             self.holding.iter_mut().for_each(|holding| holding.yields = true);
             return None;
         }
         let holding = self.holding.take()?;
-        let lease = self.next_lease(holding.term);
+        let lease = self.next_lease(now, holding.term);
         Some((holding, lease))
     }
 
@@ -247,7 +283,7 @@ impl Keeper {
     }
 
     fn renew(&mut self, now: Time, holding: &Holding) -> Request {
-        let lease = self.next_lease(holding.term);
+        let lease = self.next_lease(now, holding.term);
         let (at, session) = (holding.index, holding.session.clone());
         let txn = LeaseTxn::Renew { at, session, status: self.status_with(lease.clone()) };
         self.send(now, Intent::Renew, lease, holding.session.clone(), txn)
@@ -264,7 +300,7 @@ impl Keeper {
         session: SessionId,
     ) -> Request {
         let open = self.open;
-        self.lock_as(now, intent, term, at, unlock, session, open)
+        self.lock_as(now, intent, term, at, unlock, session, open, None)
     }
 
     #[expect(clippy::too_many_arguments, reason = "what the record is to say")]
@@ -277,20 +313,24 @@ impl Keeper {
         unlock: Option<SessionId>,
         session: SessionId,
         open: bool,
+        sync: Option<(Index, SyncState)>,
     ) -> Request {
-        let lease = Lease { open, ..self.next_lease(term) };
+        let next = self.next_lease(now, term);
+        let lease = Lease { open, revocable: next.revocable && !open, ..next };
         let txn = LeaseTxn::Lock {
             at,
             unlock,
             session: session.clone(),
             name: self.name.clone(),
             status: self.status_with(lease.clone()),
+            sync,
         };
         self.send(now, intent, lease, session, txn)
     }
 
-    pub(super) fn next_lease(&mut self, term: Term) -> Lease {
+    pub(super) fn next_lease(&mut self, now: Time, term: Term) -> Lease {
         self.beat = self.beat.wrapping_add(1);
+        let former = self.former.filter(|(reign, it)| *reign == term && now < it.until);
         Lease {
             holder: self.name.clone(),
             instance: self.instance.clone(),
@@ -300,6 +340,9 @@ impl Keeper {
             state: LeaseState::Held,
             from: None,
             open: self.open,
+            // One that was just revoked is waited for: there is one former holder at a time.
+            revocable: self.revocable && !self.open && former.is_none(),
+            revoked_ms: former.map(|(_, former)| former.ttl_ms),
         }
     }
 
@@ -318,6 +361,7 @@ impl Keeper {
                 (holding.deadline, holding.promised) = (allowed, None);
             }
             holding.cut(now, lease.ttl());
+            holding.revocable |= lease.revocable;
         }
         let id = self.new_id();
         let (LeaseTxn::Renew { at, .. } | LeaseTxn::Lock { at, .. } | LeaseTxn::Release { at, .. }) =

@@ -28,6 +28,8 @@ fn plan() -> AcquirePlan {
         released: None,
         open: false,
         found: None,
+        sync: None,
+        former: None,
     }
 }
 
@@ -64,7 +66,7 @@ fn view(status: Option<Status>, session: Option<&str>) -> LeaseView {
 fn takes_over_in_one_transaction_and_counts_from_before_sending() {
     let mut keeper = keeper();
     let request = keeper.acquire(at(1000), &plan()).unwrap();
-    let Call::Txn(LeaseTxn::Lock { at: index, unlock, session, name, status }) = &request.call
+    let Call::Txn(LeaseTxn::Lock { at: index, unlock, session, name, status, .. }) = &request.call
     else {
         panic!("{request:?}")
     };
@@ -106,7 +108,7 @@ fn an_unknown_renewal_is_read_back_and_never_guessed() {
 #[test]
 fn an_unknown_renewal_that_was_not_applied_prolongs_nothing() {
     let mut keeper = holder(0);
-    let before = Status { lease: Some(keeper.clone().next_lease(3)), ..Status::default() };
+    let before = Status { lease: Some(keeper.clone().next_lease(at(0), 3)), ..Status::default() };
     let before = Status {
         lease: before.lease.map(|lease| Lease { beat: 41, ..lease }),
         ..Status::default()
@@ -135,7 +137,7 @@ fn a_lost_session_is_not_a_lost_lease() {
 }
 
 fn lease_of(keeper: &Keeper) -> Lease {
-    keeper.clone().next_lease(3)
+    keeper.clone().next_lease(at(0), 3)
 }
 
 #[test]

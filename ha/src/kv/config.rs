@@ -19,6 +19,17 @@ pub enum SynchronousMode {
     Quorum,
 }
 
+/// What happens to the lease of a holder that is silent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Takeover {
+    /// It is waited for until it has run out.
+    #[default]
+    Wait,
+    /// In synchronous mode a published standby takes it before: without that one the holder acknowledges
+    /// nothing any more.
+    Revoke,
+}
+
 /// The part of `postgresql:` that all nodes share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostgresqlSection {
@@ -51,6 +62,10 @@ pub struct DynamicConfig {
     pub primary_start_timeout: Duration,
     /// How long an orderly stop waits for the shutdown checkpoint; zero: the node's own setting.
     pub primary_stop_timeout: Duration,
+    /// Is the lease of a silent holder waited for?
+    pub takeover: Takeover,
+    /// How long a holder is silent before its lease may be revoked: [`SUSPECT_MIN`] to [`SUSPECT_MAX`].
+    pub suspect_after: Duration,
     /// Go on writing without Consul while all members agree.
     pub failsafe_mode: bool,
     /// Automatic actions are suspended.
@@ -101,6 +116,12 @@ pub const TTL_MIN: Duration = Duration::from_secs(2);
 /// longest lease that anybody could have been given: this bound makes that time known to everybody.
 pub const TTL_MAX: Duration = Duration::from_secs(30);
 
+/// The least `suspect_after`: the members' answers have 350 ms, and have to fit in.
+pub const SUSPECT_MIN: Duration = Duration::from_millis(500);
+
+/// The longest `suspect_after`: the longest lease.
+pub const SUSPECT_MAX: Duration = TTL_MAX;
+
 /// The default of `unhealthy_timeout` is twice the ttl, but at least this: a busy server must not
 /// be taken for a sick one.
 pub const UNHEALTHY_MIN: Duration = Duration::from_secs(10);
@@ -129,6 +150,8 @@ impl DynamicConfig {
                 "master_stop_timeout",
                 0.0,
             )?,
+            takeover: top.takeover()?,
+            suspect_after: top.seconds("suspect_after", 1.0)?.clamp(SUSPECT_MIN, SUSPECT_MAX),
             failsafe_mode: top.flag("failsafe_mode", true)?,
             pause: top.flag("pause", false)?,
             synchronous_mode: top.synchronous_mode()?,
@@ -266,6 +289,17 @@ impl<'a> Fields<'a> {
         }
     }
 
+    fn takeover(&self) -> Result<Takeover, ConfigError> {
+        match self.get("takeover") {
+            None => Ok(Takeover::Wait),
+            Some(Value::String(word)) if word.eq_ignore_ascii_case("wait") => Ok(Takeover::Wait),
+            Some(Value::String(word)) if word.eq_ignore_ascii_case("revoke") => {
+                Ok(Takeover::Revoke)
+            }
+            Some(_) => Err(self.wrong("takeover", "wait or revoke")),
+        }
+    }
+
     fn section(&self, key: &'static str) -> Result<Fields<'a>, ConfigError> {
         match self.get(key) {
             None => Ok(Fields { at: key, map: &EMPTY }),
@@ -326,6 +360,20 @@ mod tests {
     fn a_lease_is_never_shorter_or_longer_than_the_bounds() {
         let ttl = |seconds: f64| read(json!({ "ttl": seconds })).unwrap().ttl;
         assert_eq!((ttl(0.0), ttl(30.0), ttl(86_400.0)), (TTL_MIN, TTL_MAX, TTL_MAX));
+    }
+
+    #[test]
+    fn a_lease_is_waited_for_unless_somebody_says_otherwise() {
+        let takeover = |value: Value| read(json!({ "takeover": value })).map(|it| it.takeover);
+        assert_eq!(DynamicConfig::default().takeover, Takeover::Wait);
+        assert_eq!(takeover(json!("revoke")), Ok(Takeover::Revoke));
+        assert_eq!(takeover(json!("wait")), Ok(Takeover::Wait));
+        let error = takeover(json!("at once")).unwrap_err().to_string();
+        assert_eq!(error, "takeover: expected wait or revoke, found \"at once\"");
+        let after = |value: Value| read(json!({ "suspect_after": value })).unwrap().suspect_after;
+        assert_eq!(DynamicConfig::default().suspect_after, Duration::from_secs(1));
+        assert_eq!((after(json!(0)), after(json!("2s"))), (SUSPECT_MIN, Duration::from_secs(2)));
+        assert_eq!(after(json!(3600)), SUSPECT_MAX);
     }
 
     #[test]

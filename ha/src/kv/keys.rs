@@ -25,7 +25,9 @@ pub const KEYS: &[(&str, &str, &str)] = &[
          leads: `holder` (member name), `instance` (identity of the holder's installation), `term` \
          (number of the reign; never falls), `ttl_ms` (how long a beat lasts), `beat` (grows with \
          every renewal), `state` (`held` or `released`), `from` (who handed the lease over, until \
-         the heir has renewed it), `open` (in a pause: it has no end, and nobody takes it over by waiting).",
+         the heir has renewed it), `open` (in a pause: it has no end, and nobody takes it over by waiting), `revocable` (with \
+         `takeover: revoke`: a published standby may take it before it is over), `revoked_ms` (it was taken so, \
+         and for so long the former holder's lease lasted; gone when that one's time is over).",
         "lease transactions only",
     ),
     (

@@ -14,7 +14,8 @@ mod slots;
 mod tags;
 
 pub use config::{
-    ConfigError, DynamicConfig, PostgresqlSection, SynchronousMode, TTL_MAX, TTL_MIN,
+    ConfigError, DynamicConfig, PostgresqlSection, SUSPECT_MAX, SUSPECT_MIN, SynchronousMode,
+    TTL_MAX, TTL_MIN, Takeover,
 };
 pub use keys::KEYS;
 pub use member::{Change, Member, Role, State};

@@ -58,6 +58,14 @@ pub struct Lease {
     /// waiting, also when the pause is over, until the holder has taken this back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub open: bool,
+    /// A standby whose word its commits wait for may take it before it is over: the holder knows what
+    /// follows from that (`takeover: revoke`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revocable: bool,
+    /// It was taken from a holder whose time was not over. That one's lease lasted so long, in
+    /// milliseconds; said until it is over, for as long its PostgreSQL may be writable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_ms: Option<u64>,
 }
 
 impl Lease {
@@ -65,6 +73,14 @@ impl Lease {
     #[must_use]
     pub fn ttl(&self) -> Duration {
         Duration::from_millis(self.ttl_ms).min(super::config::TTL_MAX)
+    }
+
+    /// For how long a challenger counts: somebody may be writable by this lease, or still by the one
+    /// before it.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        let former = Duration::from_millis(self.revoked_ms.unwrap_or(0));
+        self.ttl().max(former.min(super::config::TTL_MAX))
     }
 
     /// Is it held (not released)?

@@ -132,6 +132,7 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         seen,
         applied: None,
         open: false,
+        revocable: false,
         paused: false,
         job: None,
         finished: Vec::new(),

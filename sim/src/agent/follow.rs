@@ -21,6 +21,26 @@ impl World {
         }
     }
 
+    /// Follows nobody: the WAL receiver ends.
+    pub(crate) fn turn_away(&mut self, n: usize) {
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        if !std::mem::replace(&mut agent.following, true) {
+            let delay = self.rng.range(2 * MS, 30 * MS);
+            self.after(n, delay, AtAgent::TurnedAway);
+        }
+    }
+
+    pub(crate) fn turned_away(&mut self, n: usize) {
+        let good = self.nodes[n].server.answers() && self.nodes[n].server.recovery;
+        if !good {
+            return self.after(n, FOLLOW_AGAIN, AtAgent::NotFollowed);
+        }
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        (agent.following, agent.upstream) = (false, None);
+        self.set_upstream(n, None);
+        self.wake(n, Cause::Job);
+    }
+
     pub(crate) fn followed(&mut self, n: usize, target: usize) {
         let upstream = self.upstream_of(target);
         let good = self.nodes[n].server.answers() && self.nodes[n].server.recovery;

@@ -62,6 +62,7 @@ impl World {
             AtAgent::Watch => self.watch_on(n, 0),
             AtAgent::Job(number) => self.job_due(n, number),
             AtAgent::Followed(upstream) => self.followed(n, upstream),
+            AtAgent::TurnedAway => self.turned_away(n),
             AtAgent::NotFollowed => {
                 agent.following = false;
                 self.wake(n, Cause::Job);

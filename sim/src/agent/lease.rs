@@ -25,6 +25,8 @@ pub enum Order {
     Configure(Duration, Duration),
     /// Shall it have no end?
     Open(bool),
+    /// May a standby take it before it is over?
+    Revocable(bool),
     /// The next payload.
     Carry(Payload),
     /// The session.
@@ -66,6 +68,10 @@ impl World {
             }
             Some(Order::Open(open)) => {
                 keeper.set_open(now, open);
+                None
+            }
+            Some(Order::Revocable(revocable)) => {
+                keeper.set_revocable(revocable);
                 None
             }
             Some(Order::Carry(payload)) => {
@@ -142,6 +148,7 @@ impl World {
                 self.after(n, ARM_TIMEOUT, AtAgent::LeaseNotSent(request.id));
             }
             Wanted::Txn(txn) => {
+                self.must_have_turned_away(n, &txn);
                 let renewal = matches!(txn, LeaseTxn::Renew { .. });
                 let takeover = matches!(txn, LeaseTxn::Lock { .. });
                 let blind = renewal && self.mutated(Mutation::RenewWithoutCas)
@@ -312,6 +319,8 @@ impl World {
             pact: agent.keeper.pact(),
             promised: agent.keeper.promised(now).cloned(),
             abandoned: agent.keeper.abandoned(),
+            revocable: agent.keeper.is_revocable(),
+            former: agent.keeper.former(now),
         };
         let changed = agent.standing != standing;
         agent.hold = ghost;

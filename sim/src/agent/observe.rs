@@ -31,6 +31,7 @@ impl World {
         let blind = self.mutated(Mutation::PositionsIgnored);
         let counts = self.mutated(Mutation::RestoredCounts);
         let runs_out = self.mutated(Mutation::OpenRunsOut);
+        let unnoted = self.mutated(Mutation::TermNotNoted);
         let timeline = self.wal.timeline(self.nodes[n].disk.control);
         let wal = &self.wal;
         let node = &mut self.nodes[n];
@@ -89,7 +90,10 @@ impl World {
             local.history = ends.map(entry).collect();
         }
         let facts = &node.facts;
-        let (term, bootstrapping) = (facts.term, facts.bootstrapping);
+        let (mut term, bootstrapping) = (facts.term, facts.bootstrapping);
+        if unnoted && let Some(hold) = hold {
+            term = term.max(hold.term);
+        }
         let (origins, made) = (facts.origins.clone(), facts.made.clone());
         let failsafe = facts.failsafe.clone();
         let restored = facts.restored && !counts;

@@ -74,6 +74,14 @@ impl World {
         }
     }
 
+    /// Its machine is there: it refuses the connection, or another member answers.
+    fn refuses(&self, n: usize, peer: usize) -> bool {
+        let there = &self.nodes[self.net.answers_at(peer)];
+        let open = self.net.open(n, peer) && self.net.open(peer, n);
+        let misled = self.net.answers_at(peer) != peer;
+        open && there.powered && (there.agent.is_none() || misled)
+    }
+
     /// A peer's answer, or its silence.
     pub fn peer_answered(
         &mut self,
@@ -83,13 +91,15 @@ impl World {
         answer: Option<Box<PeerAnswer>>,
     ) {
         let name = self.names[peer].clone();
+        let present = answer.is_some() || self.refuses(n, peer);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let known = agent.seen.peers.get(&name).map(|probe| probe.asked);
         if !agent.asking.contains(&name) || known.is_some_and(|known| known >= asked) {
             return;
         }
         agent.asking.remove(&name);
-        agent.seen.peers.insert(name, Probe { asked, answer: answer.map(|answer| *answer) });
+        let answer = answer.map(|answer| *answer);
+        agent.seen.peers.insert(name, Probe { asked, answer, present });
         self.wake(n, Cause::Peer);
     }
 }

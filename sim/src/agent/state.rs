@@ -108,6 +108,8 @@ pub struct Agent {
     pub applied: Option<std::sync::Arc<DynamicConfig>>,
     /// A lease of this node's is to have no end, as the keeper was told.
     pub open: bool,
+    /// A standby may take it before it is over, as the keeper was told.
+    pub revocable: bool,
     /// It knows that the cluster is paused.
     pub paused: bool,
     /// The job under way.

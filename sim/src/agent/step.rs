@@ -35,6 +35,10 @@ impl World {
         let starts = self.mutated(Mutation::StoppedIsStarted);
         let bars = self.mutated(Mutation::JobBarsRace);
         let trusts = self.mutated(Mutation::PauseTrustsGuard);
+        let one = self.mutated(Mutation::SuspectedByOneSign);
+        let connected = self.mutated(Mutation::ReceiverNotEnded);
+        let deaf = self.mutated(Mutation::RevocationIgnored);
+        let again = self.mutated(Mutation::VanishedMadeAgain);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         if sure {
             agent.brain.forget_sync_doubt();
@@ -51,6 +55,18 @@ impl World {
         if bars {
             agent.brain.wait_to_compare();
         }
+        if one {
+            agent.brain.suspect_by_one_sign();
+        }
+        if connected {
+            agent.brain.stay_connected();
+        }
+        if deaf {
+            agent.brain.ignore_revocation();
+        }
+        if again {
+            agent.keeper.make_again();
+        }
         if trusts {
             agent.brain.trust_guard_in_pause();
         }
@@ -63,7 +79,8 @@ impl World {
         if rightful {
             agent.brain.believe_in_reign(agent.seen.lease.hold);
         }
-        if let Some(lease) = agent.seen.store.snapshot.as_ref().and_then(|keys| keys.lease()) {
+        let shown = agent.seen.store.snapshot.as_ref().and_then(|keys| keys.lease());
+        if let Some(lease) = shown.filter(|_| !deaf) {
             agent.keeper.saw(lease);
         }
         let mut step = agent.brain.step(&agent.seen);
@@ -115,6 +132,7 @@ impl World {
                     | Command::Renew
                     | Command::Slots { .. }
                     | Command::Probe(_)
+                    | Command::Look
                     | Command::NoteList(_)
                     | Command::Write(Write::Member(_))
             )
@@ -130,6 +148,10 @@ impl World {
         let changed = std::mem::replace(&mut agent.open, step.open) != step.open;
         if changed && !self.mutated(Mutation::OpenNotSaid) {
             self.lease_turn(n, Some(Order::Open(step.open)));
+        }
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        if std::mem::replace(&mut agent.revocable, step.revocable) != step.revocable {
+            self.lease_turn(n, Some(Order::Revocable(step.revocable)));
         }
         if paused && !step.config.pause {
             (self.nodes[n].resumed, self.nodes[n].stopped_by_hand) = (self.t, false);
@@ -171,6 +193,8 @@ impl World {
             Command::Promote => self.promote(n),
             Command::EndSessions { .. } => self.at_server_later(n, 20 * MS, AtServer::ReadersGone),
             Command::Follow(upstream) => self.follow(n, &upstream),
+            Command::TurnAway => self.turn_away(n),
+            Command::Look => self.look(n),
             Command::RestNames { nobody } => self.rest_names(n, nobody),
             Command::Slots { .. } => {}
             Command::Checkpoint => self.after(n, 200 * MS, AtAgent::Checkpoint),

@@ -87,6 +87,7 @@ impl World {
             self.must_leave_to_stranger(n, &old, &new);
             self.note_handover(n, &old, &new);
             self.note_takeover(n, &old, &new);
+            self.note_revocation(n, &old, &new);
             self.note_request(&old, &new);
             let holder = |keys: &Snapshot| keys.lease().map(|lease| lease.holder.clone());
             if old.sync != new.sync || old.failover != new.failover || holder(&old) != holder(&new)
@@ -123,8 +124,13 @@ impl World {
             let end = end.map_or_else(|| "?".to_owned(), |end| end.0.to_string());
             self.say(nobody, || match lease {
                 Some(l) => format!(
-                    "store: lease {:?} of {} term {} beat {} ttl {}, WAL to {end}",
-                    l.state, l.holder, l.term, l.beat, l.ttl_ms
+                    "store: lease {:?} of {} term {} beat {} ttl {}{}, WAL to {end}",
+                    l.state,
+                    l.holder,
+                    l.term,
+                    l.beat,
+                    l.ttl_ms,
+                    if l.revoked_ms.is_some() { ", revoked" } else { "" }
                 ),
                 None => "store: no lease".to_owned(),
             });

@@ -106,11 +106,13 @@ pub fn lease(txn: LeaseTxn, blind: bool) -> Vec<TxnOp> {
         LeaseTxn::Renew { at, session, status } => {
             vec![check(&session), cas_status(&status, at, false)]
         }
-        LeaseTxn::Lock { at, unlock, session, name, status } => {
+        LeaseTxn::Lock { at, unlock, session, name, status, sync } => {
             let value = name.as_bytes();
             let unlock = unlock.map(|old| op(Verb::Unlock, "leader", value, &old));
             let lock = op(Verb::Lock, "leader", value, &session);
-            let ops = [Some(cas_status(&status, at, blind)), unlock, Some(lock)];
+            let sync = sync
+                .map(|(at, state)| TxnOp { index: at, ..op(Verb::Cas, "sync", &json(&state), "") });
+            let ops = [Some(cas_status(&status, at, blind)), sync, unlock, Some(lock)];
             ops.into_iter().flatten().collect()
         }
         LeaseTxn::Release { at, session, status } => {

@@ -49,6 +49,8 @@ pub struct Seen {
     pub overslept: Option<Us>,
     /// Its lease has no end, and the record that said so was deleted: what a pause gives up.
     pub forgotten: bool,
+    /// Its lease was revoked, and its deadline has not come.
+    pub former: bool,
 }
 
 impl Oracle {
@@ -61,8 +63,9 @@ impl Oracle {
 
     /// Two primaries?
     pub fn writers(&mut self, t: Us, nodes: &[Seen], names: &[String]) {
-        let excused =
-            |seen: &Seen| seen.forgotten || seen.overslept.is_some_and(|awake| t < awake + WAKING);
+        let excused = |seen: &Seen| {
+            seen.forgotten || seen.former || seen.overslept.is_some_and(|awake| t < awake + WAKING)
+        };
         let all: Vec<usize> = (0..nodes.len()).filter(|n| nodes[*n].writes).collect();
         let counted: Vec<usize> = all.iter().copied().filter(|n| !excused(&nodes[*n])).collect();
         if let [one, two, ..] = counted[..] {

@@ -2,6 +2,7 @@
 
 mod judge;
 mod replaced;
+pub mod revoked;
 mod takeover;
 #[cfg(test)]
 mod tests;

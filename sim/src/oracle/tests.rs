@@ -33,6 +33,8 @@ fn lease(holder: &str, term: u64) -> Snapshot {
         state: LeaseState::Held,
         from: None,
         open: false,
+        revocable: false,
+        revoked_ms: None,
     };
     let status = Status { lease: Some(lease), ..Status::default() };
     Snapshot { status: Some(versioned(status)), ..Snapshot::default() }
@@ -44,9 +46,9 @@ fn found(oracle: &Oracle) -> Vec<&str> {
 
 #[test]
 fn two_that_write_are_noticed_unless_one_guard_has_just_woken_up() {
-    let writes = Seen { writes: true, overslept: None, forgotten: false };
-    let late = Seen { writes: true, overslept: Some(1000), forgotten: false };
-    let idle = Seen { writes: false, overslept: None, forgotten: false };
+    let writes = Seen { writes: true, overslept: None, forgotten: false, former: false };
+    let late = Seen { writes: true, overslept: Some(1000), forgotten: false, former: false };
+    let idle = Seen { writes: false, overslept: None, forgotten: false, former: false };
     let mut oracle = Oracle::default();
     oracle.writers(5, &[writes, idle], &names());
     oracle.writers(1100, &[writes, late], &names());

@@ -109,6 +109,7 @@ impl World {
             return;
         }
         self.check_published(n, waiting.at, &keys);
+        self.must_be_the_successors(n, waiting.at);
         self.oracle.acknowledged(self.t, n, &self.names, waiting.at, &keys);
         let pos = |name: &str| {
             let found = self.names.iter().position(|known| known == name)?;

@@ -132,7 +132,8 @@ impl World {
         self.say(n, || format!("PostgreSQL is primary at {pos:?}"));
         self.append_checkpoint(n);
         let by_hand = self.nodes[n].has_stray() || self.nodes[n].server.by_hand.is_some();
-        if !self.is_undead(n) && !by_hand {
+        // Who may be writable beside the one that revoked its lease may start again, too.
+        if !self.is_undead(n) && !by_hand && !self.is_former(n) {
             self.oracle.primary(self.t, n, &self.names, pos, &self.wal);
             self.check_promotion(n);
         }
@@ -169,6 +170,7 @@ impl World {
         // Only the guard can do it, and a PostgreSQL that was started past it has none.
         let Some(guard) = &mut self.nodes[n].guard else { return };
         guard.promotes = true;
+        self.must_have_noted(n);
         let applied = self.nodes[n].agent.as_ref().and_then(|agent| agent.applied.as_ref());
         let strict = applied.is_some_and(|config| {
             config.synchronous_mode_strict && config.synchronous_mode != SynchronousMode::Off

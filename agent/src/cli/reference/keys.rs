@@ -103,6 +103,8 @@ mod tests {
             state: LeaseState::Held,
             from,
             open: true,
+            revocable: true,
+            revoked_ms: Some(1),
         }
     }
 

@@ -252,7 +252,8 @@ impl Node {
         let (done, rest): (Vec<_>, Vec<_>) = asking.into_iter().partition(answered);
         self.asking = rest;
         for (name, asked, _, answer) in done {
-            self.probes.insert(name, Probe { asked, answer });
+            let present = answer.is_some();
+            self.probes.insert(name, Probe { asked, answer, present });
         }
         let Some((running, _)) = self.job.take_if(|(_, ends)| *ends <= now) else { return };
         let result = self.finish(now, &running.job, diverged);
@@ -340,6 +341,8 @@ impl Node {
             pact: self.keeper.pact(),
             promised: self.keeper.promised(now).cloned(),
             abandoned: self.keeper.abandoned(),
+            revocable: self.keeper.is_revocable(),
+            former: self.keeper.former(now),
         };
         let observation = Observation {
             now,
@@ -360,6 +363,7 @@ impl Node {
         if *step.config != self.settings_of {
             self.keeper.configure(step.config.ttl, step.config.renew_every());
             self.keeper.set_open(now, step.open);
+            self.keeper.set_revocable(step.revocable);
             self.settings_of = step.config.as_ref().clone();
         }
         self.member = step.member.clone();

@@ -51,6 +51,14 @@ impl Store {
         if !stands || at != self.snapshot.status_index() {
             return Outcome::Rejected;
         }
+        if let LeaseTxn::Lock { sync: Some((sync_at, state)), .. } = txn {
+            if self.snapshot.sync.as_ref().map_or(0, |sync| sync.index) != *sync_at {
+                return Outcome::Rejected;
+            }
+            let index = self.next();
+            let sync = Versioned { value: state.clone(), index, session: None };
+            Arc::make_mut(&mut self.snapshot).sync = Some(sync);
+        }
         let index = self.next();
         let snapshot = Arc::make_mut(&mut self.snapshot);
         let status = match txn {

@@ -339,6 +339,7 @@ impl World {
             Command::Fence | Command::EndStray | Command::StopStray => node.end(false),
             Command::Promote => node.promote_at = node.promote_at.or(Some(now + PROMOTION)),
             Command::Follow(upstream) => node.local.upstream = Some(upstream),
+            Command::TurnAway => node.local.upstream = None,
             Command::Remember { term } => node.local.memory.term = node.local.memory.term.max(term),
             Command::Origins(origins) => node.local.memory.origins = origins,
             Command::Lacks => node.local.memory.restored = true,

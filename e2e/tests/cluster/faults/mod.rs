@@ -17,6 +17,7 @@ mod readers;
 mod replica;
 mod resolver;
 mod returning;
+mod revoked;
 mod sick;
 mod slow;
 mod stranger;

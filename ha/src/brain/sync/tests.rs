@@ -57,7 +57,7 @@ fn ask(name: &str) -> Command {
 }
 
 fn heard(mut seen: Observation, asked: u64, answer: Option<PeerAnswer>) -> Observation {
-    seen.peers.insert("n2".into(), Probe { asked: at(asked), answer });
+    seen.peers.insert("n2".into(), Probe { asked: at(asked), answer, present: false });
     seen
 }
 
@@ -93,7 +93,8 @@ fn of_two_hosts_that_die_at_once_none_is_tried_in_vain() {
     assert_eq!(commands(&mut brain, &see(11_400)), [ask("n2"), ask("n3")]);
     let silent = |mut seen: Observation, asked| {
         for name in ["n2", "n3"] {
-            seen.peers.insert(name.into(), Probe { asked: at(asked), answer: None });
+            seen.peers
+                .insert(name.into(), Probe { asked: at(asked), answer: None, present: false });
         }
         seen
     };

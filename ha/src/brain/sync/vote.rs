@@ -28,7 +28,9 @@ impl Brain {
     /// Whose word this node needs before it leads; `None`: of nobody.
     fn electorate(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> Option<Voters> {
         let sync = &snapshot.sync.as_ref()?.value;
-        let on = turn.config.synchronous_mode != SynchronousMode::Off;
+        // Where the lease was revoked the former primary may acknowledge yet, whatever the mode is now.
+        let on = turn.config.synchronous_mode != SynchronousMode::Off
+            || self.former_until(turn).is_some();
         let mine = sync.leader.as_deref().is_none_or(|name| self.is_me(name));
         let mut voters = sync.voters();
         voters.names.remove(&self.settings.name);

@@ -44,6 +44,8 @@ fn the_first_node_claims_initdbs_and_leads() {
         released: None,
         open: false,
         found: None,
+        sync: None,
+        former: None,
     };
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }

@@ -12,6 +12,7 @@ mod promotion;
 mod quorum;
 mod race;
 mod restore;
+mod revoke;
 mod slots;
 mod switchover;
 mod synchronous;
@@ -93,6 +94,8 @@ fn lease(holder: &str, beat: u64, state: LeaseState) -> Lease {
         state,
         from: None,
         open: false,
+        revocable: false,
+        revoked_ms: None,
     }
 }
 
@@ -210,7 +213,9 @@ pub(super) fn peers(seen: &mut Observation, answers: &[(&str, Option<PeerAnswer>
     let asked = seen.now;
     seen.peers = answers
         .iter()
-        .map(|(name, answer)| ((*name).to_owned(), Probe { asked, answer: answer.clone() }))
+        .map(|(name, answer)| {
+            ((*name).to_owned(), Probe { asked, answer: answer.clone(), present: false })
+        })
         .collect();
 }
 

@@ -25,6 +25,8 @@ fn a_replica_waits_for_the_whole_lease_then_compares_then_takes_over() {
         released: None,
         open: false,
         found: found(),
+        sync: None,
+        former: None,
     };
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }
@@ -126,6 +128,8 @@ fn takes_over() -> Vec<Command> {
         released,
         open: false,
         found: found(),
+        sync: None,
+        former: None,
     })]
 }
 
@@ -345,6 +349,8 @@ fn a_restarted_agent_takes_its_lease_back_under_an_armed_guard() {
         released: None,
         open: false,
         found: found(),
+        sync: None,
+        former: None,
     };
     assert_eq!(commands(&mut brain("n1"), &seen), [Command::Acquire(plan)]);
     seen.now = at(900);
@@ -390,6 +396,8 @@ fn a_wiped_store_never_makes_a_new_cluster_over_old_data() {
         released: None,
         open: false,
         found: Some(Payload::default()),
+        sync: None,
+        former: None,
     };
     assert_eq!(commands(&mut brain, &seen), [Command::Acquire(plan)]);
 }

@@ -1,0 +1,269 @@
+//! Taking the lease of a silent holder before it is over.
+
+use super::*;
+use crate::keeper::Former;
+
+/// Renewals come every second; one is missing after 1.25 s, and the members are asked from 1.05 s on.
+const ASKED_MS: u64 = 1100;
+const OVERDUE_MS: u64 = 1300;
+
+/// n1 leads in synchronous mode and has published n2 and n3; its lease may be revoked.
+fn revocable() -> Snapshot {
+    let mut snapshot = with_sync(cluster(), "n1", &["n2", "n3"]);
+    snapshot.status.as_mut().unwrap().value.lease.as_mut().unwrap().revocable = true;
+    with_setting(snapshot, "takeover", "revoke".into())
+}
+
+/// Nothing has come from n1 since 0: what n2 sees at this time.
+fn silent(now: u64, snapshot: &Snapshot) -> Observation {
+    let sql = Sql { asked: at(now), receives_from: Some(("n1".into(), 5432)), ..standby(1000) };
+    let mut seen = sees("n2", now, snapshot.clone(), sql);
+    seen.store.arrived = at(0);
+    seen.peers = [("n1", None), ("n3", Some(answer(1000)))]
+        .map(|(name, answer)| {
+            let probe = Probe { asked: at(ASKED_MS.min(now)), answer, present: false };
+            (name.to_owned(), probe)
+        })
+        .into();
+    seen
+}
+
+/// Looks until then, without what the looks themselves ask for.
+fn until(brain: &mut Brain, now: u64, snapshot: &Snapshot) -> Vec<Command> {
+    let mut got = Vec::new();
+    for now in (0..=now).step_by(100) {
+        got = deeds(brain, &silent(now, snapshot));
+    }
+    got
+}
+
+fn deeds(brain: &mut Brain, seen: &Observation) -> Vec<Command> {
+    let looks = |command: &Command| matches!(command, Command::Look | Command::Probe(_));
+    commands(brain, seen).into_iter().filter(|command| !looks(command)).collect()
+}
+
+/// PostgreSQL follows nobody any more.
+fn turned(mut seen: Observation) -> Observation {
+    seen.local.upstream = None;
+    let sql = seen.local.sql.as_mut().unwrap();
+    (sql.streaming, sql.receives_from) = (false, None);
+    seen
+}
+
+/// n2, which has turned away, and what it did next.
+fn takes(snapshot: &Snapshot) -> Vec<Command> {
+    let mut brain = brain("n2");
+    assert_eq!(until(&mut brain, OVERDUE_MS, snapshot), [Command::TurnAway]);
+    assert_eq!(deeds(&mut brain, &silent(OVERDUE_MS + 20, snapshot)), [Command::TurnAway]);
+    deeds(&mut brain, &turned(silent(OVERDUE_MS + 40, snapshot)))
+}
+
+fn plan(state: SyncState) -> Command {
+    let former = Former { ttl_ms: TTL_MS, until: at(FREE_MS) };
+    Command::Acquire(AcquirePlan {
+        at: 7,
+        unlock: Some("s-n1".into()),
+        term: 6,
+        beat: 9,
+        released: None,
+        open: false,
+        sync: Some((7, state.replacing(7))),
+        former: Some(former),
+    })
+}
+
+#[test]
+fn the_lease_of_a_silent_holder_is_taken_before_it_is_over() {
+    assert_eq!(takes(&revocable()), [plan(SyncState::new("n2", &names(&[])))]);
+}
+
+/// The voters are yet to be asked: they stay as they were published, by a version of the key that moves.
+#[test]
+fn with_a_quorum_the_voters_stay() {
+    let state = SyncState::with_quorum("n1", &names(&["n2", "n3"]), 1);
+    let mut snapshot = with_setting(revocable(), "synchronous_mode", "quorum".into());
+    snapshot.sync = Some(versioned(state.clone(), None));
+    assert_eq!(takes(&snapshot), [plan(state)]);
+}
+
+/// Consul shows this beat from now on.
+fn renewed(seen: &mut Observation, beat: u64) {
+    let mut keys = (**seen.store.snapshot.as_ref().unwrap()).clone();
+    keys.status.as_mut().unwrap().value.lease.as_mut().unwrap().beat = 9 + beat;
+    seen.store.snapshot = Some(keys.into());
+    seen.store.arrived = seen.now;
+}
+
+#[test]
+fn no_sign_is_enough_and_none_may_be_missing() {
+    let snapshot = revocable();
+    let got = |change: fn(&mut Observation)| {
+        let mut brain = brain("n2");
+        let mut got = Vec::new();
+        for now in (0..=OVERDUE_MS).step_by(100) {
+            let mut seen = silent(now, &snapshot);
+            change(&mut seen);
+            got = deeds(&mut brain, &seen);
+        }
+        got
+    };
+    assert_eq!(got(|_| {}), [Command::TurnAway]);
+    assert_eq!(got(|seen| renewed(seen, seen.now.since(Time::ZERO).as_secs())), [], "they come");
+    assert_eq!(got(|seen| seen.store.reachable = seen.now > at(600)), [], "Consul was silent");
+    let there = got(|seen| seen.peers.get_mut("n1").unwrap().present = true);
+    assert_eq!(there, [], "its host refuses the connection, so it is there");
+    let says = got(|seen| {
+        let primary = PeerAnswer { role: Role::Primary, ..answer(1000) };
+        seen.peers.get_mut("n1").unwrap().answer = Some(primary);
+    });
+    assert_eq!(says, [], "REST answers");
+    let old = got(|seen| seen.peers.get_mut("n1").unwrap().asked = at(900));
+    assert_eq!(old, [], "it was asked before a renewal was due");
+    let wal = got(|seen| {
+        let more = Lsn(1000 + seen.now.since(Time::ZERO).as_millis() as u64);
+        seen.local.sql.as_mut().unwrap().receive_lsn = more;
+    });
+    assert_eq!(wal, [], "WAL comes");
+}
+
+#[test]
+fn nothing_is_revoked_where_the_argument_does_not_hold() {
+    let got = |change: fn(&mut Snapshot)| {
+        let mut snapshot = revocable();
+        change(&mut snapshot);
+        until(&mut brain("n2"), OVERDUE_MS, &snapshot)
+    };
+    fn lease(snapshot: &mut Snapshot) -> &mut Lease {
+        snapshot.status.as_mut().unwrap().value.lease.as_mut().unwrap()
+    }
+    assert_eq!(got(|_| {}), [Command::TurnAway]);
+    let set = |key: &'static str, value: &str| {
+        let snapshot = with_setting(revocable(), key, value.into());
+        until(&mut brain("n2"), OVERDUE_MS, &snapshot)
+    };
+    assert_eq!(set("takeover", "wait"), [], "waiting is what is set");
+    assert_eq!(set("synchronous_mode", "off"), [], "commits wait for nobody");
+    assert_eq!(set("pause", "on"), [], "nobody takes over in a pause");
+    assert_eq!(got(|keys| lease(keys).revocable = false), [], "the holder knows nothing of it");
+    assert_eq!(got(|keys| lease(keys).revoked_ms = Some(4000)), [], "one former holder at a time");
+    assert_eq!(got(|keys| lease(keys).ttl_ms = 6000), [], "ours would be shorter");
+    let unpublished = |keys: &mut Snapshot| {
+        keys.sync = Some(versioned(SyncState::new("n1", &names(&["n3"])), None));
+    };
+    assert_eq!(got(unpublished), [], "commits do not wait for this node");
+    let anothers = |keys: &mut Snapshot| {
+        keys.sync = Some(versioned(SyncState::new("n3", &names(&["n2"])), None));
+    };
+    assert_eq!(got(anothers), [], "the set is not that of the holder");
+}
+
+/// Two that suspect: the one that is placed better takes it.
+#[test]
+fn whoever_has_more_goes_first() {
+    let mut brain = brain("n2");
+    let snapshot = revocable();
+    let mut got = Vec::new();
+    for now in (0..=OVERDUE_MS).step_by(100) {
+        let mut seen = silent(now, &snapshot);
+        seen.peers.get_mut("n3").unwrap().answer = Some(answer(1001));
+        got = deeds(&mut brain, &seen);
+    }
+    assert_eq!(got, []);
+}
+
+#[test]
+fn whoever_turned_away_returns_when_the_holder_is_there_again_and_does_not_try_at_once() {
+    let mut snapshot = revocable();
+    let timelines: BTreeMap<_, _> = [(1, 1)].into();
+    snapshot.members.get_mut("n1").unwrap().value.timeline_terms = timelines.clone();
+    let mut brain = brain("n2");
+    assert_eq!(until(&mut brain, OVERDUE_MS, &snapshot), [Command::TurnAway]);
+    let mut seen = turned(silent(1400, &snapshot));
+    seen.local.memory.origins = timelines;
+    renewed(&mut seen, 1);
+    assert_eq!(deeds(&mut brain, &seen), [Command::Follow(upstream("n1"))]);
+    for now in (1500..=2900).step_by(100) {
+        let mut seen = silent(now, &snapshot);
+        renewed(&mut seen, 1);
+        seen.store.arrived = at(1400);
+        let asked = at(2500.min(now));
+        seen.peers.values_mut().for_each(|probe| probe.asked = asked);
+        assert_eq!(deeds(&mut brain, &seen), [], "at {now}");
+    }
+}
+
+/// n1 holds the lease of term 5, and Consul shows that n2 has taken it.
+fn deposed(revocable: bool, revoked: bool) -> Vec<Command> {
+    let mut later = lease("n2", 10, LeaseState::Held);
+    (later.term, later.revoked_ms) = (6, revoked.then_some(TTL_MS));
+    let mut snapshot = with_lease(with_sync(cluster(), "n2", &[]), Some(later));
+    snapshot.leader = Some(versioned("n2".into(), Some("s-n2")));
+    let mut seen = leads(snapshot, primary(2000));
+    seen.lease.revocable = revocable;
+    let got = deeds(&mut brain("n1"), &seen);
+    got.into_iter().filter(|command| !matches!(command, Command::Remember { .. })).collect()
+}
+
+#[test]
+fn a_holder_that_sees_a_later_reign_is_fenced_at_once_and_writes_nothing() {
+    assert_eq!(deposed(true, true), [Command::Fence]);
+    assert_eq!(deposed(false, true), [Command::Fence], "though it did not know of revocation");
+    assert_eq!(deposed(true, false), [Command::Fence], "the reign after the next");
+}
+
+/// n2 has taken the lease of n1, whose time lasts until 5 s.
+fn successor(snapshot: Snapshot) -> Observation {
+    let mut snapshot = with_lease(snapshot, Some(lease("n2", 1, LeaseState::Held)));
+    snapshot.leader = Some(versioned("n2".into(), Some("s-n2")));
+    let mut seen = holding(sees("n2", 100, snapshot, standby(1000)), true);
+    seen.lease.former = Some(at(5000));
+    seen
+}
+
+#[test]
+fn a_lease_that_was_revoked_is_abandoned_and_not_given_up_before_the_former_holders_time_is_over() {
+    let mut brain = brain("n2");
+    let seen = successor(with_sync(cluster(), "n3", &["n1"]));
+    assert_eq!(commands(&mut brain, &seen), [Command::Abandon { term: 5 }]);
+    let mut brain = super::brain("n2");
+    let mut late = seen;
+    late.lease.former = Some(at(99));
+    assert_eq!(commands(&mut brain, &late), [Command::Release]);
+}
+
+/// The mode may have been switched off meanwhile, and the former holder not have heard of it.
+#[test]
+fn the_voters_are_asked_whatever_the_mode_is_now() {
+    let state = SyncState::with_quorum("n1", &names(&["n2", "n3"]), 1);
+    let mut snapshot = cluster();
+    snapshot.sync = Some(versioned(state, None));
+    let promotes = |former: Option<Time>| {
+        let mut seen = successor(snapshot.clone());
+        seen.lease.former = former;
+        let claim = |command: &Command| matches!(command, Command::Write(Write::Sync { .. }));
+        deeds(&mut brain("n2"), &seen).iter().any(claim)
+    };
+    assert!(!promotes(Some(at(5000))));
+    assert!(promotes(None), "nobody acknowledges beside it");
+}
+
+#[test]
+fn a_lease_is_revocable_in_synchronous_mode_alone() {
+    let says = |snapshot: Snapshot| brain("n1").step(&leads(snapshot, primary(2000))).revocable;
+    assert!(says(revocable()));
+    assert!(!says(with_setting(revocable(), "takeover", "wait".into())));
+    assert!(!says(with_setting(revocable(), "synchronous_mode", "off".into())));
+    assert!(!says(with_setting(revocable(), "pause", true.into())), "it may have no end");
+}
+
+/// The agent of the new holder was restarted: it counts the former holder's time anew.
+#[test]
+fn a_revoked_lease_that_is_taken_back_says_so_again() {
+    let mut mine = lease("n2", 9, LeaseState::Held);
+    mine.revoked_ms = Some(6000);
+    let seen = sees("n2", 100, with_lease(cluster(), Some(mine)), standby(1000));
+    let got = commands(&mut brain("n2"), &seen);
+    let [Command::Acquire(plan)] = &got[..] else { panic!("{got:?}") };
+    let former = Former { ttl_ms: 6000, until: at(100 + 6000 + 60 + 600) };
+    assert_eq!((plan.former, &plan.sync), (Some(former), &None));
+}
