@@ -338,7 +338,7 @@ impl Mutation {
                 &[Kind::NodeFrozen, Kind::NodeIsolated, Kind::NodesCutFromEachOther]
             }
             Self::VanishedMadeAgain => {
-                &[Kind::NodeIsolated, Kind::NodeFrozen, Kind::StatusDeleted, Kind::StatusDeleted]
+                &[Kind::NodeIsolated, Kind::NodeFrozen, Kind::StatusDeleted, Kind::SessionsLost]
             }
             Self::ReceiverNotEnded => &[Kind::NodeFrozen, Kind::NodeIsolated],
             Self::JobBarsRace => &[Kind::NodeIsolated, Kind::NodeCrashed, Kind::NodeFrozen],

@@ -1,7 +1,7 @@
 //! The same seed gives the same run; the seeds hold; the seeds that once failed hold.
 
 use hart_sim::mutation::Mutation;
-use hart_sim::run::{Outcome, is_unsafe, run};
+use hart_sim::run::{Outcome, is_unsafe, run, run_revoking};
 
 fn holds(outcome: &Outcome) {
     assert!(
@@ -37,14 +37,31 @@ fn a_few_seeds_hold() {
     (1..=12).for_each(|seed| holds(&run(seed, None, false)));
 }
 
-#[test]
-fn seeds_that_once_failed_hold() {
-    let text = include_str!("../seeds.txt");
+fn listed(text: &str) -> Vec<u64> {
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
     let seeds: Vec<u64> =
         lines.map(|line| line.split_whitespace().next().unwrap().parse().unwrap()).collect();
     assert!(!seeds.is_empty());
+    seeds
+}
+
+#[test]
+fn seeds_that_once_failed_hold() {
+    let seeds = listed(include_str!("../seeds.txt"));
     seeds.into_iter().for_each(|seed| holds(&run(seed, None, false)));
+}
+
+#[test]
+fn seeds_that_once_failed_where_leases_are_revoked_hold() {
+    let seeds = listed(include_str!("../revoking-seeds.txt"));
+    seeds.into_iter().for_each(|seed| holds(&run_revoking(seed, false)));
+}
+
+#[test]
+fn a_few_seeds_in_which_leases_are_revoked_hold() {
+    let outcomes: Vec<_> = (1..=24).map(|seed| run_revoking(seed, false)).collect();
+    outcomes.iter().for_each(holds);
+    assert!(outcomes.iter().any(|outcome| outcome.revoked > 0), "none was revoked");
 }
 
 #[test]

@@ -42,7 +42,7 @@ usage: cargo xtask COMMAND [ARGUMENTS]
   bench roll [--runs N]
                      what a rolling restart of three nodes costs clients of PgBouncer, and pgbench;
                      beside it `patronictl restart`, of the same cluster and of one that Patroni runs
-  torture [--minutes M] [--seed N] [--sync|--quorum] [--servers 1|3|5] [--logs DIR]
+  torture [--minutes M] [--seed N] [--sync|--quorum] [--revoke] [--servers 1|3|5] [--logs DIR]
                      random faults on real hosts, with an account of every row
   bench dns [--clusters N] [--seconds S]
                      answers per second of the DNS responder, next to Consul's

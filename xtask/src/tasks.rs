@@ -70,6 +70,7 @@ pub(crate) fn torture(arguments: &[String]) -> Result<()> {
 /// be noticed. A few minutes on two processors, most of it for the optimised build.
 fn simulate() -> Result<()> {
     run(cargo(&SIM).args(["--seeds", "2000"]))?;
+    run(cargo(&SIM).args(["--seeds", "2000", "--revoke"]))?;
     run(cargo(&SIM).arg("--mutations"))
 }
 

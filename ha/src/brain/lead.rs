@@ -33,6 +33,9 @@ impl Brain {
             let reason = "the term must outlive a wiped store";
             return turn.push(Command::Remember { term: hold.term }, reason);
         }
+        if self.is_not_shown(turn, snapshot, hold) {
+            return;
+        }
         self.carry(turn, snapshot);
         if let Some(running) = &turn.obs.job {
             turn.phase(format!("leading; {}", running.job.name()));

@@ -26,8 +26,9 @@ use super::race::promised_to;
 use super::turn::Turn;
 use super::{Brain, REVOKED};
 use crate::command::Command;
-use crate::keeper::Former;
+use crate::keeper::{Former, Hold};
 use crate::kv::{Lease, SyncState, SynchronousMode, Takeover, Term};
+use crate::lease::challenger_wait;
 use crate::lsn::Lsn;
 use crate::observation::{Observation, Sql};
 use crate::store::{Index, Snapshot};
@@ -51,6 +52,9 @@ pub(super) struct Suspicion {
     turned: Option<Turned>,
     /// When it last returned, for nothing had come of it.
     returned: Option<Time>,
+    /// When this run of the agent began, and whether no promise of a former run can bind any more.
+    began: Option<Time>,
+    remembers: bool,
     /// The simulator switches rules off.
     credulous: bool,
     connected: bool,
@@ -82,6 +86,19 @@ impl Brain {
             && (seen.lease.revocable || lease.revoked_ms.is_some())
     }
 
+    /// Where a standby may have taken the lease, nothing is concluded from a picture that does not show it:
+    /// the record of the later reign may have vanished, and only its `sync` be left. The lease thread reads
+    /// it back, and counts it as lost.
+    pub(super) fn is_not_shown(&self, turn: &mut Turn<'_>, keys: &Snapshot, hold: Hold) -> bool {
+        let shown = |lease: &Lease| self.is_mine(lease) && lease.term == hold.term;
+        let missing = turn.obs.lease.revocable && !keys.lease().is_some_and(shown);
+        if missing && !self.suspicion.deaf {
+            turn.phase("waiting for Consul to show the lease");
+            return true;
+        }
+        false
+    }
+
     /// The former holder of this node's lease may be writable for so long.
     pub(super) fn former_until(&self, turn: &Turn<'_>) -> Option<Time> {
         turn.obs.lease.former.filter(|until| turn.now() < *until)
@@ -89,6 +106,7 @@ impl Brain {
 
     /// Since when has no WAL come?
     pub(super) fn note_received(&mut self, seen: &Observation) {
+        self.suspicion.began.get_or_insert(seen.now);
         let sql = seen.local.sql.as_ref().filter(|sql| sql.in_recovery);
         let known = self.suspicion.received;
         self.suspicion.received = sql.map(|sql| match known {
@@ -105,6 +123,9 @@ impl Brain {
         let Some(lease) = self.is_mine_to_take(turn, snapshot) else {
             return self.returns(turn);
         };
+        if !self.remembers_promises(turn, lease) {
+            return self.returns(turn);
+        }
         let Some(signs) = self.signs_of_absence(turn, lease) else { return self.returns(turn) };
         // Who is placed better is waited for as long as the lease lasts.
         self.patience.compare(self.free_at(turn), turn.now(), turn.config.ttl);
@@ -120,6 +141,24 @@ impl Brain {
             self.take(turn, snapshot, lease, &signs);
         }
         true
+    }
+
+    /// A promise to leave the lease alone is forgotten in a restart. Whoever waits for the end of a lease
+    /// keeps it all the same; who does not wait must not have given one.
+    fn remembers_promises(&mut self, turn: &mut Turn<'_>, lease: &Lease) -> bool {
+        let began = self.suspicion.began.unwrap_or(turn.now());
+        let over = began + challenger_wait(lease.ttl());
+        self.suspicion.remembers |= turn.now() >= over;
+        if !self.suspicion.remembers {
+            turn.wake_at(over);
+        }
+        self.suspicion.remembers
+    }
+
+    /// For tests: no former run of the agent has promised anything.
+    #[cfg(test)]
+    pub(super) fn has_promised_nothing(&mut self) {
+        self.suspicion.remembers = true;
     }
 
     /// What does not hang on the holder's silence.

@@ -146,6 +146,8 @@ impl Keeper {
         if let Some(attempt) = found {
             self.applied(&attempt, index);
         }
+        // Upon a lease that is over nothing is sent: the guard is told of a shorter one by what is certain.
+        self.end_if_over(now);
         self.holding.as_ref()?;
         match lease {
             Some(lease) if self.is_mine(lease) && self.holds_term(lease.term) => {

@@ -216,10 +216,7 @@ impl Keeper {
 
     /// What is due: a renewal, or a look at the keys. Also notices that the lease is over.
     pub fn tick(&mut self, now: Time) -> Option<Request> {
-        if self.holding.as_ref().is_some_and(|holding| now >= holding.end()) {
-            self.holding = None;
-            self.failsafe.forget_reign();
-        }
+        self.end_if_over(now);
         if self.holding.is_none() {
             self.forget_worthless(now);
         }
@@ -246,6 +243,13 @@ impl Keeper {
             return None;
         }
         Some(self.renew(now, &holding))
+    }
+
+    pub(super) fn end_if_over(&mut self, now: Time) {
+        if self.holding.as_ref().is_some_and(|holding| now >= holding.end()) {
+            self.holding = None;
+            self.failsafe.forget_reign();
+        }
     }
 
     /// Where nothing is held, what can make no lease any more is of no interest.

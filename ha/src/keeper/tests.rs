@@ -567,6 +567,26 @@ fn it_has_an_end_again_from_before_the_request_that_says_so_leaves() {
     assert_eq!(keeper.hold(at(9200)).unwrap().deadline, at(9000 + CERTAIN));
 }
 
+/// The guard that hangs has not got the end, so the request never left; with the lease's end the word of
+/// the session comes. A record with an end would be counted by the others, and not by the guard.
+#[test]
+fn nothing_is_sent_upon_a_lease_that_is_over() {
+    let locked = |now: u64| {
+        let mut keeper = endless();
+        keeper.set_open(at(9000), false);
+        let closing = keeper.tick(at(9000)).unwrap();
+        keeper.answered(at(9100), closing.id, Outcome::NotSent);
+        keeper.set_session(at(9200), Some("s2".into()));
+        let read = keeper.tick(at(9200)).unwrap();
+        assert_eq!(read.call, Call::Read);
+        let open = Lease { beat: 42, open: true, ..lease_of(&keeper) };
+        let shown = view(Some(Status { lease: Some(open), ..Status::default() }), Some("s1"));
+        keeper.read_back(at(now), read.id, Some(&shown)).is_some()
+    };
+    assert!(locked(9000 + CERTAIN - 1), "the lock is made again");
+    assert!(!locked(9000 + CERTAIN));
+}
+
 /// A request from before the end was given is answered after it.
 #[test]
 fn an_answer_of_the_past_does_not_take_the_end_away_again() {

@@ -14,6 +14,13 @@ fn revocable() -> Snapshot {
     with_setting(snapshot, "takeover", "revoke".into())
 }
 
+/// n2, which has been there for long.
+fn candidate() -> Brain {
+    let mut brain = brain("n2");
+    brain.has_promised_nothing();
+    brain
+}
+
 /// Nothing has come from n1 since 0: what n2 sees at this time.
 fn silent(now: u64, snapshot: &Snapshot) -> Observation {
     let sql = Sql { asked: at(now), receives_from: Some(("n1".into(), 5432)), ..standby(1000) };
@@ -52,7 +59,7 @@ fn turned(mut seen: Observation) -> Observation {
 
 /// n2, which has turned away, and what it did next.
 fn takes(snapshot: &Snapshot) -> Vec<Command> {
-    let mut brain = brain("n2");
+    let mut brain = candidate();
     assert_eq!(until(&mut brain, OVERDUE_MS, snapshot), [Command::TurnAway]);
     assert_eq!(deeds(&mut brain, &silent(OVERDUE_MS + 20, snapshot)), [Command::TurnAway]);
     deeds(&mut brain, &turned(silent(OVERDUE_MS + 40, snapshot)))
@@ -98,7 +105,7 @@ fn renewed(seen: &mut Observation, beat: u64) {
 fn no_sign_is_enough_and_none_may_be_missing() {
     let snapshot = revocable();
     let got = |change: fn(&mut Observation)| {
-        let mut brain = brain("n2");
+        let mut brain = candidate();
         let mut got = Vec::new();
         for now in (0..=OVERDUE_MS).step_by(100) {
             let mut seen = silent(now, &snapshot);
@@ -131,7 +138,7 @@ fn nothing_is_revoked_where_the_argument_does_not_hold() {
     let got = |change: fn(&mut Snapshot)| {
         let mut snapshot = revocable();
         change(&mut snapshot);
-        until(&mut brain("n2"), OVERDUE_MS, &snapshot)
+        until(&mut candidate(), OVERDUE_MS, &snapshot)
     };
     fn lease(snapshot: &mut Snapshot) -> &mut Lease {
         snapshot.status.as_mut().unwrap().value.lease.as_mut().unwrap()
@@ -139,7 +146,7 @@ fn nothing_is_revoked_where_the_argument_does_not_hold() {
     assert_eq!(got(|_| {}), [Command::TurnAway]);
     let set = |key: &'static str, value: &str| {
         let snapshot = with_setting(revocable(), key, value.into());
-        until(&mut brain("n2"), OVERDUE_MS, &snapshot)
+        until(&mut candidate(), OVERDUE_MS, &snapshot)
     };
     assert_eq!(set("takeover", "wait"), [], "waiting is what is set");
     assert_eq!(set("synchronous_mode", "off"), [], "commits wait for nobody");
@@ -157,10 +164,19 @@ fn nothing_is_revoked_where_the_argument_does_not_hold() {
     assert_eq!(got(anothers), [], "the set is not that of the holder");
 }
 
+/// The agent was restarted, and may have given its word before: the holder may go on by it.
+#[test]
+fn whoever_may_have_forgotten_a_promise_waits_until_it_is_over() {
+    let mut brain = brain("n2");
+    let snapshot = revocable();
+    assert_eq!(until(&mut brain, OVERDUE_MS, &snapshot), []);
+    assert_eq!(until(&mut brain, OVERDUE_MS, &snapshot), []);
+}
+
 /// Two that suspect: the one that is placed better takes it.
 #[test]
 fn whoever_has_more_goes_first() {
-    let mut brain = brain("n2");
+    let mut brain = candidate();
     let snapshot = revocable();
     let mut got = Vec::new();
     for now in (0..=OVERDUE_MS).step_by(100) {
@@ -176,7 +192,7 @@ fn whoever_turned_away_returns_when_the_holder_is_there_again_and_does_not_try_a
     let mut snapshot = revocable();
     let timelines: BTreeMap<_, _> = [(1, 1)].into();
     snapshot.members.get_mut("n1").unwrap().value.timeline_terms = timelines.clone();
-    let mut brain = brain("n2");
+    let mut brain = candidate();
     assert_eq!(until(&mut brain, OVERDUE_MS, &snapshot), [Command::TurnAway]);
     let mut seen = turned(silent(1400, &snapshot));
     seen.local.memory.origins = timelines;
@@ -209,6 +225,21 @@ fn a_holder_that_sees_a_later_reign_is_fenced_at_once_and_writes_nothing() {
     assert_eq!(deposed(true, true), [Command::Fence]);
     assert_eq!(deposed(false, true), [Command::Fence], "though it did not know of revocation");
     assert_eq!(deposed(true, false), [Command::Fence], "the reign after the next");
+}
+
+/// The record of the later reign has vanished, and what it wrote to `sync` is there.
+#[test]
+fn a_holder_whose_lease_is_not_shown_concludes_nothing_from_the_published_set() {
+    let writes = |revocable: bool| {
+        let mut seen = leads(with_lease(with_sync(cluster(), "n2", &[]), None), primary(2000));
+        seen.lease.revocable = revocable;
+        let writes = |command: &Command| matches!(command, Command::Write(Write::Sync { .. }));
+        let mut brain = brain("n1");
+        brain.believe_in_reign(seen.lease.hold);
+        deeds(&mut brain, &seen).iter().any(writes)
+    };
+    assert!(!writes(true));
+    assert!(writes(false), "nobody can have taken it");
 }
 
 /// n2 has taken the lease of n1, whose time lasts until 5 s.

@@ -34,7 +34,10 @@ pub(crate) async fn happen(
         Scenario::AgentStopped => {
             cluster.node_mut(primary)?.stop()?;
         }
-        Scenario::NodeLost | Scenario::SyncNodeLost => {
+        Scenario::NodeLost
+        | Scenario::SyncNodeLost
+        | Scenario::RevokeNodeLost
+        | Scenario::RevokeNodeLostTtl15 => {
             cluster.kill_node(primary)?;
             replaced(cluster, primary).await?;
         }
@@ -43,7 +46,7 @@ pub(crate) async fn happen(
             cluster.kill_node(primary)?;
             replaced(cluster, primary).await?;
         }
-        Scenario::Partition => {
+        Scenario::Partition | Scenario::RevokePartition => {
             cluster.lab().cut(&cluster.host(primary)?)?;
             replaced(cluster, primary).await?;
         }

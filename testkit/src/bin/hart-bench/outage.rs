@@ -75,7 +75,9 @@ fn options(scenario: Scenario) -> Options {
         Some(ttl) => options.dcs("ttl", ttl),
         None => options,
     };
-    options.dcs("synchronous_mode", scenario.synchronous())
+    let options = options.dcs("synchronous_mode", scenario.synchronous());
+    // An older build does not know the key.
+    if scenario.revokes() { options.dcs("takeover", "revoke") } else { options }
 }
 
 async fn once(

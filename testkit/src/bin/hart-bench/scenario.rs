@@ -23,6 +23,9 @@ pub(crate) enum Scenario {
     ConsulLeader,
     SyncSwitchover,
     SyncNodeLost,
+    RevokeNodeLost,
+    RevokeNodeLostTtl15,
+    RevokePartition,
     SyncKeepersFrozen,
     Memory,
 }
@@ -44,7 +47,7 @@ pub(crate) struct Yardstick {
 
 impl Scenario {
     /// Everything.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::Up,
         Self::Switchover,
         Self::AgentStopped,
@@ -62,6 +65,9 @@ impl Scenario {
         Self::ConsulLeader,
         Self::SyncSwitchover,
         Self::SyncNodeLost,
+        Self::RevokeNodeLost,
+        Self::RevokeNodeLostTtl15,
+        Self::RevokePartition,
         Self::SyncKeepersFrozen,
         Self::Memory,
     ];
@@ -90,6 +96,9 @@ impl Scenario {
             Self::ConsulLeader => "consul-leader",
             Self::SyncSwitchover => "sync-switchover",
             Self::SyncNodeLost => "sync-node-lost",
+            Self::RevokeNodeLost => "revoke-node-lost",
+            Self::RevokeNodeLostTtl15 => "revoke-node-lost-ttl-15",
+            Self::RevokePartition => "revoke-partition",
             Self::SyncKeepersFrozen => "sync-keepers-frozen",
             Self::Memory => "memory",
         }
@@ -97,7 +106,14 @@ impl Scenario {
 
     /// Whether commits wait for a standby.
     pub(crate) const fn synchronous(self) -> bool {
-        matches!(self, Self::SyncSwitchover | Self::SyncNodeLost | Self::SyncKeepersFrozen)
+        let waits =
+            matches!(self, Self::SyncSwitchover | Self::SyncNodeLost | Self::SyncKeepersFrozen);
+        waits || self.revokes()
+    }
+
+    /// Whether the lease of a silent leader is revoked.
+    pub(crate) const fn revokes(self) -> bool {
+        matches!(self, Self::RevokeNodeLost | Self::RevokeNodeLostTtl15 | Self::RevokePartition)
     }
 
     /// What it is measured with instead of 3 s.
@@ -106,6 +122,7 @@ impl Scenario {
             // The WAL receiver notices after 5 s that its primary is lost, and needs the name then.
             Self::ResolverLost => Some(6),
             Self::NodeFrozenTtl10 => Some(10),
+            Self::RevokeNodeLostTtl15 => Some(15),
             Self::NodeFrozenTtl20 => Some(20),
             _ => None,
         }
@@ -168,6 +185,22 @@ impl Scenario {
             Self::SyncNodeLost => {
                 row("sync: node lost", "-", "22.1 s; 0 lost", seconds(4.0).and_lost(0))
             }
+            Self::RevokeNodeLost => {
+                row("sync, revoke: node lost", "-", "22.1 s; 0 lost", seconds(2.0).and_lost(0))
+            }
+            // A renewal is due every 2 s.
+            Self::RevokeNodeLostTtl15 => row(
+                "sync, revoke: node lost, ttl 15 s",
+                "-",
+                "22.1 s; 0 lost",
+                seconds(4.0).and_lost(0),
+            ),
+            Self::RevokePartition => row(
+                "sync, revoke: primary partitioned",
+                "-",
+                "21.6 s; 0 lost",
+                seconds(2.0).and_lost(0),
+            ),
             Self::SyncKeepersFrozen => {
                 row("sync: agent and guard SIGSTOP 30 s", "-", "-", seconds(4.0).and_lost(0))
             }

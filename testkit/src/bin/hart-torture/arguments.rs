@@ -53,6 +53,8 @@ pub(crate) struct Arguments {
     pub(crate) seed: u64,
     /// What commits wait for.
     pub(crate) mode: Mode,
+    /// The lease of a silent leader is revoked.
+    pub(crate) revoke: bool,
     /// Number of Consul servers.
     pub(crate) servers: usize,
     /// Where logs of rounds that went wrong are kept.
@@ -61,7 +63,7 @@ pub(crate) struct Arguments {
 
 /// The arguments, for people.
 pub(crate) const USAGE: &str =
-    "--minutes M, --seed N, --sync, --quorum, --servers 1|3|5 and --logs DIR";
+    "--minutes M, --seed N, --sync, --quorum, --revoke, --servers 1|3|5 and --logs DIR";
 
 impl Arguments {
     pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
@@ -69,6 +71,7 @@ impl Arguments {
             length: Duration::from_secs(5 * 60),
             seed: fastrand::u64(1..1_000_000),
             mode: Mode::Asynchronous,
+            revoke: false,
             servers: 3,
             logs: None,
         };
@@ -78,6 +81,7 @@ impl Arguments {
                 "--minutes" => parsed.length = minutes(number(&argument, arguments.next())?)?,
                 "--seed" => parsed.seed = number(&argument, arguments.next())?,
                 "--sync" => parsed.mode = Mode::Synchronous,
+                "--revoke" => parsed.revoke = true,
                 "--quorum" => parsed.mode = Mode::Quorum,
                 "--servers" => parsed.servers = servers(number(&argument, arguments.next())?)?,
                 "--logs" => {
@@ -121,11 +125,13 @@ mod tests {
 
     #[test]
     fn all_of_it() {
-        let all = parse("--minutes 0.5 --seed 7 --sync --servers 1 --logs /x").expect("valid");
+        let all =
+            parse("--minutes 0.5 --seed 7 --sync --revoke --servers 1 --logs /x").expect("valid");
         let expected = Arguments {
             length: Duration::from_secs(30),
             seed: 7,
             mode: Mode::Synchronous,
+            revoke: true,
             servers: 1,
             logs: Some("/x".into()),
         };

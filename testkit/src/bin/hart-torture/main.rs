@@ -77,5 +77,6 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
 fn options(arguments: &Arguments) -> Options {
     let options = Options { servers: arguments.servers, ..Options::three_servers() };
     let options = options.on_switch(arguments.seed);
-    options.dcs("synchronous_mode", arguments.mode.setting())
+    let options = options.dcs("synchronous_mode", arguments.mode.setting());
+    if arguments.revoke { options.dcs("takeover", "revoke") } else { options }
 }
