@@ -334,14 +334,19 @@ impl Mutation {
             Self::PauseTrustsGuard => {
                 &[Kind::NodeIsolated, Kind::NodeIsolated, Kind::Pause, Kind::GuardFrozen]
             }
-            Self::RevocationIgnored => {
+            Self::JobBarsRace => &[Kind::NodeIsolated, Kind::NodeCrashed, Kind::NodeFrozen],
+            _ => self.faults_of_revocation(),
+        }
+    }
+
+    fn faults_of_revocation(self) -> &'static [Kind] {
+        match self {
+            Self::RevocationIgnored | Self::ReceiverNotEnded => {
                 &[Kind::NodeFrozen, Kind::NodeIsolated, Kind::NodesCutFromEachOther]
             }
             Self::VanishedMadeAgain => {
                 &[Kind::NodeIsolated, Kind::NodeFrozen, Kind::StatusDeleted, Kind::SessionsLost]
             }
-            Self::ReceiverNotEnded => &[Kind::NodeFrozen, Kind::NodeIsolated],
-            Self::JobBarsRace => &[Kind::NodeIsolated, Kind::NodeCrashed, Kind::NodeFrozen],
             _ => &[],
         }
     }

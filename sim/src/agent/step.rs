@@ -24,61 +24,9 @@ impl World {
         self.observe_hang(n);
         self.note_altered(n);
         self.disarm_given_up(n);
-        let (sure, present, in_touch, rightful) = (
-            self.mutated(Mutation::SyncDoubtForgotten),
-            self.mutated(Mutation::SyncPastBelieved),
-            self.mutated(Mutation::FailsafeGapIgnored),
-            self.mutated(Mutation::ReignNotRightful),
-        );
-        let backups = self.mutated(Mutation::RestoredCounts);
-        let below = self.mutated(Mutation::PromotedBelow);
-        let starts = self.mutated(Mutation::StoppedIsStarted);
-        let bars = self.mutated(Mutation::JobBarsRace);
-        let trusts = self.mutated(Mutation::PauseTrustsGuard);
-        let one = self.mutated(Mutation::SuspectedByOneSign);
-        let connected = self.mutated(Mutation::ReceiverNotEnded);
+        self.switch_off(n);
         let deaf = self.mutated(Mutation::RevocationIgnored);
-        let again = self.mutated(Mutation::VanishedMadeAgain);
         let Some(agent) = &mut self.nodes[n].agent else { return };
-        if sure {
-            agent.brain.forget_sync_doubt();
-        }
-        if present {
-            agent.brain.forget_sync_beat();
-        }
-        if backups {
-            agent.brain.believe_in_backups();
-        }
-        if below {
-            agent.brain.promote_below();
-        }
-        if bars {
-            agent.brain.wait_to_compare();
-        }
-        if one {
-            agent.brain.suspect_by_one_sign();
-        }
-        if connected {
-            agent.brain.stay_connected();
-        }
-        if deaf {
-            agent.brain.ignore_revocation();
-        }
-        if again {
-            agent.keeper.make_again();
-        }
-        if trusts {
-            agent.brain.trust_guard_in_pause();
-        }
-        if in_touch {
-            agent.brain.believe_in_touch();
-        }
-        if starts {
-            agent.brain.forget_hands();
-        }
-        if rightful {
-            agent.brain.believe_in_reign(agent.seen.lease.hold);
-        }
         let shown = agent.seen.store.snapshot.as_ref().and_then(|keys| keys.lease());
         if let Some(lease) = shown.filter(|_| !deaf) {
             agent.keeper.saw(lease);
@@ -106,6 +54,29 @@ impl World {
             self.perform(n, decision.command, &step);
         }
         self.show(n, step);
+    }
+
+    /// The rule of the brain, or of the keeper, that is switched off.
+    fn switch_off(&mut self, n: usize) {
+        let Some(mutation) = self.mutation else { return };
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let (brain, hold) = (&mut agent.brain, agent.seen.lease.hold);
+        match mutation {
+            Mutation::SyncDoubtForgotten => brain.forget_sync_doubt(),
+            Mutation::SyncPastBelieved => brain.forget_sync_beat(),
+            Mutation::FailsafeGapIgnored => brain.believe_in_touch(),
+            Mutation::ReignNotRightful => brain.believe_in_reign(hold),
+            Mutation::RestoredCounts => brain.believe_in_backups(),
+            Mutation::PromotedBelow => brain.promote_below(),
+            Mutation::StoppedIsStarted => brain.forget_hands(),
+            Mutation::JobBarsRace => brain.wait_to_compare(),
+            Mutation::PauseTrustsGuard => brain.trust_guard_in_pause(),
+            Mutation::SuspectedByOneSign => brain.suspect_by_one_sign(),
+            Mutation::ReceiverNotEnded => brain.stay_connected(),
+            Mutation::RevocationIgnored => brain.ignore_revocation(),
+            Mutation::VanishedMadeAgain => agent.keeper.make_again(),
+            _ => {}
+        }
     }
 
     fn tell_phase(&mut self, n: usize, verdict: &Verdict) {
