@@ -191,6 +191,6 @@ mod tests {
         let counters = Counters::default();
         counters.took_over(Cause::HandedOver);
         let counts = Cause::ALL.map(|(cause, _)| counters.takeovers(cause));
-        assert_eq!(counts, [0, 0, 1, 0, 0]);
+        assert_eq!(counts, [0, 0, 0, 1, 0, 0]);
     }
 }

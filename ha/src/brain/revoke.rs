@@ -25,12 +25,12 @@ use std::time::Duration;
 use super::race::promised_to;
 use super::turn::Turn;
 use super::{Brain, REVOKED};
-use crate::command::Command;
+use crate::command::{Command, Job};
 use crate::keeper::{Former, Hold};
 use crate::kv::{Lease, SyncState, SynchronousMode, Takeover, Term};
 use crate::lease::challenger_wait;
 use crate::lsn::Lsn;
-use crate::observation::{Observation, Sql};
+use crate::observation::{Observation, RunningJob, Sql};
 use crate::store::{Index, Snapshot};
 use crate::time::Time;
 
@@ -137,6 +137,12 @@ impl Brain {
         if tried.is_some() && self.suspicion.turned.is_none() {
             return false;
         }
+        if turn.obs.job.is_some() {
+            // It may wait for long for a holder that is silent, and nothing here rests on it.
+            turn.phase(format!("{} is silent: {signs}", lease.holder));
+            turn.push(Command::Abort, "there is nothing to compare with");
+            return true;
+        }
         if let Some(signs) = self.has_turned_away(turn, lease, signs) {
             self.take(turn, snapshot, lease, &signs);
         }
@@ -183,7 +189,7 @@ impl Brain {
         upstream.map_or(turned, |upstream| upstream.name == lease.holder)
             && turn.obs.store.reachable
             && turn.obs.store.session.is_some()
-            && turn.obs.job.is_none()
+            && turn.obs.job.as_ref().is_none_or(is_comparison)
             && turn.is_running()
             && turn.is_replica()
             && turn.verdict.may_lead()
@@ -309,6 +315,10 @@ fn look(turn: &mut Turn<'_>, since: Time) {
     if asked < since || turn.now() >= asked + LOOK {
         turn.push(Command::Look, "");
     }
+}
+
+fn is_comparison(running: &RunningJob) -> bool {
+    matches!(running.job, Job::CheckHistory(_))
 }
 
 /// A lease that is revoked is in synchronous mode alone.

@@ -173,6 +173,24 @@ fn whoever_may_have_forgotten_a_promise_waits_until_it_is_over() {
     assert_eq!(until(&mut brain, OVERDUE_MS, &snapshot), []);
 }
 
+/// A standby whose stream has broken off compares timelines, and waits for the silent holder with that.
+#[test]
+fn a_comparison_with_the_silent_holder_bars_nobody() {
+    let job = |job: Job| {
+        let mut brain = candidate();
+        let mut got = Vec::new();
+        for now in (0..=OVERDUE_MS).step_by(100) {
+            let mut seen = silent(now, &revocable());
+            let job = job.clone();
+            seen.job = Some(crate::observation::RunningJob { job, since: at(0) });
+            got = deeds(&mut brain, &seen);
+        }
+        got
+    };
+    assert_eq!(job(Job::CheckHistory(upstream("n1"))), [Command::Abort]);
+    assert_eq!(job(Job::Restart), [], "somebody wants that");
+}
+
 /// Two that suspect: the one that is placed better takes it.
 #[test]
 fn whoever_has_more_goes_first() {
