@@ -29,6 +29,7 @@ fn plan() -> AcquirePlan {
         open: false,
         sync: None,
         former: None,
+        found: None,
     }
 }
 

@@ -76,6 +76,7 @@ fn plan(state: SyncState) -> Command {
         open: false,
         sync: Some((7, state.replacing(7))),
         former: Some(former),
+        found: found(),
     })
 }
 
