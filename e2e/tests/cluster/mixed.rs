@@ -130,6 +130,10 @@ async fn by_hand(drill: &mut Drill, primary: &str) -> Result<()> {
     let refused = hart(&drill.cluster, primary, &["upgrade-agent", "ha", "--force"]);
     let why = refused.err().map(|error| error.to_string()).unwrap_or_default();
     ensure!(why.contains("it is too old: end its agent with SIGKILL"), "{why}");
+    one_by_one(drill, primary).await
+}
+
+async fn one_by_one(drill: &mut Drill, primary: &str) -> Result<()> {
     let mut names = NODES;
     names.sort_by_key(|name| *name == primary);
     for name in names {
@@ -157,9 +161,13 @@ async fn the_last_build_takes_the_place_of_this_one_again() -> Result<()> {
         sees_installed(&drill.cluster, name).await?;
     }
     let said = hart(&drill.cluster, &primary, &["roll", "ha", "--agents", "--force"]);
-    ensure!(said.is_ok(), "{said:?}\n{}", drill.logs());
+    if let Err(why) = said {
+        let why = why.to_string();
+        ensure!(why.contains("which is too old to take a running agent's place"), "{why}");
+        one_by_one(&mut drill, &primary).await?;
+    }
     drill.written().await?;
     drill.undisturbed()?;
     ensure!(drill.postmasters()? == postmasters, "a PostgreSQL was restarted\n{}", drill.logs());
-    drill.finish(Loss::None, &[]).await.map(drop)
+    drill.finish(Loss::None, &["the agent is not replaced"]).await.map(drop)
 }

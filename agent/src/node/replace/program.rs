@@ -73,9 +73,11 @@ impl Program {
     /// Whether the binary at the path could go on with this agent's work: its version.
     ///
     /// # Errors
-    /// It is no hart, does not run here, or (unless `force`) its `check` finds what is in the way.
+    /// It is no hart, or one that could not take what it is given, does not run here, or (unless `force`) its `check`
+    /// finds what is in the way.
     pub async fn verify(&self, file: Option<PathBuf>, force: bool) -> Result<String, String> {
         let version = version_of(&self.path).await?;
+        takes_over(&self.path, &version).await?;
         match file {
             Some(file) if !force => check(&self.path, &file).await.map(|()| version),
             _ => Ok(version),
@@ -95,6 +97,21 @@ pub async fn version_of(path: &Path) -> Result<String, String> {
         let said: String = said.trim().chars().take(SHOWN).collect();
         format!("{} is no hart: asked for its version it says {said:?}", path.display())
     })
+}
+
+/// A hart that knows nothing of such a change would leave the sockets that it is given open, and the signals blocked: it could
+/// neither listen nor be stopped.
+async fn takes_over(path: &Path, version: &str) -> Result<(), String> {
+    let asked = ["upgrade-agent".as_ref(), "--help".as_ref()];
+    let (knows, _) = run(path, &asked, SAY).await?;
+    if knows {
+        return Ok(());
+    }
+    Err(format!(
+        "{} is hart {version}, which is too old to take a running agent's place: end this agent with SIGKILL (systemctl \
+         kill --kill-whom=main -s KILL hart) and have that one started; it finds PostgreSQL under its guard",
+        path.display()
+    ))
 }
 
 /// What the new version thinks of the configuration and this machine, as `hart check` would say it.
@@ -171,7 +188,14 @@ mod tests {
         let other = Script::new("echo 'postgres (PostgreSQL) 15.14'");
         let why = other.program().verify(None, true).await.unwrap_err();
         assert!(why.contains("is no hart") && why.contains("PostgreSQL"), "{why}");
+        let old = Script::new("[ $1 = --version ] && echo hart 0.0.1 && exit\nexit 64");
+        let why = old.program().verify(None, true).await.unwrap_err();
+        assert!(
+            why.contains("is hart 0.0.1, which is too old") && why.contains("SIGKILL"),
+            "{why}"
+        );
         let text = "[ $1 = --version ] && echo hart 9.8.7 && exit\n\
+                    [ $1 = upgrade-agent ] && exit\n\
                     echo 'ok    user           postgres'\n\
                     echo 'FAIL  configuration  colour: unknown key'\n\
                     echo '                     remedy: take it out'\nexit 1";
