@@ -108,9 +108,14 @@ async fn initdb(postgres: &Postgres) -> Option<Item> {
 
 /// Does the leader let in whom this node is to go in as?
 async fn logins(postgres: &Postgres, config: &Config, keys: &Snapshot) -> Vec<Item> {
-    let leader = keys.leader_name().filter(|name| *name != config.name);
-    let at = leader.and_then(|name| host_and_port(&keys.member(name)?.conn_url));
-    let (Some(leader), Some((host, port))) = (leader, at) else { return Vec::new() };
+    let Some(leader) = keys.leader_name().filter(|name| *name != config.name) else {
+        return Vec::new();
+    };
+    let at = keys.member(leader).and_then(|member| host_and_port(&member.conn_url));
+    let Some((host, port)) = at else {
+        let found = format!("{leader}, which leads, has no entry in Consul: its agent is away");
+        return vec![Item::warn(LOGINS, found, "start the agent there")];
+    };
     let place = format!("{leader} ({host}:{port})");
     let way = tokio::net::TcpStream::connect((host.as_str(), port));
     if !matches!(tokio::time::timeout(REACH, way).await, Ok(Ok(_))) {

@@ -37,7 +37,7 @@ struct Case {
     list: (Who, &'static str, &'static str),
     /// What `hart why` says of that member then.
     why: &'static str,
-    /// What fails of `hart check` then on a member that is well; `None`: nothing, and the leader of that moment, which it
+    /// What fails of `hart check` then, or is warned of, on a member that is well; `None`: nothing fails, and the leader of that moment, which it
     /// names, lets that member in.
     check: Option<&'static str>,
 }

@@ -51,10 +51,7 @@ fn row(case: &Case, told: &Told) -> String {
     let (who, role, state) = case.list;
     let cause = case.cause.map_or_else(|| "nobody else leads".to_owned(), places);
     let leads = if case.cause.is_some() { Who::Next } else { Who::Leader };
-    let check = case.check.map_or_else(
-        || format!("{} lets it in", word(leads)),
-        |what| format!("fails: {}", places(what)),
-    );
+    let check = case.check.map_or_else(|| format!("{} lets it in", word(leads)), places);
     let events = told.no_writes.map_or_else(
         || "–".to_owned(),
         |(ms, exact)| format!("{}{}", if exact { "" } else { "≤ " }, seconds(ms)),

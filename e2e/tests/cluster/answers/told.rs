@@ -45,12 +45,13 @@ pub(super) async fn meanwhile(drill: &Drill, case: &Case, cast: &Cast) -> Result
     let lets_in = |role: &str| format!("{leads} ({address}:5432) takes {role}");
     eventually("the check", DEADLINE, async || {
         let found = check(drill, well)?;
-        let fails = |text: &str| {
-            let mut lines = found.lines().filter(|line| line.starts_with("FAIL"));
+        let is = |level: &str, text: &str| {
+            let mut lines = found.lines().filter(|line| line.starts_with(level));
             lines.any(|line| line.contains(text))
         };
-        match case.check {
-            Some(text) => ensure!(fails(text), "{text}: {found}"),
+        let fails = |text: &str| is("FAIL", text);
+        match case.check.map(|text| cast.said(text)) {
+            Some(text) => ensure!(fails(&text) || is("warn", &text), "{text}: {found}"),
             None => {
                 let roles =
                     ["postgres (superuser)", "replicator (replication)", "rewinder (rewind)"];

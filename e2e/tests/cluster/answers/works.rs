@@ -76,6 +76,7 @@ async fn paused(stage: &mut Stage) -> Result<()> {
         ],
         list: (Leader, "Leader", "its agent is away"),
         why: "away — its agent since",
+        check: Some("LEADER, which leads, has no entry in Consul: its agent is away"),
         ..Case::led_on("`hart pause`, the leader's agent stopped and started, `hart resume`")
     };
     let stop = async |drill: &mut Drill, leader: &str| {
