@@ -236,4 +236,14 @@ impl Job {
             Self::Sync(_) => "set synchronous standbys",
         }
     }
+
+    /// Does it end PostgreSQL, or start it? Where it ends beside any other job, somebody else has ended it.
+    #[must_use]
+    pub fn ends_or_starts(&self) -> bool {
+        let beside = matches!(
+            self,
+            Self::PostBootstrap | Self::CheckHistory(_) | Self::Checkpoint | Self::Sync(_)
+        );
+        !beside
+    }
 }

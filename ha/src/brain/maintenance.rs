@@ -38,7 +38,9 @@ impl Brain {
         // Also what people have started past the agent.
         let running = turn.is_running() || turn.obs.local.stray.is_some();
         let ran = self.hands.ran.replace(running);
-        let own = turn.obs.job.is_some() || !turn.obs.finished.is_empty() || self.hands.fenced;
+        let finished = turn.obs.finished.iter().map(|finished| &finished.job);
+        let mut jobs = turn.obs.job.iter().map(|running| &running.job).chain(finished);
+        let own = self.hands.fenced || jobs.any(Job::ends_or_starts);
         let ended = match ran {
             None => !turn.obs.local.memory.bootstrapping,
             Some(ran) => ran && !own,

@@ -275,6 +275,21 @@ fn what_was_started_and_stopped_by_hand_in_a_pause_stays_stopped() {
     assert!(!brain.step(&ended).phase.contains("left so"));
 }
 
+/// `pg_ctl stop` while hart makes commits wait: that job ends without PostgreSQL, and has not ended it.
+#[test]
+fn what_was_stopped_beside_a_job_in_a_pause_stays_stopped() {
+    let sync = Job::Sync(all(&["n2"]));
+    for (job, rests) in [(sync, true), (Job::Stop, false)] {
+        let mut brain = brain("n1");
+        let seen = holding(sees("n1", 100, open(), primary(1000)), true);
+        brain.step(&seen);
+        let finished = vec![FinishedJob { job, result: Err("no primary runs".into()) }];
+        let step = brain.step(&Observation { finished, ..down(seen, true, true) });
+        let given_up = step.decisions.iter().any(|did| did.command == Command::Release);
+        assert_eq!(given_up, rests, "{}", step.phase);
+    }
+}
+
 /// A request for a copy that comes to nothing, as when this node takes its lease again, starts nothing.
 #[test]
 fn what_was_stopped_in_a_pause_is_started_again_by_a_copy_and_not_by_the_request_for_one() {
