@@ -28,15 +28,27 @@ pub(super) struct GivenUp {
     pub proof: String,
     /// The highest term that this node had noted then.
     pub term: Term,
+    /// It rests on the leader's member entry alone, which may have been of an earlier reign.
+    pub by_entry: bool,
 }
 
 impl Brain {
     /// The data here is of no use beside this leader, and may go.
     pub(super) fn give_data_up(&mut self, turn: &mut Turn<'_>, leader: &str, proof: String) {
         let (leader, term) = (leader.to_owned(), turn.obs.local.memory.term);
-        self.must_clone = Some(GivenUp { leader, proof, term });
+        self.must_clone = Some(GivenUp { leader, proof, term, by_entry: false });
         self.never_ran = false;
         turn.wake_soon();
+    }
+
+    /// What the leader's member entry alone has proved has to hold for as long as others are waited for: the
+    /// entry may have been that of an earlier reign, and is written anew in this one.
+    pub(super) fn doubt_entry(&mut self, turn: &Turn<'_>, leader: &Member, upstream: &Upstream) {
+        let by_entry = self.must_clone.as_ref().is_some_and(|given| given.by_entry);
+        let Some(control) = turn.obs.local.control.as_ref().filter(|_| by_entry) else { return };
+        if self.twin_by_entry(turn, control, leader, upstream).is_none() {
+            self.must_clone = None;
+        }
     }
 
     /// Does what was proved against a leader's data bind this node? Whoever is named in a published set

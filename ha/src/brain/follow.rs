@@ -55,6 +55,7 @@ impl Brain {
             // It may fit this one.
             self.must_clone = None;
         }
+        self.doubt_entry(turn, member, &upstream);
         let leftover = self.has_leftover_data(turn, snapshot);
         match &turn.obs.local.data {
             Data::Cluster { .. } if leftover => {
@@ -107,12 +108,12 @@ impl Brain {
             turn.phase("reading the control file");
             return turn.wake_soon();
         };
-        // A comparison that found where the two part knows more than the numbers tell, also when a repair that
-        // begins has had what was known of the timelines forgotten.
-        let parts = matches!(self.jobs.found(&upstream), Some(Found::Diverged));
-        let collide = || made_the_same_timeline(turn, control, member).filter(|_| !parts);
-        if let Some(proof) = another_of_a_number(turn, member).or_else(collide) {
-            return self.is_twin(turn, &upstream.name, proof);
+        if let Some(proof) = self.twin_by_entry(turn, control, member, &upstream) {
+            self.is_twin(turn, &upstream.name, proof);
+            if let Some(given) = &mut self.must_clone {
+                given.by_entry = true;
+            }
+            return;
         }
         if control.fresh_backup {
             return self.start_backup(turn, upstream);
@@ -133,6 +134,21 @@ impl Brain {
             }
             None => self.compare(turn, member, upstream),
         }
+    }
+
+    /// What the numbers and terms in the leader's entry prove of timelines of one number.
+    pub(super) fn twin_by_entry(
+        &self,
+        turn: &Turn<'_>,
+        control: &Control,
+        leader: &Member,
+        upstream: &Upstream,
+    ) -> Option<String> {
+        // A comparison that found where the two part knows more than the numbers tell, also when a repair that
+        // begins has had what was known of the timelines forgotten.
+        let parts = matches!(self.jobs.found(upstream), Some(Found::Diverged));
+        let collide = || made_the_same_timeline(turn, control, leader).filter(|_| !parts);
+        another_of_a_number(turn, leader).or_else(collide)
     }
 
     /// It never ran; whether its WAL has forked is seen when it does. Where it does not even start,

@@ -260,7 +260,8 @@ impl Brain {
             {
                 let name = &from.name;
                 let proof = format!("pg_rewind can never bring it to {name}'s history: {why}");
-                self.must_clone = Some(GivenUp { leader: name.clone(), proof, term });
+                self.must_clone =
+                    Some(GivenUp { leader: name.clone(), proof, term, by_entry: false });
                 self.never_ran = false;
             }
             _ => {}

@@ -313,9 +313,25 @@ fn a_base_backup_that_fails_for_what_lies_outside_is_not_copied_again() {
 #[test]
 fn what_does_not_fit_one_leader_may_fit_the_next() {
     let mut brain = brain("n2");
-    brain.must_clone = Some(GivenUp { leader: "n3".into(), proof: "a twin".into(), term: 0 });
+    brain.must_clone =
+        Some(GivenUp { leader: "n3".into(), proof: "a twin".into(), term: 0, by_entry: false });
     let rest = down(sees("n2", 100, on_timeline(2), standby(0)), false, true);
     assert_eq!(commands(&mut brain, &rest), [Command::Begin(Job::CheckHistory(upstream("n1")))]);
+}
+
+/// The leader led once before; its entry is of that reign, on the timeline from which ours began.
+#[test]
+fn what_an_entry_of_an_earlier_reign_proves_is_dropped_when_the_leader_has_written_a_new_one() {
+    let mut brain = brain("n2");
+    brain.settings.clone_when_diverged = true;
+    let mut rest = down(sees("n2", 100, on_timeline(1), standby(0)), true, true);
+    rest.local.control.as_mut().unwrap().timeline = 2;
+    assert_eq!(commands(&mut brain, &rest), []);
+    assert_eq!(commands(&mut brain, &rest), []);
+    assert!(brain.step(&rest).phase.contains("to be copied anew"));
+    let mut newer = down(sees("n2", 200, on_timeline(3), standby(0)), true, true);
+    newer.local.control = rest.local.control.clone();
+    assert_eq!(commands(&mut brain, &newer), [Command::Begin(Job::CheckHistory(upstream("n1")))]);
 }
 
 /// Its WAL would be overwritten by what another server with a timeline of this number sends.

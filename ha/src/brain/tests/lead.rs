@@ -61,7 +61,7 @@ fn an_heir_leads_with_what_it_has_whatever_did_not_fit_the_giver() {
     let leads = |term| {
         let mut brain = brain("n1");
         let (leader, proof) = ("n2".to_owned(), "a twin".to_owned());
-        brain.must_clone = Some(GivenUp { leader, proof, term });
+        brain.must_clone = Some(GivenUp { leader, proof, term, by_entry: false });
         let seen = holding(down(sees("n1", 100, cluster(), primary(0)), true, false), false);
         commands(&mut brain, &seen)
     };
