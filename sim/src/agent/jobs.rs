@@ -72,6 +72,9 @@ impl World {
         if matches!(job, Job::Clone(_)) && had && self.replaces(n) {
             self.judge_replacement(n, source);
         }
+        // What is left of a bootstrap that came to nothing is no copy of the cluster's.
+        let (nodes, id) = (&self.nodes, &self.nodes[n].disk.system_id);
+        let copy = source.is_none_or(|source| nodes[source].disk.system_id == *id);
         let node = &mut self.nodes[n];
         match job {
             Job::Initdb => {
@@ -92,7 +95,7 @@ impl World {
                 let replaces = node.disk.content == Content::Cluster;
                 let touched = !replaces || had || matches!(job, Job::Rewind(_));
                 if node.server.stage == Stage::Down && touched {
-                    node.disk.replacing |= replaces && matches!(job, Job::Clone(_));
+                    node.disk.replacing |= replaces && copy && matches!(job, Job::Clone(_));
                     node.disk.content = Content::HalfMade;
                 }
             }
