@@ -1,11 +1,22 @@
-//! Ports that nobody uses.
+//! Ports that nobody uses, and nobody will while the test runs.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::sync::Mutex;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-/// A port on loopback that is free for TCP and UDP at the moment. The kernel hands out different
-/// ephemeral ports in turn, so that parallel tests do not meet.
+/// Below what Linux takes for outgoing connections (`ip_local_port_range`, 32768 on as a rule): a port from
+/// there may be gone by the time that a server begins to listen.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+/// So often one is drawn before it counts as none being left.
+const DRAWS: usize = 10_000;
+
+/// What other test processes see of the ports that this one has drawn; each goes with the process.
+static TAKEN: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+
+/// A port on loopback that is free for TCP and UDP, and that no other test draws while this process lives.
 ///
 /// # Errors
 /// When the machine has none left.
@@ -19,16 +30,31 @@ pub fn free_port() -> Result<u16> {
 /// # Errors
 /// When the machine has none left.
 pub fn free_ports(count: usize) -> Result<Vec<u16>> {
-    // All are held until the last one is found, so that they differ.
-    let mut held = Vec::new();
-    while held.len() < count {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port left")?;
-        let port = tcp.local_addr()?.port();
-        if let Ok(udp) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) {
-            held.push((port, tcp, udp));
+    let drawn = std::iter::repeat_with(|| fastrand::u16(PORTS)).take(DRAWS);
+    let mut ports = Vec::new();
+    for port in drawn {
+        if ports.len() == count {
+            break;
+        }
+        if take(port)? {
+            ports.push(port);
         }
     }
-    Ok(held.iter().map(|(port, ..)| *port).collect())
+    ensure!(ports.len() == count, "no free port left in {PORTS:?}");
+    Ok(ports)
+}
+
+/// Is it free? Then it is ours: an abstract socket of its name is, which lives in the network namespace
+/// that the port belongs to.
+fn take(port: u16) -> Result<bool> {
+    let name = SocketAddr::from_abstract_name(format!("hart-test-port-{port}"))?;
+    let Ok(mark) = UnixListener::bind_addr(&name) else { return Ok(false) };
+    let at = (Ipv4Addr::LOCALHOST, port);
+    let free = TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok();
+    if free && let Ok(mut taken) = TAKEN.lock() {
+        taken.push(mark);
+    }
+    Ok(free)
 }
 
 #[cfg(test)]
@@ -38,5 +64,6 @@ mod tests {
         let ports = super::free_ports(8).expect("ports");
         let distinct: std::collections::BTreeSet<_> = ports.iter().collect();
         assert_eq!(distinct.len(), 8);
+        assert!(ports.iter().all(|port| !super::take(*port).expect("a name")), "drawn twice");
     }
 }
