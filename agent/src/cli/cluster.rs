@@ -75,11 +75,15 @@ impl Cluster {
         })
     }
 
+    /// Names and entries of all members, by name: the order of `hart list`.
+    pub fn by_name(&self) -> impl Iterator<Item = (&str, &Member)> {
+        self.snapshot.members.iter().map(|(name, m)| (name.as_str(), &m.value))
+    }
+
     /// Names and entries of all members, the leader first.
     #[must_use]
     pub fn leader_first(&self) -> Vec<(&str, &Member)> {
-        let mut members: Vec<(&str, &Member)> =
-            self.snapshot.members.iter().map(|(name, m)| (name.as_str(), &m.value)).collect();
+        let mut members: Vec<(&str, &Member)> = self.by_name().collect();
         members.sort_by_key(|(name, _)| Some(*name) != self.leader());
         members
     }

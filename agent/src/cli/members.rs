@@ -28,7 +28,8 @@ pub enum RoleFilter {
     Any,
 }
 
-/// The members named, or all of that role where none is; asks at a terminal which of them.
+/// The members named, or all of that role where none is; asks at a terminal which of them. In the order
+/// of the table that was shown, as patronictl has it.
 ///
 /// # Errors
 /// A name is unknown or has another role, or nobody is left.
@@ -39,11 +40,8 @@ pub fn select<'a>(
     verb: &str,
     force: bool,
 ) -> Result<Vec<(&'a str, &'a Member)>, Fail> {
-    let suitable: Vec<(&str, &Member)> = cluster
-        .leader_first()
-        .into_iter()
-        .filter(|(name, _)| has_role(cluster, name, role))
-        .collect();
+    let suitable: Vec<(&str, &Member)> =
+        cluster.by_name().filter(|(name, _)| has_role(cluster, name, role)).collect();
     if suitable.is_empty() {
         return Err(Fail::failed(format!("cluster {} has no such member", cluster.scope)));
     }
