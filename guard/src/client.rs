@@ -126,7 +126,8 @@ impl Client {
         deadline: Time,
         timeout: Duration,
     ) -> Result<Status, ClientError> {
-        self.request("arm", Request::Arm(Armed { term, deadline }), timeout).await
+        let (armed, issued) = (Armed { term, deadline }, hart_clock::now());
+        self.request("arm", Request::Arm { armed, issued }, timeout).await
     }
 
     /// Takes the deadline away; `term` as for [`Self::arm`]. For a standby that gave its lease up
@@ -136,7 +137,8 @@ impl Client {
     /// As [`Self::arm`], and [`Refusal::Writable`] where PostgreSQL may write: only its end takes
     /// the deadline away then.
     pub async fn disarm(&mut self, term: u64, timeout: Duration) -> Result<Status, ClientError> {
-        self.request("disarm", Request::Disarm { term }, timeout).await
+        let issued = hart_clock::now();
+        self.request("disarm", Request::Disarm { term, issued }, timeout).await
     }
 
     /// Sends the postmaster a signal.

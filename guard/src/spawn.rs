@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use hart_ha::time::Time;
 use rustix::fs::FlockOperation;
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
@@ -82,7 +83,7 @@ pub enum SpawnError {
         #[source]
         source: io::Error,
     },
-    /// No answer in time. The start may still succeed: connect before starting another.
+    /// No answer in time. Either the lock is held by now, or nothing is started any more.
     #[error("the guard did not say within {after:?} how the start went")]
     Timeout {
         /// The time given to it.
@@ -96,22 +97,25 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> SpawnError {
 }
 
 /// Starts a guard and through it PostgreSQL; returns once the program runs (which is long before
-/// it accepts connections). The guard forks itself off and is nobody's child.
+/// it accepts connections). The guard forks itself off and is nobody's child. One that stands still
+/// before it has its lock, and for longer than the timeout, starts nothing when it goes on: whoever
+/// does not see its lock after that may believe that no PostgreSQL comes of it.
 ///
 /// # Errors
 /// See [`SpawnError`]; except after [`SpawnError::Timeout`] nothing is left running.
 pub async fn spawn(spec: &Spec, timeout: Duration) -> Result<Started, SpawnError> {
-    let said = tokio::time::timeout(timeout, start(spec))
+    let by = hart_clock::now() + timeout;
+    let said = tokio::time::timeout(timeout, start(spec, by))
         .await
         .map_err(|_| SpawnError::Timeout { after: timeout })??;
     understand(&said)
 }
 
-async fn start(spec: &Spec) -> Result<String, SpawnError> {
+async fn start(spec: &Spec, by: Time) -> Result<String, SpawnError> {
     let (reader, writer) = io::pipe().map_err(io_error("make a pipe"))?;
     let program = spec.program.display();
     let mut child = Command::new(&spec.program)
-        .args(arguments(spec))
+        .args(arguments(spec, by))
         .env_clear()
         .envs(spec.env.iter().map(|(name, value)| (name, value)))
         .current_dir(&spec.cwd)
@@ -127,13 +131,14 @@ async fn start(spec: &Spec) -> Result<String, SpawnError> {
     Ok(said)
 }
 
-fn arguments(spec: &Spec) -> Vec<OsString> {
+fn arguments(spec: &Spec, by: Time) -> Vec<OsString> {
     let mut args: Vec<OsString> = vec!["guard".into(), "--detach".into()];
     let mut option = |name: &str, value: &OsStr| args.extend([name.into(), value.to_owned()]);
     option("--socket", spec.socket.as_os_str());
     option("--lock", spec.lock.as_os_str());
     option("--exit-file", spec.exit_file.as_os_str());
     option("--log", spec.log.as_os_str());
+    option("--start-by-ns", to_ns(by).to_string().as_ref());
     option("--fence-grace-ms", spec.grace.as_millis().to_string().as_ref());
     if let Some(signal) = &spec.standby_signal {
         option("--standby-signal", signal.as_os_str());

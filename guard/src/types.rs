@@ -249,6 +249,9 @@ pub enum Refusal {
     /// The watchdog is required and cannot be had; the status says why.
     #[error("the required watchdog cannot be had")]
     Watchdog,
+    /// A later order has been taken meanwhile: this one had been waiting, on another connection.
+    #[error("a later order has been taken meanwhile")]
+    Superseded,
     /// Too many clients.
     #[error("too many clients are connected to the guard; close one")]
     Busy,

@@ -12,7 +12,8 @@
 //! | 8–15 | term (arm, disarm, promote) |
 //! | 16–23 | deadline, nanoseconds of `CLOCK_BOOTTIME` (arm) |
 //! | 24 | signal: 1 smart · 2 fast · 3 immediate · 4 reload |
-//! | 25–31 | zero |
+//! | 24–31 | when it was issued, nanoseconds of `CLOCK_BOOTTIME`; 0: unknown (arm, disarm) |
+//! | 25–31 | zero (signal) |
 //!
 //! Answer or event, 64 bytes; every one carries the whole status:
 //!
@@ -22,7 +23,7 @@
 //! | 3 | 1 status · 2 acknowledged · 3 refused · 4 exited |
 //! | 4–7 | sequence number |
 //! | 8 | phase: 1 running · 2 stopping · 3 fencing · 4 gone |
-//! | 9 | refusal: 1 lower term · 2 fenced · 3 ending · 4 unsupported · 5 busy · 6 system · 7 unarmed · 8 other term · 9 writable · 10 watchdog |
+//! | 9 | refusal: 1 lower term · 2 fenced · 3 ending · 4 unsupported · 5 busy · 6 system · 7 unarmed · 8 other term · 9 writable · 10 watchdog · 11 superseded |
 //! | 10 | flags: 1 armed · 2 fenced · 4 writable |
 //! | 11 | end of the postmaster: 0 none · 1 exit code · 2 signal |
 //! | 12–15 | that code or signal |
@@ -50,8 +51,8 @@ const MAGIC: [u8; 3] = [b'H', b'G', 1];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     Status,
-    Arm(Armed),
-    Disarm { term: u64 },
+    Arm { armed: Armed, issued: Time },
+    Disarm { term: u64, issued: Time },
     Signal(Signal),
     Fence,
     Promote { term: u64 },
@@ -74,7 +75,7 @@ pub(crate) struct Reply {
 }
 
 const PHASES: [Phase; 4] = [Phase::Running, Phase::Stopping, Phase::Fencing, Phase::Gone];
-const REFUSALS: [Refusal; 10] = [
+const REFUSALS: [Refusal; 11] = [
     Refusal::LowerTerm,
     Refusal::Fenced,
     Refusal::Ending,
@@ -85,6 +86,7 @@ const REFUSALS: [Refusal; 10] = [
     Refusal::OtherTerm,
     Refusal::Writable,
     Refusal::Watchdog,
+    Refusal::Superseded,
 ];
 const SIGNALS: [Signal; 4] = [Signal::Smart, Signal::Fast, Signal::Immediate, Signal::Reload];
 
@@ -111,11 +113,11 @@ fn get<const N: usize>(frame: &[u8], at: usize) -> [u8; N] {
 impl Request {
     pub fn encode(self, seq: u32) -> [u8; REQUEST_LEN] {
         let mut frame = [0; REQUEST_LEN];
-        let (kind, term, deadline, signal) = match self {
+        let (kind, term, deadline, last) = match self {
             Self::Status => (1, 0, 0, 0),
-            Self::Arm(armed) => (2, armed.term, to_ns(armed.deadline), 0),
-            Self::Disarm { term } => (3, term, 0, 0),
-            Self::Signal(signal) => (4, 0, 0, number(&SIGNALS, &signal)),
+            Self::Arm { armed, issued } => (2, armed.term, to_ns(armed.deadline), to_ns(issued)),
+            Self::Disarm { term, issued } => (3, term, 0, to_ns(issued)),
+            Self::Signal(signal) => (4, 0, 0, u64::from(number(&SIGNALS, &signal))),
             Self::Fence => (5, 0, 0, 0),
             Self::Promote { term } => (6, term, 0, 0),
         };
@@ -124,7 +126,7 @@ impl Request {
         put(&mut frame, 4, seq.to_le_bytes());
         put(&mut frame, 8, term.to_le_bytes());
         put(&mut frame, 16, deadline.to_le_bytes());
-        put(&mut frame, 24, [signal]);
+        put(&mut frame, 24, last.to_le_bytes());
         frame
     }
 
@@ -136,10 +138,11 @@ impl Request {
         }
         let term = u64::from_le_bytes(get(frame, 8));
         let deadline = from_ns(u64::from_le_bytes(get(frame, 16)));
+        let issued = from_ns(u64::from_le_bytes(get(frame, 24)));
         let request = match (frame[2], frame[3]) {
             (1, 1) => Some(Self::Status),
-            (1, 2) => Some(Self::Arm(Armed { term, deadline })),
-            (1, 3) => Some(Self::Disarm { term }),
+            (1, 2) => Some(Self::Arm { armed: Armed { term, deadline }, issued }),
+            (1, 3) => Some(Self::Disarm { term, issued }),
             (1, 4) => named(&SIGNALS, frame[24]).map(Self::Signal),
             (1, 5) => Some(Self::Fence),
             (1, 6) => Some(Self::Promote { term }),
@@ -251,8 +254,8 @@ mod tests {
         let armed = Armed { term: 9, deadline: from_ns(1_234_567_890_123) };
         let mut all = vec![
             Request::Status,
-            Request::Arm(armed),
-            Request::Disarm { term: u64::MAX },
+            Request::Arm { armed, issued: from_ns(u64::MAX) },
+            Request::Disarm { term: u64::MAX, issued: from_ns(513) },
             Request::Fence,
             Request::Promote { term: 3 },
         ];

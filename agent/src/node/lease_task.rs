@@ -132,6 +132,7 @@ pub fn start(
             wake,
             answers,
             armed: None,
+            unsettled: false,
             denied: Arc::default(),
             too_slow: false,
             ttl: Duration::ZERO,
@@ -164,7 +165,11 @@ struct LeaseTask {
     doubt: Arc<Notify>,
     wake: Arc<Notify>,
     answers: mpsc::UnboundedSender<Answer>,
+    /// What the guard has acknowledged last.
     armed: Option<Hold>,
+    /// It may have been sent more than that, by this agent or the one before: only an acknowledgement of
+    /// what is sent from now on tells.
+    unsettled: bool,
     /// Consul's denial has been said.
     denied: Arc<AtomicBool>,
     /// Consul was said to be too slow.
@@ -288,12 +293,12 @@ impl LeaseTask {
             }
             Order::GuardStarts(term, reply) => {
                 let hold = self.keeper.hold(now).filter(|hold| hold.term == term);
-                (self.guard, self.armed) = (None, hold);
+                (self.guard, self.armed, self.unsettled) = (None, hold, false);
                 let _ = reply.send(hold);
                 None
             }
             Order::GuardChanged(armed) => {
-                (self.guard, self.armed) = (None, armed);
+                (self.guard, self.armed, self.unsettled) = (None, armed, armed.is_some());
                 None
             }
             Order::Disarm(term) => {
@@ -398,7 +403,7 @@ impl LeaseTask {
     async fn settle(&mut self) {
         let hold = self.keeper.hold(hart_clock::now());
         if let Some(hold) = hold
-            && self.armed != Some(hold)
+            && (self.unsettled || self.armed != Some(hold))
         {
             self.arm(hold).await;
         }

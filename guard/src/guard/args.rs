@@ -5,6 +5,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hart_ha::time::Time;
+
 use crate::types::{Armed, from_ns};
 use crate::watchdog::WatchdogSpec;
 
@@ -21,6 +23,8 @@ pub(super) struct Options {
     /// Made when PostgreSQL has ended.
     pub standby_signal: Option<PathBuf>,
     pub arm: Option<Armed>,
+    /// Nothing is started later than that: nobody waits for it any more.
+    pub start_by: Option<Time>,
     pub grace: Duration,
     pub watchdog: Option<WatchdogSpec>,
     pub postgres: Vec<CString>,
@@ -37,6 +41,7 @@ struct Raw {
     standby_signal: Option<PathBuf>,
     term: Option<u64>,
     deadline_ns: Option<u64>,
+    start_by_ns: Option<u64>,
     grace_ms: Option<u64>,
     watchdog: Option<PathBuf>,
     watchdog_testing: bool,
@@ -80,6 +85,7 @@ impl Raw {
             "--standby-signal" => self.standby_signal = Some(absolute(name, value()?)?),
             "--term" => self.term = Some(number(name, &value()?)?),
             "--deadline-ns" => self.deadline_ns = Some(number(name, &value()?)?),
+            "--start-by-ns" => self.start_by_ns = Some(number(name, &value()?)?),
             "--fence-grace-ms" => self.grace_ms = Some(number(name, &value()?)?),
             "--watchdog" => self.watchdog = Some(absolute(name, value()?)?),
             "--watchdog-safety-ms" => self.watchdog_safety_ms = Some(number(name, &value()?)?),
@@ -118,6 +124,7 @@ fn finish(raw: Raw, program: impl Iterator<Item = OsString>) -> Result<Options, 
         cgroup: raw.cgroup,
         standby_signal: raw.standby_signal,
         arm,
+        start_by: raw.start_by_ns.map(from_ns),
         grace: raw.grace_ms.map_or(DEFAULT_GRACE, Duration::from_millis),
         watchdog,
         postgres,

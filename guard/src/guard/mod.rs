@@ -82,7 +82,7 @@ fn failed<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Fail
 /// ```text
 /// guard [--detach] --socket PATH --lock PATH --exit-file PATH --log PATH [--cgroup DIR]
 ///       [--standby-signal PATH]
-///       [--term N --deadline-ns N] [--fence-grace-ms N]
+///       [--term N --deadline-ns N] [--start-by-ns N] [--fence-grace-ms N]
 ///       [--watchdog PATH [--watchdog-required] [--watchdog-testing] [--watchdog-safety-ms N]]
 ///       -- PROGRAM [ARGUMENT...]
 /// ```
@@ -120,6 +120,13 @@ fn start(options: Options) -> Result<Server, Failure> {
     let _ = rustix::process::setsid();
     let signals = take_signals()?;
     let lock = take_lock(&options.lock)?;
+    // With the lock in its hands: who looks at it after that time either sees it, or nothing starts.
+    if options.start_by.is_some_and(|by| hart_clock::now() >= by) {
+        return Err(Failure::Refused(
+            "it comes too late: whoever asked for it has given it up; PostgreSQL was not started"
+                .into(),
+        ));
+    }
     remove_stale(&options.exit_file)?;
     let log = open_log(&options.log)?;
     let mut journal = Journal::new();

@@ -2,12 +2,13 @@
 //!
 //! | request | refused |
 //! |---|---|
-//! | arm | lower term; after the deadline |
-//! | disarm | lower term; where PostgreSQL may write |
+//! | arm | issued before another order that was taken; lower term; after the deadline |
+//! | disarm | the same; where PostgreSQL may write |
 //! | promote | no lease, or another term; after the deadline; a required watchdog is missing |
 //! | signal | after the fence has begun |
 //! | fence | never |
 
+use hart_ha::time::Time;
 use rustix::process::{Signal as Number, kill_process};
 
 use super::lease::Lease;
@@ -19,9 +20,13 @@ impl Server {
     pub(super) fn handle(&mut self, request: Request) -> Kind {
         let done = match request {
             Request::Status => return Kind::Status,
-            Request::Arm(armed) => self.change_lease(|lease| lease.arm(armed)),
+            Request::Arm { armed, issued } => {
+                self.in_order(issued).and_then(|()| self.change_lease(|lease| lease.arm(armed)))
+            }
             Request::Disarm { .. } if self.writable => Err(Refusal::Writable),
-            Request::Disarm { term } => self.change_lease(|lease| lease.disarm(term)),
+            Request::Disarm { term, issued } => {
+                self.in_order(issued).and_then(|()| self.change_lease(|lease| lease.disarm(term)))
+            }
             Request::Promote { term } => self.promote(term),
             Request::Signal(signal) => self.signal(signal),
             Request::Fence => {
@@ -30,6 +35,16 @@ impl Server {
             }
         };
         done.map_or_else(Kind::Nack, |()| Kind::Ack)
+    }
+
+    /// What waited on a connection that its sender has given up does not count after what came later: a
+    /// longer deadline would undo the shorter one that a request to Consul has left upon.
+    fn in_order(&mut self, issued: Time) -> Result<(), Refusal> {
+        if issued != Time::ZERO && issued < self.ordered {
+            return Err(Refusal::Superseded);
+        }
+        self.ordered = self.ordered.max(issued);
+        Ok(())
     }
 
     /// Moves the deadline. The clock is read after the change: had this process been stopped

@@ -46,6 +46,8 @@ pub(super) struct Server {
     clients: Clients,
     tree: Tree,
     pub(super) lease: Lease,
+    /// When the latest change of it that was taken was issued.
+    pub(super) ordered: Time,
     layers: Layers,
     pub(super) journal: Journal,
     pub(super) dog: Dog<File>,
@@ -107,6 +109,7 @@ impl Server {
             clients: Clients::default(),
             tree,
             lease,
+            ordered: Time::ZERO,
             layers,
             journal,
             grace: options.grace,

@@ -90,6 +90,29 @@ async fn a_second_guard_is_refused() {
     assert!(!rig.path("second").exists());
 }
 
+/// It stands still before it has its lock, for longer than anybody waits: nobody could know of what it starts.
+#[tokio::test]
+async fn a_guard_that_comes_too_late_starts_nothing() {
+    let rig = Rig::new();
+    let slow = rig.path("slow");
+    let program = env!("CARGO_BIN_EXE_hart-guard-test");
+    let script =
+        format!("#!/bin/sh\nshift 2\nread line < go\n{program} guard \"$@\" > said\ntouch done\n");
+    fs::write(&slow, script).unwrap();
+    fs::set_permissions(&slow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    nix::unistd::mkfifo(&rig.path("go"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut spec = rig.spec("touch ready");
+    spec.program = slow;
+    let late = Duration::from_millis(200);
+    assert!(matches!(spawn(&spec, late).await, Err(SpawnError::Timeout { .. })));
+    assert!(!guard_lives(&rig.path("lock")).unwrap());
+    fs::write(rig.path("go"), "\n").unwrap();
+    rig.appears("done").await;
+    let said = fs::read_to_string(rig.path("said")).unwrap();
+    assert!(said.contains("too late"), "{said}");
+    assert!(!rig.path("ready").exists(), "it was started");
+}
+
 #[tokio::test]
 async fn what_cannot_be_executed_is_named() {
     let rig = Rig::new();
@@ -262,4 +285,36 @@ async fn nonsense_closes_that_connection_only() {
         assert!(matches!(length, Ok(0) | Err(rustix::io::Errno::CONNRESET)), "{length:?}");
     }
     assert_eq!(client.status(PATIENCE).await.unwrap().phase, Phase::Running);
+}
+
+/// It waited on a connection that its sender had given up, as when the guard stood still for a while.
+#[tokio::test]
+async fn an_order_that_was_issued_before_another_one_is_refused() {
+    let rig = Rig::new();
+    let (_, mut client) = rig.start(&rig.spec(POLITE)).await;
+    let soon = hart_clock::now() + Duration::from_secs(60);
+    let earlier = u64::try_from(hart_clock::now().since_origin().as_nanos()).unwrap();
+    client.arm(4, soon, PATIENCE).await.unwrap();
+    let later = earlier + 120_000_000_000;
+    let mut frame = [0_u8; 32];
+    frame[..4].copy_from_slice(b"HG\x01\x02");
+    frame[4..8].copy_from_slice(&7_u32.to_le_bytes());
+    frame[8..16].copy_from_slice(&4_u64.to_le_bytes());
+    frame[16..24].copy_from_slice(&later.to_le_bytes());
+    frame[24..].copy_from_slice(&earlier.to_le_bytes());
+    let address = SocketAddrUnix::new(rig.path("socket")).unwrap();
+    let socket = net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    net::connect(&socket, &address).unwrap();
+    let said = |socket: &std::os::fd::OwnedFd, frame: &[u8]| {
+        net::send(socket, frame, net::SendFlags::empty()).unwrap();
+        let mut buffer = [0; 64];
+        net::recv(socket, &mut buffer, net::RecvFlags::empty()).unwrap();
+        (buffer[3], buffer[9])
+    };
+    assert_eq!(said(&socket, &frame), (3, 11), "refused, as superseded");
+    let armed = client.status(PATIENCE).await.unwrap().armed.unwrap();
+    assert_eq!((armed.term, armed.deadline), (4, soon));
+    // One of an older build does not say when it was issued.
+    frame[24..].fill(0);
+    assert_eq!(said(&socket, &frame).0, 2, "taken");
 }

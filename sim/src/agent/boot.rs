@@ -59,6 +59,7 @@ impl World {
             clone_when_diverged: true,
             beats: u64::from(node.life) << 12,
             clone_when_wal_is_gone: true,
+            archive: false,
             restores_alone: restores,
             pause,
             name: name.clone(),
@@ -70,6 +71,7 @@ impl World {
             agent.up_since = Some(node.clock.local(self.t));
             agent.first_armed = node.guard.as_ref().and_then(|guard| guard.armed);
             agent.acked = agent.first_armed;
+            agent.unsettled = agent.acked.is_some();
             let kills = node.guard.as_ref().is_some_and(|guard| guard.fencing);
             agent.killing = kills.then(|| (node.clock.local(self.t), self.t));
         }
@@ -153,6 +155,7 @@ fn agent(brain: Brain, keeper: Keeper, node: &Node) -> Agent {
         first_armed: None,
         starts_with: None,
         acked: None,
+        unsettled: false,
         told: None,
         hold: None,
         standing: LeaseStanding::default(),

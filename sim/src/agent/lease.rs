@@ -11,7 +11,7 @@ use hart_ha::round_trip::PROBE;
 use hart_ha::store::{LeaseTxn, LeaseView, Outcome, Snapshot};
 use hart_ha::time::Time;
 
-use crate::agent::state::{LEASE_DUE, Purpose};
+use crate::agent::state::{Agent, LEASE_DUE, Purpose};
 use crate::clock::{MS, Us};
 use crate::consul::micros;
 use crate::event::{Answer, AtAgent, Cause};
@@ -105,11 +105,13 @@ impl World {
             }
             Some(Order::GuardStarts(term)) => {
                 agent.acked = certain.filter(|hold| hold.term == term);
+                agent.unsettled = false;
                 agent.starts_with = agent.acked;
                 None
             }
             Some(Order::GuardChanged) => {
                 agent.acked = agent.first_armed;
+                agent.unsettled = agent.acked.is_some();
                 None
             }
         };
@@ -169,12 +171,15 @@ impl World {
     fn guard_knows_the_cut(&mut self, n: usize) -> bool {
         let (now, uncut) = (self.local(n), self.mutated(Mutation::TtlCutIgnored));
         let Some(agent) = &self.nodes[n].agent else { return true };
-        let (Some(hold), Some(armed)) = (agent.keeper.hold(now), agent.acked) else { return true };
-        if uncut || armed.deadline <= hold.deadline {
+        let Some(hold) = agent.keeper.hold(now) else { return true };
+        let is_cut = |agent: &Agent| {
+            !agent.unsettled && agent.acked.is_none_or(|armed| armed.deadline <= hold.deadline)
+        };
+        if uncut || is_cut(agent) {
             return true;
         }
         self.arm(n, hold);
-        self.nodes[n].agent.as_ref().is_some_and(|agent| agent.acked == Some(hold))
+        self.nodes[n].agent.as_deref().is_some_and(is_cut)
     }
 
     /// A lock that could not be asked for is not asked for again at once.
@@ -304,7 +309,7 @@ impl World {
         let hold = self.hold(n);
         let Some(agent) = &mut self.nodes[n].agent else { return };
         if let Some(hold) = hold
-            && agent.acked != Some(hold)
+            && (agent.unsettled || agent.acked != Some(hold))
         {
             self.arm(n, hold);
         }

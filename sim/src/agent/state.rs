@@ -94,6 +94,8 @@ pub struct View {
     pub term: Term,
     /// Whose WAL alone it gets.
     pub follows: Option<Term>,
+    /// When it last heard from the holder of the lease, if it listens.
+    pub heard: Option<Time>,
 }
 
 /// The agent's memory. All of it is lost when it dies.
@@ -150,6 +152,8 @@ pub struct Agent {
     pub starts_with: Option<Hold>,
     /// What the guard acknowledged since.
     pub acked: Option<Hold>,
+    /// The guard may have been sent more than that.
+    pub unsettled: bool,
     /// What the guard had acknowledged when the loop was told last.
     pub told: Option<Hold>,
     /// The last hold that was reported.

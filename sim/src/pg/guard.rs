@@ -24,29 +24,33 @@ impl World {
         let (t, frozen) = (self.t, self.nodes[n].is_frozen(GUARD, self.t));
         let node = &mut self.nodes[n];
         let recovery = node.server.recovery;
-        let Some(guard) = node.guard.as_mut().filter(|_| node.server.stage != Stage::Down) else {
+        let there = node.guard.as_mut().filter(|_| node.server.stage != Stage::Down);
+        let Some(agent) = &mut node.agent else { return };
+        let Some(guard) = there else {
+            agent.unsettled = false;
             return;
         };
-        let Some(agent) = &mut node.agent else { return };
         if fake && recovery {
-            agent.acked = Some(hold);
+            (agent.acked, agent.unsettled) = (Some(hold), false);
             return;
         }
         if frozen {
             guard.queued.push(hold);
+            agent.unsettled = true;
             let (life, at) = (node.server.life, node.frozen[GUARD]);
             self.queue.push(at, Event::Server(n, life, AtServer::Deadline));
             node.frozen[LEASE] = node.frozen[LEASE].max(t + ARM_TIMEOUT);
             return;
         }
         if guard.fencing {
+            agent.unsettled = false;
             return;
         }
         let shorter = guard.armed.is_some_and(|old| old.deadline > hold.deadline);
         if !(uncut && shorter) {
             guard.armed = Some(hold);
         }
-        agent.acked = Some(hold);
+        (agent.acked, agent.unsettled) = (Some(hold), false);
         self.watch_deadline(n);
     }
 

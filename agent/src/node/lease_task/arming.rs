@@ -15,22 +15,24 @@ const ARM_TIMEOUT: Duration = Duration::from_millis(100);
 impl LeaseTask {
     /// A request with a shorter ttl has cut the deadline: the guard has the cut before it leaves.
     pub(super) async fn guard_knows_the_cut(&mut self) -> bool {
-        let hold = self.keeper.hold(hart_clock::now());
-        let (Some(hold), Some(armed)) = (hold, self.armed) else { return true };
-        if armed.deadline <= hold.deadline {
+        let Some(hold) = self.keeper.hold(hart_clock::now()) else { return true };
+        if !self.unsettled && is_cut(self.armed, hold) {
             return true;
         }
         self.arm(hold).await;
-        self.armed == Some(hold)
+        !self.unsettled && is_cut(self.armed, hold)
     }
 
     pub(super) async fn arm(&mut self, hold: Hold) {
         let Some(guard) = self.guard().await else { return };
         match guard.arm(hold.term, hold.deadline, ARM_TIMEOUT).await {
-            Ok(_) => self.armed = Some(hold),
+            // Whatever was sent before is out of force by that, wherever it waits.
+            Ok(_) => (self.armed, self.unsettled) = (Some(hold), false),
             Err(error) => {
                 tracing::debug!(%error, "the guard was not armed");
-                self.guard = None;
+                // Without an answer it may be in its queue, and count when it wakes up.
+                let answered = matches!(error, hart_guard::ClientError::Refused { .. });
+                (self.guard, self.unsettled) = (None, !answered);
             }
         }
     }
@@ -57,8 +59,18 @@ impl LeaseTask {
 
     async fn guard(&mut self) -> Option<&mut hart_guard::Client> {
         if self.guard.is_none() {
-            self.guard = hart_guard::Client::connect(&self.socket, ARM_TIMEOUT).await.ok();
+            match hart_guard::Client::connect(&self.socket, ARM_TIMEOUT).await {
+                Ok(guard) => self.guard = Some(guard),
+                // Nobody is there whom a deadline that was sent could reach.
+                Err(hart_guard::ClientError::NoGuard { .. }) => self.unsettled = false,
+                Err(_) => {}
+            }
         }
         self.guard.as_mut()
     }
+}
+
+/// The guard's deadline is no later than that of the lease.
+fn is_cut(armed: Option<Hold>, hold: Hold) -> bool {
+    armed.is_none_or(|armed| armed.deadline <= hold.deadline)
 }
