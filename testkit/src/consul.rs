@@ -233,6 +233,16 @@ impl Consul {
         Ok(leader.trim_matches('"').split(':').next() == Some(&*self.place.address.to_string()))
     }
 
+    /// The text behind a path.
+    ///
+    /// # Errors
+    /// When it does not answer, or refuses.
+    pub async fn get(&self, path: &str) -> Result<String> {
+        let answer = self.rest.get(&self.url(path)).await?;
+        anyhow::ensure!(answer.ok(), "{path}: {}", answer.text);
+        Ok(answer.text)
+    }
+
     /// Waits until it has a leader and is in the catalogue, so that sessions can be made.
     ///
     /// # Errors

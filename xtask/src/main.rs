@@ -30,7 +30,7 @@ usage: cargo xtask COMMAND [ARGUMENTS]
                      versions such as 17.9 17.11 (fetched as above), or folders of programs
   test --before BINARY [ARGUMENTS]
                      another build of hart and this one in one cluster, and in the place of each other
-  bench [failover|up|memory|all] [--only SCENARIO] [--runs N] [--baseline BINARY]
+  bench [failover|up|memory|rest|all] [--only SCENARIO] [--runs N] [--baseline BINARY]
                      measure on real hosts in network namespaces, next to Patroni's numbers; with
                      --baseline that build and this one in turn, and the ratio of each row
   bench clients [--runs N]

@@ -12,11 +12,16 @@ pub struct Seen {
     pub errors: Vec<(f64, String)>,
 }
 
+/// What a writer waits at least before its next statement, in seconds.
+const PAUSE: f64 = 0.02;
+
 /// What an application lost by an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
     /// Errors of statements.
     pub writes: usize,
+    /// Of them, those of statements that were begun after the event.
+    pub later: usize,
     /// Errors of attempts to connect.
     pub connects: usize,
     /// The longest time between two acknowledgements, in seconds.
@@ -49,7 +54,17 @@ impl Seen {
         let times: Vec<f64> = self.rows.iter().map(|(at, _)| *at).collect();
         let gaps = times.windows(2).filter(|pair| pair[1] >= since).map(|pair| pair[1] - pair[0]);
         let gap = gaps.fold(0.0, f64::max);
-        Cost { writes, connects: errors().count() - writes, gap }
+        let begun_later = |at: f64| self.last_before(at).is_some_and(|last| last + PAUSE > since);
+        let failed = errors().filter(|(_, what)| what.starts_with("write"));
+        let later = failed.filter(|(at, _)| begun_later(*at)).count();
+        Cost { writes, later, connects: errors().count() - writes, gap }
+    }
+
+    /// When this client was last told anything before that.
+    fn last_before(&self, at: f64) -> Option<f64> {
+        let rows = self.rows.iter().map(|(time, _)| *time);
+        let errors = self.errors.iter().map(|(time, _)| *time);
+        rows.chain(errors).filter(|time| *time < at).max_by(f64::total_cmp)
     }
 
     /// How many rows were acknowledged from `since` on.
@@ -80,7 +95,8 @@ mod tests {
         let text = "A 1.0 1\nA 2.0 2\nE 2.5 write server gone\nE 3.0 connect refused\n\
                     E 3.5 connect refused\nA 5.0 6\nA 5.1 7\n";
         let seen = Seen::parse(text);
-        assert_eq!(seen.cost(2.2), Cost { writes: 1, connects: 2, gap: 3.0 });
+        assert_eq!(seen.cost(2.2), Cost { writes: 1, later: 0, connects: 2, gap: 3.0 });
+        assert_eq!(seen.cost(2.01).later, 1, "it was begun at 2.02");
         assert_eq!(seen.cost(5.05).writes, 0);
         assert_eq!(seen.acknowledged(5.0), 2);
     }

@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn one_of_the_failovers() {
         let failover = parse("failover").expect("valid").scenarios;
-        assert!(failover.len() == Scenario::ALL.len() - 2 && !failover.contains(&Scenario::Up));
+        assert!(failover.len() == Scenario::ALL.len() - 3 && !failover.contains(&Scenario::Up));
         let only = parse("failover --only partition --runs 3").expect("valid");
         assert_eq!((only.scenarios, only.runs), (vec![Scenario::Partition], 3));
         let clients = parse("clients --runs 3").expect("valid");

@@ -91,6 +91,7 @@ pub(crate) async fn measure(runs: usize) -> Result<()> {
         }
     }
     print!("{}", render(&all));
+    print!("{}", begun_later(&all));
     Ok(())
 }
 
@@ -113,9 +114,10 @@ pub(crate) fn by_way(costs: Vec<(Way, Cost)>) -> Vec<Cost> {
     for (way, cost) in costs {
         match ways.iter_mut().find(|(other, _)| *other == way) {
             Some((_, sum)) => {
-                let Cost { writes, connects, gap } = cost;
+                let Cost { writes, later, connects, gap } = cost;
                 *sum = Cost {
                     writes: sum.writes + writes,
+                    later: sum.later + later,
                     connects: sum.connects + connects,
                     gap: sum.gap.max(gap),
                 };
@@ -138,6 +140,18 @@ pub(crate) fn show(costs: &[Cost]) -> String {
     format!("{writes} + {connects}; {middle:.2} s ({longest:.2})")
 }
 
+/// What was under way fails with its server; what is begun later should find a way that waits.
+fn begun_later(all: &[(Way, Costs)]) -> String {
+    let mut text =
+        String::from("\nOf them, statements that were begun after the event, worst run:\n");
+    for (way, costs) in all {
+        let worst = |at: usize| costs[at].iter().map(|cost| cost.later).max().unwrap_or(0);
+        let cells = (0..Event::ALL.len()).map(|at| worst(at).to_string()).collect::<Vec<_>>();
+        text.push_str(&format!("- {}: {}\n", way.name(), cells.join(", ")));
+    }
+    text
+}
+
 fn render(all: &[(Way, Costs)]) -> String {
     let heads = Event::ALL.map(Event::name).join(" | ");
     let mut text = format!("| way | {heads} |\n|---|---|---|---|---|\n");
@@ -154,13 +168,13 @@ mod tests {
 
     #[test]
     fn the_worst_errors_and_the_middle_time() {
-        let cost = |writes, gap| Cost { writes, connects: 2, gap };
+        let cost = |writes, gap| Cost { writes, later: 0, connects: 2, gap };
         let costs = [cost(0, 3.0), cost(1, 0.5), cost(0, 1.0)];
         assert_eq!(show(&costs), "1 + 2; 1.00 s (3.00)");
         let table = render(&[(Way::Vip, [vec![cost(0, 1.0)], Vec::new(), Vec::new(), Vec::new()])]);
         let of = |way| (way, cost(1, 2.0));
         let sums = by_way(vec![of(Way::Vip), of(Way::PgBouncer), (Way::PgBouncer, cost(2, 1.0))]);
-        assert_eq!(sums, [cost(1, 2.0), Cost { writes: 3, connects: 4, gap: 2.0 }]);
+        assert_eq!(sums, [cost(1, 2.0), Cost { writes: 3, later: 0, connects: 4, gap: 2.0 }]);
         assert!(
             table.contains("| virtual address | 0 + 2; 1.00 s (1.00) | 0 + 0; NaN s"),
             "{table}"

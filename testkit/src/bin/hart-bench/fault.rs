@@ -83,7 +83,13 @@ pub(crate) async fn happen(
             cluster.servers()[leader].kill();
             acknowledged(writers, LONG).await?;
         }
-        Scenario::Up | Scenario::Memory => bail!("{} makes no outage", scenario.name()),
+        Scenario::SyncHang => {
+            freeze_all(|| cluster.node(primary).map(|node| node.postgres()).unwrap_or_default())?;
+            replaced(cluster, primary).await?;
+        }
+        Scenario::Up | Scenario::Memory | Scenario::Rest => {
+            bail!("{} makes no outage", scenario.name())
+        }
     }
     acknowledged(writers, AFTER).await
 }

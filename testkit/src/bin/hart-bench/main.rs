@@ -11,6 +11,7 @@ mod fault;
 mod goal;
 mod memory;
 mod outage;
+mod rest;
 mod roll;
 mod scenario;
 mod summary;
@@ -109,6 +110,7 @@ async fn measure(scenario: Scenario, runs: usize) -> Result<Vec<Summary>> {
     match scenario {
         Scenario::Up => Ok(vec![up::measure(runs).await?]),
         Scenario::Memory => memory::measure().await,
+        Scenario::Rest => rest::measure().await,
         _ => Ok(vec![outage::measure(scenario, runs).await?]),
     }
 }

@@ -72,6 +72,7 @@ fn options(scenario: Scenario) -> Options {
         _ => Options::default(),
     };
     let options = match scenario.ttl() {
+        Some(ttl) if scenario.revokes() => options.dcs("ttl", ttl).dcs("loop_wait", 10),
         Some(ttl) => options.dcs("ttl", ttl),
         None => options,
     };
@@ -87,6 +88,10 @@ async fn once(
     account: &mut Account,
 ) -> Result<Duration> {
     let primary = whole(scenario, cluster).await?;
+    if scenario.revokes() {
+        // An agent that was started just now may have promised something in its run before.
+        tokio::time::sleep(Duration::from_secs(scenario.ttl().unwrap_or(3) * 6 / 5 + 1)).await;
+    }
     let writers = cluster.start_writers(first_writer)?;
     acknowledged(&writers, BEFORE).await?;
     writers.ledger().mark();

@@ -27,7 +27,9 @@ pub(crate) enum Scenario {
     RevokeNodeLostTtl15,
     RevokePartition,
     SyncKeepersFrozen,
+    SyncHang,
     Memory,
+    Rest,
 }
 
 /// What is known of a scenario before measuring it.
@@ -47,7 +49,7 @@ pub(crate) struct Yardstick {
 
 impl Scenario {
     /// Everything.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Up,
         Self::Switchover,
         Self::AgentStopped,
@@ -69,12 +71,16 @@ impl Scenario {
         Self::RevokeNodeLostTtl15,
         Self::RevokePartition,
         Self::SyncKeepersFrozen,
+        Self::SyncHang,
         Self::Memory,
+        Self::Rest,
     ];
 
     /// Those in which somebody writes.
     pub(crate) fn failover() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(|scenario| !matches!(scenario, Self::Up | Self::Memory))
+        Self::ALL
+            .into_iter()
+            .filter(|scenario| !matches!(scenario, Self::Up | Self::Memory | Self::Rest))
     }
 
     pub(crate) const fn name(self) -> &'static str {
@@ -100,14 +106,18 @@ impl Scenario {
             Self::RevokeNodeLostTtl15 => "revoke-node-lost-ttl-15",
             Self::RevokePartition => "revoke-partition",
             Self::SyncKeepersFrozen => "sync-keepers-frozen",
+            Self::SyncHang => "sync-postgres-hangs",
             Self::Memory => "memory",
+            Self::Rest => "rest",
         }
     }
 
     /// Whether commits wait for a standby.
     pub(crate) const fn synchronous(self) -> bool {
-        let waits =
-            matches!(self, Self::SyncSwitchover | Self::SyncNodeLost | Self::SyncKeepersFrozen);
+        let waits = matches!(
+            self,
+            Self::SyncSwitchover | Self::SyncNodeLost | Self::SyncKeepersFrozen | Self::SyncHang
+        );
         waits || self.revokes()
     }
 
@@ -179,33 +189,25 @@ impl Scenario {
             Self::ConsulLeader => {
                 row("Consul leader killed (3 servers)", "-", "0.02 s", seconds(0.1).and_lost(0))
             }
-            Self::SyncSwitchover => {
-                row("sync: switchover", "-", "2.2 s; 0 lost", seconds(0.5).and_lost(0))
-            }
-            Self::SyncNodeLost => {
-                row("sync: node lost", "-", "22.1 s; 0 lost", seconds(4.0).and_lost(0))
-            }
-            Self::RevokeNodeLost => {
-                row("sync, revoke: node lost", "-", "22.1 s; 0 lost", seconds(2.0).and_lost(0))
-            }
-            // A renewal is due every 2 s.
-            Self::RevokeNodeLostTtl15 => row(
-                "sync, revoke: node lost, ttl 15 s",
-                "-",
-                "22.1 s; 0 lost",
-                seconds(4.0).and_lost(0),
-            ),
-            Self::RevokePartition => row(
-                "sync, revoke: primary partitioned",
-                "-",
-                "21.6 s; 0 lost",
-                seconds(2.0).and_lost(0),
-            ),
-            Self::SyncKeepersFrozen => {
-                row("sync: agent and guard SIGSTOP 30 s", "-", "-", seconds(4.0).and_lost(0))
-            }
             Self::Memory => MEMORY,
+            Self::Rest => COMMITS,
+            _ => self.synchronous_yardstick(),
         }
+    }
+
+    const fn synchronous_yardstick(self) -> Yardstick {
+        let (title, least, goal) = match self {
+            Self::SyncSwitchover => ("sync: switchover", "2.2 s; 0 lost", 0.5),
+            Self::SyncNodeLost => ("sync: node lost", "22.1 s; 0 lost", 4.0),
+            Self::RevokeNodeLost => ("sync, revoke: node lost", "22.1 s; 0 lost", 1.2),
+            Self::RevokeNodeLostTtl15 => {
+                ("sync, revoke: node lost, ttl 15 s", "22.1 s; 0 lost", 1.2)
+            }
+            Self::RevokePartition => ("sync, revoke: primary partitioned", "21.6 s; 0 lost", 1.3),
+            Self::SyncHang => ("sync: PostgreSQL hangs (SIGSTOP)", "22.2 s", 3.5),
+            _ => ("sync: agent and guard SIGSTOP 30 s", "-", 4.0),
+        };
+        row(title, "-", least, Goal::at_most(goal).and_lost(0))
     }
 }
 
@@ -225,6 +227,24 @@ pub(crate) const IDLE: Yardstick = Yardstick {
     least: "0.3 %",
     goal: Goal::at_most(0.3),
     unit: "%",
+};
+
+/// Entries of Consul's Raft log per second, of a cluster at rest.
+pub(crate) const COMMITS: Yardstick = Yardstick {
+    title: "Raft commits at rest, ttl 3 s",
+    usual: "-",
+    least: "-",
+    goal: Goal::at_most(2.0),
+    unit: "/s",
+};
+
+/// The same with long leases, which are revoked.
+pub(crate) const COMMITS_TTL_15: Yardstick = Yardstick {
+    title: "Raft commits at rest, ttl 15 s, loop_wait 10 s, revoke",
+    usual: "-",
+    least: "-",
+    goal: Goal::at_most(0.3),
+    unit: "/s",
 };
 
 const fn row(

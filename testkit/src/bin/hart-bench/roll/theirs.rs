@@ -94,6 +94,7 @@ async fn written(writers: &[Writer], since: f64) -> Result<()> {
 fn sum(seen: impl Iterator<Item = Seen>, begun: f64) -> Cost {
     seen.map(|seen| seen.cost(begun)).fold(Cost::default(), |sum, cost| Cost {
         writes: sum.writes + cost.writes,
+        later: sum.later + cost.later,
         connects: sum.connects + cost.connects,
         gap: sum.gap.max(cost.gap),
     })
