@@ -110,6 +110,10 @@ pub enum Mutation {
     OpenRunsOut,
     /// What a person stops in a pause is started again.
     StoppedIsStarted,
+    /// Any job under way hides what a person stops in a pause.
+    JobHidesHand,
+    /// What the leader's member entry has proved once counts, also when it was that of an earlier reign.
+    EntryBelieved,
     /// Nobody looks for which sessions a promotion waits.
     ReadersNotSeen,
     /// A comparison of timelines is waited for while nobody leads.
@@ -196,6 +200,14 @@ pub const ALL: &[(Mutation, &str)] = &[
     (Mutation::OpenNotSaid, "a guard without a deadline is said in the lease first"),
     (Mutation::OpenRunsOut, "a lease without an end is not taken over by waiting"),
     (Mutation::StoppedIsStarted, "what is stopped by hand in a pause stays stopped"),
+    (
+        Mutation::JobHidesHand,
+        "in a pause what ends beside a job that does not end PostgreSQL was ended by somebody else",
+    ),
+    (
+        Mutation::EntryBelieved,
+        "what a leader's entry alone proves has to hold while others are waited for",
+    ),
     (Mutation::ReadersNotSeen, "sessions that a promotion waits for are ended"),
     (Mutation::JobBarsRace, "no comparison of timelines stands between a free lease and the race"),
     (
@@ -219,7 +231,9 @@ impl Mutation {
     pub fn explains(self, violation: &str) -> bool {
         let any = |words: &[&str]| words.iter().any(|word| violation.contains(word));
         match self {
-            Self::LaggingTimelineBelieved => any(&["although the leader has all of it"]),
+            Self::LaggingTimelineBelieved | Self::EntryBelieved => {
+                any(&["although the leader has all of it"])
+            }
             Self::CopiesAtOnce => any(&["at the same time"]),
             Self::SourceNotProved => any(&["before there was anything to copy"]),
             Self::HandOverBeforeCaughtUp => any(&["handed over to a node"]),
@@ -257,7 +271,7 @@ impl Mutation {
             Self::ReceiverNotEnded => any(&["while it gets WAL"]),
             Self::TermNotNoted => any(&["not on its disk"]),
             Self::VanishedMadeAgain => any(&["which was revoked", "two primaries", "is lost"]),
-            Self::StoppedIsStarted => any(&["starts what a person stopped"]),
+            Self::StoppedIsStarted | Self::JobHidesHand => any(&["starts what a person stopped"]),
             Self::ReadersNotSeen => any(&["waits for sessions"]),
             Self::JobBarsRace => any(&["a comparison of timelines barred the race"]),
             Self::StrayNotLookedFor => any(&["two primaries", "did not heal"]),
@@ -327,6 +341,10 @@ impl Mutation {
                 &[Kind::Pause, Kind::NodeIsolated, Kind::NodeIsolated, Kind::AgentKilled]
             }
             Self::StoppedIsStarted => &[Kind::Pause, Kind::StoppedByHand, Kind::StoppedByHand],
+            Self::JobHidesHand => {
+                &[Kind::Pause, Kind::StoppedByHand, Kind::StoppedByHand, Kind::SyncChanged]
+            }
+            Self::EntryBelieved => &[Kind::Switchover, Kind::Switchover, Kind::SlowLink],
             Self::ReadersNotSeen => &[Kind::PostgresSlow, Kind::NodeCrashed],
             Self::StrangersBelieved => {
                 &[Kind::ImpostorStreams, Kind::NodesCutFromEachOther, Kind::NodeCrashed]

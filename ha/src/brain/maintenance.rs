@@ -26,6 +26,8 @@ pub(super) struct Hands {
     fenced: bool,
     /// The simulator switches a rule off.
     trusts_guard: bool,
+    /// It switches another one off.
+    takes_any_job: bool,
 }
 
 impl Brain {
@@ -40,7 +42,8 @@ impl Brain {
         let ran = self.hands.ran.replace(running);
         let finished = turn.obs.finished.iter().map(|finished| &finished.job);
         let mut jobs = turn.obs.job.iter().map(|running| &running.job).chain(finished);
-        let own = self.hands.fenced || jobs.any(Job::ends_or_starts);
+        let any = self.hands.takes_any_job;
+        let own = self.hands.fenced || jobs.any(|job| any || job.ends_or_starts());
         let ended = match ran {
             None => !turn.obs.local.memory.bootstrapping,
             Some(ran) => ran && !own,
@@ -69,6 +72,12 @@ impl Brain {
     #[doc(hidden)]
     pub fn trust_guard_in_pause(&mut self) {
         self.hands.trusts_guard = true;
+    }
+
+    /// For the simulator, which must notice: whatever ends beside a job of hart's was ended by hart.
+    #[doc(hidden)]
+    pub fn take_any_job_for_the_end(&mut self) {
+        self.hands.takes_any_job = true;
     }
 
     pub(super) fn note_fence(&mut self, fences: bool, turn: &Turn<'_>) {

@@ -69,6 +69,8 @@ impl World {
             Mutation::RestoredCounts => brain.believe_in_backups(),
             Mutation::PromotedBelow => brain.promote_below(),
             Mutation::StoppedIsStarted => brain.forget_hands(),
+            Mutation::JobHidesHand => brain.take_any_job_for_the_end(),
+            Mutation::EntryBelieved => brain.believe_entries(),
             Mutation::JobBarsRace => brain.wait_to_compare(),
             Mutation::PauseTrustsGuard => brain.trust_guard_in_pause(),
             Mutation::SuspectedByOneSign => brain.suspect_by_one_sign(),
@@ -211,8 +213,8 @@ impl World {
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let since = agent.view.may_lead_since.or(Some(t));
         let may_lead_since = since.filter(|_| step.verdict.may_lead());
-        let (term, follows) = (step.term, step.follows);
-        agent.view = View { may_lead_since, term, follows, member: step.member };
+        let (term, follows, heard) = (step.term, step.follows, step.heard);
+        agent.view = View { may_lead_since, term, follows, heard, member: step.member };
         let sql = agent.seen.local.sql.as_ref();
         let sync_unsettled = || {
             let Some(proof) = &agent.seen.local.waits_for else { return false };
