@@ -77,6 +77,7 @@ mod tests {
             clone_after_failed_rewind: false,
             clone_when_diverged: false,
             clone_when_wal_is_gone: false,
+            archive: false,
             restores_alone: false,
             pause: Duration::ZERO,
             beats: 0,

@@ -126,6 +126,8 @@ pub struct Local {
     pub waits_for: Option<SyncProof>,
     /// Facts kept beside the data directory.
     pub memory: Memory,
+    /// Why nothing can be noted there just now.
+    pub forgetful: Option<String>,
     /// The positions of slots, for `status`.
     pub slots: BTreeMap<String, u64>,
     /// It is being killed.
@@ -450,6 +452,9 @@ pub struct PeerAnswer {
     /// hart's own: it gets WAL from nobody but the leader of this term, and never again from one of
     /// an earlier term.
     pub follows: Option<Term>,
+    /// hart's own, of a replica beside a lease that may be revoked and is renewed seldom: how long ago the
+    /// last sign of life of its holder came there. `None`: it does not listen.
+    pub unheard: Option<Duration>,
     /// hart's own: the leader that has its word to leave the lease alone.
     pub promised: Option<String>,
     /// hart's own: it holds the lease, whatever its PostgreSQL does.

@@ -137,8 +137,7 @@ impl Postgres {
     /// `pg_rewind` runs `postgres` to learn `restore_command`; with files outside the data directory
     /// it can from PostgreSQL 15 on.
     async fn with_config_file(&self, tool: Tool, settings: &Settings) -> Result<Tool> {
-        let has_archive = settings.recovery.contains_key("restore_command")
-            || settings.parameters.contains_key("restore_command");
+        let has_archive = settings.has_archive();
         let inside = settings.config_dir() == settings.data_dir;
         let tool = if has_archive && inside { tool.arg("--restore-target-wal") } else { tool };
         if inside || self.version(FILES).await?.major < 15 {

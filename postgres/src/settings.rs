@@ -159,6 +159,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Is there a `restore_command`?
+    #[must_use]
+    pub fn has_archive(&self) -> bool {
+        let given = |of: &BTreeMap<String, String>| {
+            of.get("restore_command").is_some_and(|command| !command.trim().is_empty())
+        };
+        given(&self.recovery) || given(&self.parameters)
+    }
+
     /// Settings with PostgreSQL's own defaults: `localhost:5432`, superuser `postgres`, replication
     /// role `replicator`, no passwords.
     pub fn new(

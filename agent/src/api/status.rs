@@ -158,6 +158,7 @@ fn word(handle: &Handle, picture: &Picture<'_>) -> Word {
         may_lead: view.verdict.may_lead(),
         term: view.term,
         follows: view.follows,
+        unheard_ms: view.heard.map(|at| millis(at.until(picture.now))),
         lease: hold(view.hold, picture.now),
         armed: hold(view.armed, picture.now),
         promised: promised(picture),

@@ -112,7 +112,7 @@ pub struct Agent {
     pub(super) fencing: bool,
     pub(super) strays: Strays,
     /// Why this node must not lead, for want of a required watchdog.
-    pub(super) unfit: Option<String>,
+    pub(super) unfit: super::unfit::Unfit,
     /// The guard of a standby is not told to forget its term again before.
     pub(super) disarm_at: hart_ha::time::Time,
     pub(super) applied: Option<Arc<hart_ha::kv::DynamicConfig>>,
@@ -179,6 +179,7 @@ impl Agent {
             }
             self.disarm_given_up(&observation);
             self.look_at_veto(&observation);
+            self.look_at_unfit(observation.now);
             let snapshot = observation.store.snapshot.as_deref();
             match self.clash(snapshot, observation.lease.hold.is_some()) {
                 Clash::None => {}
@@ -216,10 +217,12 @@ impl Agent {
     }
 
     /// A fault in hart itself. Whatever it has led to, PostgreSQL here is ended before it goes on; the
-    /// lease, where there is one, runs out, and another node leads.
+    /// lease, where there is one, is given up, and another node leads: the next run of this agent would
+    /// take it back, and might meet the same fault.
     async fn stop_at_a_fault(&self, what: &str) -> Exit {
         tracing::error!("a fault in hart, PostgreSQL is fenced and the agent ends: {what}");
         self.server.fence().await;
+        self.release_at_once().await;
         Exit::Refused(format!("a fault in hart, please report it with this log: {what}"))
     }
 
@@ -267,6 +270,7 @@ impl Agent {
             self.complaint(&answer, seen.snapshot.as_deref()),
         );
         local.slots = self.slot_positions(&answer);
+        local.forgetful = self.home.trouble(now);
         self.ask_before_promotion(&mut local, hold);
         self.tell_strangers_apart(&mut local, &answer, seen.snapshot.as_deref());
         Observation {

@@ -170,11 +170,11 @@ impl Agent {
         let Checked { tls, consul, left_over } = self.check(&new)?;
         super::logging::renew(&new.log);
         self.renew_consul(&new, &consul);
-        self.unfit = super::unfit::problem(&new);
-        if let Some(problem) = &self.unfit {
+        self.unfit = super::unfit::Unfit::look(&new);
+        if let Some(problem) = &self.unfit.why {
             tracing::error!("this node will not lead: {problem}");
         }
-        self.brain.set_tags(super::unfit::tags(&new, self.unfit.is_some() || self.veto.holds()));
+        self.brain.set_tags(super::unfit::tags(&new, self.unfit.holds() || self.veto.holds()));
         self.brain.set_ever_leads(new.tags.may_fail_over());
         self.brain.set_restores_alone(settings::restores_alone(&new));
         self.logins.renew(new.restapi.authentication.as_ref(), hart_clock::now());
@@ -182,6 +182,7 @@ impl Agent {
         self.config = std::sync::Arc::new(new);
         let dynamic = self.applied.clone().unwrap_or_default();
         let (settings, warnings) = settings::postgres(&self.config, &dynamic);
+        self.brain.set_archive(settings.has_archive());
         for warning in warnings {
             tracing::warn!("{warning}");
         }

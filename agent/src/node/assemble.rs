@@ -431,5 +431,6 @@ fn blank(config: &Config) -> View {
         observation: None,
         term: 0,
         follows: None,
+        heard: None,
     }
 }

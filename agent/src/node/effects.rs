@@ -6,6 +6,7 @@ use hart_ha::observation::Observation;
 
 use super::agent::{Agent, Effect};
 use super::lease_task::Order as LeaseOrder;
+use super::unfit::Unfit;
 
 /// The pause before a guard that was not disarmed is told again.
 const DISARM_AGAIN: Duration = Duration::from_secs(1);
@@ -47,9 +48,27 @@ impl Agent {
     /// The lease goes back, before PostgreSQL could be promoted under it, and another node leads.
     fn is_unfit(&mut self, why: String) {
         tracing::error!("this node cannot lead: {why}");
-        self.unfit = Some(why);
+        self.unfit = Unfit { why: Some(why), until: hart_clock::now() + self.ttl() };
         self.brain.set_tags(super::unfit::tags(&self.config, true));
         self.release();
+    }
+
+    /// What the guard refused may have passed: a device that somebody had open for a moment, a lease of which
+    /// too little was left. After a ttl this node is a candidate again, unless the reason shows.
+    pub(super) fn look_at_unfit(&mut self, now: hart_ha::time::Time) {
+        if !self.unfit.holds() || now < self.unfit.until {
+            return;
+        }
+        let why = super::unfit::problem(&self.config);
+        self.unfit = Unfit { why, until: now + self.ttl() };
+        if !self.unfit.holds() {
+            tracing::info!("this node may lead again: the watchdog was refused a while ago");
+            self.brain.set_tags(super::unfit::tags(&self.config, self.veto.holds()));
+        }
+    }
+
+    fn ttl(&self) -> Duration {
+        self.applied.as_ref().map_or(Duration::from_secs(1), |config| config.ttl)
     }
 
     /// A standby that gave the lease up before it was promoted need not die at its deadline. That

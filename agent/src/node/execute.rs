@@ -45,8 +45,7 @@ impl Agent {
                 command => self.perform(command.clone(), step, observation),
             }
         }
-        if let Some(broken) = self.broken.take().filter(|_| observation.lease.hold.is_some()) {
-            // A reign that is not written down must not begin. The lease runs out.
+        if let Some(broken) = self.broken.take().filter(|_| is_vital(observation)) {
             return Some(Exit::Refused(broken));
         }
         exit
@@ -392,14 +391,15 @@ impl Agent {
         let config = &step.config;
         let order = LeaseOrder::Configure(config.ttl, config.renew_every());
         let _ = self.lease.orders.send(order);
-        let pause = super::health::pause(config.unhealthy_timeout);
-        let _ = self.monitor.orders.send(MonitorOrder::Health(pause));
+        let pace = super::health::Pace::of(config.unhealthy_timeout);
+        let _ = self.monitor.orders.send(MonitorOrder::Health(pace));
         let changed = self.applied.replace(config.clone());
         for change in changed.iter().flat_map(|old| command_changes(old, config)) {
             let CommandChange { name, old, new } = change;
             tracing::info!("the shared settings change {name}: {old:?} → {new:?}");
         }
         let (settings, warnings) = settings::postgres(&self.config, config);
+        self.brain.set_archive(settings.has_archive());
         for warning in shared_without_effect(config).into_iter().chain(warnings) {
             tracing::warn!("{warning}");
         }
@@ -478,7 +478,7 @@ impl Agent {
             armed: local.armed,
             layers: guard.map(|guard| guard.layers),
             watchdog: guard.map(|guard| guard.watchdog),
-            watchdog_failed: self.unfit.is_some() || (missing && required),
+            watchdog_failed: self.unfit.holds() || (missing && required),
             traffic: self.server.traffic(),
             phase: step.phase.clone(),
             verdict: step.verdict.clone(),
@@ -495,6 +495,7 @@ impl Agent {
             observation: Some(Arc::new(observation.clone())),
             term: step.term,
             follows: step.follows,
+            heard: step.heard,
         }));
         self.changes.send_modify(|count| *count += 1);
         self.refreshing.retain_mut(|(looked, _)| {
@@ -651,6 +652,12 @@ fn written(write: &Write) -> String {
 
 fn joined(names: &BTreeSet<String>) -> String {
     names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// A reign that is not written down must not go on. One that has not begun the brain gives up.
+fn is_vital(seen: &Observation) -> bool {
+    let writes = seen.local.sql.as_ref().is_some_and(|sql| !sql.in_recovery);
+    seen.lease.hold.is_some_and(|hold| writes || seen.local.memory.term >= hold.term)
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use tokio::sync::{Notify, watch};
 
 use super::monitor::Answer;
 
-/// How long a question may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a question may take, at least and at most.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// The pause between questions, as long as nothing else is said.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1000), Duration::from_millis(3000));
 /// The pause until the first good answer, what comes up being known to be well soon after; and while
@@ -42,21 +42,35 @@ pub struct Health {
 /// How many starts of the server have been seen; even: it is down.
 pub type Generation = u64;
 
-/// The pause between questions for this `unhealthy_timeout`.
-pub fn pause(unhealthy_timeout: Option<Duration>) -> Duration {
-    unhealthy_timeout.map_or(PAUSE.1, |patience| patience / 4).clamp(PAUSE.0, PAUSE.1)
+/// How often is asked, and how long for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Between questions.
+    pause: Duration,
+    /// For an answer.
+    patience: Duration,
+}
+
+impl Pace {
+    /// That for this `unhealthy_timeout`: what hangs is noticed before it is over.
+    pub fn of(unhealthy_timeout: Option<Duration>) -> Self {
+        let part = |n: u32, (least, most): (Duration, Duration)| {
+            unhealthy_timeout.map_or(most, |whole| whole / n).clamp(least, most)
+        };
+        Self { pause: part(4, PAUSE), patience: part(2, PATIENCE) }
+    }
 }
 
 /// Starts the task.
 pub fn start(
     postgres: Postgres,
     up: watch::Receiver<Generation>,
-    every: watch::Receiver<Duration>,
+    pace: watch::Receiver<Pace>,
     answer: watch::Receiver<Answer>,
     wake: Arc<Notify>,
 ) -> watch::Receiver<Health> {
     let (sender, health) = watch::channel(Health::default());
-    let doctor = Doctor { postgres, up, every, answer, sender, wake };
+    let doctor = Doctor { postgres, up, pace, answer, sender, wake };
     tokio::spawn(doctor.run());
     health
 }
@@ -64,7 +78,7 @@ pub fn start(
 struct Doctor {
     postgres: Postgres,
     up: watch::Receiver<Generation>,
-    every: watch::Receiver<Duration>,
+    pace: watch::Receiver<Pace>,
     answer: watch::Receiver<Answer>,
     sender: watch::Sender<Health>,
     wake: Arc<Notify>,
@@ -140,9 +154,13 @@ impl Doctor {
             let cramped = self.cramped().await;
             self.tell(Health { trouble, wal_gone, cramped });
             self.keep_log_short(&mut patient).await;
-            let pause = *self.every.borrow();
+            let pause = self.pace.borrow().pause;
             tokio::time::sleep(if in_doubt { pause.min(SOON) } else { pause }).await;
         }
+    }
+
+    fn patience(&self) -> Duration {
+        self.pace.borrow().patience
     }
 
     fn tell(&self, health: Health) {
@@ -169,8 +187,8 @@ impl Doctor {
     }
 
     async fn ask(&self, patient: &mut Patient) -> Found {
-        sort(self.postgres.ping(PATIENCE).await)?;
-        match self.postgres.storage_problem(PATIENCE).await {
+        sort(self.postgres.ping(self.patience()).await)?;
+        match self.postgres.storage_problem(self.patience()).await {
             Ok(None) => {}
             Ok(Some(what)) => return Err(Finding { what, silent: false }),
             Err(error @ hart_postgres::Error::Deadline { .. }) => {
@@ -178,7 +196,7 @@ impl Doctor {
             }
             Err(error) => tracing::debug!("{}", Chain(&error)),
         }
-        let ends = match self.postgres.wal_ends(PATIENCE).await {
+        let ends = match self.postgres.wal_ends(self.patience()).await {
             Ok(ends) => ends,
             Err(error) => return sort(Err(error)),
         };
@@ -187,7 +205,7 @@ impl Doctor {
         patient.pending = pending;
         if stands_still {
             // An open transaction may be all; a commit tells.
-            return match self.postgres.write_wal(PATIENCE).await {
+            return match self.postgres.write_wal(self.patience()).await {
                 Err(LinkError::Timeout { .. }) => {
                     let what = "the disk under pg_wal takes no WAL: a commit hangs".to_owned();
                     Err(Finding { what, silent: true })
@@ -205,7 +223,7 @@ impl Doctor {
         if !standby {
             return None;
         }
-        self.postgres.promotion_lacks(PATIENCE).await.unwrap_or_else(|error| {
+        self.postgres.promotion_lacks(self.patience()).await.unwrap_or_else(|error| {
             tracing::debug!("{}", Chain(&error));
             None
         })
@@ -219,7 +237,8 @@ impl Doctor {
                 || probe.receiver.as_ref().is_some_and(hart_postgres::Receiver::streaming)
         });
         let log = self.log();
-        let found = self.postgres.missing_wal(log, patient.log_from, PATIENCE).await.ok().flatten();
+        let found =
+            self.postgres.missing_wal(log, patient.log_from, self.patience()).await.ok().flatten();
         let Some(found) = found.filter(|_| !fine) else {
             patient.complaint = Default::default();
             return None;
@@ -246,7 +265,7 @@ impl Doctor {
         if !patient.questions.is_multiple_of(LOG_LOOK) {
             return;
         }
-        match self.postgres.cap_log(self.log(), LOG_LIMIT, PATIENCE).await {
+        match self.postgres.cap_log(self.log(), LOG_LIMIT, self.patience()).await {
             Ok(true) => {
                 patient.log_from = 0;
                 tracing::info!("the log of PostgreSQL was put aside as postgresql.log.1");
@@ -294,7 +313,7 @@ mod tests {
 
     #[test]
     fn silence_and_a_full_disk_are() {
-        let silence = LinkError::Timeout { what: "a new connection", within: PATIENCE };
+        let silence = LinkError::Timeout { what: "a new connection", within: PATIENCE.1 };
         assert!(sort(Err(silence)).is_err_and(|finding| finding.silent));
         assert!(sort(Err(refused("53100"))).is_err_and(|finding| !finding.silent));
     }
@@ -327,9 +346,15 @@ mod tests {
 
     #[test]
     fn questions_come_often_enough_for_the_timeout() {
-        assert_eq!(pause(Some(Duration::from_secs(10))), Duration::from_millis(2500));
-        assert_eq!(pause(Some(Duration::from_secs(600))), PAUSE.1);
-        assert_eq!(pause(Some(Duration::from_millis(10))), PAUSE.0);
-        assert_eq!(pause(None), PAUSE.1);
+        let pace = |seconds: f64| Pace::of(Some(Duration::from_secs_f64(seconds)));
+        let ms = |pause, patience| Pace {
+            pause: Duration::from_millis(pause),
+            patience: Duration::from_millis(patience),
+        };
+        assert_eq!(pace(10.0), ms(2500, 5000));
+        assert_eq!(pace(3.0), ms(1000, 1500));
+        assert_eq!(pace(600.0), ms(3000, 5000));
+        assert_eq!(pace(0.01), ms(1000, 1000));
+        assert_eq!(Pace::of(None), ms(3000, 5000));
     }
 }

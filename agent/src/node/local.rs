@@ -158,6 +158,7 @@ impl Known {
             control: self.control.clone().filter(|_| !up),
             waits_for: self.proof.clone(),
             memory,
+            forgetful: None,
             slots: Default::default(),
             killing: self.killing.clone(),
             trouble: self.health.trouble.clone().filter(|_| up),

@@ -34,7 +34,7 @@ pub enum Order {
     /// Look this often.
     Every(Duration),
     /// So often it is asked whether the server is of any use.
-    Health(Duration),
+    Health(health::Pace),
     /// Look now; the sender is dropped after that.
     Now(Option<oneshot::Sender<()>>),
 }
@@ -57,10 +57,10 @@ pub fn start(postgres: Postgres, wake: Arc<Notify>) -> MonitorLink {
     let (orders, inbox) = mpsc::unbounded_channel();
     let (sender, answer) = watch::channel(Answer::default());
     let (generation, runs) = watch::channel(0);
-    let (pause, pauses) = watch::channel(health::pause(None));
-    let health = health::start(postgres.clone(), runs, pauses, answer.clone(), wake.clone());
+    let (pace, paces) = watch::channel(health::Pace::of(None));
+    let health = health::start(postgres.clone(), runs, paces, answer.clone(), wake.clone());
     let every = Duration::from_secs(1);
-    let monitor = Monitor { postgres, sender, wake, up: false, every, generation, pause };
+    let monitor = Monitor { postgres, sender, wake, up: false, every, generation, pace };
     tokio::spawn(monitor.run(inbox));
     MonitorLink { orders, answer, health }
 }
@@ -72,7 +72,7 @@ struct Monitor {
     up: bool,
     every: Duration,
     generation: watch::Sender<Generation>,
-    pause: watch::Sender<Duration>,
+    pace: watch::Sender<health::Pace>,
 }
 
 impl Monitor {
@@ -109,7 +109,7 @@ impl Monitor {
     fn take(&mut self, order: Order, waiters: &mut Vec<Option<oneshot::Sender<()>>>) {
         match order {
             Order::Every(every) => self.every = every,
-            Order::Health(pause) => drop(self.pause.send_replace(pause)),
+            Order::Health(pace) => drop(self.pace.send_replace(pace)),
             Order::Now(done) => waiters.push(done),
             Order::Up => {
                 self.up = true;

@@ -79,7 +79,7 @@ impl Agent {
             jobs: Jobs::new(parts.postgres.clone(), parts.server.clone(), parts.wake.clone()),
             callbacks: Arc::new(Callbacks::new(&parts.postgres, parts.recorder.journal())),
             veto: Veto::default(),
-            unfit: unfit::problem(&parts.config),
+            unfit: unfit::Unfit::look(&parts.config),
             begun: parts.config.clone(),
             config: parts.config,
             known_settings: parts.known_settings,

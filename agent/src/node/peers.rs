@@ -121,6 +121,7 @@ impl From<PeerStatus> for PeerAnswer {
             may_lead: Some(hart.may_lead),
             term: hart.term,
             follows: hart.follows,
+            unheard: hart.unheard_ms.map(Duration::from_millis),
             promised: hart.promised.map(|promised| promised.to),
             // An agent that has just started has not got its lease back, and its guard lets PostgreSQL
             // write all the same.

@@ -31,6 +31,8 @@ pub fn brain(config: &Config, instance: &str, shared: &DynamicConfig) -> brain::
         clone_after_failed_rewind: postgresql.remove_data_directory_on_rewind_failure,
         clone_when_diverged: postgresql.remove_data_directory_on_diverged_timelines,
         clone_when_wal_is_gone: postgresql.remove_data_directory_on_missing_wal,
+        // Known with the shared settings.
+        archive: false,
         restores_alone: restores_alone(config),
         pause: config.pgbouncer.as_ref().map_or(Duration::ZERO, |poolers| poolers.pause_timeout),
         beats: fastrand::u64(BEATS),

@@ -182,6 +182,19 @@ impl Agent {
         }
     }
 
+    /// Before the agent ends, and where nothing here can write.
+    pub(super) async fn release_at_once(&self) {
+        const WORD: Duration = Duration::from_secs(1);
+        let mut standing = self.lease.standing.clone();
+        let Some(hold) = standing.borrow().lease.hold else { return };
+        if let Err(obstacle) = self.server.is_harmless(false).await {
+            return tracing::error!("the lease is not given up: {obstacle:?}");
+        }
+        let _ = self.lease.orders.send(Order::Release(hold.term));
+        let given_up = standing.wait_for(|it| it.lease.hold.is_none() && !it.lease.busy);
+        let _ = tokio::time::timeout(WORD, given_up).await;
+    }
+
     pub(super) fn hand_over(&mut self, heir: Heir) {
         let hold = self.lease.standing.borrow().lease.hold;
         if let Some(hold) = hold {

@@ -3,6 +3,7 @@
 use hart_config::{Config, WatchdogDriver, WatchdogMode};
 use hart_guard::WatchdogSpec;
 use hart_ha::kv::Tags;
+use hart_ha::time::Time;
 use nix::unistd::{AccessFlags, access};
 
 /// What the guard is told.
@@ -27,6 +28,27 @@ pub fn problem(config: &Config) -> Option<String> {
         spec.device.display(),
         errno.desc()
     ))
+}
+
+/// Whether this node may not lead for want of a watchdog.
+#[derive(Debug)]
+pub struct Unfit {
+    /// Why not.
+    pub why: Option<String>,
+    /// When that is looked at again: what the guard refused may have passed.
+    pub until: Time,
+}
+
+impl Unfit {
+    /// As far as it shows without the guard.
+    pub fn look(config: &Config) -> Self {
+        Self { why: problem(config), until: Time::ZERO }
+    }
+
+    /// It is so.
+    pub fn holds(&self) -> bool {
+        self.why.is_some()
+    }
 }
 
 /// The tags that count: an unfit node is one that is not to be promoted.

@@ -78,6 +78,8 @@ pub struct View {
     pub term: u64,
     /// Of a replica: the term whose leader is the only one that it gets WAL from.
     pub follows: Option<u64>,
+    /// Of a replica that listens for the holder of the lease: when it last heard from it.
+    pub heard: Option<Time>,
 }
 
 impl View {

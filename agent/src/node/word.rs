@@ -16,6 +16,10 @@ pub struct Word {
     /// Of a replica: the term whose leader is the only one that it gets WAL from.
     #[serde(deserialize_with = "Option::deserialize")]
     pub follows: Option<u64>,
+    /// Of a replica that listens for the holder of the lease: how long ago it last heard from it, in
+    /// milliseconds.
+    #[serde(default)]
+    pub unheard_ms: Option<u64>,
     /// The lease, if it is its own.
     #[serde(deserialize_with = "Option::deserialize")]
     pub lease: Option<Deadline>,

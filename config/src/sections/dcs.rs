@@ -75,7 +75,8 @@ pub(crate) const KEYS: &[KeyDoc] = &[
         "bootstrap.dcs.unhealthy_timeout",
         Kind::Seconds,
         "How long a primary may take no connections, or have no disk to write to, before a healthy \
-         node takes over; at least one ttl; 0: for ever. Without it twice the ttl, at least 10 s.",
+         node takes over; 0: for ever. In synchronous mode, where that node has everything, 3 s if nothing \
+         is given, and 2 s at least; else twice the ttl, at least 10 s, and one ttl at least.",
     ),
     key(
         "bootstrap.dcs.member_slots_ttl",

@@ -51,6 +51,14 @@ impl Brain {
         }
     }
 
+    /// For the simulator, which must notice: what the leader's entry has proved once is proved for good.
+    #[doc(hidden)]
+    pub fn believe_entries(&mut self) {
+        if let Some(given) = &mut self.must_clone {
+            given.by_entry = false;
+        }
+    }
+
     /// Does what was proved against a leader's data bind this node? Whoever is named in a published set
     /// that is not that leader's has every acknowledged commit, which that leader then has not.
     pub(super) fn data_is_given_up(&self, turn: &Turn<'_>, snapshot: &Snapshot) -> bool {
@@ -96,7 +104,7 @@ impl Brain {
     /// Why what is here is to be made anew from this leader.
     pub(super) fn why_anew(
         &self,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
         leader: &Member,
         upstream: &Upstream,
     ) -> Option<String> {
@@ -108,8 +116,8 @@ impl Brain {
             _ => None,
         };
         let streams = turn.obs.local.sql.as_ref().is_some_and(|sql| sql.streaming);
-        let found = self.must_clone.as_ref().map(|given| &given.proof);
-        found.or(gone.filter(|_| !streams)).cloned()
+        let gone = gone.filter(|_| !streams && self.counts_as_gone(turn));
+        self.must_clone.as_ref().map(|given| &given.proof).or(gone).cloned()
     }
 
     /// What is here is a whole cluster.

@@ -76,6 +76,7 @@ impl Brain {
             Self::has_data,
             Self::is_healthy,
             Self::has_room,
+            Self::can_note,
             Self::in_failsafe_list,
             Self::is_whole,
             Self::in_sync_set,
@@ -90,6 +91,12 @@ impl Brain {
     fn has_room(&self, turn: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {
         let cramped = turn.obs.local.cramped.as_ref().filter(|_| turn.is_replica())?;
         Some(refuse("room", cramped.clone(), "make room on that file system"))
+    }
+
+    /// It could not note the term of its reign, and would give the lease up again.
+    fn can_note(&self, turn: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {
+        let why = turn.obs.local.forgetful.clone()?;
+        Some(refuse("state directory", why, "mend that file system, or make room on it"))
     }
 
     fn not_stopping(&self, turn: &Turn<'_>, _: &Snapshot) -> Option<Verdict> {

@@ -237,6 +237,10 @@ impl JobLog {
         (count >= REWINDS_MAX).then_some((count, self.error(job)?))
     }
 
+    pub fn forget_gone_wal(&mut self) {
+        self.compared.take_if(|compared| matches!(compared.found, Found::WalGone(_)));
+    }
+
     pub fn forget_comparison(&mut self) {
         self.compared = None;
     }

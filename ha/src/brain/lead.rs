@@ -29,9 +29,7 @@ impl Brain {
             return self.lead_nothing(turn);
         }
         if turn.obs.local.memory.term < hold.term {
-            turn.phase("noting the new term");
-            let reason = "the term must outlive a wiped store";
-            return turn.push(Command::Remember { term: hold.term }, reason);
+            return self.notes_term(turn, hold);
         }
         if self.is_not_shown(turn, snapshot, hold) {
             return;
@@ -69,6 +67,26 @@ impl Brain {
     }
 
     /// PostgreSQL is gone: the lease goes back.
+    /// Nothing is done in a reign before its term is on the disk. A disk that does not take it must not
+    /// keep the others from leading: the agent would renew for ever.
+    fn notes_term(&mut self, turn: &mut Turn<'_>, hold: Hold) {
+        let since = self.noting.filter(|(term, _)| *term == hold.term).map(|(_, since)| since);
+        let since = since.unwrap_or(turn.now());
+        self.noting = Some((hold.term, since));
+        let due = since + turn.config.ttl / 2;
+        let why = turn.obs.local.forgetful.clone();
+        let harmless = !turn.is_running() || turn.is_replica();
+        if harmless && (why.is_some() || turn.now() >= due) && turn.obs.job.is_none() {
+            let why = why.unwrap_or_else(|| "the state directory's disk is too slow".to_owned());
+            turn.phase("giving the lease up");
+            return self.release(turn, format!("the new term cannot be noted: {why}"));
+        }
+        turn.phase("noting the new term");
+        turn.wake_at(due);
+        let reason = "the term must outlive a wiped store";
+        turn.push(Command::Remember { term: hold.term }, reason);
+    }
+
     pub(super) fn release(&mut self, turn: &mut Turn<'_>, reason: String) {
         self.note_given_up(turn, Command::Release);
         match turn.obs.lease.hold.filter(|_| self.former_until(turn).is_some()) {

@@ -39,6 +39,7 @@ mod failsafe;
 mod failsafe_tests;
 mod fencing;
 mod follow;
+mod hearing;
 mod held_up;
 mod jobs;
 mod lead;
@@ -76,6 +77,7 @@ pub use turn::{Decision, Step};
 
 use crate::command::{Command, Exit};
 use crate::kv::{DynamicConfig, Lease, Member, Tags, Term};
+use crate::lsn::Lsn;
 use crate::observation::{Data, Observation, SyncProof};
 use crate::store::{Index, Snapshot};
 use crate::time::Time;
@@ -116,6 +118,8 @@ pub struct Settings {
     pub clone_when_diverged: bool,
     /// A replica whose next WAL is nowhere to be had is cloned anew.
     pub clone_when_wal_is_gone: bool,
+    /// There is a `restore_command`, which may bring what the leader has not got any more.
+    pub archive: bool,
     /// One of the ways to make a replica needs no leader.
     pub restores_alone: bool,
     /// How long it may take to pause the PgBouncers of this host; zero: there are none.
@@ -188,6 +192,11 @@ pub struct Brain {
     follows: Option<Term>,
     /// Of a standby: what it knows of a holder that is silent.
     suspicion: revoke::Suspicion,
+    /// Since when the term of this reign waits for the disk.
+    noting: Option<(Term, Time)>,
+    /// Where a replica stands that says that its WAL is gone, and since when.
+    stands: Option<(Lsn, Time)>,
+    hearing: hearing::Hearing,
     /// The lease of this node was taken by another one before it was over.
     deposed: bool,
     /// Whether standbys confirm what is written.
@@ -269,6 +278,9 @@ impl Brain {
             unheard: None,
             follows: None,
             suspicion: revoke::Suspicion::default(),
+            noting: None,
+            stands: None,
+            hearing: hearing::Hearing::default(),
             deposed: false,
             confirmations: sync::Confirmations::default(),
             comeback: sync::Comeback::default(),
@@ -364,7 +376,8 @@ impl Brain {
         let term = self.watch.term().max(observation.local.memory.term);
         let refused = self.refused.clone();
         let revocable = self.is_to_be_revocable(&turn);
-        Step { follows: self.follows, open, revocable, ..turn.finish(member, term, refused) }
+        let heard = self.heard_of(&turn);
+        Step { follows: self.follows, heard, open, revocable, ..turn.finish(member, term, refused) }
     }
 
     /// The stored settings; those last seen, where the store has lost them; before that the file's.
@@ -390,7 +403,9 @@ impl Brain {
             self.after_job(finished, observation.local.memory.term);
         }
         self.patience.step(observation.now);
-        self.note_received(observation);
+        self.note_began(observation.now);
+        self.note_hearing(observation);
+        self.note_standing(observation);
         if observation.local.sql.is_none() {
             self.comeback.goes_away();
         }

@@ -29,8 +29,12 @@ impl Brain {
             return;
         }
         match self.current_leader(turn, snapshot) {
-            Some(_) if self.revokes(turn, snapshot) => {}
-            Some(leader) => self.follow(turn, snapshot, &leader),
+            Some(leader) => {
+                self.listens(turn, snapshot);
+                if !self.revokes(turn, snapshot) {
+                    self.follow(turn, snapshot, &leader);
+                }
+            }
             None => self.without_leader(turn, snapshot),
         }
     }

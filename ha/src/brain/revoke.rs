@@ -7,7 +7,8 @@
 //! suspicion → turning away → one transaction → voters (with a quorum) → promotion
 //!
 //! - **Suspicion** never rests on one sign: Consul has shown no renewal although one was due, REST of
-//!   the holder is silent (a host that refuses is there), and no WAL comes from it.
+//!   the holder is silent (a host that refuses is there), and no WAL comes from it. Where renewals are
+//!   rare, another member that hears nothing, either, stands for the one that is not due (`hearing.rs`).
 //! - **Turning away:** this node's WAL receiver has ended. In mode `on` commits wait for each published
 //!   standby, so from then on the holder acknowledges nothing. With a quorum, voters follow when they see
 //!   the new lease, and nobody is promoted before enough of them do (`sync/vote.rs`).
@@ -29,25 +30,22 @@ use crate::command::{Command, Job};
 use crate::keeper::{Former, Hold};
 use crate::kv::{Lease, SyncState, SynchronousMode, Takeover, Term};
 use crate::lease::challenger_wait;
-use crate::lsn::Lsn;
 use crate::observation::{Observation, RunningJob, Sql};
 use crate::store::{Index, Snapshot};
 use crate::time::Time;
 
 /// A renewal may be so late, and is none that is missing.
-const LATE: Duration = Duration::from_millis(250);
+pub(super) const LATE: Duration = Duration::from_millis(250);
 /// Asked so soon after a renewal was due.
 const DUE: Duration = Duration::from_millis(50);
 /// How long a member may take to answer over REST.
-const ANSWER: Duration = Duration::from_millis(350);
+pub(super) const ANSWER: Duration = Duration::from_millis(350);
 /// The pause between two looks at the WAL that comes.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What a standby knows of a holder that it suspects.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Suspicion {
-    /// What had been received, and since when no more has come.
-    received: Option<(Lsn, Time)>,
     /// This node has turned away.
     turned: Option<Turned>,
     /// When it last returned, for nothing had come of it.
@@ -104,17 +102,6 @@ impl Brain {
         turn.obs.lease.former.filter(|until| turn.now() < *until)
     }
 
-    /// Since when has no WAL come?
-    pub(super) fn note_received(&mut self, seen: &Observation) {
-        self.suspicion.began.get_or_insert(seen.now);
-        let sql = seen.local.sql.as_ref().filter(|sql| sql.in_recovery);
-        let known = self.suspicion.received;
-        self.suspicion.received = sql.map(|sql| match known {
-            Some((lsn, since)) if lsn == sql.receive_lsn => (lsn, since),
-            _ => (sql.receive_lsn, sql.at),
-        });
-    }
-
     /// Takes the lease of a holder that is not there, if everything allows it. True: that is being done,
     /// and nothing else.
     pub(super) fn revokes(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) -> bool {
@@ -126,7 +113,10 @@ impl Brain {
         if !self.remembers_promises(turn, lease) {
             return self.returns(turn);
         }
-        let Some(signs) = self.signs_of_absence(turn, lease) else { return self.returns(turn) };
+        let missed = self.signs_of_absence(turn, lease);
+        let Some(signs) = missed.or_else(|| self.is_heard_by_nobody(turn, snapshot)) else {
+            return self.returns(turn);
+        };
         // Who is placed better is waited for as long as the lease lasts.
         self.patience.compare(self.free_at(turn), turn.now(), turn.config.ttl);
         if let Some(obstacle) = self.obstacle(turn, snapshot) {
@@ -147,6 +137,11 @@ impl Brain {
             self.take(turn, snapshot, lease, &signs);
         }
         true
+    }
+
+    /// Since when this agent runs.
+    pub(super) fn note_began(&mut self, now: Time) {
+        self.suspicion.began.get_or_insert(now);
     }
 
     /// A promise to leave the lease alone is forgotten in a restart. Whoever waits for the end of a lease
@@ -227,15 +222,6 @@ impl Brain {
             let since = turn.now().since(quiet).as_secs_f32();
             format!("no renewal for {since:.1} s, no answer over REST, no WAL")
         })
-    }
-
-    /// The third sign: nothing has come from the holder for a while, or there is no connection to it.
-    fn nothing_comes(&self, turn: &Turn<'_>) -> bool {
-        let Some(sql) = &turn.obs.local.sql else { return false };
-        let quiet = turn.config.suspect_after / 3;
-        let known = self.suspicion.received;
-        let stands = known.is_some_and(|(_, since)| sql.asked >= since + quiet);
-        !sql.streaming || stands
     }
 
     /// Its WAL receiver is gone, by a look that was asked for after PostgreSQL had been told to follow

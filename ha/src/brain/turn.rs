@@ -42,6 +42,8 @@ pub struct Step {
     pub term: Term,
     /// Of a replica: the term whose leader is the only one that it gets WAL from.
     pub follows: Option<Term>,
+    /// Of a replica beside a lease that may be revoked: the last sign of life of its holder.
+    pub heard: Option<Time>,
     /// A lease of this node's is to have no end.
     pub open: bool,
     /// It is to say that a standby may take it before it is over.
@@ -213,6 +215,7 @@ impl<'a> Turn<'a> {
             member,
             term,
             follows: None,
+            heard: None,
             open: false,
             revocable: false,
             warning: self.warning,

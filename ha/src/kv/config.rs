@@ -126,6 +126,12 @@ pub const SUSPECT_MAX: Duration = TTL_MAX;
 /// be taken for a sick one.
 pub const UNHEALTHY_MIN: Duration = Duration::from_secs(10);
 
+/// The default of `unhealthy_timeout` in synchronous mode.
+pub const UNHEALTHY_SYNC: Duration = Duration::from_secs(3);
+
+/// The least `unhealthy_timeout` in synchronous mode: two questions that are not answered.
+const UNHEALTHY_LEAST: Duration = Duration::from_secs(2);
+
 impl DynamicConfig {
     /// Reads the stored form.
     ///
@@ -160,7 +166,7 @@ impl DynamicConfig {
                 .unwrap_or(1)
                 .max(1),
             maximum_lag_on_syncnode: top.limit("maximum_lag_on_syncnode")?,
-            unhealthy_timeout: top.unhealthy_timeout(ttl)?,
+            unhealthy_timeout: top.unhealthy_timeout(ttl, top.synchronous_mode()?)?,
             member_slots_ttl: top.seconds("member_slots_ttl", 1800.0)?,
             slots: PermanentSlots::read(&raw),
             postgresql: PostgresqlSection {
@@ -270,10 +276,18 @@ impl<'a> Fields<'a> {
         Ok(u64::try_from(number).ok())
     }
 
-    fn unhealthy_timeout(&self, ttl: Duration) -> Result<Option<Duration>, ConfigError> {
-        let default = (ttl * 2).max(UNHEALTHY_MIN);
+    /// A standby that takes over in synchronous mode has everything: a false alarm loses nothing there.
+    fn unhealthy_timeout(
+        &self,
+        ttl: Duration,
+        mode: SynchronousMode,
+    ) -> Result<Option<Duration>, ConfigError> {
+        let (default, least) = match mode {
+            SynchronousMode::Off => ((ttl * 2).max(UNHEALTHY_MIN), ttl),
+            _ => (UNHEALTHY_SYNC, UNHEALTHY_LEAST),
+        };
         let given = self.seconds("unhealthy_timeout", default.as_secs_f64())?;
-        Ok((!given.is_zero()).then(|| given.max(ttl)))
+        Ok((!given.is_zero()).then(|| given.max(least)))
     }
 
     fn synchronous_mode(&self) -> Result<SynchronousMode, ConfigError> {
@@ -409,6 +423,14 @@ mod tests {
         assert_eq!(config.maximum_lag_on_syncnode, Some(1024));
         let short = read(json!({"ttl": 4, "unhealthy_timeout": 1})).unwrap();
         assert_eq!(short.unhealthy_timeout, Some(Duration::from_secs(4)), "at least one ttl");
+        let sync = |timeout: Value| {
+            let mut raw = json!({"ttl": 15, "synchronous_mode": "quorum"});
+            raw["unhealthy_timeout"] = timeout;
+            read(raw).unwrap().unhealthy_timeout
+        };
+        assert_eq!(sync(Value::Null), Some(UNHEALTHY_SYNC), "whatever the ttl");
+        assert_eq!(sync(json!(1)), Some(UNHEALTHY_LEAST));
+        assert_eq!((sync(json!(20)), sync(json!(0))), (Some(Duration::from_secs(20)), None));
         assert!(read(json!({"maximum_lag_on_syncnode": "much"})).is_err());
     }
 

@@ -53,6 +53,7 @@ impl World {
             may_lead: Some(agent.view.may_lead_since.is_some()),
             term: agent.view.term,
             follows: agent.view.follows,
+            unheard: agent.view.heard.map(|at| agent.seen.now.since(at)),
             promised: agent
                 .standing
                 .promised

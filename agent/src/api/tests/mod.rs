@@ -176,6 +176,7 @@ pub fn replica() -> View {
         observation: None,
         term: 0,
         follows: None,
+        heard: None,
     }
 }
 

@@ -61,6 +61,8 @@ pub(super) struct Node {
     pub member: Member,
     pub verdict: Option<Verdict>,
     pub follows: Option<u64>,
+    /// When it last heard from the holder of the lease, if it listens.
+    pub heard: Option<Time>,
     pub phase: String,
 }
 
@@ -81,6 +83,7 @@ impl Node {
             clone_after_failed_rewind: seen.clone_after_failed_rewind,
             clone_when_diverged: seen.clone_when_diverged,
             clone_when_wal_is_gone: false,
+            archive: false,
             restores_alone: false,
             // Poolers have no part in what is simulated.
             pause: Duration::ZERO,
@@ -109,6 +112,7 @@ impl Node {
             member,
             verdict: None,
             follows: None,
+            heard: None,
             phase: String::new(),
         }
     }
@@ -221,6 +225,7 @@ impl Node {
             may_lead: self.verdict.as_ref().map(Verdict::may_lead),
             term: self.local.memory.term,
             follows: self.follows,
+            unheard: self.heard.map(|at| now.since(at)),
             promised: self.keeper.promised(now).map(|given| given.holder.clone()),
             holds: self.keeper.hold(now).is_some(),
             failsafe: self.local.memory.failsafe.clone(),
@@ -369,6 +374,7 @@ impl Node {
         self.member = step.member.clone();
         self.verdict = Some(step.verdict.clone());
         self.follows = step.follows;
+        self.heard = step.heard;
         self.phase.clone_from(&step.phase);
         step
     }

@@ -14,9 +14,12 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hart_ha::lsn::{Lsn, Timeline};
 use hart_ha::observation::Memory;
+use hart_ha::time::Time;
+use hart_types::Chain;
 use nix::fcntl::Flock;
 use tokio::sync::Notify;
 
@@ -24,6 +27,10 @@ use facts::{Facts, io_error, read, save};
 use lock::{lock, place};
 use scribe::{Scribe, Written};
 
+/// A write that takes longer keeps a node from leading until it is done.
+const SLOW: Duration = Duration::from_secs(2);
+/// The pause after a write that failed.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// So many former identities are remembered: the machine may be started anew more than once in a pause.
 const FORMER_MAX: usize = 8;
 
@@ -56,6 +63,10 @@ pub struct Home {
     wanted: Facts,
     /// Who writes them, once the loop runs, which must not wait for a disk.
     scribe: Option<Scribe>,
+    /// Since when a write is under way.
+    pending: Option<Time>,
+    /// Why the last one failed, and when it was tried again.
+    failed: Option<(String, Time)>,
     _lock: Flock<File>,
 }
 
@@ -90,7 +101,8 @@ impl Home {
         let place = place(&lock).map_err(io_error("look at", &path))?;
         let facts = read(dir)?;
         let (dir, wanted) = (dir.to_owned(), facts.clone());
-        let mut home = Self { dir, facts, wanted, scribe: None, _lock: lock };
+        let (scribe, pending, failed) = (None, None, None);
+        let mut home = Self { dir, facts, wanted, scribe, pending, failed, _lock: lock };
         home.settle(place)?;
         Ok(home)
     }
@@ -135,8 +147,9 @@ impl Home {
         let Some(scribe) = &mut self.scribe else { return unwritten };
         while let Ok(Written { facts, vital, result }) = scribe.written.try_recv() {
             match result {
-                Ok(()) => self.facts = facts,
+                Ok(()) => (self.facts, self.failed) = (facts, None),
                 Err(error) => {
+                    self.failed = Some((Chain(&error).to_string(), hart_clock::now()));
                     if self.wanted == facts {
                         self.wanted = self.facts.clone();
                     }
@@ -145,6 +158,21 @@ impl Home {
             }
         }
         unwritten
+    }
+
+    /// Why nothing can be noted here just now: the last write failed, which is tried again from time to
+    /// time, or one has not come back for a while. Who cannot note the term of a reign cannot begin it.
+    pub fn trouble(&mut self, now: Time) -> Option<String> {
+        self.pending = self.pending.or(Some(now)).filter(|_| !self.is_written());
+        if let (Some((why, tried)), Some(scribe)) = (&mut self.failed, &self.scribe) {
+            if now.since(*tried) >= TRY_AGAIN {
+                *tried = now;
+                scribe.write(self.wanted.clone(), false);
+            }
+            return Some(why.clone());
+        }
+        let slow = self.pending.is_some_and(|since| now.since(since) >= SLOW);
+        slow.then(|| format!("the disk under {} does not answer", self.dir.display()))
     }
 
     /// Is everything on the disk?

@@ -119,7 +119,7 @@ impl Agent {
             asked.task.abort();
         }
         if self.veto.until.take_if(|until| seen.now >= *until).is_some() {
-            self.brain.set_tags(unfit::tags(&self.config, self.unfit.is_some()));
+            self.brain.set_tags(unfit::tags(&self.config, self.unfit.holds()));
         }
     }
 }

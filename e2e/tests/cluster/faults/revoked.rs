@@ -15,8 +15,8 @@ use crate::drill::Loss;
 const ANNOUNCED: [&str; 8] =
     [FENCED, GUARD_LATE, ENDED, AWAY, "the lease", "lease of this node", "guard", "failsafe"];
 
-/// In the log of who takes it.
-const REVOKED: &str = "is revoked: no renewal for";
+/// In the log of who takes it, with the signs after it.
+const REVOKED: &str = "is revoked: no ";
 
 /// A challenger's wait for the lease of these clusters, and more: whoever may have promised something in a
 /// former run of its agent revokes nothing before.
@@ -89,6 +89,27 @@ async fn the_lease_of_a_primary_that_is_cut_off_is_revoked() -> Result<()> {
     was_revoked(&drill, &next)?;
     drill.written().await?;
     drill.cluster.mend().await?;
+    let last = drill.finish(Loss::None, &ANNOUNCED).await?;
+    ensure!(last == next, "{last} leads\n{}", drill.logs());
+    Ok(())
+}
+
+/// Renewals come every 5 s: nobody waits for one that is not due.
+#[tokio::test]
+async fn a_lost_primary_that_renews_seldom_is_noticed_by_the_others() -> Result<()> {
+    let seldom = Options::default().dcs("takeover", "revoke").dcs("synchronous_mode", true);
+    let mut drill = Drill::with(&seldom.dcs("ttl", 20).dcs("loop_wait", 10)).await?;
+    drill.synchronous_standby().await?;
+    // Whoever may have promised something in a former run of its agent revokes nothing before.
+    tokio::time::sleep(2 * KNOWN).await;
+    let primary = drill.write().await?;
+    drill.cluster.freeze_node(&primary)?;
+    let next = drill.cluster.wait_new_primary(&primary, DEADLINE).await?;
+    was_revoked(&drill, &next)?;
+    let log = drill.cluster.node(&next)?.log();
+    ensure!(log.contains("here and elsewhere"), "a renewal was missed\n{}", drill.logs());
+    drill.written().await?;
+    drill.cluster.thaw_node(&primary)?;
     let last = drill.finish(Loss::None, &ANNOUNCED).await?;
     ensure!(last == next, "{last} leads\n{}", drill.logs());
     Ok(())

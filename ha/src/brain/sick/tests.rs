@@ -6,7 +6,7 @@ use crate::brain::Settings;
 use crate::brain::tests::follow::its_turn;
 use crate::brain::tests::*;
 use crate::command::{Command, Job, Write};
-use crate::kv::{DynamicConfig, FailoverRequest, SyncState};
+use crate::kv::{DynamicConfig, FailoverRequest, LeaseState, SyncState};
 use crate::observation::{
     FinishedJob, JobDone, Observation, PeerAnswer, Process, RecoveryCommand, Sql, Trouble,
 };
@@ -334,4 +334,46 @@ fn where_it_is_not_allowed_the_remedy_is_named() {
     let step = brain.step(&starved(300));
     assert!(step.phase.contains("hart reinit"), "{}", step.phase);
     assert!(step.member.problem.is_some_and(|problem| problem.contains("has no WAL")));
+}
+
+/// An archive that was away for a moment, and is back: the standby goes on by it.
+#[test]
+fn a_replica_that_replays_again_keeps_its_data() {
+    let mut brain = brain("n2");
+    commands(&mut brain, &starved(100));
+    commands(&mut brain, &compared(starved(200), gone()));
+    let more = |seen: &mut Observation, by: u64| {
+        let sql = seen.local.sql.as_mut().unwrap();
+        sql.replay_lsn = crate::lsn::Lsn(sql.replay_lsn.0 + by);
+    };
+    let mut replays = starved(300);
+    more(&mut replays, 16);
+    let asks = [Command::Begin(Job::CheckHistory(upstream("n1")))];
+    assert_eq!(commands(&mut brain, &replays), asks, "it is proved anew");
+    let streams = |seen: &mut Observation| seen.local.sql.as_mut().unwrap().streaming = true;
+    commands(&mut brain, &compared(starved(400), gone()));
+    let mut streaming = starved(500);
+    streams(&mut streaming);
+    commands(&mut brain, &streaming);
+    assert_eq!(commands(&mut brain, &starved(600)), asks);
+}
+
+/// What an archive has not got now it may have in a minute.
+#[test]
+fn where_there_is_an_archive_it_has_time_to_come_back() {
+    let settings = Settings { archive: true, ..brain("n2").settings };
+    let mut brain = crate::brain::Brain::new(settings);
+    let led = |now: u64| {
+        let mut seen = starved(now);
+        let renewed = with_lease(cluster(), Some(lease("n1", now, LeaseState::Held)));
+        seen.store.snapshot = Some(renewed.into());
+        seen
+    };
+    commands(&mut brain, &led(100));
+    commands(&mut brain, &compared(led(200), gone()));
+    let step = brain.step(&led(60_000));
+    assert!(step.phase.contains("five minutes") && !step.member.to_be_copied, "{}", step.phase);
+    commands(&mut brain, &compared(led(300_050), gone()));
+    assert!(!brain.step(&led(300_090)).member.to_be_copied);
+    assert!(brain.step(&led(300_200)).member.to_be_copied, "it has stood still for five minutes");
 }

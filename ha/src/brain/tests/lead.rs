@@ -28,6 +28,32 @@ fn a_new_term_is_noted_before_anything_else() {
     assert_eq!(commands(&mut brain("n1"), &seen), [Command::Remember { term: 5 }]);
 }
 
+/// A disk that hangs, or is full, under the state directory: the agent would renew for ever.
+#[test]
+fn a_reign_whose_term_cannot_be_noted_is_given_up() {
+    let mut brain = brain("n1");
+    let unnoted = |now, sql| {
+        let mut seen = holding(sees("n1", now, cluster(), sql), false);
+        seen.local.memory.term = 4;
+        seen
+    };
+    let notes = [Command::Remember { term: 5 }];
+    assert_eq!(commands(&mut brain, &unnoted(100, standby(1000))), notes);
+    assert_eq!(commands(&mut brain, &unnoted(2000, standby(1000))), notes);
+    assert_eq!(commands(&mut brain, &unnoted(2100, standby(1000))), [Command::Release]);
+    let mut full = unnoted(100, standby(1000));
+    full.local.forgetful = Some("no space left on device".into());
+    assert_eq!(commands(&mut candidate(), &full), [Command::Release], "it is known to be in vain");
+    // What may write is not given up like that.
+    let mut writes = unnoted(2100, primary(1000));
+    writes.local.forgetful = full.local.forgetful;
+    assert_eq!(commands(&mut candidate(), &writes), notes);
+}
+
+fn candidate() -> Brain {
+    brain("n1")
+}
+
 #[test]
 fn in_synchronous_mode_the_winner_enters_itself_before_its_promotion() {
     let snapshot = with_sync(cluster(), "n3", &["n1"]);

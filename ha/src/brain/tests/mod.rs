@@ -56,6 +56,7 @@ pub(super) fn brain(name: &str) -> Brain {
         clone_after_failed_rewind: false,
         clone_when_diverged: false,
         clone_when_wal_is_gone: true,
+        archive: false,
         restores_alone: false,
         pause: Duration::ZERO,
         beats: 0,
@@ -83,7 +84,7 @@ pub(super) fn member(name: &str, role: Role) -> Versioned<Member> {
     versioned(value, Some(&format!("s-{name}")))
 }
 
-fn lease(holder: &str, beat: u64, state: LeaseState) -> Lease {
+pub(in crate::brain) fn lease(holder: &str, beat: u64, state: LeaseState) -> Lease {
     let instance = format!("i-{holder}");
     Lease {
         holder: holder.into(),
@@ -124,7 +125,7 @@ pub(super) fn cluster() -> Snapshot {
     }
 }
 
-fn with_lease(mut snapshot: Snapshot, lease: Option<Lease>) -> Snapshot {
+pub(in crate::brain) fn with_lease(mut snapshot: Snapshot, lease: Option<Lease>) -> Snapshot {
     snapshot.status.as_mut().unwrap().value.lease = lease;
     snapshot
 }

@@ -118,6 +118,21 @@ fn race(name: &str, position: u64, rivals: &[(&str, Option<PeerAnswer>)]) -> Vec
     commands(&mut brain, &seen)
 }
 
+/// It could not note the term of its reign.
+#[test]
+fn whoever_cannot_write_beside_the_data_does_not_lead() {
+    let mut brain = brain("n2");
+    let mut seen = sees("n2", 100, released(cluster()), standby(1000));
+    seen.local.forgetful = Some("no space left on device".into());
+    brain.step(&seen);
+    peers(&mut seen, &[("n1", None), ("n3", Some(answer(1000)))]);
+    assert_eq!(commands(&mut brain, &seen), []);
+    let why = format!("{:?}", brain.step(&seen).verdict);
+    assert!(why.contains("state directory") && why.contains("no space left"), "{why}");
+    seen.local.forgetful = None;
+    assert_eq!(commands(&mut brain, &seen), takes_over());
+}
+
 fn takes_over() -> Vec<Command> {
     let released = Some(("n1".to_owned(), 5));
     vec![Command::Acquire(AcquirePlan {

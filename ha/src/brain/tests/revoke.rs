@@ -317,3 +317,84 @@ fn a_revoked_lease_that_is_taken_back_says_so_again() {
     let former = Former { ttl_ms: 6000, until: at(100 + 6000 + 60 + 600) };
     assert_eq!((plan.former, &plan.sync), (Some(former), &None));
 }
+
+/// The same lease with a ttl of 16 s: a renewal is due after four.
+fn seldom() -> Snapshot {
+    let mut snapshot = with_setting(revocable(), "ttl", 16.into());
+    snapshot.status.as_mut().unwrap().value.lease.as_mut().unwrap().ttl_ms = 16_000;
+    with_setting(snapshot, "loop_wait", 10.into())
+}
+
+/// What n2 does until `now`, when n1 was last heard at 0; n3 has not heard from it for as long as it says.
+fn hears_nothing(
+    now: u64,
+    says: fn(u64) -> Option<u64>,
+    change: fn(&mut Observation),
+) -> Vec<Command> {
+    let (mut brain, snapshot) = (candidate(), seldom());
+    let mut got = Vec::new();
+    for now in (0..=now).step_by(50) {
+        let mut seen = silent(now, &snapshot);
+        let word = PeerAnswer { unheard: says(now).map(Duration::from_millis), ..answer(1000) };
+        let said = |asked, answer| Probe { asked: at(asked), answer, present: false };
+        let primary = PeerAnswer { role: Role::Primary, ..answer(1000) };
+        let alive = said(0, (now == 0).then_some(primary));
+        let silence = said(now.saturating_sub(350), None);
+        seen.peers.insert("n1".into(), if now < 350 { alive } else { silence });
+        seen.peers.insert("n3".into(), said(now, Some(word)));
+        change(&mut seen);
+        got = deeds(&mut brain, &seen);
+    }
+    got
+}
+
+/// A renewal that is not due says nothing; another member that hears nothing, either, does.
+#[test]
+fn where_renewals_are_rare_a_holder_that_nobody_hears_is_not_waited_for() {
+    let neither = |now| Some(now);
+    assert_eq!(hears_nothing(950, neither, |_| {}), [], "not long enough");
+    assert_eq!(hears_nothing(1000, neither, |_| {}), [Command::TurnAway]);
+    assert_eq!(hears_nothing(1000, |_| Some(300), |_| {}), [], "n3 hears it");
+    assert_eq!(hears_nothing(1000, |_| None, |_| {}), [], "n3 does not listen");
+    let away = |seen: &mut Observation| seen.peers.get_mut("n3").unwrap().answer = None;
+    assert_eq!(hears_nothing(1000, neither, away), [], "nobody else is there");
+    let present = |seen: &mut Observation| seen.peers.get_mut("n1").unwrap().present = true;
+    assert_eq!(hears_nothing(1000, neither, present), [], "its host is there");
+    let answers = |seen: &mut Observation| {
+        let primary = PeerAnswer { role: Role::Primary, ..answer(1000) };
+        seen.peers.get_mut("n1").unwrap().answer = Some(primary);
+    };
+    assert_eq!(hears_nothing(1000, neither, answers), [], "REST answers");
+    let sends = |seen: &mut Observation| {
+        let more = Lsn(1000 + seen.now.since(Time::ZERO).as_millis() as u64);
+        seen.local.sql.as_mut().unwrap().receive_lsn = more;
+    };
+    assert_eq!(hears_nothing(1000, neither, sends), [], "WAL comes");
+    let renewed = |seen: &mut Observation| renewed(seen, u64::from(seen.now >= at(500)));
+    assert_eq!(hears_nothing(1000, neither, renewed), [], "it has renewed meanwhile");
+}
+
+/// Replicas listen all the time, and say since when they have heard nothing; not where renewals come often.
+#[test]
+fn replicas_ask_a_holder_that_renews_seldom_whether_it_is_there() {
+    let asks = |snapshot: &Snapshot, name: &str| {
+        let mut brain = brain(name);
+        let mut seen = silent(800, snapshot);
+        let answered = Some(PeerAnswer { role: Role::Primary, ..answer(1000) });
+        let probe = Probe { asked: at(100), answer: answered, present: false };
+        seen.peers.insert("n1".into(), probe);
+        seen.local.sql.as_mut().unwrap().at = at(50);
+        let step = brain.step(&seen);
+        let only = |names: &BTreeMap<String, String>| names.keys().eq(["n1"]);
+        let asked = step.decisions.iter().any(|did| match &did.command {
+            Command::Probe(names) => only(names),
+            _ => false,
+        });
+        (asked, step.heard)
+    };
+    assert_eq!(asks(&seldom(), "n3"), (true, Some(at(100))));
+    let often = with_setting(seldom(), "ttl", 3.into());
+    assert_eq!(asks(&often, "n3"), (false, None));
+    let waits = with_setting(seldom(), "takeover", "wait".into());
+    assert_eq!(asks(&waits, "n3"), (false, None));
+}
