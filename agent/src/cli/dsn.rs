@@ -5,11 +5,10 @@ mod formats;
 mod snippets;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use hart_ha::brain::host_and_port;
-use hart_ha::kv::DynamicConfig;
+use hart_ha::kv::{SynchronousMode, Takeover};
 
 use crate::cli::cluster::Cluster;
 use crate::cli::context::Context;
@@ -58,15 +57,20 @@ pub async fn run(globals: &Globals, args: DsnArgs) -> Result<ExitCode, Fail> {
     let hosts = hosts(&cluster, args.member.as_deref())?;
     let DsnArgs { role, member, format, dbname, username, libpq, bulk, .. } = args;
     let role = if member.is_some() { RoleFilter::Any } else { role };
-    let unread = if bulk { Unread::Kernel } else { Unread::Lease(ttl(&cluster)) };
+    let unread = if bulk { Unread::Kernel } else { unread(&cluster) };
     println!("{}", Dsn { hosts, role, dbname, username, libpq, unread }.render(format));
     Ok(ExitCode::SUCCESS)
 }
 
-/// How long a lease lasts in this cluster.
-fn ttl(cluster: &Cluster) -> Duration {
-    let config = cluster.snapshot.config.as_ref();
-    config.map_or_else(|| DynamicConfig::default().ttl, |config| config.value.ttl)
+/// When another primary may be there, in this cluster.
+fn unread(cluster: &Cluster) -> Unread {
+    let config = cluster.snapshot.config.as_ref().map(|config| config.value.clone());
+    let config = config.unwrap_or_default();
+    let synchronous = config.synchronous_mode != SynchronousMode::Off;
+    if synchronous && config.takeover == Takeover::Revoke {
+        return Unread::Revoked(config.suspect_after);
+    }
+    Unread::Lease(config.ttl)
 }
 
 /// All members in the order of their names, not the leader first: a string that was copied into

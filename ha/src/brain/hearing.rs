@@ -13,7 +13,7 @@ use super::revoke::{ANSWER, LATE};
 use super::turn::Turn;
 use crate::kv::{Lease, Term};
 use crate::lsn::Lsn;
-use crate::observation::{Observation, PeerAnswer};
+use crate::observation::{Observation, PeerAnswer, Sql};
 use crate::store::Snapshot;
 use crate::time::Time;
 
@@ -34,6 +34,9 @@ impl Brain {
     pub(super) fn note_hearing(&mut self, seen: &Observation) {
         let sql = seen.local.sql.as_ref().filter(|sql| sql.in_recovery);
         let known = self.hearing.received;
+        let grown = |sql: &Sql| known.is_none_or(|(lsn, _)| lsn < sql.receive_lsn);
+        // A position that changes without a connection is not the holder's doing.
+        let came = sql.filter(|sql| sql.streaming && grown(sql)).map(|sql| sql.at);
         self.hearing.received = sql.map(|sql| match known {
             Some((lsn, since)) if lsn == sql.receive_lsn => (lsn, since),
             _ => (sql.receive_lsn, sql.at),
@@ -46,7 +49,6 @@ impl Brain {
             .get(&lease.holder)
             .filter(|probe| probe.present || probe.answer.is_some())
             .map(|probe| probe.asked);
-        let came = self.hearing.received.map(|(_, since)| since);
         let before = self.hearing.heard.filter(|(term, _)| *term == lease.term).map(|(_, at)| at);
         self.hearing.heard = answered.max(came).max(before).map(|at| (lease.term, at));
     }

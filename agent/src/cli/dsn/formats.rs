@@ -57,6 +57,9 @@ pub struct Dsn {
 pub enum Unread {
     /// Where a lease lasts this long: before it is over there is no other primary to go to.
     Lease(Duration),
+    /// Where the lease of a leader that is silent for this long is revoked (`takeover: revoke`): a moment later
+    /// there is another one.
+    Revoked(Duration),
     /// For bulk work: as the kernel has it (`net.ipv4.tcp_retries2`), which counts only while nobody answers.
     Kernel,
 }
@@ -64,10 +67,13 @@ pub enum Unread {
 impl Unread {
     /// A shorter lease is no reason to give up sooner: a loaded server stalls for a second or two.
     const LEAST: Duration = Duration::from_secs(5);
+    /// From the suspicion to the next primary.
+    const TAKEOVER: Duration = Duration::from_millis(500);
 
     fn limit(self) -> Option<Duration> {
         match self {
             Self::Lease(ttl) => Some(ttl.max(Self::LEAST)),
+            Self::Revoked(silent) => Some(silent + Self::TAKEOVER),
             Self::Kernel => None,
         }
     }
@@ -150,7 +156,8 @@ impl Dsn {
         let mut options = vec![("target_session_attrs", session.to_owned())];
         options.extend(timeouts("keepalives_retries"));
         let limit = self.unread.limit();
-        options.extend(limit.map(|limit| ("tcp_user_timeout", limit.as_secs().to_string())));
+        let seconds = limit.map(|limit| limit.as_millis().div_ceil(1000));
+        options.extend(seconds.map(|seconds| ("tcp_user_timeout", seconds.to_string())));
         if self.spreads() {
             options.push(("load_balance_hosts", "random".to_owned()));
         }

@@ -16,6 +16,7 @@ fn a_server_that_reads_nothing_is_given_up_when_there_may_be_another_or_never() 
         (lease(3), " tcp_user_timeout=5000", " tcp_user_timeout=5"),
         (lease(6), " tcp_user_timeout=6000", " tcp_user_timeout=6"),
         (lease(30), " tcp_user_timeout=30000", " tcp_user_timeout=30"),
+        (Unread::Revoked(Duration::from_secs(1)), " tcp_user_timeout=1500", " tcp_user_timeout=2"),
         (Unread::Kernel, "_count=2", "_retries=2"),
     ] {
         let strings = [DsnFormat::Libpq, DsnFormat::TokioPostgres].map(|f| render(unread, f));

@@ -135,6 +135,49 @@ async fn the_disk_of_a_replicas_facts_hangs() -> Result<()> {
     Ok(())
 }
 
+/// It is asked to lead, and cannot note the term of its reign: the lease goes back, and somebody else leads.
+async fn whoever_cannot_note_a_term_gives_the_lease_back(hangs: bool) -> Result<()> {
+    let mut drill = Drill::asynchronous().await?;
+    let primary = drill.write().await?;
+    let heir = drill.other_than(&primary)?;
+    let node = drill.cluster.node_mut(&heir)?;
+    node.stop()?;
+    let (facts, image) = (node.data_dir().with_extension("hart"), node.home().join("disk"));
+    let disk = moved_to(node, &facts, |facts| LoopDisk::mount(image, facts, 64, owner_of(facts)?))?;
+    node.start()?;
+    drill.cluster.wait_healthy(3, DEADLINE).await?;
+    drill.written().await?;
+    let filler = facts.join("filler");
+    let frozen = if hangs { Some(disk.freeze()?) } else { None };
+    if !hangs {
+        fill(&filler)?;
+    }
+    // It may be refused, or come to nothing; somebody leads all the same.
+    let asked = drill.cluster.switchover(Some(&heir)).await;
+    drill.written().await.with_context(|| format!("after {asked:?}\n{}", drill.logs()))?;
+    let leader = drill.cluster.wait_primary(DEADLINE).await?;
+    ensure!(leader != heir, "it leads without having noted its term\n{}", drill.logs());
+    drop(frozen);
+    if !hangs {
+        std::fs::remove_file(&filler)?;
+    }
+    let words = ["cannot", "noted", "no space", "the lease", ENDED, FENCED];
+    drill.finish(Loss::None, &words).await?;
+    drill.cluster.node_mut(&heir)?.kill_all()?;
+    drop(disk);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_disk_of_the_heirs_facts_hangs() -> Result<()> {
+    whoever_cannot_note_a_term_gives_the_lease_back(true).await
+}
+
+#[tokio::test]
+async fn the_disk_of_the_heirs_facts_is_full() -> Result<()> {
+    whoever_cannot_note_a_term_gives_the_lease_back(false).await
+}
+
 /// The node says so, as long as it has the lease and after.
 async fn cannot_be_ended(drill: &Drill, primary: &str) -> Result<()> {
     until("a word of what cannot be ended", DEADLINE, async || {

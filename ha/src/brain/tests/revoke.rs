@@ -374,6 +374,29 @@ fn where_renewals_are_rare_a_holder_that_nobody_hears_is_not_waited_for() {
     assert_eq!(hears_nothing(1000, neither, renewed), [], "it has renewed meanwhile");
 }
 
+/// PostgreSQL may show another position when its WAL receiver has ended: that is no word of the holder's.
+#[test]
+fn whoever_has_turned_away_from_a_holder_that_nobody_hears_takes_its_lease() {
+    let (mut brain, snapshot) = (candidate(), seldom());
+    let mut got = Vec::new();
+    for now in (0..=1200).step_by(50) {
+        let mut seen = silent(now, &snapshot);
+        let word = PeerAnswer { unheard: Some(Duration::from_millis(now)), ..answer(1000) };
+        let said = |asked, answer| Probe { asked: at(asked), answer, present: false };
+        let primary = PeerAnswer { role: Role::Primary, ..answer(1000) };
+        let alive = said(0, (now == 0).then_some(primary));
+        let silence = said(now.saturating_sub(350), None);
+        seen.peers.insert("n1".into(), if now < 350 { alive } else { silence });
+        seen.peers.insert("n3".into(), said(now, Some(word)));
+        if now > 1000 {
+            seen = turned(seen);
+            seen.local.sql.as_mut().unwrap().receive_lsn = Lsn(960);
+        }
+        got.extend(deeds(&mut brain, &seen));
+    }
+    assert!(matches!(got[..], [Command::TurnAway, Command::Acquire(_), ..]), "{got:?}");
+}
+
 /// Replicas listen all the time, and say since when they have heard nothing; not where renewals come often.
 #[test]
 fn replicas_ask_a_holder_that_renews_seldom_whether_it_is_there() {
