@@ -9,8 +9,9 @@
 use std::time::Duration;
 
 use super::Brain;
-use super::revoke::{ANSWER, LATE};
+use super::revoke::{ANSWER, LATE, look};
 use super::turn::Turn;
+use crate::command::Command;
 use crate::kv::{Lease, Term};
 use crate::lsn::Lsn;
 use crate::observation::{Observation, PeerAnswer, Sql};
@@ -25,12 +26,14 @@ const BEATS: u32 = 3;
 pub(super) struct Hearing {
     /// What WAL had been received, and since when no more has come.
     pub(super) received: Option<(Lsn, Time)>,
-    /// The last sign of life of the holder of this term.
-    heard: Option<(Term, Time)>,
+    /// When the holder of this term was last asked in a way that showed that it, or its host, is there.
+    answered: Option<(Term, Time)>,
+    /// When WAL was last seen to have come from it.
+    came: Option<(Term, Time)>,
 }
 
 impl Brain {
-    /// WAL, an answer over REST, or that its host refuses one.
+    /// An answer over REST, or that its host refuses one; and WAL.
     pub(super) fn note_hearing(&mut self, seen: &Observation) {
         let sql = seen.local.sql.as_ref().filter(|sql| sql.in_recovery);
         let known = self.hearing.received;
@@ -49,11 +52,16 @@ impl Brain {
             .get(&lease.holder)
             .filter(|probe| probe.present || probe.answer.is_some())
             .map(|probe| probe.asked);
-        let before = self.hearing.heard.filter(|(term, _)| *term == lease.term).map(|(_, at)| at);
-        self.hearing.heard = answered.max(came).max(before).map(|at| (lease.term, at));
+        let later = |known: Option<(Term, Time)>, new: Option<Time>| {
+            let known = known.filter(|(term, _)| *term == lease.term).map(|(_, at)| at);
+            known.max(new).map(|at| (lease.term, at))
+        };
+        self.hearing.answered = later(self.hearing.answered, answered);
+        self.hearing.came = later(self.hearing.came, came);
     }
 
-    /// Asks the holder of a lease that is renewed seldom, as long as this node is a replica.
+    /// Asks the holder of a lease that is renewed seldom, and looks for its WAL, as long as this node is a
+    /// replica.
     pub(super) fn listens(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         let Some(lease) = self.listened_to(turn, snapshot) else { return };
         let pace = turn.config.suspect_after / BEATS;
@@ -61,6 +69,10 @@ impl Brain {
         holder.retain(|name, _| *name == lease.holder);
         if turn.probed(&holder, turn.now() - pace, "is the holder of the lease there?") {
             turn.wake_at(turn.now() + pace);
+        }
+        let looked = turn.obs.local.sql.as_ref().map_or(Time::ZERO, |sql| sql.asked);
+        if turn.now() >= looked + pace {
+            turn.push(Command::Look, "");
         }
     }
 
@@ -74,7 +86,13 @@ impl Brain {
     /// When this node last heard from the holder, for others that ask.
     pub(super) fn heard_of(&self, turn: &Turn<'_>) -> Option<Time> {
         let lease = self.listened_to(turn, turn.obs.store.snapshot.as_ref()?)?;
-        self.hearing.heard.filter(|(term, _)| *term == lease.term).map(|(_, at)| at)
+        let Hearing { answered, came, .. } = self.hearing;
+        [answered, came]
+            .into_iter()
+            .flatten()
+            .filter(|(term, _)| *term == lease.term)
+            .map(|(_, at)| at)
+            .max()
     }
 
     /// The signs of the holder's absence before its renewal is due, for people; `None`: there are not enough.
@@ -85,7 +103,8 @@ impl Brain {
     ) -> Option<String> {
         let lease = self.listened_to(turn, snapshot)?;
         // What Consul does not show while it does not answer says nothing.
-        let heard = self.heard_of(turn)?.max(self.watch.since()).max(self.answers_since?);
+        let answered = self.hearing.answered.filter(|(term, _)| *term == lease.term)?.1;
+        let heard = answered.max(self.watch.since()).max(self.answers_since?);
         let suspect = turn.config.suspect_after;
         let ask = heard + suspect.saturating_sub(ANSWER);
         if turn.now() < ask {
@@ -94,11 +113,10 @@ impl Brain {
         }
         let mut others = self.others();
         others.remove(&lease.holder);
-        turn.probed(
-            &others,
-            ask.max(turn.now() - suspect),
-            "do they hear the holder of the lease?",
-        );
+        look(turn, ask);
+        // Who heard from it just before it fell silent has heard nothing a moment later.
+        let fresh = ask.max(turn.now() - suspect / 5);
+        turn.probed(&others, fresh, "do they hear the holder of the lease?");
         if turn.now() < heard + suspect {
             turn.wake_at(heard + suspect);
             return None;

@@ -295,7 +295,7 @@ impl Brain {
 }
 
 /// Looks at PostgreSQL again soon, and at once where it was not looked at since then.
-fn look(turn: &mut Turn<'_>, since: Time) {
+pub(super) fn look(turn: &mut Turn<'_>, since: Time) {
     turn.wake_at(turn.now() + LOOK);
     let asked = turn.obs.local.sql.as_ref().map_or(Time::ZERO, |sql| sql.asked);
     if asked < since || turn.now() >= asked + LOOK {

@@ -12,6 +12,9 @@ pub struct Seen {
     pub errors: Vec<(f64, String)>,
 }
 
+/// What an event takes to happen, as a kill until the last process has gone, in seconds.
+const MOMENT: f64 = 0.1;
+
 /// What a writer waits at least before its next statement, in seconds.
 const PAUSE: f64 = 0.02;
 
@@ -20,7 +23,7 @@ const PAUSE: f64 = 0.02;
 pub struct Cost {
     /// Errors of statements.
     pub writes: usize,
-    /// Of them, those of statements that were begun after the event.
+    /// Of them, those of statements that were begun 0.1 s after the event, or later.
     pub later: usize,
     /// Errors of attempts to connect.
     pub connects: usize,
@@ -54,7 +57,8 @@ impl Seen {
         let times: Vec<f64> = self.rows.iter().map(|(at, _)| *at).collect();
         let gaps = times.windows(2).filter(|pair| pair[1] >= since).map(|pair| pair[1] - pair[0]);
         let gap = gaps.fold(0.0, f64::max);
-        let begun_later = |at: f64| self.last_before(at).is_some_and(|last| last + PAUSE > since);
+        let begun_later =
+            |at: f64| self.last_before(at).is_some_and(|last| last + PAUSE > since + MOMENT);
         let failed = errors().filter(|(_, what)| what.starts_with("write"));
         let later = failed.filter(|(at, _)| begun_later(*at)).count();
         Cost { writes, later, connects: errors().count() - writes, gap }
@@ -96,7 +100,7 @@ mod tests {
                     E 3.5 connect refused\nA 5.0 6\nA 5.1 7\n";
         let seen = Seen::parse(text);
         assert_eq!(seen.cost(2.2), Cost { writes: 1, later: 0, connects: 2, gap: 3.0 });
-        assert_eq!(seen.cost(2.01).later, 1, "it was begun at 2.02");
+        assert_eq!(seen.cost(1.91).later, 1, "it was begun at 2.02");
         assert_eq!(seen.cost(5.05).writes, 0);
         assert_eq!(seen.acknowledged(5.0), 2);
     }

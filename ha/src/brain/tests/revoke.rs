@@ -370,6 +370,12 @@ fn where_renewals_are_rare_a_holder_that_nobody_hears_is_not_waited_for() {
         seen.local.sql.as_mut().unwrap().receive_lsn = more;
     };
     assert_eq!(hears_nothing(1000, neither, sends), [], "WAL comes");
+    let sent = |seen: &mut Observation| {
+        let more = u64::from(seen.now >= at(700));
+        seen.local.sql.as_mut().unwrap().receive_lsn = Lsn(1000 + more);
+    };
+    let seen_late = hears_nothing(1050, neither, sent);
+    assert_eq!(seen_late, [Command::TurnAway], "what came before it was silent was seen late");
     let renewed = |seen: &mut Observation| renewed(seen, u64::from(seen.now >= at(500)));
     assert_eq!(hears_nothing(1000, neither, renewed), [], "it has renewed meanwhile");
 }

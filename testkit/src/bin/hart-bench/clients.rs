@@ -142,8 +142,9 @@ pub(crate) fn show(costs: &[Cost]) -> String {
 
 /// What was under way fails with its server; what is begun later should find a way that waits.
 fn begun_later(all: &[(Way, Costs)]) -> String {
-    let mut text =
-        String::from("\nOf them, statements that were begun after the event, worst run:\n");
+    let mut text = String::from(
+        "\nOf them, statements that were begun 0.1 s after the event or later, worst run:\n",
+    );
     for (way, costs) in all {
         let worst = |at: usize| costs[at].iter().map(|cost| cost.later).max().unwrap_or(0);
         let cells = (0..Event::ALL.len()).map(|at| worst(at).to_string()).collect::<Vec<_>>();
