@@ -127,13 +127,17 @@ impl Brain {
         }
     }
 
-    fn carry(&self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
+    fn carry(&mut self, turn: &mut Turn<'_>, snapshot: &Snapshot) {
         let Some(status) = &snapshot.status else { return };
         let local = &turn.obs.local;
         let position = local.sql.as_ref().filter(|sql| !sql.in_recovery).map(|sql| sql.write_lsn);
+        let term = turn.obs.lease.hold.map(|hold| hold.term);
+        self.wrote = position.and_then(|lsn| Some((term?, lsn))).or(self.wrote);
+        // Where it has stopped what it had written in this reign counts, also when no renewal has said so yet.
+        let written = self.wrote.filter(|(reign, _)| Some(*reign) == term).map(|(_, lsn)| lsn);
         let payload = Payload {
             // A former leader's position may lie beyond this one's: what was written there is no lag now.
-            optime: position.or(status.value.optime),
+            optime: written.or(status.value.optime),
             slots: local.slots.clone(),
             retain_slots: self.slots.retained(),
             other: status.value.other.clone(),

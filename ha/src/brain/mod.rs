@@ -192,6 +192,8 @@ pub struct Brain {
     follows: Option<Term>,
     /// Of a standby: what it knows of a holder that is silent.
     suspicion: revoke::Suspicion,
+    /// How far this node had written as primary, and in which reign.
+    wrote: Option<(Term, Lsn)>,
     /// Since when the term of this reign waits for the disk.
     noting: Option<(Term, Time)>,
     /// Where a replica stands that says that its WAL is gone, and since when.
@@ -278,6 +280,7 @@ impl Brain {
             unheard: None,
             follows: None,
             suspicion: revoke::Suspicion::default(),
+            wrote: None,
             noting: None,
             stands: None,
             hearing: hearing::Hearing::default(),

@@ -449,3 +449,24 @@ fn the_position_of_a_new_reign_is_its_own_also_behind_the_former_one() {
     assert_eq!(carried(primary(900)), Some(Lsn(900)));
     assert_eq!(carried(standby(900)), Some(Lsn(1000)), "not promoted yet: nothing is thrown away");
 }
+
+/// Before any renewal has said how far it was: the record that is given up would forbid every node to lead.
+#[test]
+fn a_leader_that_has_stopped_gives_its_own_position() {
+    let mut brain = brain("n1");
+    let carried = |brain: &mut Brain, seen: &Observation| {
+        let step = brain.step(seen);
+        step.decisions.into_iter().find_map(|decision| match decision.command {
+            Command::Carry(payload) => payload.optime,
+            _ => None,
+        })
+    };
+    let seen = leads(cluster(), primary(900));
+    assert_eq!(carried(&mut brain, &seen), Some(Lsn(900)));
+    let stopped = down(seen, true, true);
+    assert_eq!(carried(&mut brain, &stopped), Some(Lsn(900)));
+    let mut next = stopped;
+    next.lease.hold.as_mut().unwrap().term = 6;
+    next.local.memory.term = 6;
+    assert_eq!(carried(&mut brain, &next), Some(Lsn(1000)), "that was in another reign");
+}
