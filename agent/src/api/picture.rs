@@ -31,7 +31,7 @@ impl<'a> Picture<'a> {
     pub(super) fn leads_standbys(&self) -> bool {
         self.view.role == Role::StandbyLeader
             && self.view.state == State::Running
-            && self.view.hold.is_some_and(|hold| self.now < hold.deadline)
+            && self.view.until().is_some_and(|deadline| self.now < deadline)
     }
 
     /// The cluster, unless Consul has been silent for so long that this may be the past.

@@ -82,7 +82,7 @@ async fn read(handle: &Handle, parts: &Parts) -> Response {
             }
         }
         None => {
-            let view = handle.view();
+            let view = handle.first_view().await;
             let picture = picture(handle, &view);
             let passed = checks::find(path).is_some_and(|c| health::passes(c, &query, &picture));
             if spoken::is_wanted(&parts.headers) {

@@ -432,5 +432,6 @@ fn blank(config: &Config) -> View {
         term: 0,
         follows: None,
         heard: None,
+        resumes: None,
     }
 }

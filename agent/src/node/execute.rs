@@ -462,6 +462,12 @@ impl Agent {
         Role::Standby { upstream: upstream.map(address), slot }
     }
 
+    fn resumes(&mut self, seen: &Observation) -> Option<hart_ha::time::Time> {
+        self.known.held |= seen.lease.hold.is_some();
+        let first = !self.known.held;
+        first.then(|| resumes(seen, &self.config.name, self.home.instance())).flatten()
+    }
+
     /// Replaces the picture that REST and the service registration show.
     pub(super) fn show(&mut self, observation: &Observation, step: &Step) {
         let seen = self.seen.borrow().clone();
@@ -496,6 +502,7 @@ impl Agent {
             term: step.term,
             follows: step.follows,
             heard: step.heard,
+            resumes: self.resumes(observation),
         }));
         self.changes.send_modify(|count| *count += 1);
         self.refreshing.retain_mut(|(looked, _)| {
@@ -652,6 +659,14 @@ fn written(write: &Write) -> String {
 
 fn joined(names: &BTreeSet<String>) -> String {
     names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The guard of a PostgreSQL that leads by the lease in Consul, which this run has not got back yet.
+fn resumes(seen: &Observation, name: &str, instance: &str) -> Option<hart_ha::time::Time> {
+    let armed = seen.local.armed.filter(|_| seen.local.killing.is_none() && !seen.shutdown)?;
+    let lease = seen.store.snapshot.as_ref()?.lease()?;
+    let own = lease.is_held() && lease.is_held_by(name, instance) && lease.term == armed.term;
+    own.then_some(armed.deadline)
 }
 
 /// A reign that is not written down must not go on. One that has not begun the brain gives up.

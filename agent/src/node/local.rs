@@ -23,6 +23,8 @@ const LOOK: Duration = Duration::from_secs(5);
 /// See the module's text.
 #[derive(Debug, Default)]
 pub struct Known {
+    /// This run of the agent has had the lease.
+    pub held: bool,
     /// The process at the last step.
     pub life: Life,
     /// The data directory and control file must be read again.

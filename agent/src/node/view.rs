@@ -80,6 +80,9 @@ pub struct View {
     pub follows: Option<u64>,
     /// Of a replica that listens for the holder of the lease: when it last heard from it.
     pub heard: Option<Time>,
+    /// An agent that has just begun leads on until then: the guard that it found is armed for the reign that
+    /// Consul shows as this installation's. Whoever has had the lease in this run goes by that.
+    pub resumes: Option<Time>,
 }
 
 impl View {
@@ -89,7 +92,13 @@ impl View {
         self.role == Role::Primary
             && self.state == State::Running
             && !self.traffic.is_cut()
-            && self.hold.is_some_and(|hold| now < hold.deadline)
+            && self.until().is_some_and(|deadline| now < deadline)
+    }
+
+    /// Until when it leads, whatever it is of.
+    #[must_use]
+    pub fn until(&self) -> Option<Time> {
+        self.hold.map(|hold| hold.deadline).or(self.resumes)
     }
 
     /// Is this node a replica that answers reads?
@@ -176,6 +185,7 @@ pub struct Handle {
     pub doors: Arc<Doors>,
     /// When this agent began, for people, and to tell its runs apart.
     pub begun: jiff::Timestamp,
+    born: Time,
     installed: watch::Receiver<Installed>,
     view: Arc<ArcSwap<View>>,
     changes: watch::Receiver<u64>,
@@ -190,6 +200,10 @@ const VET: Duration = Duration::from_secs(3);
 
 /// How long the lease thread may take over a promise: whoever asks has little time.
 const PROMISE: Duration = Duration::from_millis(500);
+
+/// An agent has just begun for so long, and how long REST waits for its first picture meanwhile.
+const BEGINS: Duration = Duration::from_millis(1500);
+const FIRST: Duration = Duration::from_millis(700);
 
 /// How long REST waits for the agent's loop to look at PostgreSQL.
 const REFRESH: Duration = Duration::from_millis(300);
@@ -219,6 +233,7 @@ impl Handle {
             dns,
             doors,
             begun: hart_clock::wall(),
+            born: hart_clock::now(),
             installed: watch::channel(Installed::default()).1,
             view,
             changes,
@@ -309,6 +324,22 @@ impl Handle {
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// The present picture; that of an agent that has just begun when it knows Consul's keys and its
+    /// PostgreSQL, or a moment later: who asks whether it leads should not be told no by one that does not know.
+    pub async fn first_view(&self) -> Arc<View> {
+        let knows = |view: &View| view.snapshot.is_some() && view.sql.is_some();
+        let mut changes = self.changes.clone();
+        let known = async {
+            while !knows(&self.view()) && hart_clock::now().since(self.born) < BEGINS {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(FIRST, known).await;
+        self.view()
     }
 
     /// Becomes ready whenever the picture is replaced.

@@ -5,10 +5,11 @@ use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hart_e2e::DEADLINE;
-use hart_testkit::{Cluster, Options, eventually, hart_binary};
+use hart_testkit::{Cluster, Options, Rest, eventually, hart_binary};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -89,6 +90,37 @@ fn has(cluster: &Cluster, node: &str, address: Ipv4Addr) -> Result<bool> {
     Ok(String::from_utf8_lossy(&shown.stdout).contains(&format!("{address}/24")))
 }
 
+/// What a load balancer hears that asks all the time.
+struct Checks {
+    over: tokio::sync::oneshot::Sender<()>,
+    asking: tokio::task::JoinHandle<Vec<u16>>,
+}
+
+impl Checks {
+    fn start(url: String) -> Result<Self> {
+        let rest = Rest::new()?;
+        let (over, mut end) = tokio::sync::oneshot::channel();
+        let asking = tokio::spawn(async move {
+            let mut refused = Vec::new();
+            while end.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty) {
+                if let Ok(answer) = rest.get(&url).await
+                    && !answer.ok()
+                {
+                    refused.push(answer.status);
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            refused
+        });
+        Ok(Self { over, asking })
+    }
+
+    async fn finish(self) -> Result<Vec<u16>> {
+        let _ = self.over.send(());
+        Ok(self.asking.await?)
+    }
+}
+
 #[tokio::test]
 async fn agents_are_replaced_one_by_one_and_postgresql_goes_on() -> Result<()> {
     let (mut drill, vip) = with_roots_things().await?;
@@ -117,8 +149,12 @@ async fn agents_are_replaced_one_by_one_and_postgresql_goes_on() -> Result<()> {
     let why = hart(&drill.cluster, &primary, &["why", "ha", &primary])?;
     ensure!(why.contains("hart upgrade-agent"), "{why}");
 
+    let checks = Checks::start(drill.cluster.node(&primary)?.url("/primary"))?;
     let said = hart(&drill.cluster, &primary, &["upgrade-agent", "ha", "--force"])?;
     ensure!(said.matches("; PostgreSQL went on").count() == 3, "{said}\n{}", drill.logs());
+    drill.written().await?;
+    let refused = checks.finish().await?;
+    ensure!(refused.is_empty(), "/primary said {refused:?}\n{}", drill.logs());
     ensure!(
         said.lines().last().is_some_and(|line| line.starts_with(&primary)),
         "the leader last: {said}"

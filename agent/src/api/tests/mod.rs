@@ -177,6 +177,7 @@ pub fn replica() -> View {
         term: 0,
         follows: None,
         heard: None,
+        resumes: None,
     }
 }
 
