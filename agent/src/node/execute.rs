@@ -476,6 +476,7 @@ impl Agent {
         let missing = guard.is_some_and(|guard| guard.watchdog.is_missing());
         let required = self.config.watchdog.mode == hart_config::WatchdogMode::Required;
         let local = &observation.local;
+        let resumes = self.resumes(observation);
         self.view.store(Arc::new(View {
             at: observation.now,
             state: step.member.state,
@@ -502,7 +503,7 @@ impl Agent {
             term: step.term,
             follows: step.follows,
             heard: step.heard,
-            resumes: self.resumes(observation),
+            resumes,
         }));
         self.changes.send_modify(|count| *count += 1);
         self.refreshing.retain_mut(|(looked, _)| {

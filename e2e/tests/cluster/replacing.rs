@@ -221,7 +221,7 @@ async fn a_binary_that_could_not_go_on_does_not_take_over() -> Result<()> {
     let begun = status(&drill.cluster, &primary).await?["hart"]["begun"].clone();
     ensure!(begun.is_string(), "{begun}");
     let path = binary(&drill.cluster, &primary);
-    let rest = hart_testkit::Rest::with_deadline(DEADLINE)?;
+    let rest = Rest::with_deadline(DEADLINE)?;
     let url = drill.cluster.node(&primary)?.url("/upgrade");
     let script = drill.cluster.dir().write("no-hart", "root", "#!/bin/sh\necho I am a shell\n")?;
     let mut refused: Vec<String> = Vec::new();
