@@ -132,6 +132,14 @@ pub fn effective_postgresql(config: &Config, dynamic: &DynamicConfig) -> Effecti
     }
 }
 
+/// Shared parameters whose values no member takes, with what is used instead: in words.
+#[must_use]
+pub fn out_of_range(dynamic: &DynamicConfig) -> Vec<String> {
+    let mut warnings = Vec::new();
+    controlled(&dynamic.postgresql.parameters, &mut warnings);
+    warnings
+}
+
 /// Shared settings that nobody reads, or that are not taken as they are: in words.
 #[must_use]
 pub fn shared_without_effect(dynamic: &DynamicConfig) -> Vec<String> {

@@ -34,7 +34,7 @@ pub use address::{Address, AddressError, Listen};
 pub use commands::{CommandChange, changed_parameters, command_changes, is_command};
 pub use config::Config;
 pub use effective::{
-    EffectivePostgres, effective_postgresql, is_controlled, shared_without_effect,
+    EffectivePostgres, effective_postgresql, is_controlled, out_of_range, shared_without_effect,
 };
 pub use env::process_env;
 pub use error::{Error, Place, Problem, Problems};

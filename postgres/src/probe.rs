@@ -206,6 +206,17 @@ pub(crate) struct Pending {
     synchronous_commit: String,
 }
 
+impl Probe {
+    /// PostgreSQL keeps its mark on a parameter that was taken out of the file again before it was in force.
+    fn leave_out_unchanged(&mut self) {
+        self.pending_changes.retain(|name, change| {
+            let differs = change.old_value != change.new_value;
+            self.pending_restart.retain(|pending| differs || pending != name);
+            differs
+        });
+    }
+}
+
 /// The part of the answer that decides about [`Pending`].
 #[derive(Deserialize)]
 struct Loaded {
@@ -244,7 +255,9 @@ impl Postgres {
         let mut probe: Probe = serde_json::from_str(text).map_err(unreadable)?;
         let loaded: Loaded = serde_json::from_str(text).map_err(unreadable)?;
         match loaded.pending_restart {
-            Some(names) => {
+            Some(_) => {
+                probe.leave_out_unchanged();
+                let names = probe.pending_restart.clone();
                 let changes = probe.pending_changes.clone();
                 let overridden = probe.overridden.clone();
                 let lax_commits = probe.lax_commits.clone();
@@ -294,6 +307,20 @@ mod tests {
         assert_eq!(probe.pending_restart, ["shared_buffers"]);
         let probe = postgres.read_probe(&PRIMARY.replace("PENDING", "[]")).unwrap();
         assert!(probe.pending_restart.is_empty());
+    }
+
+    /// PostgreSQL keeps the mark of a setting that was taken out of its file before it was in force.
+    #[test]
+    fn what_was_taken_back_waits_for_nothing() {
+        let postgres = Postgres::new(Settings::new("demo", "n1", "/nonexistent"));
+        let names = r#"["max_connections","shared_preload_libraries"],"pending_changes":{
+            "shared_preload_libraries":{"old_value":"","new_value":""},
+            "max_connections":{"old_value":"50","new_value":"60"}}"#;
+        for text in [names, "null"] {
+            let probe = postgres.read_probe(&PRIMARY.replace("PENDING", text)).unwrap();
+            assert_eq!(probe.pending_restart, ["max_connections"]);
+            assert_eq!(probe.pending_changes.keys().collect::<Vec<_>>(), ["max_connections"]);
+        }
     }
 
     #[test]

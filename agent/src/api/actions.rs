@@ -123,6 +123,9 @@ async fn copy_begins(handle: &Handle) {
     }
 }
 
+/// In Patroni's words: a restart that was asked for under conditions has no reason here.
+pub const NOT_MET: &str = "restart conditions are not satisfied";
+
 /// `POST /restart {schedule, role, postgres_version, timeout, restart_pending}`
 pub(super) async fn restart(handle: &Handle, body: &Map<String, Value>) -> Response {
     let view = handle.view();
@@ -140,8 +143,7 @@ pub(super) async fn restart(handle: &Handle, body: &Map<String, Value>) -> Respo
     let version = view.probe.as_ref().map(|probe| probe.server_version);
     let pending = view.sql.as_ref().is_some_and(|sql| sql.pending_restart);
     if wanted.only.mismatch(view.role, version, pending).is_some() {
-        let line = "restart conditions are not satisfied";
-        return reply::text(StatusCode::SERVICE_UNAVAILABLE, line);
+        return reply::text(StatusCode::SERVICE_UNAVAILABLE, NOT_MET);
     }
     let given = body.get("timeout").and_then(seconds).map(Duration::from_secs);
     let within = given.unwrap_or(view.config.primary_start_timeout.max(RESTART_AT_LEAST));

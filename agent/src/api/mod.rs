@@ -65,7 +65,7 @@ use axum::Router;
 use crate::node::status::PeerStatus;
 use crate::node::view::{Handle, View};
 
-pub use actions::version as version_number;
+pub use actions::{NOT_MET, version as version_number};
 pub use changed::changes;
 pub use doors::Doors;
 pub use query::seconds;

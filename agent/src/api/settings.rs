@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
-use hart_config::{CommandChange, changed_parameters, command_changes};
+use hart_config::{
+    CommandChange, changed_parameters, command_changes, out_of_range, shared_without_effect,
+};
 use hart_consul::{PutOptions, ReadOptions};
 use hart_ha::kv::{DynamicConfig, TTL_MAX, TTL_MIN};
 use hart_types::Chain;
@@ -144,6 +146,9 @@ async fn write(
             format!("ttl: {asked} s is no lease that hart can keep; give {least} to {most} s");
         return reply::text(StatusCode::BAD_REQUEST, line);
     }
+    if let Some(refused) = unusable(&before, &read) {
+        return refused;
+    }
     let left_out = match parameters::left_out(handle, &changed_parameters(&before, &read)).await {
         Ok(left_out) => left_out,
         Err((name, why)) => {
@@ -162,7 +167,7 @@ async fn write(
             tell(handle, who, (old, &before), (&new, &read));
             parameters::say(&left_out);
             actions::wake(handle).await;
-            shown_with(&new, &left_out)
+            shown_with(&new, &left_out, &unread(&before, &read))
         }
         Ok(false) => {
             let line = "the settings were changed by somebody else meanwhile; try again";
@@ -179,6 +184,22 @@ async fn write(
             reply::text(StatusCode::BAD_GATEWAY, line)
         }
     }
+}
+
+/// 400, where each member would go on with a default instead. What was there before stands in nobody's way.
+fn unusable(before: &DynamicConfig, new: &DynamicConfig) -> Option<Response> {
+    let known = out_of_range(before);
+    let warning = out_of_range(new).into_iter().find(|warning| !known.contains(warning))?;
+    let line = format!(
+        "postgresql.parameters: every member refuses it, so nothing was changed: {warning}"
+    );
+    Some(reply::text(StatusCode::BAD_REQUEST, line))
+}
+
+/// What of the change nobody reads, or takes as it is.
+fn unread(before: &DynamicConfig, new: &DynamicConfig) -> Vec<String> {
+    let known = shared_without_effect(before);
+    shared_without_effect(new).into_iter().filter(|warning| !known.contains(warning)).collect()
 }
 
 type Settings<'a> = (&'a Map<String, Value>, &'a DynamicConfig);
@@ -200,7 +221,8 @@ const OURS: &str = "hart";
 
 /// Who writes back what was answered means the settings in it.
 fn without_ours(body: &mut Map<String, Value>) {
-    if body.get(OURS).is_some_and(|ours| ours.get("left_out").is_some()) {
+    let is_answer = |ours: &Value| ours.get("left_out").or_else(|| ours.get("warnings")).is_some();
+    if body.get(OURS).is_some_and(is_answer) {
         body.remove(OURS);
     }
 }
@@ -208,10 +230,18 @@ fn without_ours(body: &mut Map<String, Value>) {
 fn shown_with(
     raw: &Map<String, Value>,
     left_out: &BTreeMap<String, BTreeMap<String, String>>,
+    warnings: &[String],
 ) -> Response {
     let mut body = secrets::masked(raw);
+    let mut ours = Map::new();
     if !left_out.is_empty() {
-        body.insert(OURS.to_owned(), json!({ "left_out": left_out }));
+        ours.insert("left_out".to_owned(), json!(left_out));
+    }
+    if !warnings.is_empty() {
+        ours.insert("warnings".to_owned(), json!(warnings));
+    }
+    if !ours.is_empty() {
+        body.insert(OURS.to_owned(), Value::Object(ours));
     }
     reply::json(StatusCode::OK, &Value::Object(body))
 }

@@ -179,8 +179,8 @@ const CHANGES: &[Route<Change>] = &[
     .takes("a JSON object of settings; with `If-Match`, only if their version is still that one")
     .answers(
         "200, the new settings, and under `hart.left_out` the new parameters that some members' PostgreSQL refuse and they \
-         leave out, by member; 400 if a node could not read them, or the PostgreSQL of every member that answers refuses a new \
-         parameter; 409 if they were changed by \
+         leave out, by member, under `hart.warnings` what of the change nobody reads; 400 if a node could not read them, the \
+         PostgreSQL of every member that answers refuses a new parameter, or every member would take a default in its place; 409 if they were changed by \
          somebody else meanwhile, 412 where `If-Match` says so; 502 or 503 if Consul did not take or give them",
     ),
     Route::new(Change::PutConfig, "PUT", &["/config"], "Replaces the shared settings.")

@@ -27,7 +27,8 @@ pub struct SwitchoverArgs {
     #[arg(long)]
     candidate: Option<String>,
     /// When, such as 2027-03-01T02:00:00+01:00 (without an offset: by this machine's time zone), or
-    /// "now". What is planned is kept in Consul; `DELETE /switchover` takes it back.
+    /// "now". What is planned is kept in Consul; `hart flush CLUSTER switchover` (or
+    /// `DELETE /switchover`) takes it back.
     #[arg(long, value_name = "TIME")]
     scheduled: Option<String>,
     /// Do not ask.

@@ -56,7 +56,7 @@ pub fn select<'a>(
     if names.is_empty() { Ok(suitable) } else { named_only(cluster, &suitable, names, verb) }
 }
 
-/// Asks each in turn, and shows what it said by `tell`; who refuses or is silent is told to standard error.
+/// Asks each in turn, and shows what it said by `tell` where that `is_fine`; who refuses or is silent is told to standard error.
 ///
 /// # Errors
 /// Some did not do it: their names.
@@ -66,12 +66,13 @@ pub async fn ask_each(
     path: &str,
     body: &Value,
     within: Duration,
+    is_fine: impl Fn(&Answer) -> bool,
     tell: impl Fn(&str, &Answer),
 ) -> Result<(), Vec<String>> {
     let mut failed = Vec::new();
     for (name, member) in chosen {
         match context.rest.post(&rest::url(&member.api_url, path), body, within).await {
-            Ok(answer) if answer.is_success() => {
+            Ok(answer) if is_fine(&answer) => {
                 tell(name, &answer);
                 continue;
             }

@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::ask;
+use crate::cli::cluster::Cluster;
 use crate::cli::context::Context;
 use crate::cli::fail::Fail;
 use crate::cli::globals::Globals;
@@ -51,6 +52,7 @@ pub async fn run(globals: &Globals, args: ReinitArgs) -> Result<ExitCode, Fail> 
     if asking {
         list::print_before(&cluster);
     }
+    without_leader(&cluster, &args.members)?;
     let chosen =
         members::select(&cluster, &args.members, RoleFilter::Replica, "reinitialize", args.force)?;
     let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
@@ -82,4 +84,29 @@ pub async fn run(globals: &Globals, args: ReinitArgs) -> Result<ExitCode, Fail> 
         return Ok(ExitCode::SUCCESS);
     }
     Err(Fail::failed("not every member accepted the order"))
+}
+
+/// The leader has nobody to copy from.
+fn without_leader(cluster: &Cluster, names: &[String]) -> Result<(), Fail> {
+    let leader = cluster.leader().filter(|leader| names.iter().any(|name| name == leader));
+    leader.map_or(Ok(()), |leader| {
+        let first = format!("hart switchover {} --leader {leader}", cluster.scope);
+        Err(Fail::failed(format!("{leader} leads: its data is what the others copy"))
+            .hint(format!("hand the lead over first: {first}")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::cluster::tests::made;
+
+    #[test]
+    fn the_leader_is_switched_away_from_first() {
+        let fail = without_leader(&made(), &["n2".into(), "n1".into()]).unwrap_err();
+        assert!(fail.to_string().contains("n1 leads"), "{fail}");
+        assert!(fail.to_string().contains("hart switchover ha --leader n1"), "{fail}");
+        assert!(!fail.to_string().contains("--role"), "{fail}");
+        without_leader(&made(), &["n2".into(), "n3".into()]).unwrap();
+    }
 }

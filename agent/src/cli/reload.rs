@@ -51,7 +51,7 @@ pub async fn run(globals: &Globals, args: ReloadArgs) -> Result<ExitCode, Fail> 
         let left_over = answer.text.lines().skip(1);
         left_over.for_each(|line| println!("{name}: {line}"));
     };
-    members::ask_each(&context, &chosen, "reload", &json!({}), DONE, tell)
+    members::ask_each(&context, &chosen, "reload", &json!({}), DONE, Answer::is_success, tell)
         .await
         .map_err(|failed| Fail::failed(format!("not reloaded: {}", failed.join(", "))))?;
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,6 @@
 //! `hart restart`.
 
+use std::cell::RefCell;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -41,8 +42,8 @@ pub struct RestartArgs {
     #[arg(long, value_name = "VERSION")]
     pg_version: Option<String>,
     /// When, such as 2027-03-01T02:00:00+01:00 (without an offset: by this machine's time zone), or
-    /// "now". Each member keeps what is planned for it as long as its agent runs; `DELETE /restart`
-    /// takes it back.
+    /// "now". Each member keeps what is planned for it as long as its agent runs; `hart flush CLUSTER
+    /// restart` (or `DELETE /restart`) takes it back.
     #[arg(long, value_name = "TIME")]
     scheduled: Option<String>,
     /// How long a member may take, such as 30 or 2min; then the command fails, and the restart goes on.
@@ -98,14 +99,25 @@ pub async fn run(globals: &Globals, mut args: RestartArgs) -> Result<ExitCode, F
         take_back(&context, &chosen).await;
     }
     let body = body(&args, scheduled)?;
+    let is_conditional = args.pending || args.pg_version.is_some();
+    let is_fine = |answer: &Answer| answer.is_success() || (is_conditional && is_unneeded(answer));
+    let unneeded = RefCell::new(Vec::new());
     let tell = |name: &str, answer: &Answer| {
+        if !answer.is_success() {
+            return unneeded.borrow_mut().push(name.to_owned());
+        }
         let planned = if answer.status == 202 { "scheduled " } else { "" };
         println!("Success: restart {planned}on member {name}");
     };
     let within = args.timeout.map_or(DONE, |timeout| timeout + ANSWER);
-    members::ask_each(&context, &chosen, "restart", &body, within, tell)
-        .await
-        .map_err(|failed| Fail::failed(format!("not restarted: {}", failed.join(", "))))?;
+    let asked = members::ask_each(&context, &chosen, "restart", &body, within, is_fine, tell).await;
+    let unneeded = unneeded.into_inner();
+    if unneeded.len() == chosen.len() {
+        println!("no member needs a restart");
+    } else if !unneeded.is_empty() {
+        println!("no restart is needed on {}", unneeded.join(", "));
+    }
+    asked.map_err(|failed| Fail::failed(format!("not restarted: {}", failed.join(", "))))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -150,4 +162,22 @@ fn body(args: &RestartArgs, scheduled: Option<String>) -> Result<Value, Fail> {
         body.insert("timeout".to_owned(), timeout.as_secs().into());
     }
     Ok(Value::Object(body))
+}
+
+/// Has the member nothing to do, by the conditions that it was given?
+fn is_unneeded(answer: &Answer) -> bool {
+    answer.status == 503 && answer.text.trim() == crate::api::NOT_MET
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_that_are_not_met_are_no_failure() {
+        let of = |status, text: &str| is_unneeded(&Answer { status, text: text.to_owned() });
+        assert!(of(503, "restart conditions are not satisfied\n"));
+        assert!(!of(503, "PostgreSQL did not start"));
+        assert!(!of(200, "restart conditions are not satisfied"));
+    }
 }

@@ -8,6 +8,8 @@ mod yaml;
 use std::process::ExitCode;
 
 use clap::Args;
+use hart_config::{out_of_range, shared_without_effect};
+use hart_ha::kv::DynamicConfig;
 use serde_json::{Map, Value};
 
 use self::change::Changes;
@@ -84,6 +86,9 @@ pub async fn edit(globals: &Globals, args: EditArgs) -> Result<ExitCode, Fail> {
     if !args.quiet {
         out::print(&diff(&before, &after));
     }
+    for warning in warnings(&before, &after) {
+        eprintln!("hart: warning: {warning}");
+    }
     if from_stdin && !args.force {
         let text = "the answer cannot come from where the change has come from";
         return Err(Fail::usage(text).hint("add --force to apply it"));
@@ -115,10 +120,36 @@ fn diff(before: &Map<String, Value>, after: &Map<String, Value>) -> String {
         .to_owned()
 }
 
+/// What of the new settings nobody reads, or takes as it is; what was there before is not said again.
+fn warnings(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<String> {
+    let of = |settings: &Map<String, Value>| -> Vec<String> {
+        // What cannot be read is refused in a moment, with the reason.
+        let read = DynamicConfig::from_raw(settings.clone()).unwrap_or_default();
+        shared_without_effect(&read).into_iter().chain(out_of_range(&read)).collect()
+    };
+    let known = of(before);
+    of(after).into_iter().filter(|warning| !known.contains(warning)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_typing_error_is_said_where_it_is_made() {
+        let map = |value: Value| value.as_object().unwrap().clone();
+        let before = map(json!({"parse": 1}));
+        let after = map(json!({"parse": 1, "synchronous_mod": true,
+            "postgresql": {"parameters": {"max_connections": 5}}}));
+        assert_eq!(
+            warnings(&before, &after),
+            [
+                "synchronous_mod: nobody knows this setting; is synchronous_mode meant?",
+                "max_connections: \"5\" is out of range; 100 is used",
+            ]
+        );
+    }
 
     #[test]
     fn a_diff_shows_what_changes() {

@@ -53,7 +53,7 @@ pub async fn run(globals: &Globals, args: WhyArgs) -> Result<ExitCode, Fail> {
     for (name, away) in away {
         if is_wanted(&args.members, &name) && (!away.entry || heard.is_silent(&name)) {
             said.retain(|why| why.member != name);
-            said.push(lost(&cluster, &name, &away));
+            said.push(lost(&cluster, &name, &away, &silence(&context, &away).await));
         }
     }
     said.sort_by(|a, b| a.member.cmp(&b.member));
@@ -83,6 +83,22 @@ async fn ask(context: &Context, cluster: &Cluster, named: &[String]) -> Vec<Why>
     said
 }
 
+const LOOK: &str = "look whether the host is up, the agent runs, and its REST port can be reached from here; the \
+                    other members count only what they hear themselves";
+const START: &str =
+    "the host is there and nothing listens at that port: start the agent there, or see its log";
+
+/// Only a host that is up refuses a connection.
+fn is_refused(silence: &str) -> bool {
+    silence.to_ascii_lowercase().contains("connection refused")
+}
+
+/// Whoever is away may have no entry any more: it is asked where it was last.
+async fn silence(context: &Context, away: &Away) -> String {
+    let asked = context.rest.get(&rest::url(&away.api_url, "why"), ANSWER).await;
+    asked.err().unwrap_or_default()
+}
+
 /// A member that does not answer is a reason, too.
 fn read(name: &str, state: State, is_hart: bool, answer: Result<Answer, String>) -> Why {
     let refuse = |rule: &str, value: String, remedy: &str| Why {
@@ -96,8 +112,7 @@ fn read(name: &str, state: State, is_hart: bool, answer: Result<Answer, String>)
         Err(why) => refuse(
             "agent",
             format!("its agent does not answer: {why}"),
-            "look whether the host is up, the agent runs, and its REST port can be reached from here; \
-             the other members count only what they hear themselves",
+            if is_refused(&why) { START } else { LOOK },
         ),
         Ok(_) if !is_hart => refuse(
             "patroni",
@@ -116,7 +131,7 @@ fn read(name: &str, state: State, is_hart: bool, answer: Result<Answer, String>)
 }
 
 /// Of a member that does not answer: since when, and what is kept for it.
-fn lost(cluster: &Cluster, name: &str, away: &Away) -> Why {
+fn lost(cluster: &Cluster, name: &str, away: &Away, silence: &str) -> Why {
     let entry = cluster.snapshot.member(name);
     let role = entry.map_or_else(|| away.role.clone(), |entry| entry.role.to_string());
     let state = entry.map_or_else(|| away.state.clone(), |entry| entry.state.to_string());
@@ -144,10 +159,16 @@ fn lost(cluster: &Cluster, name: &str, away: &Away) -> Why {
         refusal: Some(Refusal {
             rule: "away".to_owned(),
             value: format!("since {}; it was {role}, {state}", shown(&away.since)),
-            remedy: format!(
-                "its agent at {url} does not answer: look whether the host is up; with its agent running it \
-                 comes back by itself"
-            ),
+            remedy: if is_refused(silence) {
+                format!(
+                    "its agent at {url} does not answer, and the host is there: start the agent there"
+                )
+            } else {
+                format!(
+                    "its agent at {url} does not answer: look whether the host is up; with its agent running \
+                     it comes back by itself"
+                )
+            },
         }),
         waits_for: Vec::new(),
         slot: Some(slot.unwrap_or_else(none)),
@@ -302,7 +323,7 @@ mod tests {
             slot_keeps: Some(12 << 20),
             ..Away::default()
         };
-        let text = render(&made(), &[lost(&made(), "n9", &away)], Format::Pretty);
+        let text = render(&made(), &[lost(&made(), "n9", &away, "")], Format::Pretty);
         for part in [
             "n9: lost — since 2026-01-01 00:00:01 UTC; it was primary, running (rule: away)",
             "http://10.0.0.9:8008/patroni does not answer",
@@ -314,13 +335,13 @@ mod tests {
         let status = paused.snapshot.status.as_mut().unwrap();
         let lease = status.value.lease.as_mut().unwrap();
         (lease.open, lease.holder) = (true, "n9".into());
-        let text = render(&paused, &[lost(&paused, "n9", &away)], Format::Pretty);
+        let text = render(&paused, &[lost(&paused, "n9", &away, "")], Format::Pretty);
         assert!(
             text.contains("n9: away — its agent since 2026-01-01 00:00:01 UTC; it was left"),
             "{text}"
         );
         let none = Away { slot_keeps: None, ..away };
-        assert!(lost(&made(), "n9", &none).slot.unwrap().contains("n1 keeps no slot"));
+        assert!(lost(&made(), "n9", &none, "").slot.unwrap().contains("n1 keeps no slot"));
     }
 
     #[test]
@@ -343,6 +364,20 @@ mod tests {
         assert_eq!(read("n2", State::Running, true, Ok(odd)).refusal.unwrap().rule, "version");
         let patroni = Answer { status: 200, text: "{}".into() };
         assert_eq!(read("n2", State::Running, false, Ok(patroni)).refusal.unwrap().rule, "patroni");
+    }
+
+    /// A host that refuses a connection is up.
+    #[test]
+    fn a_host_that_refuses_the_connection_is_up() {
+        let why = "http://h:8008/why: error sending request: Connection refused (os error 111)";
+        for (why, start) in [(why, true), ("http://h:8008/why: no answer in time", false)] {
+            let unknown = read("n2", State::Running, true, Err(why.into()));
+            let lost = lost(&made(), "n9", &Away::default(), why);
+            for remedy in [unknown, lost].map(|said| said.refusal.unwrap().remedy) {
+                assert_eq!(remedy.contains("start the agent there"), start, "{remedy}");
+                assert_eq!(remedy.contains("host is up"), !start, "{remedy}");
+            }
+        }
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::time::Duration;
 use hart_ha::lsn::{Lsn, Timeline};
 use hart_postgres::{Divergence, Postgres, Upstream, needs_rewind};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::{Event, Journal, Kind};
+use super::{COMPARED, CONTAINED, Event, Journal, Kind};
 
 /// Measuring must not keep the node away for long.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -31,6 +32,12 @@ pub struct Lost {
 }
 
 impl Lost {
+    /// Does the WAL end where the new primary's history leaves it?
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.bytes == Some(0)
+    }
+
     /// For people.
     #[must_use]
     pub fn sentence(&self) -> String {
@@ -78,6 +85,9 @@ pub async fn report(postgres: &Postgres, source: &Upstream, name: &str, journal:
         Ok(Err(error)) => return tracing::info!("what will be lost cannot be measured: {error}"),
         Err(_) => return tracing::info!("measuring what will be lost took too long"),
     };
+    if lost.is_nothing() {
+        return journal.add(nothing(name));
+    }
     let data = serde_json::to_value(&lost).ok();
     // A rewind that is tried again loses nothing more.
     if data.is_none() || journal.lost() == data {
@@ -88,6 +98,13 @@ pub async fn report(postgres: &Postgres, source: &Upstream, name: &str, journal:
     tracing::info!("{text}");
     let about = Some(name.to_owned());
     journal.add(Event { about, data, ..Event::new(Kind::LostWrites, text) });
+}
+
+/// As after a comparison by which the data fits: `hart events` then says that nothing is lost.
+fn nothing(name: &str) -> Event {
+    let text = format!("{COMPARED}: what is thrown away is measured, and is nothing; {CONTAINED}");
+    let data = Some(json!({"job": COMPARED, "ok": true}));
+    Event { about: Some(name.to_owned()), data, ..Event::new(Kind::JobEnded, text) }
 }
 
 async fn measure(
@@ -143,7 +160,9 @@ mod tests {
         );
         assert!(text.ends_with("timeline 3 from 0/5000000 to 0/5000100"), "{text}");
         assert!(advice(17).contains("not an incremental one") && advice(16).is_empty());
-        let unknown = Lost { fork: None, commits: None, ..lost }.sentence();
+        let unknown = Lost { fork: None, commits: None, ..lost.clone() }.sentence();
         assert!(unknown.contains("cannot be told"), "{unknown}");
+        assert!(!lost.is_nothing() && !Lost { bytes: None, ..lost.clone() }.is_nothing());
+        assert!(Lost { end: lost.fork, bytes: Some(0), commits: None, ..lost }.is_nothing());
     }
 }

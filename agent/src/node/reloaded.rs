@@ -67,8 +67,13 @@ pub fn left_over(begun: &Config, old: &Config, new: &Config) -> Vec<String> {
         let keys: Vec<_> = keys.iter().filter(|key| needs(key) == Some(what)).cloned().collect();
         keys.join(", ")
     };
+    // A restart of the unit would stop PostgreSQL.
+    let agent = format!(
+        "in force when the agent is started anew: hart upgrade-agent {} {} (PostgreSQL goes on)",
+        new.scope, new.name
+    );
     let said = [
-        (of(&ever, Needs::Agent), "in force when the agent is started anew (PostgreSQL goes on)"),
+        (of(&ever, Needs::Agent), agent.as_str()),
         (of(&now, Needs::Postgres), "in force when PostgreSQL is restarted (hart restart)"),
         (
             of(&now, Needs::Cluster),
@@ -122,6 +127,7 @@ mod tests {
         let said = left_over(&old, &old, &new);
         assert_eq!(said.len(), 2, "{said:?}");
         assert!(said[0].starts_with("guard.cgroup, log.type: in force when the agent"), "{said:?}");
+        assert!(said[0].contains("hart upgrade-agent demo n1"), "{said:?}");
         assert!(said[1].starts_with("bootstrap.dcs.ttl: of no effect"), "{said:?}");
         // It was not started anew.
         assert_eq!(left_over(&old, &new, &new), said[..1]);

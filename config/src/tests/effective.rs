@@ -94,6 +94,23 @@ fn shared_values_out_of_range_give_way_to_the_default() {
 }
 
 #[test]
+fn what_no_member_takes_is_known_before_it_is_written() {
+    let parameters = json!({
+        "max_connections": 10_000_000_000_u64, "MAX_wal_senders": 0, "wal_level": "minimal",
+        "port": 1, "work_mem": "no size", "max_worker_processes": "7", "wal_log_hints": null,
+    });
+    let raw = json!({"postgresql": {"parameters": parameters}}).as_object().unwrap().clone();
+    assert_eq!(
+        crate::out_of_range(&DynamicConfig::from_raw(raw).unwrap()),
+        [
+            "wal_level: \"minimal\" is out of range; replica is used",
+            "max_connections: \"10000000000\" is out of range; 100 is used",
+            "max_wal_senders: \"0\" is out of range; 10 is used",
+        ]
+    );
+}
+
+#[test]
 fn old_spellings_are_brought_up_to_date() {
     let got = effective(
         "pgpass: /p",

@@ -163,3 +163,39 @@ async fn without_consul_it_says_so() {
     let answer = node.call("PATCH", "/config", Some(r#"{"ttl":5}"#)).await;
     assert!(answer.status == 503 && answer.body.contains("/v1/kv/"), "{}", answer.body);
 }
+
+/// The members would go on with the default, and who has set it would not know.
+#[tokio::test]
+async fn what_every_member_replaces_by_a_default_is_refused() {
+    let (_server, node) =
+        node(Some(r#"{"postgresql":{"parameters":{"max_worker_processes":1}}}"#)).await;
+    for (name, value, instead) in [
+        ("max_connections", "10000000000", "100"),
+        ("max_wal_senders", "0", "10"),
+        ("wal_level", "\"minimal\"", "replica"),
+    ] {
+        let change = format!(r#"{{"postgresql":{{"parameters":{{"{name}":{value}}}}}}}"#);
+        let answer = node.call("PATCH", "/config", Some(&change)).await;
+        assert_eq!(answer.status, 400, "{name}: {}", answer.body);
+        let end = format!("is out of range; {instead} is used");
+        assert!(answer.body.ends_with(&end) && answer.body.contains(name), "{}", answer.body);
+        assert!(answer.body.contains("nothing was changed"), "{}", answer.body);
+    }
+    // One that was left there does not stand in the way of another change.
+    let answer = node.call("PATCH", "/config", Some(r#"{"pause":true}"#)).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn the_answer_names_what_nobody_knows() {
+    let (_server, node) = node(Some(r#"{"parse":1}"#)).await;
+    let answer = node.call("PATCH", "/config", Some(r#"{"synchronous_mod":true}"#)).await;
+    let mut body = answer.json();
+    let known = "synchronous_mod: nobody knows this setting; is synchronous_mode meant?";
+    assert_eq!((answer.status, &body["hart"]), (200, &json!({"warnings": [known]})));
+    // Who writes back what was answered has not made a setting of it.
+    body["ttl"] = json!(7);
+    let answer = node.call("PUT", "/config", Some(&body.to_string())).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(stored(&node).await, json!({"parse": 1, "synchronous_mod": true, "ttl": 7}));
+}

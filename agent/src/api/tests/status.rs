@@ -76,6 +76,7 @@ async fn of_a_primary() {
         "hart": {
             "version": env!("CARGO_PKG_VERSION"), "instance": "instance-of-test",
             "may_lead": true, "why": "leads", "phase": "leading", "term": 0, "follows": null,
+            "unheard_ms": null,
             "lease": {"term": 3, "left_ms": null}, "armed": {"term": 3, "left_ms": null},
             "guard": {"layers": ["child-kill"], "watchdog": null,
                 "missing": ["cgroup", "pdeathsig", "mlock", "oom", "realtime"]}, "progress": null, "consul_reachable": true, "lost": null,

@@ -288,19 +288,31 @@ fn what_was_lost(reign: &mut Reign, after: &[Entry], later: &[Entry]) {
     let own = |e: &&Entry| e.node == former;
     let later = later.iter().filter(own).take_while(|e| e.kind != Kind::LeaseGained);
     let all: Vec<&Entry> = after.iter().chain(later).collect();
-    let lost = all.iter().filter(|e| e.kind == Kind::LostWrites);
+    let lost = all.iter().filter(|e| is_loss(e));
     reign.lost = lost.map(|e| format!("{}: {}", e.node, e.text)).collect();
     let was = |what: fn(&Entry) -> bool| all.iter().any(|e| own(e) && what(e));
     reign.former_wal = match () {
-        () if was(|e| e.kind == Kind::LostWrites) => FormerWal::Lost,
+        () if was(is_loss) => FormerWal::Lost,
         () if was(is_contained) => FormerWal::Contained,
         () if was(|e| e.kind == Kind::Streaming) => FormerWal::NotMeasured,
         () => FormerWal::Away,
     };
 }
 
+/// Is WAL thrown away that there was?
+fn is_loss(entry: &Entry) -> bool {
+    entry.kind == Kind::LostWrites && !is_empty(entry)
+}
+
+fn is_empty(entry: &Entry) -> bool {
+    entry.data.as_ref().and_then(|data| data.get("bytes")?.as_u64()) == Some(0)
+}
+
 /// Was its WAL compared with the new leader's, and nothing of it is missing there?
 fn is_contained(entry: &Entry) -> bool {
+    if entry.kind == Kind::LostWrites {
+        return is_empty(entry);
+    }
     let job = entry.data.as_ref().and_then(|data| data.get("job")?.as_str());
     entry.kind == Kind::JobEnded && job == Some(COMPARED) && entry.text.ends_with(CONTAINED)
 }
@@ -516,6 +528,16 @@ mod tests {
         let data = Some(serde_json::json!({"job": COMPARED, "ok": true}));
         lines.push(Entry { data, ..entry("n1", 9, 70_000, Kind::JobEnded, 5, &text) });
         assert_eq!(reigns(&lines)[1].former_wal, FormerWal::Contained);
+    }
+
+    /// Journals of earlier days have such lines.
+    #[test]
+    fn no_bytes_are_nothing_lost() {
+        let mut lines = failover();
+        let line = lines.iter_mut().find(|e| e.kind == Kind::LostWrites).unwrap();
+        line.data = Some(serde_json::json!({"bytes": 0, "commits": null}));
+        let reign = &reigns(&lines)[1];
+        assert_eq!((reign.lost.len(), reign.former_wal), (0, FormerWal::Contained));
     }
 
     #[test]

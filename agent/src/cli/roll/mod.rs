@@ -207,7 +207,7 @@ impl Roll {
                 let _ = lock.tell(&note).await;
                 lock.release().await;
                 let standing = say::standing(&self.picture, &self.rules.work);
-                let again = self.again();
+                let again = self.again(&remedy);
                 Err(Fail::failed(format!("stopped: {why}")).hint(format!(
                     "{remedy}\n  where it stands: {standing}\n  to go on from there, from any node: {again}"
                 )))
@@ -215,8 +215,9 @@ impl Roll {
         }
     }
 
-    fn again(&self) -> String {
-        format!("hart roll {} {}", self.context.scope, self.rules.work.options()).trim().to_owned()
+    fn again(&self, remedy: &str) -> String {
+        let options = self.rules.to_go_on(remedy);
+        format!("hart roll {} {options}", self.context.scope).trim().to_owned()
     }
 
     /// Until everything is done, or the first doubt.

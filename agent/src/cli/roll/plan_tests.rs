@@ -216,7 +216,12 @@ fn what_is_lowered_is_lowered_on_the_primary_first() {
     }
     let why = stopped(&step(&now, &pending()));
     assert!(why.contains("200 → 100") && why.contains("--in-place"), "{why}");
+    assert_eq!(standing(&now, &Work::Pending), "not yet: n1 (leads), n2, n3");
     let in_place = Rules { in_place: true, ..pending() };
+    let remedy = "give --in-place: the primary is restarted where it is";
+    assert_eq!(pending().to_go_on(remedy), "--in-place");
+    let given = Rules { keep: Some(1), mixed: true, work: Work::Below(150_014), ..pending() };
+    assert_eq!(given.to_go_on("see `hart why`"), "--pg-version 15.14 --keep 1 --mixed");
     let expected = ["n3", "n2"].map(|name| Next::Restart(name.into()));
     let steps = foresee(&now, &in_place);
     assert_eq!(steps[0], Next::RestartLeader("n1".into()));

@@ -146,6 +146,11 @@ fn reason(seen: &Seen, work: &Work) -> String {
     }
 }
 
+/// What waits for the primary's restart waits all the same.
+fn is_pending(seen: &Seen, work: &Work) -> bool {
+    *work == Work::Pending && !seen.pending.is_empty()
+}
+
 /// Who is done, who is not, and who is away.
 pub fn standing(picture: &Picture, work: &Work) -> String {
     let (mut done, mut left, mut away) = (Vec::new(), Vec::new(), Vec::new());
@@ -156,7 +161,7 @@ pub fn standing(picture: &Picture, work: &Work) -> String {
         };
         if seen.silent.is_some() {
             away.push(name);
-        } else if needs(picture, seen, work) {
+        } else if needs(picture, seen, work) || is_pending(seen, work) {
             left.push(name);
         } else {
             done.push(name);

@@ -64,6 +64,17 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// The options of one that goes on: those of this one, and the one without which it cannot.
+    pub fn to_go_on(&self, remedy: &str) -> String {
+        let mut options = vec![self.work.options()];
+        options.extend(self.keep.map(|keep| format!("--keep {keep}")));
+        let in_place = self.in_place || remedy.starts_with("give --in-place");
+        options.extend(in_place.then(|| "--in-place".to_owned()));
+        options.extend(self.mixed.then(|| "--mixed".to_owned()));
+        options.retain(|option| !option.is_empty());
+        options.join(" ")
+    }
+
     /// So many members must be well while one is dealt with.
     pub fn keep(&self, picture: &Picture) -> usize {
         self.keep.unwrap_or_else(|| picture.members.len().saturating_sub(1))

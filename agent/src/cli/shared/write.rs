@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use hart_config::out_of_range;
 use hart_consul::PutOptions;
 use hart_ha::kv::DynamicConfig;
 use serde_json::{Map, Value};
@@ -97,6 +98,10 @@ async fn by_hand(
             "ttl: {} s is no lease that hart can keep",
             ttl.as_secs_f64()
         )));
+    }
+    let stood = out_of_range(&known);
+    if let Some(warning) = out_of_range(&read).iter().find(|warning| !stood.contains(warning)) {
+        return Err(Fail::usage(format!("postgresql.parameters: {warning}")));
     }
     eprintln!(
         "hart: no member can be reached; the settings are written to Consul unseen by PostgreSQL"
