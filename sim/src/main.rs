@@ -120,7 +120,8 @@ fn mutations(args: &Args, meant: &[&(Mutation, &str)]) -> ExitCode {
     let mut missed = false;
     for (mutation, rule) in meant {
         let name = mutation.name();
-        let caught = parallel::first(args.jobs(), args.from, args.within, |seed| {
+        let within = args.within * mutation.rarity();
+        let caught = parallel::first(args.jobs(), args.from, within, |seed| {
             let outcome = run(seed, Some(*mutation), false);
             // A seed that fails by itself proves nothing.
             let found = outcome.violations.into_iter().find(|(_, what)| mutation.explains(what))?;

@@ -369,6 +369,12 @@ impl Mutation {
         }
     }
 
+    /// So many times the seeds of others it may take: what it needs comes together seldom, whatever is drawn.
+    #[must_use]
+    pub fn rarity(self) -> u64 {
+        if self == Self::ReignNotRightful { 4 } else { 1 }
+    }
+
     /// It shows only in a quorum, in the moment between a takeover and the voters' word.
     #[must_use]
     pub fn is_of_the_vote(self) -> bool {
