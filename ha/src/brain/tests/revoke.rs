@@ -325,6 +325,19 @@ fn seldom() -> Snapshot {
     with_setting(snapshot, "loop_wait", 10.into())
 }
 
+/// n1 answered at 0 and not since; n3 has not heard from it for so many milliseconds, as it says.
+fn last_heard_at_0(now: u64, snapshot: &Snapshot, unheard: Option<u64>) -> Observation {
+    let mut seen = silent(now, snapshot);
+    let word = PeerAnswer { unheard: unheard.map(Duration::from_millis), ..answer(1000) };
+    let said = |asked, answer| Probe { asked: at(asked), answer, present: false };
+    let primary = PeerAnswer { role: Role::Primary, ..answer(1000) };
+    let alive = said(0, (now == 0).then_some(primary));
+    let silence = said(now.saturating_sub(350), None);
+    seen.peers.insert("n1".into(), if now < 350 { alive } else { silence });
+    seen.peers.insert("n3".into(), said(now, Some(word)));
+    seen
+}
+
 /// What n2 does until `now`, when n1 was last heard at 0; n3 has not heard from it for as long as it says.
 fn hears_nothing(
     now: u64,
@@ -334,14 +347,7 @@ fn hears_nothing(
     let (mut brain, snapshot) = (candidate(), seldom());
     let mut got = Vec::new();
     for now in (0..=now).step_by(50) {
-        let mut seen = silent(now, &snapshot);
-        let word = PeerAnswer { unheard: says(now).map(Duration::from_millis), ..answer(1000) };
-        let said = |asked, answer| Probe { asked: at(asked), answer, present: false };
-        let primary = PeerAnswer { role: Role::Primary, ..answer(1000) };
-        let alive = said(0, (now == 0).then_some(primary));
-        let silence = said(now.saturating_sub(350), None);
-        seen.peers.insert("n1".into(), if now < 350 { alive } else { silence });
-        seen.peers.insert("n3".into(), said(now, Some(word)));
+        let mut seen = last_heard_at_0(now, &snapshot, says(now));
         change(&mut seen);
         got = deeds(&mut brain, &seen);
     }
@@ -386,14 +392,7 @@ fn whoever_has_turned_away_from_a_holder_that_nobody_hears_takes_its_lease() {
     let (mut brain, snapshot) = (candidate(), seldom());
     let mut got = Vec::new();
     for now in (0..=1200).step_by(50) {
-        let mut seen = silent(now, &snapshot);
-        let word = PeerAnswer { unheard: Some(Duration::from_millis(now)), ..answer(1000) };
-        let said = |asked, answer| Probe { asked: at(asked), answer, present: false };
-        let primary = PeerAnswer { role: Role::Primary, ..answer(1000) };
-        let alive = said(0, (now == 0).then_some(primary));
-        let silence = said(now.saturating_sub(350), None);
-        seen.peers.insert("n1".into(), if now < 350 { alive } else { silence });
-        seen.peers.insert("n3".into(), said(now, Some(word)));
+        let mut seen = last_heard_at_0(now, &snapshot, Some(now));
         if now > 1000 {
             seen = turned(seen);
             seen.local.sql.as_mut().unwrap().receive_lsn = Lsn(960);
