@@ -22,6 +22,7 @@
 //! | `wal_gone` | a replica whose next WAL nobody has any more |
 //! | `promotion` | promotions that end PostgreSQL |
 //! | `crash` | a primary that has crashed and is not to be started again |
+//! | `hearing` | signs of life of a holder that renews seldom, for revocation |
 //! | `held_up` | sessions that a promotion waits for |
 //! | `sick` | a primary that runs and does not work |
 //! | `unkillable` | one that is to end and does not |

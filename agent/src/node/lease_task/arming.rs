@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use hart_guard::{ClientError, Refusal};
 use hart_ha::keeper::Hold;
 use hart_ha::kv::Term;
 use hart_ha::time::Time;
@@ -30,9 +31,7 @@ impl LeaseTask {
             Ok(_) => (self.armed, self.unsettled) = (Some(hold), false),
             Err(error) => {
                 tracing::debug!(%error, "the guard was not armed");
-                // Without an answer it may be in its queue, and count when it wakes up.
-                let answered = matches!(error, hart_guard::ClientError::Refused { .. });
-                (self.guard, self.unsettled) = (None, !answered);
+                (self.guard, self.unsettled) = (None, !settles(&error));
             }
         }
     }
@@ -62,12 +61,21 @@ impl LeaseTask {
             match hart_guard::Client::connect(&self.socket, ARM_TIMEOUT).await {
                 Ok(guard) => self.guard = Some(guard),
                 // Nobody is there whom a deadline that was sent could reach.
-                Err(hart_guard::ClientError::NoGuard { .. }) => self.unsettled = false,
+                Err(ClientError::NoGuard { .. }) => self.unsettled = false,
                 Err(_) => {}
             }
         }
         self.guard.as_mut()
     }
+}
+
+/// Does it tell that nothing sent before can count any more? What was not answered may be in the guard's
+/// queue; one without room for a client has looked at nothing; and where another order came later, that
+/// one is in force.
+fn settles(error: &ClientError) -> bool {
+    use Refusal::{Ending, Fenced, LowerTerm, System};
+    let ClientError::Refused { refusal, .. } = error else { return false };
+    matches!(refusal, LowerTerm | Fenced | Ending | System)
 }
 
 /// The guard's deadline is no later than that of the lease.
