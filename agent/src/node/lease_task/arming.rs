@@ -31,7 +31,11 @@ impl LeaseTask {
             Ok(_) => (self.armed, self.unsettled) = (Some(hold), false),
             Err(error) => {
                 tracing::debug!(%error, "the guard was not armed");
-                (self.guard, self.unsettled) = (None, !settles(&error));
+                let refusal = match error {
+                    ClientError::Refused { refusal, .. } => Some(refusal),
+                    _ => None,
+                };
+                (self.guard, self.unsettled) = (None, !settles(refusal));
             }
         }
     }
@@ -72,13 +76,35 @@ impl LeaseTask {
 /// Does it tell that nothing sent before can count any more? What was not answered may be in the guard's
 /// queue; one without room for a client has looked at nothing; and where another order came later, that
 /// one is in force.
-fn settles(error: &ClientError) -> bool {
+fn settles(refusal: Option<Refusal>) -> bool {
     use Refusal::{Ending, Fenced, LowerTerm, System};
-    let ClientError::Refused { refusal, .. } = error else { return false };
-    matches!(refusal, LowerTerm | Fenced | Ending | System)
+    matches!(refusal, Some(LowerTerm | Fenced | Ending | System))
 }
 
 /// The guard's deadline is no later than that of the lease.
 fn is_cut(armed: Option<Hold>, hold: Hold) -> bool {
     armed.is_none_or(|armed| armed.deadline <= hold.deadline)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_guard_has_looked_at_settles_what_was_sent_before() {
+        for known in [Refusal::LowerTerm, Refusal::Fenced, Refusal::Ending, Refusal::System] {
+            assert!(settles(Some(known)), "{known}");
+        }
+        for unknown in [Refusal::Busy, Refusal::Superseded, Refusal::Unsupported] {
+            assert!(!settles(Some(unknown)), "{unknown}");
+        }
+        assert!(!settles(None), "it did not answer");
+    }
+
+    #[test]
+    fn a_longer_deadline_of_the_guards_is_not_cut() {
+        let until = |seconds| Hold { term: 4, deadline: Time::ZERO + Duration::from_secs(seconds) };
+        assert!(is_cut(None, until(9)) && is_cut(Some(until(9)), until(9)));
+        assert!(!is_cut(Some(until(10)), until(9)));
+    }
 }
